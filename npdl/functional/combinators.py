@@ -1,0 +1,581 @@
+"""Layers made of layers: they are the chain rule, so whoever composes layers needs no derivative.
+
+Each combinator gives its child *i* the key ``fold(rng, i)``, and puts a note on any error that
+comes out of a child, so that the notes of the first error spell its place in the model.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from npdl import random, tree
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_mode,
+    describe,
+    keep_params,
+    layer,
+)
+
+__all__ = ["freeze", "graph", "parallel", "residual", "serial"]
+
+
+@layer
+def serial(*layers: Layer) -> Layer:
+    """Apply layers one after another: ``y = fₙ(… f₂(f₁(x)))``.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Any number of layers; none at all is the identity.
+
+    Returns
+    -------
+    Layer
+        Its parameters are the tuple of the layers' parameters.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> model = F.serial(F.dense(128), F.relu(), F.dense(10))
+    >>> params = model.init(0, (64,))
+    >>> model.out_shape((64,))
+    (10,)
+    """
+    _check_layers("serial", layers)
+    count = len(layers)
+    applies = [child.apply for child in layers]
+    backwards = [child.backward for child in layers]
+
+    def init(rng: random.KeyLike, shape: Shape) -> Params:
+        key, params = random.key(rng), []
+        for i, child in enumerate(layers):
+            try:
+                params.append(child.init((*key, i), shape))
+                shape = child.out_shape(shape)
+            except Exception as error:
+                error.add_note(f"in serial[{i}] = {_short(child)}, made for the shape {shape}")
+                raise
+        return tuple(params)
+
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Any, Any]:
+        check_mode(train, rng)
+        key = None if rng is None else random.key(rng)
+        _check_count("serial", count, params)
+        caches = []
+        i = 0
+        try:
+            for i in range(count):
+                y, cache = applies[i](
+                    params[i], x, train=train, rng=None if key is None else (*key, i)
+                )
+                x = y
+                caches.append(cache)
+        except Exception as error:
+            _note(error, f"serial[{i}]", layers[i], params[i], x)
+            raise
+        return x, tuple(caches)
+
+    def backward(
+        params: Params, caches: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        grads: list[Any] = [None] * count
+        first = 0 if input_grad else _first_trained(params)
+        i = count
+        try:
+            for i in range(count - 1, first - 1, -1):
+                if g is None:
+                    break
+                grads[i], g = backwards[i](
+                    params[i], caches[i], g, input_grad=input_grad or i > first
+                )
+        except Exception as error:
+            error.add_note(f"in backward of serial[{i}] = {_short(layers[i])}, given {describe(g)}")
+            raise
+        return tuple(grads), g if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        for child in layers:
+            shape = child.out_shape(shape)
+        return shape
+
+    def update_stats(params: Params, caches: Any) -> Params:
+        if caches is None:
+            return params
+        return tuple(
+            child.update_stats(p, cache)
+            for child, p, cache in zip(layers, params, caches, strict=True)
+        )
+
+    return Layer(init, apply, backward, out_shape, _if_any(layers, update_stats))
+
+
+@layer
+def residual(*layers: Layer) -> Layer:
+    """Add the input to the output of layers applied one after another: ``y = x + f(x)``.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Layers which together keep the shape.
+
+    Raises
+    ------
+    ValueError
+        If the layers change the shape.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Deep residual learning for image recognition, 2015, equation 1.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> F.residual(F.dense(8), F.relu(), F.dense(4)).out_shape((4,))
+    (4,)
+    """
+    inner = serial(*layers)
+
+    def apply(
+        params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Array, Any]:
+        y, cache = inner.apply(params, x, train=train, rng=rng)
+        if y.shape != x.shape or y.dtype != x.dtype:
+            raise ValueError(
+                f"residual: the layers turn {describe(x)} into {describe(y)}, and the sum needs "
+                f"equal shapes; end them with a layer that restores the shape"
+            )
+        return x + y, cache
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        grads, dx = inner.backward(params, cache, g, input_grad=input_grad)
+        return grads, (g if dx is None else g + dx) if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        if (out := inner.out_shape(shape)) != tuple(shape):
+            raise ValueError(f"residual: the layers turn the shape {shape} into {out}")
+        return out
+
+    def init(rng: random.KeyLike, shape: Shape) -> Params:
+        out_shape(shape)
+        return inner.init(rng, shape)
+
+    return Layer(init, apply, backward, out_shape, inner.update_stats)
+
+
+@layer
+def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
+    """Apply layers to the same input and join their outputs.
+
+    Parameters
+    ----------
+    *layers : Layer
+        The branches, at least one.
+    join : {"add", "multiply", "concatenate"} or None
+        How the outputs become one; with `None` they stay a tuple.
+    axis : int
+        The axis of ``"concatenate"``, of the batch's array: 1 for the channels of images, -1 for
+        features. It cannot be 0, the batch.
+
+    Returns
+    -------
+    Layer
+        Its parameters are the tuple of the branches' parameters.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> F.parallel(F.dense(3), F.dense(5), join="concatenate").out_shape((2,))
+    (8,)
+    """
+    _check_layers("parallel", layers)
+    if not layers:
+        raise ValueError("parallel needs at least one layer: parallel(dense(8), dense(8))")
+    if join not in _JOINS:
+        raise ValueError(f"join must be one of {', '.join(map(repr, _JOINS))}, got {join!r}")
+    if axis == 0:
+        raise ValueError("parallel cannot join along axis 0, the batch; features are axis -1")
+    joined, remembered, split = _JOINS[join]
+
+    def init(rng: random.KeyLike, shape: Shape) -> Params:
+        key = random.key(rng)
+        return tuple(child.init((*key, i), shape) for i, child in enumerate(layers))
+
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Any, Any]:
+        check_mode(train, rng)
+        key = None if rng is None else random.key(rng)
+        _check_count("parallel", len(layers), params)
+        outputs, caches = [], []
+        for i, child in enumerate(layers):
+            try:
+                y, cache = child.apply(
+                    params[i], x, train=train, rng=None if key is None else (*key, i)
+                )
+            except Exception as error:
+                _note(error, f"parallel[{i}]", child, params[i], x)
+                raise
+            outputs.append(y)
+            caches.append(cache)
+        if join in ("add", "multiply") and any(
+            y.shape != outputs[0].shape or y.dtype != outputs[0].dtype for y in outputs
+        ):
+            raise ValueError(
+                f"parallel: join={join!r} needs outputs of one shape, got "
+                f"{describe(tuple(outputs))}"
+            )
+        return joined(outputs, axis), (caches, remembered(outputs, axis))
+
+    def backward(
+        params: Params, cache: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        caches, kept = cache
+        parts = [None] * len(layers) if g is None else split(g, kept, axis, len(layers))
+        grads: list[Params] = []
+        dx = None
+        for i, child in enumerate(layers):
+            if parts[i] is None:
+                grads.append(None)
+                continue
+            try:
+                child_grads, child_dx = child.backward(
+                    params[i], caches[i], parts[i], input_grad=input_grad
+                )
+            except Exception as error:
+                error.add_note(f"in backward of parallel[{i}] = {_short(child)}")
+                raise
+            grads.append(child_grads)
+            dx = tree.add(dx, child_dx)
+        return tuple(grads), dx
+
+    def out_shape(shape: Shape) -> Shape:
+        shapes = [tuple(child.out_shape(shape)) for child in layers]
+        if join is None:
+            return tuple(shapes)
+        if join != "concatenate":
+            if any(other != shapes[0] for other in shapes):
+                raise ValueError(f"parallel: join={join!r} needs one shape, got {shapes}")
+            return shapes[0]
+        position = axis - 1 if axis > 0 else axis + len(shapes[0])
+        total = sum(other[position] for other in shapes)
+        return (*shapes[0][:position], total, *shapes[0][position + 1 :])
+
+    def update_stats(params: Params, cache: Any) -> Params:
+        if cache is None:
+            return params
+        return tuple(
+            child.update_stats(p, c) for child, p, c in zip(layers, params, cache[0], strict=True)
+        )
+
+    return Layer(init, apply, backward, out_shape, _if_any(layers, update_stats))
+
+
+def _product(arrays: Sequence[Array]) -> Any:
+    return functools.reduce(operator.mul, arrays) if arrays else 1
+
+
+def _nothing(outputs: Any, axis: int) -> None:
+    return None
+
+
+# For each way to join: the join, what its derivative needs of the outputs, and the derivative,
+# which gives each branch its gradient.
+_JOINS: dict[str | None, tuple[Callable[..., Any], Callable[..., Any], Callable[..., list[Any]]]]
+_JOINS = {
+    "add": (
+        lambda outputs, axis: functools.reduce(operator.add, outputs),
+        _nothing,
+        lambda g, kept, axis, count: [g] * count,
+    ),
+    "multiply": (
+        lambda outputs, axis: _product(outputs),
+        lambda outputs, axis: outputs,
+        lambda g, kept, axis, count: [
+            g * _product([*kept[:i], *kept[i + 1 :]]) for i in range(count)
+        ],
+    ),
+    "concatenate": (
+        lambda outputs, axis: np.concatenate(outputs, axis),
+        lambda outputs, axis: np.cumsum([y.shape[axis] for y in outputs[:-1]]),
+        lambda g, kept, axis, count: np.split(g, kept, axis),
+    ),
+    None: (
+        lambda outputs, axis: tuple(outputs),
+        _nothing,
+        lambda g, kept, axis, count: list(g),
+    ),
+}
+
+
+@layer
+def freeze(inner: Layer) -> Layer:
+    """Keep the parameters of a layer as they are; gradients flow through it to its input.
+
+    Running statistics stay as they are too. Dropout inside still drops in training.
+
+    Parameters
+    ----------
+    inner : Layer
+        The layer that is not to be trained.
+
+    Returns
+    -------
+    Layer
+        The same layer; its gradient is `None`, which every optimizer skips.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.freeze(F.dense(2))
+    >>> params = model.init(0, (3,))
+    >>> y, cache = model.apply(params, np.ones((1, 3), np.float32))
+    >>> model.backward(params, cache, np.ones_like(y))[0] is None
+    True
+    """
+    _check_layers("freeze", (inner,))
+
+    def backward(
+        params: Params, cache: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[None, Any]:
+        return None, inner.backward(params, cache, g)[1] if input_grad else None
+
+    return Layer(inner.init, inner.apply, backward, inner.out_shape)
+
+
+@layer
+def graph(
+    inputs: str | tuple[str, ...],
+    nodes: dict[str | tuple[str, ...], tuple[Layer, Any]],
+    outputs: str | tuple[str, ...],
+) -> Layer:
+    """Connect layers by name, with any number of inputs and outputs.
+
+    Parameters
+    ----------
+    inputs : str or tuple of str
+        Names of the inputs: one name, or a tuple for a model that takes a tuple.
+    nodes : dict
+        ``name: (layer, source)`` or ``name: (layer, (source, source, …))``, each after the nodes
+        that it reads; a source is the name of an input or of a node, or `None` for an input of
+        the layer that is left out. A layer with several outputs has a tuple of names.
+    outputs : str or tuple of str
+        Names of what the model returns.
+
+    Returns
+    -------
+    Layer
+        Its parameters are a dict by node name (by the first one, where there are several).
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> model = F.graph(
+    ...     ("left", "right"),
+    ...     {
+    ...         "both": (F.parallel(F.dense(4), join=None), "left"),
+    ...         "other": (F.dense(3), "right"),
+    ...     },
+    ...     ("both", "other"),
+    ... )
+    >>> model.out_shape(((5,), (6,)))
+    (((4,),), (3,))
+    """
+    steps = _graph_steps(inputs, nodes, outputs)
+
+    def init(rng: random.KeyLike, shape: Shape) -> Params:
+        key, params = random.key(rng), {}
+        values = _bind(inputs, shape)
+        for i, (name, child, sources, names) in enumerate(steps):
+            given = _lookup(values, sources)
+            try:
+                params[name] = child.init((*key, i), given)
+                values |= _bind(names, child.out_shape(given))
+            except Exception as error:
+                error.add_note(f"in graph[{name!r}] = {_short(child)}, made for the shape {given}")
+                raise
+        return params
+
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Any, Any]:
+        check_mode(train, rng)
+        key = None if rng is None else random.key(rng)
+        values, caches = _bind(inputs, x), {}
+        for i, (name, child, sources, names) in enumerate(steps):
+            given = _lookup(values, sources)
+            try:
+                y, caches[name] = child.apply(
+                    params[name], given, train=train, rng=None if key is None else (*key, i)
+                )
+                values |= _bind(names, y)
+            except Exception as error:
+                _note(error, f"graph[{name!r}]", child, params.get(name), given)
+                raise
+        return _lookup(values, outputs), caches
+
+    def backward(
+        params: Params, caches: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        needed = dict.fromkeys(_names(inputs), input_grad)
+        for name, _, sources, names in steps:
+            inside = any(needed[source] for source in _names(sources))
+            needed |= dict.fromkeys(_names(names), inside or bool(tree.leaves(params[name])))
+        flow: dict[str, Any] = {}
+        _send(flow, outputs, g)
+        grads: dict[str, Any] = dict.fromkeys(params)
+        for name, child, sources, names in reversed(steps):
+            given = _lookup(flow, names)
+            if given is None or not any(needed[each] for each in _names(names)):
+                continue
+            try:
+                grads[name], dx = child.backward(
+                    params[name],
+                    caches[name],
+                    given,
+                    input_grad=any(needed[source] for source in _names(sources)),
+                )
+            except Exception as error:
+                error.add_note(
+                    f"in backward of graph[{name!r}] = {_short(child)}, given {describe(given)}"
+                )
+                raise
+            _send(flow, sources, dx)
+        return grads, _lookup(flow, inputs) if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        values = _bind(inputs, shape)
+        for _, child, sources, names in steps:
+            values |= _bind(names, child.out_shape(_lookup(values, sources)))
+        return _lookup(values, outputs)  # type: ignore[no-any-return]
+
+    def update_stats(params: Params, caches: Any) -> Params:
+        if caches is None:
+            return params
+        return {
+            name: child.update_stats(params[name], caches.get(name)) for name, child, _, _ in steps
+        }
+
+    children = [child for _, child, _, _ in steps]
+    return Layer(init, apply, backward, out_shape, _if_any(children, update_stats))
+
+
+Step = tuple[str, Layer, Any, Any]  # name, layer, sources, names of the outputs
+
+
+def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]:
+    known = list(_names(inputs))
+    steps: list[Step] = []
+    for names, node in nodes.items():
+        if not (isinstance(node, tuple | list) and len(node) == 2 and isinstance(node[0], Layer)):
+            raise TypeError(
+                f"graph: node {names!r} must be (layer, source) or (layer, (source, source)), "
+                f"got {node!r}"
+            )
+        child, sources = node[0], tuple(node[1]) if isinstance(node[1], list) else node[1]
+        for source in _names(sources):
+            if source not in known:
+                raise ValueError(
+                    f"graph: node {names!r} reads {source!r}, which is neither an input nor an "
+                    f"earlier node; known here are {', '.join(map(repr, known))}"
+                )
+        for name in _names(names):
+            if name in known:
+                raise ValueError(f"graph: the name {name!r} is used twice")
+            known.append(name)
+        steps.append((_names(names)[0], child, sources, names))
+    for name in _names(outputs):
+        if name not in known:
+            raise ValueError(
+                f"graph: no node or input is called {name!r}, which is asked for as output; "
+                f"there are {', '.join(map(repr, known))}"
+            )
+    return steps
+
+
+def _names(names: Any) -> list[str]:
+    given = names if isinstance(names, tuple | list) else (names,)
+    return [name for name in given if name is not None]
+
+
+def _bind(names: Any, values: Any) -> dict[str, Any]:
+    if isinstance(names, str):
+        return {names: values}
+    if not isinstance(values, tuple | list) or len(values) != len(names):
+        raise ValueError(
+            f"graph: expected a tuple of {len(names)} for {', '.join(names)}, got "
+            f"{describe(values)}"
+        )
+    return dict(zip(names, values, strict=True))
+
+
+def _lookup(values: dict[str, Any], names: Any) -> Any:
+    """Return the value of a name, or the tuple of several; all missing is `None` altogether."""
+    if names is None or isinstance(names, str):
+        return values.get(names)  # type: ignore[arg-type]
+    found = tuple(values.get(name) for name in names)
+    return None if all(item is None for item in found) else found
+
+
+def _send(flow: dict[str, Any], names: Any, g: Any) -> None:
+    """Add gradients to what has already flowed to these names."""
+    if g is None or names is None:
+        return
+    pairs = [(names, g)] if isinstance(names, str) else zip(names, g, strict=True)
+    for name, part in pairs:
+        if name is not None and part is not None:
+            flow[name] = tree.add(flow.get(name), part)
+
+
+def _first_trained(params: Params) -> int:
+    """Return the position of the first child that has parameters."""
+    for i, child in enumerate(params):
+        if child != () and tree.leaves(child):
+            return i
+    return len(params)
+
+
+def _if_any(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
+    """Training skips `update_stats` where it is known to do nothing."""
+    idle = all(child.update_stats is keep_params for child in layers)
+    return keep_params if idle else update_stats
+
+
+def _check_layers(name: str, layers: Sequence[Any]) -> None:
+    for i, child in enumerate(layers):
+        if not isinstance(child, Layer):
+            raise TypeError(
+                f"{name}: argument {i} is {child!r}, not a layer; layers are made by calls such as "
+                f"{name}(dense(8), relu())"
+            )
+
+
+def _check_count(name: str, count: int, params: Params) -> None:
+    if not isinstance(params, tuple | list) or len(params) != count:
+        raise ValueError(
+            f"{name}: expected the parameters of {count} layers, as init(rng, shape) returns them, "
+            f"got {describe(params)}; are they of another model?"
+        )
+
+
+def _note(error: Exception, place: str, child: Layer, params: Params, x: Any) -> None:
+    note = f"in {place} = {_short(child)}, given {describe(x)}"
+    if isinstance(error, KeyError | TypeError | IndexError | ValueError):
+        note += f", with params {describe(params)}"
+    error.add_note(note)
+
+
+def _short(child: Layer) -> str:
+    text = repr(child)
+    return text if len(text) <= 72 or child.call is None else f"{child.call.name}(…)"

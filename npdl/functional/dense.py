@@ -1,0 +1,103 @@
+"""The fully connected layer."""
+
+import math
+
+import numpy as np
+
+from npdl.functional.initializers import Initializer, glorot_uniform, zeros
+from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.random import KeyLike, fold
+
+__all__ = ["dense"]
+
+
+@layer
+def dense(
+    units: int,
+    bias: bool = True,
+    weight_init: Initializer = glorot_uniform(),  # noqa: B008 - an immutable value
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """Multiply by a matrix and add a vector: ``y = x W + b``, over the last axis.
+
+    Parameters
+    ----------
+    units : int
+        Number of output features.
+    bias : bool
+        Whether there is a `b`.
+    weight_init, bias_init : Initializer
+        Initial values; Glorot's uniform and zeros by default.
+
+    Returns
+    -------
+    Layer
+        From (batch, ..., features) to (batch, ..., units), with any number of axes between.
+        Parameters: ``weight`` (features, units) and ``bias`` (units,).
+
+    Raises
+    ------
+    ValueError
+        If the input has another number of features than `init` was told.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(3)
+    >>> params = model.init(0, (2,))
+    >>> model(params, np.zeros((5, 2), np.float32)).shape
+    (5, 3)
+    """
+    if not (isinstance(units, int | np.integer) and units > 0):
+        raise ValueError(f"dense: units must be a positive int, as in dense(128), got {units!r}")
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        n_features = _features(shape)
+        params = {"weight": weight_init(fold(rng, "weight"), (n_features, units))}
+        if bias:
+            params["bias"] = bias_init(fold(rng, "bias"), (units,))
+        return params
+
+    def apply(params: Params, x: Array) -> tuple[Array, Array]:
+        weight = params["weight"]
+        check_float(x, "dense", weight.dtype)
+        if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
+            raise ValueError(
+                f"dense: these params take {weight.shape[0]} features (the last axis), but the "
+                f"input is {describe(x)}; init them with the shape of one example"
+            )
+        # One product for all leading axes; matmul itself would make one for each.
+        y = x @ weight if x.ndim <= 2 else _rows(x) @ weight
+        if bias:
+            y += params["bias"]
+        return y.reshape(*x.shape[:-1], units), x
+
+    def backward(
+        params: Params, x: Array, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        weight = params["weight"]
+        g_rows = _rows(g)
+        grads = {"weight": _rows(x).T @ g_rows}
+        if bias:
+            grads["bias"] = g_rows.sum(axis=0)
+        return grads, (g_rows @ weight.T).reshape(x.shape) if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        _features(shape)
+        return (*shape[:-1], units)
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _rows(x: Array) -> Array:
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _features(shape: Shape) -> int:
+    if not isinstance(shape, tuple | list) or not shape or not isinstance(shape[-1], int):
+        raise ValueError(
+            f"dense: expected the shape of one example, such as (64,), got {shape!r}; "
+            f"init takes (rng, shape)"
+        )
+    return shape[-1]

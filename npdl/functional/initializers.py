@@ -1,0 +1,326 @@
+"""Initial values: ``array = glorot_uniform()(rng, shape)``, float32.
+
+The fans of a shape are the numbers of inputs and outputs that one weight connects: `(in, out)`
+for the two axes of a matrix, and `(out, in, *field)` for kernels of three axes and more, where
+both are multiplied by the size of the field.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from npdl.functional.layer import Array
+from npdl.random import KeyLike, generator
+from npdl.record import RecordedFunction, constructor
+
+__all__ = [
+    "constant",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "truncated_normal",
+    "uniform",
+    "zeros",
+]
+
+# The standard deviation of a normal distribution cut at two standard deviations.
+_TRUNCATED_STD = 0.8796256610342398
+
+
+@constructor
+def zeros() -> RecordedFunction:
+    """Return an initializer of zeros.
+
+    Examples
+    --------
+    >>> zeros()(0, (2,))
+    array([0., 0.], dtype=float32)
+    """
+    return _constant(0.0)
+
+
+@constructor
+def ones() -> RecordedFunction:
+    """Return an initializer of ones.
+
+    Examples
+    --------
+    >>> ones()(0, (2,))
+    array([1., 1.], dtype=float32)
+    """
+    return _constant(1.0)
+
+
+@constructor
+def constant(value: float) -> RecordedFunction:
+    """Return an initializer of one value.
+
+    Parameters
+    ----------
+    value : float
+        The value of every element.
+
+    Examples
+    --------
+    >>> constant(0.5)(0, (2,))
+    array([0.5, 0.5], dtype=float32)
+    """
+    return _constant(value)
+
+
+@constructor
+def uniform(scale: float = 0.05) -> RecordedFunction:
+    """Return an initializer that draws from U(-scale, scale).
+
+    Parameters
+    ----------
+    scale : float
+        The bound, not negative.
+
+    Examples
+    --------
+    >>> bool(np.abs(uniform(0.1)(0, (50,))).max() <= 0.1)
+    True
+    """
+    _check_scale("scale", scale)
+    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, scale))
+
+
+@constructor
+def normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
+    """Return an initializer that draws from N(mean, std²).
+
+    Parameters
+    ----------
+    std : float
+        The standard deviation, not negative.
+    mean : float
+        The mean.
+
+    Examples
+    --------
+    >>> normal(0.1)(0, (3, 2)).shape
+    (3, 2)
+    """
+    _check_scale("std", std)
+    return RecordedFunction(lambda rng, shape: _normal(rng, shape, std, mean))
+
+
+@constructor
+def truncated_normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
+    """Return an initializer that draws from N(mean, std²), cut at two standard deviations.
+
+    Parameters
+    ----------
+    std : float
+        The standard deviation before the cut; that of the drawn values is 0.88 times as large.
+    mean : float
+        The mean.
+
+    Examples
+    --------
+    >>> bool(np.abs(truncated_normal(0.1)(0, (500,))).max() <= 0.2)
+    True
+    """
+    _check_scale("std", std)
+    return RecordedFunction(lambda rng, shape: _truncated_normal(rng, shape, std, mean))
+
+
+@constructor
+def lecun_uniform() -> RecordedFunction:
+    """Return an initializer that draws from U(-a, a), a = √(3 / fan_in).
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient backprop, 1998, section 4.6.
+
+    Examples
+    --------
+    >>> lecun_uniform()(0, (3, 2)).dtype
+    dtype('float32')
+    """
+    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, math.sqrt(3 / fans(shape)[0])))
+
+
+@constructor
+def lecun_normal() -> RecordedFunction:
+    """Return an initializer that draws from a truncated normal of variance 1 / fan_in.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient backprop, 1998, equation 16.
+
+    Examples
+    --------
+    >>> lecun_normal()(0, (3, 2)).dtype
+    dtype('float32')
+    """
+    return RecordedFunction(
+        lambda rng, shape: _truncated_normal(
+            rng, shape, math.sqrt(1 / fans(shape)[0]) / _TRUNCATED_STD, 0.0
+        )
+    )
+
+
+@constructor
+def glorot_uniform() -> RecordedFunction:
+    """Return an initializer that draws from U(-a, a), a = √(6 / (fan_in + fan_out)).
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks,
+    2010, equation 16.
+
+    Examples
+    --------
+    >>> bool(np.abs(glorot_uniform()(0, (4, 2))).max() <= 1)
+    True
+    """
+    return RecordedFunction(
+        lambda rng, shape: _uniform(rng, shape, math.sqrt(6 / sum(fans(shape))))
+    )
+
+
+@constructor
+def glorot_normal() -> RecordedFunction:
+    """Return an initializer that draws from N(0, 2 / (fan_in + fan_out)).
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks,
+    2010, equation 12.
+
+    Examples
+    --------
+    >>> glorot_normal()(0, (4, 2)).shape
+    (4, 2)
+    """
+    return RecordedFunction(
+        lambda rng, shape: _normal(rng, shape, math.sqrt(2 / sum(fans(shape))), 0.0)
+    )
+
+
+@constructor
+def he_uniform() -> RecordedFunction:
+    """Return an initializer that draws from U(-a, a), a = √(6 / fan_in).
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015, section 2.2.
+
+    Examples
+    --------
+    >>> he_uniform()(0, (4, 2)).shape
+    (4, 2)
+    """
+    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, math.sqrt(6 / fans(shape)[0])))
+
+
+@constructor
+def he_normal() -> RecordedFunction:
+    """Return an initializer that draws from N(0, 2 / fan_in).
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015, equation 10.
+
+    Examples
+    --------
+    >>> he_normal()(0, (4, 2)).shape
+    (4, 2)
+    """
+    return RecordedFunction(
+        lambda rng, shape: _normal(rng, shape, math.sqrt(2 / fans(shape)[0]), 0.0)
+    )
+
+
+@constructor
+def orthogonal(gain: float = 1.0) -> RecordedFunction:
+    """Return an initializer of matrices with orthogonal rows or columns of length `gain`.
+
+    A kernel of several axes is taken as a matrix of its first axis against the rest.
+
+    Parameters
+    ----------
+    gain : float
+        The length; √2 suits layers in front of a ReLU.
+
+    References
+    ----------
+    Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks, 2013.
+
+    Examples
+    --------
+    >>> matrix = orthogonal()(0, (3, 3))
+    >>> np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
+    True
+    """
+
+    def initialize(rng: KeyLike, shape: tuple[int, ...]) -> Array:
+        if len(shape) < 2:
+            raise ValueError(f"orthogonal needs a shape of two axes or more, got {shape}")
+        rows, columns = shape[0], math.prod(shape[1:])
+        tall = generator(rng).standard_normal((max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(tall)
+        # The signs of R's diagonal make the distribution uniform over the orthogonal matrices.
+        q *= np.sign(np.diagonal(r))
+        matrix = q if rows >= columns else q.T
+        return (gain * matrix).reshape(shape).astype(np.float32)
+
+    return RecordedFunction(initialize)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return fan_in and fan_out of a weight's shape, at least one each."""
+    if len(shape) < 2:
+        fan_in = fan_out = math.prod(shape)
+    elif len(shape) == 2:
+        fan_in, fan_out = shape
+    else:
+        field = math.prod(shape[2:])
+        fan_in, fan_out = shape[1] * field, shape[0] * field
+    return max(fan_in, 1), max(fan_out, 1)
+
+
+def _constant(value: float) -> RecordedFunction:
+    return RecordedFunction(lambda rng, shape: np.full(shape, value, np.float32))
+
+
+def _uniform(rng: KeyLike, shape: tuple[int, ...], bound: float) -> Array:
+    values = generator(rng).random(shape, np.float32)
+    values *= 2 * bound
+    values -= bound
+    return values
+
+
+def _normal(rng: KeyLike, shape: tuple[int, ...], std: float, mean: float) -> Array:
+    values = generator(rng).standard_normal(shape, np.float32)
+    values *= std
+    values += mean
+    return values
+
+
+def _truncated_normal(rng: KeyLike, shape: tuple[int, ...], std: float, mean: float) -> Array:
+    draw = generator(rng).standard_normal
+    values = draw(shape, np.float32)
+    while (count := np.count_nonzero(outside := np.abs(values) > 2)) > 0:
+        values[outside] = draw(count, np.float32)
+    values *= std
+    values += mean
+    return values
+
+
+def _check_scale(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+
+
+Initializer = Callable[[KeyLike, tuple[int, ...]], Array]

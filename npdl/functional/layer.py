@@ -1,0 +1,256 @@
+"""The protocol. A layer is one record of pure functions over parameters that you hold.
+
+    params   = layer.init(rng, shape)                   # shape: one example's, without the batch
+    y, cache = layer.apply(params, x)                   # inference
+    y, cache = layer.apply(params, x, train=True, rng=key)
+    grads, dx = layer.backward(params, cache, g)        # the vector-Jacobian product
+    grads, _  = layer.backward(params, cache, g, input_grad=False)
+    shape    = layer.out_shape(shape)
+    params   = layer.update_stats(params, cache)        # running statistics, where there are any
+    y        = layer(params, x)
+
+The same arguments give the same result, to the bit. *An array that has left the function that
+made it is never written again.* `None` is the gradient of whatever is not trained or not reached.
+Several inputs or outputs are tuples: of arrays in `apply`, of shapes in `init` and `out_shape`, of
+gradients in `backward`.
+
+A layer of your own is a function decorated with :func:`layer`, which returns a :class:`Layer`:
+
+>>> import numpy as np
+>>> import npdl.functional as F
+>>> @F.layer
+... def scaled(by=2.0):
+...     def init(rng, shape): return {"a": np.full((), by, np.float32)}
+...     def apply(params, x): return params["a"] * x, x
+...     def backward(params, x, g): return {"a": np.sum(g * x)}, params["a"] * g
+...     return F.Layer(init, apply, backward)
+>>> F.serial(F.dense(2), scaled(by=3.0))
+serial(dense(units=2), scaled(by=3.0))
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import attrs
+import numpy as np
+
+from npdl import random
+from npdl.record import Recorded, constructor
+from npdl.tree import Tree
+
+__all__ = ["Array", "Aux", "Layer", "Params", "Shape", "layer", "value_and_grad"]
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Params: TypeAlias = Tree
+Shape: TypeAlias = tuple[Any, ...]  # of ints, or of the shapes of several inputs
+
+
+def no_params(rng: random.KeyLike, shape: Shape) -> Params:
+    """Return the parameters of a layer that has none."""
+    return ()
+
+
+def same_shape(shape: Shape) -> Shape:
+    """Return the shape as it is: `out_shape` of an element-wise layer."""
+    return shape
+
+
+def keep_params(params: Params, cache: Any) -> Params:
+    """Return the parameters as they are: `update_stats` of a layer without running statistics."""
+    return params
+
+
+@attrs.frozen(eq=False, repr=False)
+class Layer(Recorded):
+    """A bundle of pure functions: how to make parameters, go forward and go back.
+
+    Parameters
+    ----------
+    init : callable
+        ``init(rng, shape) -> params``, a tree of arrays.
+    apply : callable
+        ``apply(params, x) -> (y, cache)``. A layer that behaves differently in training, or
+        needs randomness, also takes the keywords ``train`` and ``rng``.
+    backward : callable
+        ``backward(params, cache, g) -> (grads, dx)``, where `g` is the gradient of some number
+        with respect to `y`. A layer that can save work also takes ``input_grad``.
+    out_shape : callable, optional
+        ``out_shape(shape) -> shape``. Left out, it is found by a try with a batch of one.
+    update_stats : callable, optional
+        ``update_stats(params, cache) -> params``, with the statistics of the batch folded in.
+    """
+
+    init: Callable[[random.KeyLike, Shape], Params]
+    apply: Callable[..., tuple[Any, Any]]
+    backward: Callable[..., tuple[Any, Any]]
+    out_shape: Callable[[Shape], Shape] | Any = None
+    update_stats: Callable[[Params, Any], Params] = keep_params
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "apply", _with_mode(self.apply))
+        object.__setattr__(self, "backward", _with_input_grad(self.backward))
+        if self.out_shape is None:
+            object.__setattr__(self, "out_shape", _Probe(self.init, self.apply))
+
+    def __call__(
+        self, params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> Any:
+        """Return the output: `apply` without the cache."""
+        return self.apply(params, x, train=train, rng=rng)[0]
+
+
+# `layer` is the decorator of constructors: it gives the layers that a function returns a repr,
+# equality, pickling and a JSON configuration, all from the name and the arguments.
+layer = constructor
+
+
+class Aux(NamedTuple):
+    """What a step of differentiation leaves beside the loss and the gradients."""
+
+    outputs: Any
+    cache: Any
+    input_grad: Any
+
+
+def value_and_grad(
+    model: Layer, loss: Callable[..., tuple[Any, Any]], input_grad: bool = False
+) -> Callable[..., tuple[Any, Params, Aux]]:
+    """Return a function that gives the loss of a model and its gradient in the parameters.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient in outputs)``, such as
+        :func:`softmax_cross_entropy`.
+    input_grad : bool
+        Whether to compute ``aux.input_grad`` too, the gradient in `x`; else it is `None`.
+
+    Returns
+    -------
+    callable
+        ``f(params, x, *targets, train=False, rng=None) -> (loss, grads, aux)``; `aux` has
+        ``outputs``, ``cache`` and ``input_grad``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(3)
+    >>> params = model.init(0, (2,))
+    >>> x, labels = np.ones((4, 2), np.float32), np.array([0, 1, 2, 2])
+    >>> loss, grads, aux = F.value_and_grad(model, F.softmax_cross_entropy)(params, x, labels)
+    >>> grads["weight"].shape, aux.outputs.shape
+    ((2, 3), (4, 3))
+    """
+
+    def value_and_grad_of(
+        params: Params,
+        x: Any,
+        *targets: Any,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+    ) -> tuple[Any, Params, Aux]:
+        outputs, cache = model.apply(params, x, train=train, rng=rng)
+        value, g = loss(outputs, *targets)
+        grads, dx = model.backward(params, cache, g, input_grad=input_grad)
+        return value, grads, Aux(outputs, cache, dx)
+
+    return value_and_grad_of
+
+
+def check_float(x: Any, name: str, dtype: Any = None) -> None:
+    """Raise unless `x` is an array of floats (of the type `dtype`), naming the layer."""
+    kind = getattr(x, "dtype", None)
+    if kind is not None and kind.kind == "f" and (dtype is None or kind == dtype):
+        return
+    if kind is None:
+        raise TypeError(f"{name}: expected a NumPy array, got {type(x).__name__}; use np.asarray")
+    if dtype is None or kind.kind != "f":
+        raise TypeError(
+            f"{name}: expected an array of floats, got {describe(x)}; "
+            f"convert it with x.astype(np.float32)"
+        )
+    raise TypeError(
+        f"{name}: the input is {describe(x)}, but the parameters are {dtype}, and nothing is "
+        f"promoted silently; convert one of them: x.astype(np.{dtype}) or "
+        f"npdl.tree.astype(params, np.{kind})"
+    )
+
+
+def check_mode(train: bool, rng: Any) -> None:
+    """Raise where a key is given for inference, or something else than a truth value."""
+    if train is not True and train is not False:
+        raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
+    if rng is not None and not train:
+        raise ValueError(
+            "a key was given, but train=False, and inference uses no randomness: "
+            "pass train=True as well, or leave rng out"
+        )
+
+
+def describe(value: Any) -> str:
+    """Describe arrays in a few letters: ``float32[32, 7]``, and tuples of them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(describe(item) for item in value)})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}"
+    return "None" if value is None else type(value).__name__
+
+
+class _Probe:
+    """Finds `out_shape` by applying the layer to one example of zeros."""
+
+    def __init__(self, init: Callable[..., Params], apply: Callable[..., tuple[Any, Any]]) -> None:
+        self.init, self.apply = init, apply
+
+    def __call__(self, shape: Shape) -> Shape:
+        several = bool(shape) and isinstance(shape[0], tuple)
+        example = tuple(map(_example, shape)) if several else _example(shape)
+        y, _ = self.apply(self.init(0, shape), example)
+        return tuple(part.shape[1:] for part in y) if isinstance(y, tuple) else y.shape[1:]
+
+
+def _example(shape: Shape) -> Array:
+    return np.zeros((1, *shape), np.float32)
+
+
+def _with_mode(apply: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+    """Let `apply` take `train` and `rng`, where it does not."""
+    takes_train, takes_rng = _takes(apply, "train"), _takes(apply, "rng")
+    if takes_train and takes_rng:
+        return apply
+
+    def applied(
+        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Any, Any]:
+        if train is not True and (train is not False or rng is not None):
+            check_mode(train, rng)
+        if takes_train:
+            return apply(params, x, train=train)
+        return apply(params, x, rng=rng) if takes_rng else apply(params, x)
+
+    return applied
+
+
+def _with_input_grad(backward: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+    """Let `backward` take `input_grad`, where it does not."""
+    if _takes(backward, "input_grad"):
+        return backward
+
+    def with_input_grad(
+        params: Params, cache: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[Any, Any]:
+        grads, dx = backward(params, cache, g)
+        return grads, dx if input_grad else None
+
+    return with_input_grad
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

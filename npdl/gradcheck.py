@@ -1,0 +1,162 @@
+"""Checks `backward` of a layer against central differences of its `apply`.
+
+>>> import npdl.functional as F
+>>> from npdl.gradcheck import check_gradients
+>>> check_gradients(F.serial(F.dense(4), F.tanh()), (3,))
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npdl import random, tree
+from npdl.functional.layer import Array, Layer, Params, Shape
+
+__all__ = ["check_gradients"]
+
+
+def check_gradients(
+    layer: Layer,
+    shape: Shape,
+    *,
+    x: Any = None,
+    params: Params = None,
+    train: bool = False,
+    rng: random.KeyLike = 0,
+    batch: int = 3,
+    directions: int = 2,
+    step: float = 1e-6,
+    tolerance: float = 1e-6,
+) -> None:
+    """Compare the gradients of a layer with central differences, in float64.
+
+    For each array that is trained, and each input, the derivative along random directions is
+    compared: ``(f(p + εd) - f(p - εd)) / 2ε`` against ``⟨backward(g), d⟩``, where ``f = ⟨y, g⟩``
+    and `g` is random, so that no two errors can cancel for long.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer to check.
+    shape : tuple
+        The shape of one example; a tuple of shapes for several inputs.
+    x : array or tuple of arrays, optional
+        The input to check at; by default, normal random numbers. Give it for inputs that are not
+        floats, such as ids or masks.
+    params : tree, optional
+        The parameters to check at; by default, the initial ones with some noise added, so that
+        none is zero.
+    train : bool
+        Whether to check in training mode; the same key is used throughout.
+    rng : key
+        Decides all that is random here.
+    batch : int
+        Number of examples.
+    directions : int
+        Number of random directions for each array.
+    step : float
+        The ε.
+    tolerance : float
+        The largest difference, relative to the norm of the gradient or 1.
+
+    Raises
+    ------
+    AssertionError
+        If a gradient is wrong, is missing or has the wrong shape, naming its place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> def init(rng, shape): return {"a": np.ones(shape, np.float32)}
+    >>> def apply(params, x): return params["a"] * x, x
+    >>> def wrong(params, x, g): return {"a": np.mean(g * x, axis=0)}, params["a"] * g
+    >>> check_gradients(F.Layer(init, apply, wrong), (2,))
+    Traceback (most recent call last):
+    ...
+    AssertionError: the gradient of params a is wrong: ...
+    """
+    generator = random.generator(random.fold(random.key(rng), "gradcheck"))
+    key = random.key(rng) if train else None
+    if x is None:
+        several = bool(shape) and isinstance(shape[0], tuple)
+        x = tuple(generator.normal(size=(batch, *s)) for s in (shape if several else (shape,)))
+        x = x if several else x[0]
+    x = tree.astype(x, np.float64)
+
+    def run(params: Params, x: Any) -> tuple[Any, Any]:
+        return layer.apply(params, x, train=train, rng=key)
+
+    given = tree.astype(layer.init(rng, shape) if params is None else params, np.float64)
+    y, cache = run(given, x)
+    g = tree.map(lambda part: _like(generator, part), y)
+    if params is None:
+        trained = tree.aligned(layer.backward(given, cache, g)[0], given)
+        given = tree.unflatten(
+            given,
+            [
+                leaf if grad is None else leaf + 0.1 * generator.normal(size=leaf.shape)
+                for leaf, grad in zip(tree.leaves(given), trained, strict=True)
+            ],
+        )
+        y, cache = run(given, x)
+    grads, dx = layer.backward(given, cache, g)
+
+    def value(params: Params, x: Any) -> float:
+        terms = tree.map(lambda part, weight: np.sum(part * weight), run(params, x)[0], g)
+        return float(sum(tree.leaves(terms)))
+
+    checks = [
+        ("params", given, tree.aligned(grads, given), lambda moved: value(moved, x)),
+        ("input", x, tree.aligned(dx, x), lambda moved: value(given, moved)),
+    ]
+    for what, point, gradients, function in checks:
+        names = tree.paths(point)
+        for i, gradient in enumerate(gradients):
+            name = f"{what} {names[i]}".strip()
+            array = tree.leaves(point)[i]
+            if what == "input" and gradient is None and _is_float(array):
+                raise AssertionError(f"the gradient of {name} is missing: backward returned None")
+            if gradient is not None:
+                for _ in range(directions):
+                    direction = generator.normal(size=array.shape)
+                    _compare(name, point, i, direction, gradient, function, step, tolerance)
+
+
+def _compare(
+    name: str,
+    point: Any,
+    i: int,
+    direction: Array,
+    gradient: Array,
+    function: Any,
+    step: float,
+    tolerance: float,
+) -> None:
+    leaves = tree.leaves(point)
+    if np.shape(gradient) != leaves[i].shape:
+        raise AssertionError(
+            f"the gradient of {name} has shape {np.shape(gradient)}, not {leaves[i].shape}"
+        )
+
+    def moved(by: float) -> float:
+        changed = [*leaves[:i], leaves[i] + by * direction, *leaves[i + 1 :]]
+        return float(function(tree.unflatten(point, changed)))
+
+    numeric = (moved(step) - moved(-step)) / (2 * step)
+    analytic = float(np.sum(gradient * direction))
+    scale = max(1.0, float(np.linalg.norm(gradient)))
+    # Written so that NaN fails too.
+    if not abs(numeric - analytic) <= tolerance * scale:
+        raise AssertionError(
+            f"the gradient of {name} is wrong: along a random direction the derivative is "
+            f"{numeric:.9g}, but backward says {analytic:.9g}"
+        )
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
+
+
+def _like(generator: np.random.Generator, leaf: Any) -> Array:
+    return np.asarray(generator.normal(size=leaf.shape))

@@ -1,0 +1,229 @@
+"""Values that remember the call that made them.
+
+A layer is a bundle of closures, which Python can neither print, compare, pickle nor write as
+JSON. So the constructor's name and arguments are kept beside them, and everything else follows:
+
+>>> import npdl.functional as F
+>>> model = F.serial(F.dense(32), F.relu())
+>>> model
+serial(dense(units=32), relu())
+>>> model == F.serial(F.dense(32), F.relu())
+True
+>>> F.from_config(model.config()) == model
+True
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+import numpy as np
+
+__all__ = ["Call", "Recorded", "RecordedFunction", "constructor", "from_config"]
+
+P = ParamSpec("P")
+R = TypeVar("R", bound="Recorded")
+
+
+@attrs.frozen
+class Call:
+    """A constructor and the arguments it was called with, without those left at their defaults."""
+
+    constructor: Callable[..., "Recorded"]
+    positional: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The constructor's name."""
+        return self.constructor.__name__
+
+    def __repr__(self) -> str:
+        written = [repr(value) for value in self.positional]
+        written += [f"{name}={value!r}" for name, value in self.keywords.items()]
+        return f"{self.name}({', '.join(written)})"
+
+    def repeat(self) -> "Recorded":
+        """Make the value anew."""
+        return self.constructor(*self.positional, **self.keywords)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Recorded:
+    """The base of values made by a :func:`constructor`: `repr`, equality, pickling and JSON."""
+
+    call: Call | None = attrs.field(default=None, kw_only=True)
+
+    def __repr__(self) -> str:
+        return object.__repr__(self) if self.call is None else repr(self.call)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other) or self.call is None:
+            return False
+        return _same(self.call, other.call)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __reduce__(self) -> Any:
+        if self.call is None:
+            raise TypeError(
+                f"cannot pickle a {type(self).__name__} made without a constructor: return it from "
+                "a function decorated with @layer, defined at the top level of a module"
+            )
+        return Call.repeat, (self.call,)
+
+    def config(self) -> dict[str, Any]:
+        """Return the call as JSON values, for :func:`npdl.functional.from_config`."""
+        if self.call is None:
+            raise TypeError(f"{self!r} has no configuration: it was not made by a constructor")
+        return _encode(self, self.call.name)  # type: ignore[no-any-return]
+
+
+@attrs.frozen(eq=False, repr=False)
+class RecordedFunction(Recorded):
+    """A function that remembers the call that made it: an initializer or a schedule."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function."""
+        return self.function(*args)
+
+
+def constructor(function: Callable[P, R]) -> Callable[P, R]:
+    """Let the values that `function` returns know its name and arguments."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> R:
+        value = function(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        positional: tuple[Any, ...] = ()
+        keywords: dict[str, Any] = {}
+        for name, argument in bound.arguments.items():
+            parameter = signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                # What stands before the rest arguments can only be given by position.
+                positional = (*keywords.values(), *_frozen(argument))
+                keywords = {}
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                keywords |= {key: _frozen(item) for key, item in argument.items()}
+            elif not _same(_frozen(argument), parameter.default):
+                keywords[name] = _frozen(argument)
+        return attrs.evolve(value, call=Call(construct, positional, keywords))
+
+    construct.is_constructor = True  # type: ignore[attr-defined]
+    return construct
+
+
+def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any]] = ()) -> Any:
+    """Return the layer, initializer or schedule that `config` describes.
+
+    Parameters
+    ----------
+    config : dict
+        What ``layer.config()`` returned, also after a round through JSON.
+    constructors : iterable of functions
+        Constructors that do not belong to npdl, such as your own ``@layer`` functions.
+
+    Raises
+    ------
+    ValueError
+        If the configuration names an unknown constructor or has unknown keys. Nothing is imported
+        and nothing but npdl's own constructors and the given ones is called.
+
+    Examples
+    --------
+    >>> import json
+    >>> import npdl.functional as F
+    >>> text = json.dumps(F.dense(3, bias=False).config())
+    >>> F.from_config(json.loads(text))
+    dense(units=3, bias=False)
+    """
+    functional = importlib.import_module("npdl.functional")
+    known = {name: getattr(functional, name) for name in functional.__all__}
+    known = {name: item for name, item in known.items() if hasattr(item, "is_constructor")}
+    known |= {item.__name__: item for item in constructors}
+    return _decode(config, known)
+
+
+def _frozen(value: Any) -> Any:
+    """Turn lists into tuples, so that an argument equals its copy that went through JSON."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return tuple(_frozen(item) for item in value)
+    return {key: _frozen(item) for key, item in value.items()} if type(value) is dict else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality that arrays do not turn into an array of booleans."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return bool(isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, Call):
+        return (
+            a.constructor is b.constructor
+            and _same(a.positional, b.positional)
+            and _same(a.keywords, b.keywords)
+        )
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def _encode(value: Any, where: str) -> Any:
+    if isinstance(value, Recorded) and value.call is not None:
+        call, inside = value.call, f"{where}, {value.call.name}"
+        arguments = {key: _encode(item, inside) for key, item in call.keywords.items()}
+        positional = [_encode(item, inside) for item in call.positional]
+        return {
+            "call": call.name,
+            **({"positional": positional} if positional else {}),
+            **({"arguments": arguments} if arguments else {}),
+        }
+    if isinstance(value, tuple):
+        return [_encode(item, where) for item in value]
+    if isinstance(value, dict):
+        return {"items": [[_encode(k, where), _encode(v, where)] for k, v in value.items()]}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return {"array": value.tolist(), "dtype": value.dtype.str}
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}")
+
+
+def _decode(value: Any, known: dict[str, Callable[..., Any]]) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item, known) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"items"}:
+        return {_decode(k, known): _decode(v, known) for k, v in value["items"]}
+    if value.keys() == {"array", "dtype"}:
+        return np.array(value["array"], value["dtype"])
+    unknown = sorted(value.keys() - {"call", "positional", "arguments"})
+    if unknown or "call" not in value:
+        raise ValueError(
+            f"not a configuration of npdl: expected the keys 'call', 'positional' and 'arguments', "
+            f"got {sorted(value)}"
+        )
+    name = value["call"]
+    if name not in known:
+        raise ValueError(
+            f"unknown constructor {name!r} in the configuration; pass your own ones to "
+            f"from_config(config, constructors=[...]). Known are: {', '.join(sorted(known))}"
+        )
+    arguments = {key: _decode(item, known) for key, item in value.get("arguments", {}).items()}
+    return known[name](*_decode(value.get("positional", []), known), **arguments)
