@@ -101,7 +101,7 @@ def fold(key: KeyLike, *data: int | str) -> Key:
     return (*_key(key), *(_number(item) for item in data))
 
 
-def generator(key: KeyLike) -> np.random.Generator:
+def generator(key: KeyLike) -> "np.random.Generator":
     """Return the generator that belongs to `key`, at the beginning of its stream.
 
     Examples
