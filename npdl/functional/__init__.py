@@ -6,8 +6,9 @@ serial(dense(units=128), relu(), dense(units=10))
 """
 
 from npdl.functional.activations import tanh
-from npdl.functional.combinators import freeze, graph, parallel, residual, serial
+from npdl.functional.combinators import freeze, parallel, residual, serial
 from npdl.functional.dense import dense
+from npdl.functional.graph import graph
 from npdl.functional.layer import Layer, layer, value_and_grad
 from npdl.record import from_config
 

@@ -23,7 +23,7 @@ from npdl.functional.layer import (
     layer,
 )
 
-__all__ = ["freeze", "graph", "parallel", "residual", "serial"]
+__all__ = ["freeze", "parallel", "residual", "serial"]
 
 
 @layer
@@ -48,7 +48,7 @@ def serial(*layers: Layer) -> Layer:
     >>> model.out_shape((64,))
     (10,)
     """
-    _check_layers("serial", layers)
+    check_layers("serial", layers)
     count = len(layers)
     applies = [child.apply for child in layers]
     backwards = [child.backward for child in layers]
@@ -60,7 +60,7 @@ def serial(*layers: Layer) -> Layer:
                 params.append(child.init((*key, i), shape))
                 shape = child.out_shape(shape)
             except Exception as error:
-                error.add_note(f"in serial[{i}] = {_short(child)}, made for the shape {shape}")
+                error.add_note(f"in serial[{i}] = {short(child)}, made for the shape {shape}")
                 raise
         return tuple(params)
 
@@ -69,7 +69,7 @@ def serial(*layers: Layer) -> Layer:
     ) -> tuple[Any, Any]:
         check_mode(train, rng)
         key = None if rng is None else random.key(rng)
-        _check_count("serial", count, params)
+        check_count("serial", count, params)
         caches = []
         i = 0
         try:
@@ -80,7 +80,7 @@ def serial(*layers: Layer) -> Layer:
                 x = y
                 caches.append(cache)
         except Exception as error:
-            _note(error, f"serial[{i}]", layers[i], params[i], x)
+            note_place(error, f"serial[{i}]", layers[i], params[i], x)
             raise
         return x, tuple(caches)
 
@@ -98,7 +98,9 @@ def serial(*layers: Layer) -> Layer:
                     params[i], caches[i], g, input_grad=input_grad or i > first
                 )
         except Exception as error:
-            error.add_note(f"in backward of serial[{i}] = {_short(layers[i])}, given {describe(g)}")
+            error.add_note(
+                f"in backward of serial[{i}] = {short(layers[i])}, given {describe(g)}"
+            )
             raise
         return tuple(grads), g if input_grad else None
 
@@ -115,7 +117,7 @@ def serial(*layers: Layer) -> Layer:
             for child, p, cache in zip(layers, params, caches, strict=True)
         )
 
-    return Layer(init, apply, backward, out_shape, _if_any(layers, update_stats))
+    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
 
 
 @layer
@@ -198,7 +200,7 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
     >>> F.parallel(F.dense(3), F.dense(5), join="concatenate").out_shape((2,))
     (8,)
     """
-    _check_layers("parallel", layers)
+    check_layers("parallel", layers)
     if not layers:
         raise ValueError("parallel needs at least one layer: parallel(dense(8), dense(8))")
     if join not in _JOINS:
@@ -216,7 +218,7 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
     ) -> tuple[Any, Any]:
         check_mode(train, rng)
         key = None if rng is None else random.key(rng)
-        _check_count("parallel", len(layers), params)
+        check_count("parallel", len(layers), params)
         outputs, caches = [], []
         for i, child in enumerate(layers):
             try:
@@ -224,7 +226,7 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
                     params[i], x, train=train, rng=None if key is None else (*key, i)
                 )
             except Exception as error:
-                _note(error, f"parallel[{i}]", child, params[i], x)
+                note_place(error, f"parallel[{i}]", child, params[i], x)
                 raise
             outputs.append(y)
             caches.append(cache)
@@ -253,7 +255,7 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
                     params[i], caches[i], parts[i], input_grad=input_grad
                 )
             except Exception as error:
-                error.add_note(f"in backward of parallel[{i}] = {_short(child)}")
+                error.add_note(f"in backward of parallel[{i}] = {short(child)}")
                 raise
             grads.append(child_grads)
             dx = tree.add(dx, child_dx)
@@ -278,7 +280,7 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
             child.update_stats(p, c) for child, p, c in zip(layers, params, cache[0], strict=True)
         )
 
-    return Layer(init, apply, backward, out_shape, _if_any(layers, update_stats))
+    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
 
 
 def _product(arrays: Sequence[Array]) -> Any:
@@ -344,7 +346,7 @@ def freeze(inner: Layer) -> Layer:
     >>> model.backward(params, cache, np.ones_like(y))[0] is None
     True
     """
-    _check_layers("freeze", (inner,))
+    check_layers("freeze", (inner,))
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
@@ -352,190 +354,6 @@ def freeze(inner: Layer) -> Layer:
         return None, inner.backward(params, cache, g)[1] if input_grad else None
 
     return Layer(inner.init, inner.apply, backward, inner.out_shape)
-
-
-@layer
-def graph(
-    inputs: str | tuple[str, ...],
-    nodes: dict[str | tuple[str, ...], tuple[Layer, Any]],
-    outputs: str | tuple[str, ...],
-) -> Layer:
-    """Connect layers by name, with any number of inputs and outputs.
-
-    Parameters
-    ----------
-    inputs : str or tuple of str
-        Names of the inputs: one name, or a tuple for a model that takes a tuple.
-    nodes : dict
-        ``name: (layer, source)`` or ``name: (layer, (source, source, …))``, each after the nodes
-        that it reads; a source is the name of an input or of a node, or `None` for an input of
-        the layer that is left out. A layer with several outputs has a tuple of names.
-    outputs : str or tuple of str
-        Names of what the model returns.
-
-    Returns
-    -------
-    Layer
-        Its parameters are a dict by node name (by the first one, where there are several).
-
-    Examples
-    --------
-    >>> import npdl.functional as F
-    >>> model = F.graph(
-    ...     ("left", "right"),
-    ...     {
-    ...         "both": (F.parallel(F.dense(4), join=None), "left"),
-    ...         "other": (F.dense(3), "right"),
-    ...     },
-    ...     ("both", "other"),
-    ... )
-    >>> model.out_shape(((5,), (6,)))
-    (((4,),), (3,))
-    """
-    steps = _graph_steps(inputs, nodes, outputs)
-
-    def init(rng: random.KeyLike, shape: Shape) -> Params:
-        key, params = random.key(rng), {}
-        values = _bind(inputs, shape)
-        for i, (name, child, sources, names) in enumerate(steps):
-            given = _lookup(values, sources)
-            try:
-                params[name] = child.init((*key, i), given)
-                values |= _bind(names, child.out_shape(given))
-            except Exception as error:
-                error.add_note(f"in graph[{name!r}] = {_short(child)}, made for the shape {given}")
-                raise
-        return params
-
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        check_mode(train, rng)
-        key = None if rng is None else random.key(rng)
-        values, caches = _bind(inputs, x), {}
-        for i, (name, child, sources, names) in enumerate(steps):
-            given = _lookup(values, sources)
-            try:
-                y, caches[name] = child.apply(
-                    params[name], given, train=train, rng=None if key is None else (*key, i)
-                )
-                values |= _bind(names, y)
-            except Exception as error:
-                _note(error, f"graph[{name!r}]", child, params.get(name), given)
-                raise
-        return _lookup(values, outputs), caches
-
-    def backward(
-        params: Params, caches: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        needed = dict.fromkeys(_names(inputs), input_grad)
-        for name, _, sources, names in steps:
-            inside = any(needed[source] for source in _names(sources))
-            needed |= dict.fromkeys(_names(names), inside or bool(tree.leaves(params[name])))
-        flow: dict[str, Any] = {}
-        _send(flow, outputs, g)
-        grads: dict[str, Any] = dict.fromkeys(params)
-        for name, child, sources, names in reversed(steps):
-            given = _lookup(flow, names)
-            if given is None or not any(needed[each] for each in _names(names)):
-                continue
-            try:
-                grads[name], dx = child.backward(
-                    params[name],
-                    caches[name],
-                    given,
-                    input_grad=any(needed[source] for source in _names(sources)),
-                )
-            except Exception as error:
-                error.add_note(
-                    f"in backward of graph[{name!r}] = {_short(child)}, given {describe(given)}"
-                )
-                raise
-            _send(flow, sources, dx)
-        return grads, _lookup(flow, inputs) if input_grad else None
-
-    def out_shape(shape: Shape) -> Shape:
-        values = _bind(inputs, shape)
-        for _, child, sources, names in steps:
-            values |= _bind(names, child.out_shape(_lookup(values, sources)))
-        return _lookup(values, outputs)  # type: ignore[no-any-return]
-
-    def update_stats(params: Params, caches: Any) -> Params:
-        if caches is None:
-            return params
-        return {
-            name: child.update_stats(params[name], caches.get(name)) for name, child, _, _ in steps
-        }
-
-    children = [child for _, child, _, _ in steps]
-    return Layer(init, apply, backward, out_shape, _if_any(children, update_stats))
-
-
-Step = tuple[str, Layer, Any, Any]  # name, layer, sources, names of the outputs
-
-
-def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]:
-    known = list(_names(inputs))
-    steps: list[Step] = []
-    for names, node in nodes.items():
-        if not (isinstance(node, tuple | list) and len(node) == 2 and isinstance(node[0], Layer)):
-            raise TypeError(
-                f"graph: node {names!r} must be (layer, source) or (layer, (source, source)), "
-                f"got {node!r}"
-            )
-        child, sources = node[0], tuple(node[1]) if isinstance(node[1], list) else node[1]
-        for source in _names(sources):
-            if source not in known:
-                raise ValueError(
-                    f"graph: node {names!r} reads {source!r}, which is neither an input nor an "
-                    f"earlier node; known here are {', '.join(map(repr, known))}"
-                )
-        for name in _names(names):
-            if name in known:
-                raise ValueError(f"graph: the name {name!r} is used twice")
-            known.append(name)
-        steps.append((_names(names)[0], child, sources, names))
-    for name in _names(outputs):
-        if name not in known:
-            raise ValueError(
-                f"graph: no node or input is called {name!r}, which is asked for as output; "
-                f"there are {', '.join(map(repr, known))}"
-            )
-    return steps
-
-
-def _names(names: Any) -> list[str]:
-    given = names if isinstance(names, tuple | list) else (names,)
-    return [name for name in given if name is not None]
-
-
-def _bind(names: Any, values: Any) -> dict[str, Any]:
-    if isinstance(names, str):
-        return {names: values}
-    if not isinstance(values, tuple | list) or len(values) != len(names):
-        raise ValueError(
-            f"graph: expected a tuple of {len(names)} for {', '.join(names)}, got "
-            f"{describe(values)}"
-        )
-    return dict(zip(names, values, strict=True))
-
-
-def _lookup(values: dict[str, Any], names: Any) -> Any:
-    """Return the value of a name, or the tuple of several; all missing is `None` altogether."""
-    if names is None or isinstance(names, str):
-        return values.get(names)  # type: ignore[arg-type]
-    found = tuple(values.get(name) for name in names)
-    return None if all(item is None for item in found) else found
-
-
-def _send(flow: dict[str, Any], names: Any, g: Any) -> None:
-    """Add gradients to what has already flowed to these names."""
-    if g is None or names is None:
-        return
-    pairs = [(names, g)] if isinstance(names, str) else zip(names, g, strict=True)
-    for name, part in pairs:
-        if name is not None and part is not None:
-            flow[name] = tree.add(flow.get(name), part)
 
 
 def _first_trained(params: Params) -> int:
@@ -546,13 +364,13 @@ def _first_trained(params: Params) -> int:
     return len(params)
 
 
-def _if_any(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
+def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
     """Training skips `update_stats` where it is known to do nothing."""
     idle = all(child.update_stats is keep_params for child in layers)
     return keep_params if idle else update_stats
 
 
-def _check_layers(name: str, layers: Sequence[Any]) -> None:
+def check_layers(name: str, layers: Sequence[Any]) -> None:
     for i, child in enumerate(layers):
         if not isinstance(child, Layer):
             raise TypeError(
@@ -561,7 +379,7 @@ def _check_layers(name: str, layers: Sequence[Any]) -> None:
             )
 
 
-def _check_count(name: str, count: int, params: Params) -> None:
+def check_count(name: str, count: int, params: Params) -> None:
     if not isinstance(params, tuple | list) or len(params) != count:
         raise ValueError(
             f"{name}: expected the parameters of {count} layers, as init(rng, shape) returns them, "
@@ -569,13 +387,13 @@ def _check_count(name: str, count: int, params: Params) -> None:
         )
 
 
-def _note(error: Exception, place: str, child: Layer, params: Params, x: Any) -> None:
-    note = f"in {place} = {_short(child)}, given {describe(x)}"
+def note_place(error: Exception, place: str, child: Layer, params: Params, x: Any) -> None:
+    note = f"in {place} = {short(child)}, given {describe(x)}"
     if isinstance(error, KeyError | TypeError | IndexError | ValueError):
         note += f", with params {describe(params)}"
     error.add_note(note)
 
 
-def _short(child: Layer) -> str:
+def short(child: Layer) -> str:
     text = repr(child)
     return text if len(text) <= 72 or child.call is None else f"{child.call.name}(…)"

@@ -80,7 +80,7 @@ def dense(
         g_rows = _rows(g)
         grads = {"weight": _rows(x).T @ g_rows}
         if bias:
-            grads["bias"] = g_rows.sum(axis=0)
+            grads["bias"] = np.add.reduce(g_rows, axis=0)
         return grads, (g_rows @ weight.T).reshape(x.shape) if input_grad else None
 
     def out_shape(shape: Shape) -> Shape:
