@@ -30,6 +30,8 @@ KeyLike: TypeAlias = Union[
     Key, int, "np.random.SeedSequence", "np.random.Generator", "np.random.RandomState"
 ]
 
+# A longer seed would read as one of 128 bits with a number folded in.
+_SEED = 1 << 128
 _WORD = 1 << 32
 _STRING = 1 << 64  # strings fold to numbers from here on, ints to numbers below
 
@@ -56,7 +58,7 @@ def key(seed: KeyLike) -> Key:
     (42, 1)
     """
     if type(seed) is tuple:
-        if seed and all(type(word) is int and word >= 0 for word in seed):
+        if seed and all(type(word) is int and word >= 0 for word in seed) and seed[0] < _SEED:
             return seed
     elif isinstance(seed, np.random.Generator):
         return (int(seed.integers(1 << 63)),)
@@ -64,18 +66,19 @@ def key(seed: KeyLike) -> Key:
         return (int(seed.randint(1 << 63, dtype=np.int64)),)
     elif isinstance(seed, np.random.SeedSequence):
         words = np.atleast_1d(np.asarray(seed.entropy, dtype=object))
-        # A sequence of words as entropy is first mixed down to one number of 128 bits.
-        entropy = words[0] if len(words) == 1 else _joined(seed.generate_state(4))
+        # Entropy of more than 128 bits, or in several words, is mixed down to a number of 128 bits.
+        is_seed = len(words) == 1 and words[0] < _SEED
+        entropy = words[0] if is_seed else _joined(seed.generate_state(4))
         return (int(entropy), *(int(word) for word in seed.spawn_key))
     elif not isinstance(seed, bool | np.bool_):
         try:
             number = operator.index(seed)  # type: ignore[arg-type]
         except TypeError:
             number = -1
-        if 0 <= number < 1 << 128:
+        if 0 <= number < _SEED:
             return (number,)
     raise TypeError(
-        f"expected a key: an int from 0 to 2**128 - 1, a tuple of such ints, or a NumPy "
+        f"expected a key: an int from 0 to 2**128 - 1, a tuple that begins with one, or a NumPy "
         f"SeedSequence, Generator or RandomState; got {_shown(seed)}. "
         f"Make one with npdl.random.key(seed)"
     )

@@ -68,7 +68,7 @@ class Recorded:
         return _same(self.call, other.call)
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return object.__hash__(self) if self.call is None else _hash(self.call)
 
     def __reduce__(self) -> Any:
         if self.call is None:
@@ -106,16 +106,20 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
         bound = signature.bind(*args, **kwargs)
         positional: tuple[Any, ...] = ()
         keywords: dict[str, Any] = {}
+        before: list[Any] = []
         for name, argument in bound.arguments.items():
             parameter = signature.parameters[name]
+            value_given = _frozen(argument)
             if parameter.kind is parameter.VAR_POSITIONAL:
-                # What stands before the rest arguments can only be given by position.
-                positional = (*keywords.values(), *_frozen(argument))
-                keywords = {}
+                # What stands before the rest arguments can only be given by position, and in full.
+                positional, keywords = (*before, *value_given), {}
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                positional = (*positional, value_given)
             elif parameter.kind is parameter.VAR_KEYWORD:
-                keywords |= {key: _frozen(item) for key, item in argument.items()}
-            elif not _same(_frozen(argument), parameter.default):
-                keywords[name] = _frozen(argument)
+                keywords |= value_given
+            elif not _same(value_given, parameter.default):
+                keywords[name] = value_given
+            before.append(value_given)
         return attrs.evolve(value, call=Call(construct, positional, keywords))
 
     construct.is_constructor = True  # type: ignore[attr-defined]
@@ -154,7 +158,9 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
 
 
 def _frozen(value: Any) -> Any:
-    """Turn lists into tuples, so that an argument equals its copy that went through JSON."""
+    """Make lists tuples and numbers Python's, as they are in a copy that went through JSON."""
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return value.item()
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return tuple(_frozen(item) for item in value)
     return {key: _frozen(item) for key, item in value.items()} if type(value) is dict else value
@@ -181,6 +187,22 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def _hash(value: Any) -> int:
+    """Return a number that is the same for all that is :func:`_same`."""
+    if isinstance(value, Call):
+        return hash((value.name, _hash(value.positional), _hash(value.keywords)))
+    if isinstance(value, dict):
+        return hash(tuple((key, _hash(item)) for key, item in value.items()))
+    if isinstance(value, tuple):
+        return hash(tuple(map(_hash, value)))
+    if isinstance(value, np.ndarray):
+        return hash((value.dtype, value.shape))
+    try:
+        return hash(value)
+    except TypeError:
+        return hash(type(value))
+
+
 def _encode(value: Any, where: str) -> Any:
     if isinstance(value, Recorded) and value.call is not None:
         call, inside = value.call, f"{where}, {value.call.name}"
@@ -197,8 +219,6 @@ def _encode(value: Any, where: str) -> Any:
         return {"items": [[_encode(k, where), _encode(v, where)] for k, v in value.items()]}
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         return {"array": value.tolist(), "dtype": value.dtype.str}
-    if isinstance(value, np.bool_ | np.integer | np.floating):
-        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}")
@@ -220,7 +240,7 @@ def _decode(value: Any, known: dict[str, Callable[..., Any]]) -> Any:
             f"got {sorted(value)}"
         )
     name = value["call"]
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"unknown constructor {name!r} in the configuration; pass your own ones to "
             f"from_config(config, constructors=[...]). Known are: {', '.join(sorted(known))}"

@@ -16,6 +16,8 @@ The leaves are taken in the order of the positions, of the fields, and of the so
 dict, which is the order of `jax.tree` too.
 """
 
+import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -208,11 +210,8 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
     def unravel(vector: np.ndarray) -> Tree:
         if vector.shape != (size,):
             raise ValueError(f"expected a vector of {size} numbers, got shape {vector.shape}")
-        starts = [0, *ends[:-1]]
-        return unflatten(
-            tree,
-            [vector[a:b].reshape(s) for a, b, s in zip(starts, ends, shapes, strict=True)],
-        )
+        parts = zip(itertools.pairwise([0, *ends]), shapes, strict=True)
+        return unflatten(tree, [vector[a:b].reshape(shape) for (a, b), shape in parts])
 
     if not arrays:
         return np.zeros(0, np.float32), unravel
@@ -307,11 +306,15 @@ def _rebuild(tree: Tree, children: dict[Any, Any]) -> Tree:
     kind = type(tree)
     if kind is dict:
         return children
-    if kind is tuple or kind is list:
-        return kind(children.values())
-    if isinstance(tree, tuple):
-        return kind(*children.values())
-    return kind(**children) if attrs.has(kind) else kind(children.values())
+    if isinstance(tree, tuple | list):
+        named = hasattr(kind, "_fields")
+        return kind(*children.values()) if named else kind(children.values())
+    if isinstance(tree, dict):
+        # A copy keeps what a subclass adds, such as the factory of a defaultdict.
+        rebuilt = copy.copy(tree)
+        rebuilt.update(children)
+        return rebuilt
+    return kind(**{field.alias: children[field.name] for field in attrs.fields(kind)})
 
 
 def _map(function: Callable[..., Any], trees: tuple[Any, ...], path: tuple[str, ...]) -> Tree:
@@ -383,7 +386,12 @@ def _align(tree: Tree, like: Tree, path: tuple[str, ...], found: list[Any]) -> N
 
 
 def _ordered(tree: Tree, children: dict[Any, Any]) -> Any:
-    return sorted(children, key=str) if isinstance(tree, dict) else children
+    if not isinstance(tree, dict):
+        return children
+    try:
+        return sorted(children)
+    except TypeError:  # keys of several types
+        return sorted(children, key=str)
 
 
 def _require_same(trees: tuple[Any, ...], path: tuple[str, ...]) -> None:

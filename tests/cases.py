@@ -99,3 +99,218 @@ add(
     ),
     ((3,), (5,)),
 )
+
+# normalization
+_STATISTICS = {"statistics": True, "empty": False}
+_UNTRAINED = ("count", "mean", "variance")
+add("batch norm", F.batch_norm(), (3,), untrained=_UNTRAINED, **_STATISTICS)
+add(
+    "batch norm of images",
+    F.batch_norm(momentum=0.3, epsilon=1e-2),
+    (2, 4, 3),
+    untrained=_UNTRAINED,
+    **_STATISTICS,
+)
+add(
+    "batch norm of volumes without scale",
+    F.batch_norm(scale=False),
+    (3, 2, 4, 5),
+    untrained=_UNTRAINED,
+    **_STATISTICS,
+)
+add(
+    "batch norm of sequences without shift",
+    F.batch_norm(axis=-1, shift=False),
+    (4, 3),
+    untrained=_UNTRAINED,
+    **_STATISTICS,
+)
+add(
+    "batch norm of rows without parameters",
+    F.batch_norm(axis=2, scale=False, shift=False),
+    (4, 3, 2),
+    untrained=_UNTRAINED,
+    **_STATISTICS,
+)
+add(
+    "batch norm behind others",
+    F.serial(F.dense(4), F.batch_norm(), F.freeze(F.dense(2)), F.residual(F.batch_norm())),
+    (3,),
+    untrained=(
+        *("1/count", "1/mean", "1/variance", "2/bias", "2/weight"),
+        *("3/0/count", "3/0/mean", "3/0/variance"),
+    ),
+    **_STATISTICS,
+)
+add("layer norm", F.layer_norm(), (5,))
+add("layer norm over two axes", F.layer_norm(axes=(-2, -1), epsilon=1e-2), (2, 4, 3))
+add("layer norm without shift", F.layer_norm(shift=False), (2, 4))
+add("layer norm without scale", F.layer_norm(scale=False), (2, 4))
+add("layer norm without parameters", F.layer_norm(scale=False, shift=False), (5,))
+add("group norm", F.group_norm(2), (6, 3, 4))
+add("group norm of features", F.group_norm(2, epsilon=1e-2, shift=False), (6,))
+add("group norm of volumes", F.group_norm(2, scale=False), (4, 2, 3, 5))
+add("instance norm", F.group_norm(3, scale=False, shift=False), (3, 5))
+add("rms norm", F.rms_norm(), (2, 5))
+add("rms norm over two axes", F.rms_norm(axes=(-2, -1), epsilon=1e-2), (2, 4, 3))
+add("rms norm without scale", F.rms_norm(scale=False), (5,))
+
+# activations
+add("linear", F.linear(), (2, 5))
+add("sigmoid", F.sigmoid(), (2, 5))
+add("tanh", F.tanh(), (2, 5))
+add("softsign", F.softsign(), (2, 5))
+add("symmetric_elliot", F.symmetric_elliot(), (2, 5))
+add("symmetric_elliot, steep", F.symmetric_elliot(steepness=2.5), (2, 5))
+add("elliot", F.elliot(), (2, 5))
+add("elliot, flat", F.elliot(0.4), (2, 5))
+add("hard_sigmoid", F.hard_sigmoid(), (2, 5))
+add("hard_tanh", F.hard_tanh(), (2, 5))
+add("softmax", F.softmax(), (5,))
+add("softmax over the last axis", F.softmax(), (2, 4, 5))
+add("log_softmax", F.log_softmax(), (5,))
+add("log_softmax over the last axis", F.log_softmax(), (2, 4, 5))
+
+# rectifiers
+add("relu", F.relu(), (2, 5))
+add("relu, of many elements", F.relu(), (31, 33))
+add("leaky_relu", F.leaky_relu(), (2, 5))
+add("leaky_relu, steep", F.leaky_relu(slope=0.3), (2, 5))
+add("elu", F.elu(), (2, 5))
+add("elu, deep", F.elu(alpha=1.7), (2, 5))
+add("selu", F.selu(), (2, 5))
+add("softplus", F.softplus(), (2, 5))
+add("silu", F.silu(), (2, 5))
+add("hard_silu", F.hard_silu(), (2, 5))
+add("gelu", F.gelu(), (2, 5))
+add("gelu, approximate", F.gelu(approximate=True), (2, 5))
+add("mish", F.mish(), (2, 5))
+
+# dropout
+add("dropout", F.dropout(0.3), (4, 5), random=True)
+add("dropout of nothing", F.dropout(0.0), (4, 5))
+add("dropout of channels", F.dropout(0.6, shared=(2, 3)), (11, 4, 5), random=True)
+add("dropout of features", F.dropout(0.4, shared=(-2,)), (4, 9), random=True)
+add("gaussian_noise", F.gaussian_noise(0.2), (4, 5), random=True)
+
+# reshape
+add("flatten", F.flatten(), (2, 4, 5))
+add("flatten, two axes stay", F.flatten(axes=2), (2, 4, 5))
+add("flatten of single numbers", F.flatten(), ())
+add("reshape", F.reshape((5, 8)), (2, 4, 5))
+add("reshape, one size left open", F.reshape((2, -1, 2)), (4, 5))
+add("expand_dims", F.expand_dims(1), (4, 5))
+add("expand_dims at the end", F.expand_dims(-1), (4, 5))
+add("squeeze", F.squeeze(2), (4, 1, 5))
+add("squeeze at the end", F.squeeze(-1), (4, 5, 1))
+add("transpose", F.transpose((0, 3, 1, 2)), (2, 4, 5))
+
+
+# embedding
+def _ids(below: int) -> Callable[..., Any]:
+    """Ids below a number, most of them small."""
+    return lambda generator, batch, shape: generator.integers(0, below, (2, batch, *shape)).min(0)
+
+
+add("embedding", F.embedding(7, 4), (5,), inputs=_ids(7))
+add("embedding with padding", F.embedding(6, 3, padding_id=1), (2, 5), inputs=_ids(6))
+add("embedding of one id", F.embedding(9, 4), (), inputs=_ids(9))
+add(
+    "static embedding",
+    F.serial(F.freeze(F.embedding(7, 4)), F.dense(3)),
+    (5,),
+    inputs=_ids(7),
+    untrained=("0/table",),
+)
+
+
+# recurrent
+def _masked(generator: np.random.Generator, batch: int, shape: Any) -> Any:
+    """The input and a mask with gaps at the end and within, at the beginning, and throughout."""
+    x, _, *state = normal(generator, batch, shape)
+    time = np.arange(shape[0][0])
+    kinds = np.stack([(time < 4) & (time != 1), time > 1, time < 0])
+    return (x, np.resize(kinds, (batch, time.size)), *state)
+
+
+def _unmasked(generator: np.random.Generator, batch: int, shape: Any) -> Any:
+    """The input and the state."""
+    x, _, state = normal(generator, batch, shape)
+    return x, None, state
+
+
+_SEQUENCE, _MASKED = (5, 2), ((5, 2), (5,))
+_STATE, _STATES = ((5, 2), (5,), (6,)), ((5, 2), (5,), ((6,), (6,)))
+add("rnn", F.rnn(6), _SEQUENCE)
+add("rnn, sequence", F.rnn(6, return_sequence=True), _SEQUENCE)
+add("rnn, softsign", F.rnn(6, activation=F.softsign(), reverse=True), _SEQUENCE)
+add(
+    "rnn, all",
+    F.rnn(6, return_sequence=True, return_state=True, reverse=True, activation=F.silu()),
+    _STATE,
+    inputs=_masked,
+)
+add("gru", F.gru(6), _SEQUENCE)
+add("gru, sequence", F.gru(6, return_sequence=True), _SEQUENCE)
+add("gru, masked", F.gru(6), _MASKED, inputs=_masked)
+add(
+    "gru, all",
+    F.gru(6, return_sequence=True, return_state=True, reverse=True),
+    _STATE,
+    inputs=_masked,
+)
+add(
+    "gru, other activations",
+    F.gru(6, activation=F.softsign(), gate_activation=F.elliot(), return_state=True),
+    _STATE,
+    inputs=_unmasked,
+)
+add("gru, reset before", F.gru(6, reset_after=False), _SEQUENCE)
+add("gru, reset before, sequence", F.gru(6, reset_after=False, return_sequence=True), _SEQUENCE)
+add(
+    "gru, reset before, all",
+    F.gru(6, reset_after=False, return_sequence=True, return_state=True, reverse=True),
+    _STATE,
+    inputs=_masked,
+)
+add(
+    "gru, reset before, other activations",
+    F.gru(6, reset_after=False, activation=F.linear(), gate_activation=F.elliot()),
+    _STATE,
+    inputs=_unmasked,
+)
+add("lstm", F.lstm(6), _SEQUENCE)
+add("lstm, sequence", F.lstm(6, return_sequence=True), _SEQUENCE)
+add("lstm, masked", F.lstm(6, reverse=True), _MASKED, inputs=_masked)
+add("lstm, state", F.lstm(6, forget_bias=0.5, return_state=True), _STATES, inputs=_unmasked)
+add(
+    "lstm, all",
+    F.lstm(6, return_sequence=True, return_state=True, reverse=True),
+    _STATES,
+    inputs=_masked,
+)
+add(
+    "lstm, other activations",
+    F.lstm(6, activation=F.silu(), gate_activation=F.elliot(), return_sequence=True),
+    _MASKED,
+    inputs=_masked,
+)
+add(
+    "stacked recurrent layers",
+    F.serial(F.lstm(6, return_sequence=True), F.gru(7, return_sequence=True), F.rnn(8)),
+    _SEQUENCE,
+)
+
+# bidirectional
+add("bidirectional", F.bidirectional(F.lstm(6)), _SEQUENCE)
+add("bidirectional, sequence", F.bidirectional(F.gru(6, return_sequence=True)), _SEQUENCE)
+add("bidirectional, added", F.bidirectional(F.rnn(6), join="add"), _MASKED, inputs=_masked)
+add("bidirectional, a tuple", F.bidirectional(F.rnn(6), join=None), _SEQUENCE)
+add(
+    "bidirectional, all",
+    F.bidirectional(F.lstm(6, return_sequence=True, return_state=True)),
+    ((5, 2), (5,), (((6,), (6,)), ((6,), (6,)))),
+    inputs=_masked,
+)
+add("one_step", F.one_step(F.lstm(6)), (2,))
+add("one_step with a state", F.one_step(F.gru(6, return_sequence=True)), ((2,), (6,)))

@@ -61,7 +61,9 @@ def dense(
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
         weight = params["weight"]
-        check_float(x, "dense", weight.dtype)
+        # The check is a call, and this is the hot path of small networks.
+        if type(x) is not np.ndarray or x.dtype is not weight.dtype:
+            check_float(x, "dense", weight.dtype)
         if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
             raise ValueError(
                 f"dense: these params take {weight.shape[0]} features (the last axis), but the "
@@ -71,7 +73,7 @@ def dense(
         y = x @ weight if x.ndim <= 2 else _rows(x) @ weight
         if bias:
             y += params["bias"]
-        return y.reshape(*x.shape[:-1], units), x
+        return y if x.ndim <= 2 else y.reshape(*x.shape[:-1], units), x
 
     def backward(
         params: Params, x: Array, g: Array, *, input_grad: bool = True
@@ -81,7 +83,10 @@ def dense(
         grads = {"weight": _rows(x).T @ g_rows}
         if bias:
             grads["bias"] = np.add.reduce(g_rows, axis=0)
-        return grads, (g_rows @ weight.T).reshape(x.shape) if input_grad else None
+        if not input_grad:
+            return grads, None
+        dx = g_rows @ weight.T
+        return grads, dx if x.ndim == 2 else dx.reshape(x.shape)
 
     def out_shape(shape: Shape) -> Shape:
         _features(shape)

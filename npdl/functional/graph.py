@@ -58,9 +58,7 @@ def graph(
                 params[name] = child.init((*key, i), given)
                 values |= _bind(names, child.out_shape(given))
             except Exception as error:
-                error.add_note(
-                    f"in graph[{name!r}] = {short(child)}, made for the shape {given}"
-                )
+                error.add_note(f"in graph[{name!r}] = {short(child)}, made for the shape {given}")
                 raise
         return params
 

@@ -234,6 +234,8 @@ def _with_mode(apply: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any
             return apply(params, x, train=train)
         return apply(params, x, rng=rng) if takes_rng else apply(params, x)
 
+    if not (takes_train or takes_rng):
+        applied.plain = apply  # type: ignore[attr-defined]
     return applied
 
 

@@ -1,0 +1,42 @@
+# Two commands for everyone, `make demo` and `make test`: each makes its own virtual environment
+# and installs what it needs. PYTHON and VENV can be set on the command line.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test check lint types wheel bench clean
+
+demo: $(VENV)/.examples
+	$(RUN) examples/digits.py
+
+test: $(VENV)/.test
+	$(RUN) -m pytest -m "not slow"
+
+# What CI runs beside the tests.
+check: lint types wheel
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+
+types: $(VENV)/.dev
+	$(RUN) -m mypy
+
+wheel: $(VENV)/.dev
+	rm -rf dist
+	$(RUN) -m build --wheel
+
+bench: $(VENV)/.bench
+	$(RUN) benchmarks/step_overhead.py
+
+# One stamp for each set of extras, remade when the requirements change.
+$(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --editable ".[$*]"
+	touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis

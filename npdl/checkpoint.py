@@ -1,0 +1,339 @@
+"""Trees in files: written whole or not at all, and read back to the last bit.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> import numpy as np
+>>> from npdl import checkpoint
+>>> state = {"step": 3, "params": ({"weight": np.ones((2, 2), np.float32)}, ())}
+>>> with tempfile.TemporaryDirectory() as directory:
+...     path = Path(directory, "run.npz")
+...     checkpoint.save(path, state)
+...     checkpoint.load(path, like=state)
+{'step': 3, 'params': ({'weight': array([[1., 1.],
+       [1., 1.]], dtype=float32)}, ())}
+
+An `.npz` holds each array under its path, as in ``numpy.load("run.npz")["params/0/weight"]``, and
+a header, the member ``npdl.json``: the version of the format, the environment and the leaves that
+are Python scalars, ``path: [type, value]``. There an int is hexadecimal and a float the hexadecimal
+digits of its eight bytes, so that neither is rounded. A `.safetensors` holds the header in its
+metadata, with checksums, which that format lacks and `.npz` has.
+
+Nothing in a file is executed, and nothing is allocated that `like` does not ask for, beside a
+header of at most 16 MiB.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl.containers import Container, Kind, container_format, replace_file
+from npdl.tree import Tree, items, unflatten
+
+__all__ = ["CheckpointError", "environment", "load", "save"]
+
+_FORMAT, _VERSION = "npdl.checkpoint", 1
+
+
+class CheckpointError(ValueError):
+    """The file is damaged, is no checkpoint, or holds another tree than was asked for."""
+
+
+def save(path: str | os.PathLike[str], tree: Tree) -> None:
+    """Write a tree to a file, in place of the file of that name.
+
+    The new file is written beside the old one, forced to the disk and then renamed over it. So a
+    process that is killed at any moment leaves the old file or the new one, whole; a failure also
+    leaves no temporary file. (A kill may leave one, ``.….tmp``, which is never read.)
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Where to write; the suffix, ``.npz`` or ``.safetensors``, decides the format.
+    tree : tree
+        Its leaves are arrays of numbers or truth values, or Python's int, float, bool and str.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is something else.
+    ValueError
+        If the suffix is unknown, two leaves have one path, as in ``{"a/b": 1, "a": {"b": 2}}``,
+        or the Python scalars take more than 16 MiB.
+    OSError
+        If the file system refuses; the old file is as it was.
+
+    Examples
+    --------
+    >>> save("model.pkl", {})
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown suffix '.pkl' of model.pkl; a checkpoint ends in .npz or .safetensors
+    """
+    write = container_format(path).write
+    leaves = _by_path(tree)
+    header = _encoded({p: leaf for p, leaf in leaves.items() if type(leaf) in _SCALARS})
+    arrays = {
+        p: np.asarray(leaf, order="C") for p, leaf in leaves.items() if type(leaf) not in _SCALARS
+    }
+    # The file that a link points to is replaced, not the link.
+    replace_file(Path(path).resolve(), lambda file: write(file, header, arrays))
+
+
+def load(path: str | os.PathLike[str], like: Tree) -> Tree:
+    """Read a tree from a file that :func:`save` wrote.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+    like : tree
+        A tree of the structure, shapes and types of the saved one, such as a fresh
+        ``model.init(rng, shape)``. Its values are not looked at.
+
+    Returns
+    -------
+    tree
+        A tree of the structure of `like`, of new, writable, C-contiguous arrays with the saved
+        bits, in the byte order of `like`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, is no checkpoint, or has a leaf missing, unexpected, of another
+        shape or of another type. All of these are listed, and nothing is returned.
+    OSError
+        If the file cannot be opened.
+    """
+    wanted = _by_path(like)
+    with _opened(path) as contents:
+        _compare(path, contents.kinds, {place: _kind(leaf) for place, leaf in wanted.items()})
+        found = [
+            contents.scalars[place] if type(leaf) in _SCALARS else _as(leaf, contents.read(place))
+            for place, leaf in wanted.items()
+        ]
+    return unflatten(like, found)
+
+
+def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Return what equal bits depend on: of this process, or of the one that wrote a checkpoint.
+
+    Parameters
+    ----------
+    path : str or PathLike, optional
+        A checkpoint.
+
+    Returns
+    -------
+    dict
+        The versions of npdl and NumPy; the name, version and number of threads of BLAS; the
+        machine, the vector instructions that NumPy uses on it, and its byte order.
+
+    Examples
+    --------
+    >>> list(environment())
+    ['npdl', 'numpy', 'blas', 'threads', 'machine', 'simd', 'byteorder']
+    """
+    if path is not None:
+        with _opened(path) as contents:
+            return contents.environment
+    from npdl import __version__
+
+    build = np.show_config(mode="dicts")
+    blas = build["Build Dependencies"]["blas"]
+    return {
+        "npdl": __version__,
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name')} {blas.get('version')}",
+        "threads": _threads(str(blas.get("name"))),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "simd": list(build.get("SIMD Extensions", {}).get("found", [])),
+        "byteorder": sys.byteorder,
+    }
+
+
+_THREADS = {
+    "openblas": "OPENBLAS_NUM_THREADS",
+    "mkl": "MKL_NUM_THREADS",
+    "accelerate": "VECLIB_MAXIMUM_THREADS",
+    "blis": "BLIS_NUM_THREADS",
+}
+
+
+def _threads(blas: str) -> int:
+    """Return the number of threads that the variables of this BLAS, or the processors, allow."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for variable in [*(v for name, v in _THREADS.items() if name in blas), "OMP_NUM_THREADS"]:
+        value = os.environ.get(variable, "")
+        if value.isascii() and value.isdigit() and int(value) > 0:
+            return min(int(value), available)
+    return available
+
+
+def _float_digits(value: float) -> str:
+    return struct.pack(">d", value).hex()
+
+
+def _float_of(digits: str) -> float:
+    return float(struct.unpack(">d", bytes.fromhex(digits))[0])
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"expected a value of type {kind.__name__}, got {value!r:.60}")
+        return value
+
+    return check
+
+
+# To JSON and back. Decimal digits would do for most ints and floats, but not for ints of more than
+# 4300 digits, nor for the bits of a NaN.
+_SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    bool: (bool, _exactly(bool)),
+    int: (hex, lambda digits: int(digits, 16)),
+    float: (_float_digits, _float_of),
+    str: (str, _exactly(str)),
+}
+_BY_NAME = {kind.__name__: kind for kind in _SCALARS}
+
+
+def _by_path(tree: Tree) -> dict[str, Any]:
+    """Return the leaves by their paths, all of which a file can hold."""
+    leaves: dict[str, Any] = {}
+    for place, leaf in items(tree):
+        if place in leaves:
+            raise ValueError(f"two leaves of the tree have the path {place!r}; rename one key")
+        if "\0" in place or not _is_text(place) or len(place.encode()) > 60_000:
+            raise ValueError(f"no file can hold a leaf with the path {place!r:.80}; rename the key")
+        if type(leaf) is str and not _is_text(leaf):
+            raise ValueError(f"the text at {_at(place)} is not valid Unicode: {leaf!r:.60}")
+        # A masked array, for one, would come back without its mask.
+        is_array = type(leaf) is np.ndarray or isinstance(leaf, np.generic)
+        if type(leaf) not in _SCALARS and not (is_array and leaf.dtype.kind in "biufc"):
+            what = f" of {leaf.dtype}" if is_array else ""
+            raise TypeError(
+                f"the leaf at {_at(place)} is a {type(leaf).__name__}{what}; a checkpoint holds "
+                f"arrays of numbers and the scalars {', '.join(_BY_NAME)}, nothing else"
+            )
+        leaves[place] = leaf
+    return leaves
+
+
+def _is_text(value: str) -> bool:
+    """Whether there are no halves of surrogate pairs in it, which JSON might join."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(leaf: Any) -> Kind:
+    if type(leaf) in _SCALARS:
+        return type(leaf).__name__, None
+    return leaf.dtype.name, leaf.shape
+
+
+def _as(leaf: Any, array: np.ndarray) -> Any:
+    array = np.asarray(array, leaf.dtype, order="C")
+    return array[()] if isinstance(leaf, np.generic) else array
+
+
+def _at(place: str) -> str:
+    return place or "the root"
+
+
+def _compare(path: Any, found: dict[str, Kind], wanted: dict[str, Kind]) -> None:
+    """Raise unless a file has just what is wanted."""
+    lines = [f"missing: {_at(p)}, {_shown(wanted[p])}" for p in wanted if p not in found]
+    lines += [f"unexpected: {_at(p)}, {_shown(found[p])}" for p in found if p not in wanted]
+    for place in wanted:
+        here, there = found.get(place), wanted[place]
+        if here is not None and here != there:
+            same_type = here[0] == there[0] and here[1] is not None and there[1] is not None
+            lines.append(
+                f"of another {'shape' if same_type else 'type'}: {_at(place)} is {_shown(here)} in "
+                f"the file, but {_shown(there)} in `like`"
+            )
+    if lines:
+        raise CheckpointError(
+            "\n  ".join([f"{path} holds another tree than `like`, and nothing was loaded:", *lines])
+            + "\nGive a tree like the saved one, such as the init of the same model; other types of"
+            " numbers are made after loading, with npdl.tree.astype."
+        )
+
+
+def _shown(kind: Kind) -> str:
+    return f"a Python {kind[0]}" if kind[1] is None else f"{kind[0]}{list(kind[1])}"
+
+
+def _encoded(scalars: dict[str, Any]) -> str:
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "environment": environment(),
+        "scalars": {
+            path: [type(leaf).__name__, _SCALARS[type(leaf)][0](leaf)]
+            for path, leaf in scalars.items()
+        },
+    }
+    return json.dumps(header)
+
+
+@attrs.frozen
+class _Contents:
+    """An open checkpoint, none of whose arrays was read yet."""
+
+    environment: dict[str, Any]
+    scalars: dict[str, Any]
+    kinds: dict[str, Kind]
+    read: Callable[[str], np.ndarray]
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[_Contents]:
+    """Open a checkpoint; whatever NumPy or zipfile raises over it means that it is damaged."""
+    opener = container_format(path).open
+    with Path(path).open("rb") as file:
+        try:
+            with opener(Path(path), file) as container:
+                yield _contents(path, container)
+        except (CheckpointError, ImportError, MemoryError):
+            raise
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is damaged, or is no checkpoint ({type(error).__name__}: {error}); "
+                f"restore it from a copy, or load an earlier one"
+            ) from error
+
+
+def _contents(path: Any, container: Container) -> _Contents:
+    if container.header is None:
+        raise CheckpointError(
+            f"{path} was not written by npdl.checkpoint.save; read it with the library that wrote "
+            f"it, and make a tree of its arrays"
+        )
+    header = json.loads(container.header)
+    if (header["format"], header["version"]) != (_FORMAT, _VERSION):
+        raise CheckpointError(
+            f"{path} has version {header['version']} of the format {header['format']!r}, and this "
+            f"npdl reads version {_VERSION} of {_FORMAT!r}; load it with the npdl that wrote it"
+        )
+    scalars = {
+        place: _SCALARS[_BY_NAME[name]][1](value)
+        for place, (name, value) in header["scalars"].items()
+    }
+    if shared := sorted(scalars.keys() & container.kinds.keys()):
+        raise ValueError(f"both an array and a scalar are at {', '.join(shared)}")
+    kinds = container.kinds | {place: _kind(value) for place, value in scalars.items()}
+    return _Contents(dict(header["environment"]), scalars, kinds, container.read)

@@ -1,0 +1,85 @@
+"""Finds the first number that is not finite, and names its place in the model."""
+
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl import tree
+from npdl.functional.layer import Layer, Params
+from npdl.random import Key
+
+__all__ = ["raise_if_not_finite"]
+
+
+def raise_if_not_finite(
+    model: Layer, loss: Any, step: int, params: Params, batch: Any, rng: Key, value: Any, grads: Any
+) -> None:
+    """Raise if the loss or a gradient of a step is not finite, and say where that began.
+
+    Raises
+    ------
+    FloatingPointError
+        Naming the step and the first array that is not finite: of the batch, of the parameters,
+        of the outputs or gradients of a layer, or the loss.
+    """
+    if np.isfinite(value) and all(np.isfinite(g).all() for g in tree.leaves(grads)):
+        return
+    try:
+        _search(model, loss, params, batch, rng)
+    except FloatingPointError as error:
+        error.add_note(f"in step {step}")
+        raise
+
+
+def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> None:
+    x, *targets = batch
+    _check("the input", x)
+    _check("the targets", tuple(targets))
+    _check("the parameters", params)
+    watched = _watched(model)
+    with np.errstate(all="ignore"):
+        outputs, cache = watched.apply(params, x, train=True, rng=rng)
+        value, g = loss(outputs, *targets)
+        _check("the loss", value)
+        _check("the gradient of the loss", g)
+        watched.backward(params, cache, g)
+    raise FloatingPointError("the loss or a gradient is not finite")
+
+
+def _watched(model: Layer) -> Layer:
+    """Return the same model, with every layer inside checking what it returns."""
+    if model.call is not None and any(isinstance(x, Layer) for x in tree.leaves(_arguments(model))):
+        positional, keywords = tree.map(
+            lambda leaf: _watched(leaf) if isinstance(leaf, Layer) else leaf, _arguments(model)
+        )
+        return model.call.constructor(*positional, **keywords)  # type: ignore[return-value]
+
+    def apply(params: Params, x: Any, *, train: bool, rng: Any) -> tuple[Any, Any]:
+        y, cache = model.apply(params, x, train=train, rng=rng)
+        _check("the output", y)
+        return y, cache
+
+    def backward(params: Params, cache: Any, g: Any, *, input_grad: bool) -> tuple[Any, Any]:
+        grads, dx = model.backward(params, cache, g, input_grad=input_grad)
+        _check("the gradient of the parameters", grads)
+        _check("the gradient of the input", dx)
+        return grads, dx
+
+    return attrs.evolve(model, apply=apply, backward=backward)
+
+
+def _arguments(model: Layer) -> Any:
+    return (model.call.positional, model.call.keywords) if model.call is not None else ()
+
+
+def _check(what: str, values: Any) -> None:
+    for path, array in tree.items(values):
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            place = f" {path}" if path else ""
+            first = tuple(int(i) for i in wrong[0])
+            raise FloatingPointError(
+                f"{what}{place} is not finite: {len(wrong)} of {np.size(array)} numbers, the "
+                f"first is {np.asarray(array)[first]} at index {first}"
+            )

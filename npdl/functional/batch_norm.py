@@ -1,0 +1,227 @@
+"""Normalization over the batch, with running statistics for evaluation."""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.functional.channels import (
+    around,
+    check_epsilon,
+    check_example,
+    feature_dots,
+    feature_sums,
+    initial,
+)
+from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.random import KeyLike
+
+__all__ = ["batch_norm"]
+
+
+@layer
+def batch_norm(
+    axis: int = 1,
+    momentum: float = 0.1,
+    epsilon: float = 1e-5,
+    scale: bool = True,
+    shift: bool = True,
+) -> Layer:
+    """Normalize each channel over the batch: ``y = a (x - mean) / √(variance + ε) + b``.
+
+    Training takes the statistics of the batch, evaluation the running ones of the parameters,
+    which `update_stats` brings forward: ``running = (1 - momentum) running + momentum batch``,
+    from mean 0 and variance 1, with the unbiased variance of the batch, as PyTorch does. (Keras's
+    momentum is one minus this one.)
+
+    Parameters
+    ----------
+    axis : int
+        The axis of the channels, of an array of 2 to 5 axes: 1 for features and for images, -1
+        for sequences (batch, time, features). It cannot be 0, the batch.
+    momentum : float
+        The weight of the newest batch in the running statistics, above 0 and at most 1.
+    epsilon : float
+        Added to the variance, which may be zero.
+    scale, shift : bool
+        Whether there is an `a`, and a `b`.
+
+    Returns
+    -------
+    Layer
+        Keeps the shape. Parameters, each of shape (channels,): ``scale`` and ``shift``; the
+        running ``mean`` and ``variance``; and the number ``count`` of batches that these have
+        seen. The last three are not trained. Where running statistics come from elsewhere, set
+        ``count`` to 1.
+
+    Raises
+    ------
+    ValueError
+        In training, if the batch is empty or has a single value in each channel, which has no
+        variance; in evaluation, if the parameters have seen no batch yet.
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch normalization, 2015, algorithms 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.batch_norm()
+    >>> params = model.init(0, (2,))
+    >>> x = np.array([[1, 5], [3, 9]], np.float32)
+    >>> y, cache = model.apply(params, x, train=True)
+    >>> y.round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> params = model.update_stats(params, cache)
+    >>> params["mean"], params["variance"]
+    (array([0.2, 0.7], dtype=float32), array([1.1, 1.7], dtype=float32))
+    """
+    if not isinstance(axis, int) or isinstance(axis, bool) or axis == 0:
+        raise ValueError(
+            f"batch_norm: axis must be an int other than 0, the batch, as in batch_norm(axis=1), "
+            f"got {axis!r}"
+        )
+    if not 0 < momentum <= 1:
+        raise ValueError(f"batch_norm: momentum must be above 0 and at most 1, got {momentum!r}")
+    check_epsilon("batch_norm", epsilon)
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        size = _channels(shape, axis)
+        return {
+            **initial((size,), scale, shift),
+            "mean": np.zeros(size, np.float32),
+            "variance": np.ones(size, np.float32),
+            "count": np.zeros((), np.float32),
+        }
+
+    def apply(params: Params, x: Array, *, train: bool = False) -> tuple[Array, Any]:
+        check_float(x, "batch_norm", params["mean"].dtype)
+        if x.ndim == 0 or _channels(x.shape[1:], axis) != params["mean"].size:
+            raise ValueError(
+                f"batch_norm: these params have {params['mean'].size} channels, on axis {axis}, "
+                f"but the input is {describe(x)}"
+            )
+        order = _memory_order(x)
+        x3 = _to_three(x, order, axis)
+        y, mean, rest, variance = _centered(x3) if train else _centered_by(params, x3)
+        inverse = 1 / np.sqrt(variance + epsilon)
+        factor = inverse * params["scale"] if scale else inverse
+        offset = -rest * factor
+        if shift:
+            offset += params["shift"]
+        y *= factor[:, None]
+        y += offset[:, None]
+        fresh = (mean + rest, _unbiased(variance, x3)) if train else None
+        return _from_three(y, x, order), (x3, order, mean, rest, inverse, fresh)
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        x3, order, mean, rest, inverse, fresh = cache
+        g3 = _to_three(g, order, axis)
+        grads: dict[str, Any] = {"mean": None, "variance": None, "count": None}
+        factor = inverse * params["scale"] if scale else inverse
+        if fresh is None and not scale:
+            grads |= {"shift": feature_sums(g3)} if shift else {}
+            return grads, _from_three(g3 * factor[:, None], g, order) if input_grad else None
+        # With x̂ = (centered - rest) · inverse, these are the sums of g and of g · x̂.
+        centered = x3 - mean[:, None]
+        sum_g = feature_sums(g3)
+        sum_gx = (feature_dots(g3, centered) - rest * sum_g) * inverse
+        grads |= {"scale": sum_gx} if scale else {}
+        grads |= {"shift": sum_g} if shift else {}
+        if not input_grad:
+            return grads, None
+        if fresh is None:
+            return grads, _from_three(g3 * factor[:, None], g, order)
+        # dx = factor · (g - mean(g) - x̂ · mean(g · x̂)), written over `centered`.
+        size = x3.size // mean.size
+        slope = inverse * sum_gx / size
+        dx = centered
+        dx *= -slope[:, None]
+        dx += g3
+        dx += (rest * slope - sum_g / size)[:, None]
+        dx *= factor[:, None]
+        return grads, _from_three(dx, g, order)
+
+    def out_shape(shape: Shape) -> Shape:
+        _channels(shape, axis)
+        return shape
+
+    def update_stats(params: Params, cache: Any) -> Params:
+        if cache is None or cache[-1] is None:
+            return params
+        mean, variance = cache[-1]
+        return {
+            **params,
+            "mean": params["mean"] + momentum * (mean - params["mean"]),
+            "variance": params["variance"] + momentum * (variance - params["variance"]),
+            "count": np.asarray(params["count"] + 1),
+        }
+
+    return Layer(init, apply, backward, out_shape, update_stats)
+
+
+def _memory_order(x: Array) -> tuple[int, ...]:
+    """Return the axes in the order of memory: convolutions give arrays whose batch is last."""
+    return tuple(sorted(range(x.ndim), key=x.strides.__getitem__, reverse=True))
+
+
+def _to_three(x: Array, order: tuple[int, ...], axis: int) -> Array:
+    position = order.index(axis % x.ndim)
+    return around(x.transpose(order), position, position + 1)
+
+
+def _from_three(y: Array, like: Array, order: tuple[int, ...]) -> Array:
+    stored = y.reshape([like.shape[i] for i in order])
+    return stored.transpose(sorted(range(like.ndim), key=order.__getitem__))
+
+
+def _centered(x3: Array) -> tuple[Array, Array, Array, Array]:
+    """Return x - mean, the mean, the rest that rounding left of it, and the variance."""
+    size = x3.shape[0] * x3.shape[2]
+    if size == 0:
+        raise ValueError("batch_norm: the batch is empty, so it has no statistics to train with")
+    if size == 1:
+        raise ValueError(
+            "batch_norm: the batch has a single value in each channel, which has no variance; "
+            "train with batches of two examples or more"
+        )
+    mean = feature_sums(x3) / size
+    centered = x3 - mean[:, None]
+    # Float32 knows a mean of 10⁴ to 10⁻³ only; what is left of it is small, and so exact.
+    rest = feature_sums(centered) / size
+    variance: Array = feature_dots(centered, centered) / size - rest * rest
+    return centered, mean, rest, np.maximum(variance, 0)
+
+
+def _centered_by(params: Params, x3: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the same with the running statistics, whose rest is zero."""
+    if not params["count"] > 0:
+        raise ValueError(
+            "batch_norm: these params have seen no batch, so there are no running statistics to "
+            "evaluate with: train first, and after each apply(params, x, train=True) call "
+            "params = layer.update_stats(params, cache), as npdl.training does"
+        )
+    mean = params["mean"]
+    return x3 - mean[:, None], mean, np.zeros_like(mean), params["variance"]
+
+
+def _unbiased(variance: Array, x3: Array) -> Array:
+    size = x3.shape[0] * x3.shape[2]
+    unbiased: Array = variance * (size / (size - 1))
+    return unbiased
+
+
+def _channels(shape: Shape, axis: int) -> int:
+    """Return the size of an axis of the batch's array, given the shape of one example."""
+    check_example("batch_norm", shape)
+    position = axis - 1 if axis > 0 else axis + len(shape)
+    if not (len(shape) <= 4 and 0 <= position < len(shape)):
+        raise ValueError(
+            f"batch_norm: axis {axis} is none of the features of an example of shape "
+            f"{tuple(shape)}; with the batch, which is axis 0, arrays of 2 to 5 axes are taken"
+        )
+    return int(shape[position])

@@ -1,0 +1,69 @@
+"""What normalizations share: arrays as (outer, features, inner), and sums for each feature."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl.functional.layer import Array, Params, Shape
+
+__all__ = ["around", "check_epsilon", "check_example", "feature_dots", "feature_sums", "initial"]
+
+
+def around(x: Array, start: int, stop: int) -> Array:
+    """Return `x` as (outer, features, inner), where the features are the axes start to stop."""
+    shape = x.shape
+    return x.reshape(
+        math.prod(shape[:start]), math.prod(shape[start:stop]), math.prod(shape[stop:])
+    )
+
+
+def feature_sums(x: Array) -> Array:
+    """Return the sum for each feature of (outer, features, inner)."""
+    # Products with ones are two to five times as fast as np.sum.
+    outer, features, inner = x.shape
+    sums: Array
+    if inner == 1:
+        sums = np.ones(outer, x.dtype) @ x[:, :, 0]
+    else:
+        rows = x.reshape(outer * features, inner) @ np.ones(inner, x.dtype)
+        sums = np.add.reduce(rows.reshape(outer, features), axis=0)
+    return sums
+
+
+def feature_dots(a: Array, b: Array) -> Array:
+    """Return the sum of a·b for each feature of (outer, features, inner)."""
+    outer, features, inner = a.shape
+    dots: Array
+    if inner > 1:
+        dots = np.add.reduce(np.vecdot(a, b), axis=0)
+        return dots
+    # One running sum of 60,000 float32 numbers loses two digits; sums of sums keep them.
+    many = math.isqrt(outer) if outer > 256 else 1
+    blocks = (many, outer // many, features)
+    whole = many * (outer // many)
+    dots = np.einsum("mnc,mnc->mc", a[:whole].reshape(blocks), b[:whole].reshape(blocks)).sum(0)
+    if whole < outer:
+        dots += np.einsum("nc,nc->c", a[whole:, :, 0], b[whole:, :, 0])
+    return dots
+
+
+def initial(shape: Shape, scale: bool, shift: bool) -> Params:
+    """Return a scale of ones and a shift of zeros."""
+    params = {"scale": np.ones(shape, np.float32)} if scale else {}
+    return params | {"shift": np.zeros(shape, np.float32)} if shift else params
+
+
+def check_example(name: str, shape: Any) -> None:
+    """Raise unless `shape` is that of one example of features."""
+    if not (isinstance(shape, tuple | list) and shape and all(isinstance(n, int) for n in shape)):
+        raise ValueError(
+            f"{name}: expected the shape of one example, such as (64,), got {shape!r}; "
+            f"init takes (rng, shape)"
+        )
+
+
+def check_epsilon(name: str, epsilon: float) -> None:
+    """Raise unless `epsilon` is positive."""
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"{name}: epsilon must be positive, such as 1e-5, got {epsilon!r}")

@@ -1,0 +1,157 @@
+"""The terms that losses are means of: a value for each element or row, and its derivative.
+
+All return new arrays. The arguments have been checked: they are floats of one type; for classes, the
+outputs are (rows, classes), and `t` is probabilities of that shape or class ids (rows,).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl.functional.layer import Array
+
+__all__ = [
+    "absolute_errors",
+    "binary_cross_entropies",
+    "categorical_cross_entropies",
+    "hellinger_distances",
+    "huber_errors",
+    "sigmoid_cross_entropies",
+    "softmax_cross_entropies",
+    "squared_errors",
+]
+
+
+def squared_errors(p: Array, t: Array) -> tuple[Array, Array]:
+    """Return ``(p - t)²`` and its derivative, for each element."""
+    difference = p - t
+    values = difference * difference
+    difference *= 2
+    return values, difference
+
+
+def absolute_errors(p: Array, t: Array) -> tuple[Array, Array]:
+    """Return ``|p - t|`` and its derivative, for each element."""
+    difference = p - t
+    return np.abs(difference), np.sign(difference, out=difference)
+
+
+def huber_errors(p: Array, t: Array, delta: float) -> tuple[Array, Array]:
+    """Return the Huber loss and its derivative, for each element."""
+    difference = p - t
+    clipped = np.minimum(difference, delta)
+    np.maximum(clipped, -delta, out=clipped)
+    # c (d - c/2) is both pieces: c = d inside, c = ±δ outside.
+    difference -= clipped * 0.5
+    difference *= clipped
+    return difference, clipped
+
+
+def binary_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return ``-t log p - (1 - t) log(1 - p)`` and its derivative, for each element."""
+    p, other_p, other_t = np.maximum(p, epsilon), np.maximum(1 - p, epsilon), 1 - t
+    values = -t * np.log(p)
+    values -= other_t * np.log(other_p)
+    other_t /= other_p
+    other_t -= t / p
+    return values, other_t
+
+
+def sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
+    """Return ``log(1 + exp(z)) - t z`` and its derivative, for each element."""
+    negative = np.minimum(z, 0)
+    values = z - negative
+    decay = np.exp(negative - values)  # exp(-|z|)
+    values -= z * t
+    values += np.log1p(decay)
+    # exp(min(z, 0)) / (1 + exp(-|z|)) is the sigmoid on both sides of zero.
+    g = np.exp(negative, out=negative)
+    decay += 1
+    g /= decay
+    g -= t
+    return values, g
+
+
+def categorical_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return ``-Σⱼ tⱼ log pⱼ`` of each row, and the derivative."""
+    if t.ndim == 2:
+        p = np.maximum(p, epsilon)
+        g = t / p
+        return -np.vecdot(t, np.log(p)), np.negative(g, out=g)
+    g = np.zeros(p.shape, p.dtype)
+    places = _places(t, p.shape[1])
+    picked = np.maximum(p.reshape(-1)[places], epsilon)
+    g.reshape(-1)[places] = -1 / picked
+    return -np.log(picked), g
+
+
+def hellinger_distances(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return ``√(½ Σⱼ (√pⱼ - √tⱼ)²)`` of each row, and the derivative."""
+    root = np.sqrt(p)
+    safe_root = np.maximum(root, math.sqrt(epsilon))
+    g = np.ones(p.shape, p.dtype)
+    if t.ndim == 2:
+        root_t = np.sqrt(t)
+        root -= root_t
+        g -= np.divide(root_t, safe_root, out=root_t)
+    else:
+        at = np.arange(len(t)), t
+        root[at] -= 1
+        g[at] -= 1 / safe_root[at]
+    distance = np.sqrt(0.5 * np.vecdot(root, root))
+    slope = np.zeros_like(distance)
+    np.divide(0.25, distance, out=slope, where=distance != 0)
+    g *= slope[:, None]
+    return distance, g
+
+
+# Up to so many classes it is faster to have them on the first axis.
+_FEW_CLASSES = 32
+
+
+def softmax_cross_entropies(
+    x: Array, t: Array, scale: Any, smoothing: float
+) -> tuple[Array, Array]:
+    """Return ``log Σⱼ exp(xⱼ) - x_t`` of each row, and the derivative times `scale`.
+
+    The scale, a number or one for each row, is a factor here because that saves a pass.
+    """
+    n_rows, n_classes = x.shape
+    few = n_classes <= _FEW_CLASSES
+    z, axis = (x.T.copy(), 0) if few else (x.copy(), 1)
+    column = scale if few or isinstance(scale, float) else scale[:, None]
+    z -= np.maximum.reduce(z, axis, keepdims=True)
+    if t.ndim == 1:
+        places = t * n_rows + np.arange(n_rows) if few else _places(t, n_classes)
+        score = z.reshape(-1)[places]
+        if smoothing:
+            score *= 1 - smoothing
+            score += np.add.reduce(z, axis) * (smoothing / n_classes)
+    else:
+        t = t.T if few else t
+        if smoothing:
+            t = t * (1 - smoothing)
+            t += smoothing / n_classes
+        score = np.add.reduce(t * z, axis)
+        mass = np.add.reduce(t, axis, keepdims=True)
+    np.exp(z, out=z)
+    total = np.add.reduce(z, axis, keepdims=True)
+    losses = np.log(total)
+    if t.ndim == 1:
+        z *= column / total
+        z.reshape(-1)[places] -= scale * (1 - smoothing)
+        if smoothing:
+            z -= column * (smoothing / n_classes)
+    else:
+        losses *= mass
+        z *= column * mass / total
+        z -= t * column
+    losses = losses.reshape(-1)
+    losses -= score
+    return losses, np.ascontiguousarray(z.T) if few else z
+
+
+def _places(ids: Array, n_classes: int) -> Array:
+    """Return where the element of each row's class is, in the flat array."""
+    return ids + np.arange(0, ids.size * n_classes, n_classes)

@@ -1,0 +1,438 @@
+"""Losses: ``loss, g = mean_squared_error(outputs, targets)``, a mean and its gradient in outputs.
+
+The value is a scalar and `g` a new array, both of the data type of the outputs, to which targets
+and weights are converted. For regressions and binary targets the mean is over all elements, for
+classes over all axes but the last, which is the classes'.
+
+Weights make it a weighted mean, ``Σ wᵢ lᵢ / Σ wᵢ``, so that a mask of zeros and ones leaves out the
+padded steps of sequences, and the rest counts as if alone. There is one weight for each example,
+or for each place on as many leading axes as the weights have. Where all are zero, the loss and
+the gradient are zero. A batch of nothing has no mean and is an error.
+
+Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl.functional.layer import Array, check_float
+from npdl.functional.loss_terms import (
+    absolute_errors,
+    binary_cross_entropies,
+    categorical_cross_entropies,
+    hellinger_distances,
+    huber_errors,
+    sigmoid_cross_entropies,
+    softmax_cross_entropies,
+    squared_errors,
+)
+from npdl.functional.targets import check_probabilities, class_targets, mean_scale, value_targets
+
+__all__ = [
+    "binary_cross_entropy",
+    "categorical_cross_entropy",
+    "hellinger_distance",
+    "huber",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+]
+
+# Probabilities below are taken for this one in logarithms and divisions.
+EPSILON = 1e-12
+
+
+def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+    """Mean of ``(p - t)²``.
+
+    Parameters
+    ----------
+    outputs : array of floats (batch, ...)
+        The predictions `p`.
+    targets : array of numbers (batch, ...)
+        The values `t`.
+    weights : array (batch,) or further leading axes of outputs, optional
+        Not negative; see the head of the module.
+
+    Returns
+    -------
+    loss : NumPy scalar
+        The mean over all elements.
+    g : array
+        Its gradient in `outputs`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, (n,) and (n, 1) too; if the batch is empty or a weight negative.
+    TypeError
+        If the outputs are not an array of floats, or the others not numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.mean_squared_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]))
+    >>> float(loss), g
+    (0.5, array([1., 0.]))
+    """
+    return _mean_of_elements("mean_squared_error", squared_errors, outputs, targets, weights)
+
+
+def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+    """Mean of ``|p - t|``; the derivative at 0 is taken to be 0.
+
+    The same figure as a metric is :func:`absolute_error`.
+
+    Parameters
+    ----------
+    outputs, targets, weights : arrays
+        As in :func:`mean_squared_error`.
+
+    Returns
+    -------
+    loss, g
+        The mean over all elements and its gradient in `outputs`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.mean_absolute_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]))
+    >>> float(loss), g
+    (0.5, array([0.5, 0. ]))
+    """
+    return _mean_of_elements("mean_absolute_error", absolute_errors, outputs, targets, weights)
+
+
+def huber(
+    outputs: Array, targets: Any, weights: Any = None, *, delta: float = 1.0
+) -> tuple[Any, Array]:
+    """Mean of ``d²/2`` where ``d = |p - t| ≤ δ``, and of ``δ (d - δ/2)`` beyond.
+
+    Parameters
+    ----------
+    outputs, targets, weights : arrays
+        As in :func:`mean_squared_error`.
+    delta : float
+        The δ, positive: where the parabola becomes a line, in the unit of the targets.
+
+    Returns
+    -------
+    loss, g
+        The mean over all elements and its gradient in `outputs`.
+
+    References
+    ----------
+    Huber: Robust estimation of a location parameter, 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.huber(np.array([1.0, 9.0]), np.array([0.0, 0.0]), delta=2.0)
+    >>> float(loss), g
+    (8.25, array([0.5, 1. ]))
+    """
+    if not delta > 0:
+        raise ValueError(
+            f"huber: delta must be positive, as in huber(p, t, delta=1.0), got {delta}"
+        )
+    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, float(delta))
+
+
+def binary_cross_entropy(
+    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+) -> tuple[Any, Array]:
+    """Mean of ``-t log p - (1 - t) log(1 - p)``, for the probabilities of a sigmoid.
+
+    :func:`sigmoid_cross_entropy` takes the logits instead, is faster and exact everywhere.
+
+    Parameters
+    ----------
+    probabilities : array of floats (batch, ...)
+        The `p`, in [0, 1].
+    targets : array of numbers or truth values (batch, ...)
+        The `t`, in [0, 1].
+    weights : array, optional
+        As in :func:`mean_squared_error`.
+    epsilon : float
+        What `p` and `1 - p` are raised to if they are smaller, in the value and in the divisions
+        of the derivative ``(1 - t)/(1 - p) - t/p``. So it does not vanish where the value is
+        bounded, and a wrong 0 or 1 can still be corrected.
+
+    Returns
+    -------
+    loss, g
+        The mean over all elements and its gradient in `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`mean_squared_error`, and if a probability or target is outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.binary_cross_entropy(np.array([0.5, 0.8]), np.array([1, 0]))
+    >>> round(float(loss), 4), g
+    (1.1513, array([-1. ,  2.5]))
+    """
+    name = "binary_cross_entropy"
+    _check_epsilon(name, epsilon)
+    check_float(probabilities, name)
+    check_probabilities(name, "outputs", probabilities, "sigmoid_cross_entropy takes logits")
+    check_probabilities(name, "targets", np.asarray(targets), "a target is 0 or 1, or between")
+    return _mean_of_elements(
+        name, binary_cross_entropies, probabilities, targets, weights, float(epsilon)
+    )
+
+
+def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+    """Mean of ``log(1 + exp(z)) - t z``: the binary cross-entropy of ``sigmoid(z)``.
+
+    Parameters
+    ----------
+    logits : array of floats (batch, ...)
+        The `z`, any real numbers.
+    targets : array of numbers or truth values (batch, ...)
+        The `t`, in [0, 1].
+    weights : array, optional
+        As in :func:`mean_squared_error`.
+
+    Returns
+    -------
+    loss, g
+        The mean over all elements and its gradient in `logits`, from ``sigmoid(z) - t``.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`mean_squared_error`, and if a target is outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.sigmoid_cross_entropy(np.array([0.0, 1000.0]), np.array([1, 0]))
+    >>> round(float(loss), 4), g
+    (500.3466, array([-0.25,  0.5 ]))
+    """
+    name = "sigmoid_cross_entropy"
+    check_probabilities(name, "targets", np.asarray(targets), "a target is 0 or 1, or between")
+    return _mean_of_elements(name, sigmoid_cross_entropies, logits, targets, weights)
+
+
+def categorical_cross_entropy(
+    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+) -> tuple[Any, Array]:
+    """Mean of ``-Σⱼ tⱼ log pⱼ``, for the probabilities of a softmax.
+
+    :func:`softmax_cross_entropy` takes the logits instead, is faster and exact everywhere.
+
+    Parameters
+    ----------
+    probabilities : array of floats (batch, ..., classes)
+        The `p`, in [0, 1].
+    targets, weights : arrays
+        As in :func:`softmax_cross_entropy`.
+    epsilon : float
+        What `p` is raised to if it is smaller, in the value and in the derivative ``-t/p``, which
+        so does not vanish where the value is bounded.
+
+    Returns
+    -------
+    loss, g
+        The mean over all leading axes and its gradient in `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> p = np.array([[0.5, 0.5], [0.2, 0.8]])
+    >>> loss, g = F.categorical_cross_entropy(p, np.array([0, 0]))
+    >>> round(float(loss), 4), g
+    (1.1513, array([[-1. ,  0. ], [-2.5,  0. ]]))
+    """
+    name = "categorical_cross_entropy"
+    return _mean_of_rows(
+        name, categorical_cross_entropies, probabilities, targets, weights, epsilon
+    )
+
+
+def hellinger_distance(
+    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+) -> tuple[Any, Array]:
+    """Mean of ``H = √(½ Σⱼ (√pⱼ - √tⱼ)²)``, a distance of distributions from 0 to 1.
+
+    Parameters
+    ----------
+    probabilities : array of floats (batch, ..., classes)
+        The `p`, in [0, 1].
+    targets, weights : arrays
+        As in :func:`softmax_cross_entropy`.
+    epsilon : float
+        What `p` is raised to if it is smaller, in the derivative ``(1 - √(t/p)) / 4H``. Where
+        `H` is 0, which is its sharp minimum, the derivative is taken to be 0.
+
+    Returns
+    -------
+    loss, g
+        The mean over all leading axes and its gradient in `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
+
+    References
+    ----------
+    Hellinger: Neue Begründung der Theorie quadratischer Formen von unendlichvielen
+    Veränderlichen, 1909.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.hellinger_distance(np.array([[0.25, 0.75]]), np.array([0]))
+    >>> round(float(loss), 4), g.round(4)
+    (0.7071, array([[-0.3536,  0.3536]]))
+    """
+    name = "hellinger_distance"
+    return _mean_of_rows(name, hellinger_distances, probabilities, targets, weights, epsilon)
+
+
+def softmax_cross_entropy(
+    logits: Array, targets: Any, weights: Any = None, *, label_smoothing: float = 0.0
+) -> tuple[Any, Array]:
+    """Mean of ``log Σⱼ exp(zⱼ) - z_t``: the cross-entropy of ``softmax(z)``.
+
+    Parameters
+    ----------
+    logits : array of floats (batch, ..., classes)
+        The `z`, any real numbers.
+    targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
+        The class ids, from 0; or a probability for each class, such as one-hot rows, whose loss
+        is ``Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
+    weights : array (batch,) or further leading axes of logits, optional
+        Not negative; see the head of the module. The axis of the classes has none.
+    label_smoothing : float
+        The share `a` of each target, from 0 up to 1, that is spread over all classes evenly:
+        ``(1 - a) t + a / classes``.
+
+    Returns
+    -------
+    loss : NumPy scalar
+        The mean over all leading axes.
+    g : array
+        Its gradient in `logits`, from ``softmax(z) - t``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match, a label is not one of the classes, a probability is outside
+        [0, 1], the batch is empty or a weight negative.
+    TypeError
+        If the logits are not an array of floats, or labels not ints.
+
+    References
+    ----------
+    Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception architecture for computer
+    vision, 2016, section 7 (label smoothing).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.softmax_cross_entropy(np.array([[0.0, 0.0], [1000.0, 0.0]]), np.array([0, 0]))
+    >>> round(float(loss), 4), g
+    (0.3466, array([[-0.25,  0.25], [ 0.  ,  0.  ]]))
+    """
+    name = "softmax_cross_entropy"
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"{name}: label_smoothing must be from 0 up to 1, got {label_smoothing}")
+    check_float(logits, name)
+    t = class_targets(name, logits, targets)
+    scale = _row_scale(name, logits, weights)
+    x, smoothing = logits.reshape(-1, logits.shape[-1]), float(label_smoothing)
+    if x.size <= _BLOCK:
+        values, g = softmax_cross_entropies(x, t, scale, smoothing)
+        return _total(values, scale), g.reshape(logits.shape)
+    values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
+    step = max(1, _BLOCK // x.shape[1])
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        row_scale = scale if isinstance(scale, float) else scale[rows]
+        values[rows], g[rows] = softmax_cross_entropies(x[rows], t[rows], row_scale, smoothing)
+    return _total(values, scale), g.reshape(logits.shape)
+
+
+# Elements at a time, which stay in the second-level cache.
+_BLOCK = 1 << 16
+
+
+def _mean_of_elements(
+    name: str,
+    errors: Callable[..., tuple[Array, Array]],
+    outputs: Array,
+    targets: Any,
+    weights: Any,
+    *options: float,
+) -> tuple[Any, Array]:
+    """Return the mean of ``errors(outputs, targets, *options)``: new values and derivatives."""
+    check_float(outputs, name)
+    t = value_targets(name, outputs, targets)
+    scale = mean_scale(name, outputs.shape, weights, outputs.dtype)
+    values, g = errors(outputs, t, *options)
+    g *= scale
+    if isinstance(scale, float):
+        return np.add.reduce(values, axis=None) * scale, g
+    values *= scale
+    return np.add.reduce(values, axis=None), g
+
+
+def _mean_of_rows(
+    name: str,
+    distances: Callable[[Array, Array, float], tuple[Array, Array]],
+    probabilities: Array,
+    targets: Any,
+    weights: Any,
+    epsilon: float,
+) -> tuple[Any, Array]:
+    """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
+    _check_epsilon(name, epsilon)
+    check_float(probabilities, name)
+    t = class_targets(name, probabilities, targets)
+    check_probabilities(name, "outputs", probabilities, "softmax_cross_entropy takes logits")
+    scale = _row_scale(name, probabilities, weights)
+    values, g = distances(probabilities.reshape(-1, probabilities.shape[-1]), t, float(epsilon))
+    g *= scale if isinstance(scale, float) else scale[:, None]
+    return _total(values, scale), g.reshape(probabilities.shape)
+
+
+def _row_scale(name: str, outputs: Array, weights: Any) -> Any:
+    shape = outputs.shape[:-1]
+    scale = mean_scale(name, shape, weights, outputs.dtype)
+    if isinstance(scale, float):
+        return scale
+    return (scale if scale.shape == shape else np.broadcast_to(scale, shape)).reshape(-1)
+
+
+def _total(values: Array, scale: Any) -> Any:
+    if isinstance(scale, float):
+        return np.add.reduce(values) * scale
+    return values @ scale
+
+
+def _check_epsilon(name: str, epsilon: float) -> None:
+    if not 0 < epsilon < 0.5:
+        raise ValueError(f"{name}: epsilon must be small and positive, as 1e-12, got {epsilon}")

@@ -1,0 +1,339 @@
+"""Optimizers by their names: each is a line of parts, which its repr shows.
+
+>>> import npdl.functional as F
+>>> F.adamw(1e-3, mask="*weight")
+chain(scale_by_adam(), add_decayed_weights(rate=0.01, mask='*weight'),
+      scale_by_learning_rate(learning_rate=0.001))
+
+A learning rate is a number or a schedule. Weight decay that is part of the gradient, as PyTorch's
+argument of most optimizers, is one more part: ``chain(add_decayed_weights(1e-4), momentum(0.1))``.
+Defaults are PyTorch's, where it has the optimizer, and else the paper's.
+"""
+
+from npdl.functional.adaptive import (
+    scale_by_adadelta,
+    scale_by_adagrad,
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_lion,
+    scale_by_nadam,
+    scale_by_rmsprop,
+)
+from npdl.functional.rules import add_decayed_weights, scale_by_learning_rate, trace
+from npdl.functional.schedules import Schedule
+from npdl.functional.transforms import Optimizer, Select, chain
+
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "lion",
+    "momentum",
+    "nadam",
+    "nesterov_momentum",
+    "rmsprop",
+    "sgd",
+]
+
+
+def sgd(learning_rate: float | Schedule) -> Optimizer:
+    """Stochastic gradient descent: ``p = p - learning_rate * g``.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+
+    References
+    ----------
+    Robbins, Monro: A stochastic approximation method, 1951.
+
+    Examples
+    --------
+    >>> sgd(0.1)
+    scale_by_learning_rate(learning_rate=0.1)
+    """
+    return scale_by_learning_rate(learning_rate)
+
+
+def momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Optimizer:
+    """Gradient descent with momentum: ``v = decay * v + g``, ``p = p - learning_rate * v``.
+
+    For a constant learning rate this is ``v = decay * v - learning_rate * g``, ``p = p + v``.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    decay : float
+        The momentum, in [0, 1).
+
+    References
+    ----------
+    Polyak: Some methods of speeding up the convergence of iteration methods, 1964.
+
+    Examples
+    --------
+    >>> momentum(0.1)
+    chain(trace(decay=0.9), scale_by_learning_rate(learning_rate=0.1))
+    """
+    return chain(trace(decay), scale_by_learning_rate(learning_rate))
+
+
+def nesterov_momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Optimizer:
+    """Momentum, looking ahead: ``v = decay * v + g``, ``p = p - learning_rate * (decay * v + g)``.
+
+    The form in which the gradient is that at `p`, not at the point looked at.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    decay : float
+        The momentum, in [0, 1).
+
+    References
+    ----------
+    Sutskever, Martens, Dahl, Hinton: On the importance of initialization and momentum in deep
+    learning, 2013, equations 3 and 4. Bengio, Boulanger-Lewandowski, Pascanu: Advances in
+    optimizing recurrent networks, 2012, equation 7, for this form.
+
+    Examples
+    --------
+    >>> nesterov_momentum(0.1)
+    chain(trace(decay=0.9, nesterov=True), scale_by_learning_rate(learning_rate=0.1))
+    """
+    return chain(trace(decay, nesterov=True), scale_by_learning_rate(learning_rate))
+
+
+def adagrad(
+    learning_rate: float | Schedule = 1e-2,
+    epsilon: float = 1e-10,
+    initial_squares: float = 0.0,
+    epsilon_inside: bool = False,
+) -> Optimizer:
+    """Adagrad: steps divided by the root of the sum of squared gradients.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    epsilon, initial_squares, epsilon_inside
+        See :func:`scale_by_adagrad`; as in PyTorch, ε is outside the root by default.
+
+    References
+    ----------
+    Duchi, Hazan, Singer: Adaptive subgradient methods for online learning and stochastic
+    optimization, 2011.
+
+    Examples
+    --------
+    >>> adagrad(0.1)
+    chain(scale_by_adagrad(), scale_by_learning_rate(learning_rate=0.1))
+    """
+    part = scale_by_adagrad(epsilon, initial_squares, epsilon_inside)
+    return chain(part, scale_by_learning_rate(learning_rate))
+
+
+def rmsprop(
+    learning_rate: float | Schedule = 1e-2,
+    decay: float = 0.99,
+    epsilon: float = 1e-8,
+    epsilon_inside: bool = False,
+) -> Optimizer:
+    """RMSprop: steps divided by the root mean square of recent gradients.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    decay, epsilon, epsilon_inside
+        See :func:`scale_by_rmsprop`; as in PyTorch, ε is outside the root by default.
+
+    References
+    ----------
+    Tieleman, Hinton: Neural networks for machine learning, 2012, lecture 6.5.
+
+    Examples
+    --------
+    >>> rmsprop(1e-3, decay=0.9)
+    chain(scale_by_rmsprop(decay=0.9), scale_by_learning_rate(learning_rate=0.001))
+    """
+    part = scale_by_rmsprop(decay, epsilon, epsilon_inside)
+    return chain(part, scale_by_learning_rate(learning_rate))
+
+
+def adadelta(
+    learning_rate: float | Schedule = 1.0, decay: float = 0.9, epsilon: float = 1e-6
+) -> Optimizer:
+    """Adadelta: steps whose size follows from the sizes of earlier steps.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        A factor of the steps, which the paper does not have.
+    decay, epsilon
+        See :func:`scale_by_adadelta`; ε is inside both roots.
+
+    References
+    ----------
+    Zeiler: ADADELTA: An adaptive learning rate method, 2012.
+
+    Examples
+    --------
+    >>> adadelta()
+    chain(scale_by_adadelta(), scale_by_learning_rate(learning_rate=1.0))
+    """
+    return chain(scale_by_adadelta(decay, epsilon), scale_by_learning_rate(learning_rate))
+
+
+def adam(
+    learning_rate: float | Schedule = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> Optimizer:
+    """Adam: steps of the mean gradient over the root mean square, both freed from their bias.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    beta1, beta2, epsilon
+        See :func:`scale_by_adam`; ε is outside the root.
+
+    References
+    ----------
+    Kingma, Ba: Adam: A method for stochastic optimization, 2014.
+
+    Examples
+    --------
+    >>> adam(1e-3)
+    chain(scale_by_adam(), scale_by_learning_rate(learning_rate=0.001))
+    """
+    return chain(scale_by_adam(beta1, beta2, epsilon), scale_by_learning_rate(learning_rate))
+
+
+def adamax(
+    learning_rate: float | Schedule = 2e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> Optimizer:
+    """Adamax: Adam with the largest of the recent gradients in the place of the root mean square.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    beta1, beta2, epsilon
+        See :func:`scale_by_adamax`; ε is added to the gradient's size, as in PyTorch.
+
+    References
+    ----------
+    Kingma, Ba: Adam: A method for stochastic optimization, 2014, section 7.1.
+
+    Examples
+    --------
+    >>> adamax()
+    chain(scale_by_adamax(), scale_by_learning_rate(learning_rate=0.002))
+    """
+    return chain(scale_by_adamax(beta1, beta2, epsilon), scale_by_learning_rate(learning_rate))
+
+
+def adamw(
+    learning_rate: float | Schedule = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 1e-2,
+    mask: Select | None = None,
+) -> Optimizer:
+    """Adam with decoupled weight decay: also ``p = p - learning_rate * weight_decay * p``.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps, and with it of the decay.
+    beta1, beta2, epsilon
+        See :func:`scale_by_adam`.
+    weight_decay, mask
+        See :func:`add_decayed_weights`; ``mask="*weight"`` spares biases and norms.
+
+    References
+    ----------
+    Loshchilov, Hutter: Decoupled weight decay regularization, 2017, algorithm 2.
+
+    Examples
+    --------
+    >>> adamw(1e-3, weight_decay=0.1).elementwise
+    True
+    """
+    return chain(
+        scale_by_adam(beta1, beta2, epsilon),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def nadam(
+    learning_rate: float | Schedule = 2e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    momentum_decay: float = 4e-3,
+) -> Optimizer:
+    """Nadam: Adam with Nesterov's momentum.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of the steps.
+    beta1, beta2, epsilon, momentum_decay
+        See :func:`scale_by_nadam`.
+
+    References
+    ----------
+    Dozat: Incorporating Nesterov momentum into Adam, 2016.
+
+    Examples
+    --------
+    >>> nadam()
+    chain(scale_by_nadam(), scale_by_learning_rate(learning_rate=0.002))
+    """
+    part = scale_by_nadam(beta1, beta2, epsilon, momentum_decay)
+    return chain(part, scale_by_learning_rate(learning_rate))
+
+
+def lion(
+    learning_rate: float | Schedule = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    weight_decay: float = 0.0,
+    mask: Select | None = None,
+) -> Optimizer:
+    """Lion: steps of one size, in the direction of the sign of a mean gradient.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        The size of each number's step; 3 to 10 times smaller than for AdamW.
+    beta1, beta2
+        See :func:`scale_by_lion`.
+    weight_decay, mask
+        See :func:`add_decayed_weights`; with 0 that part is left out.
+
+    References
+    ----------
+    Chen et al.: Symbolic discovery of optimization algorithms, 2023.
+
+    Examples
+    --------
+    >>> lion()
+    chain(scale_by_lion(), scale_by_learning_rate(learning_rate=0.0001))
+    """
+    # Without decay the params need not be given to `update`.
+    decay = (add_decayed_weights(weight_decay, mask),) if weight_decay != 0 else ()
+    return chain(scale_by_lion(beta1, beta2), *decay, scale_by_learning_rate(learning_rate))

@@ -1,0 +1,279 @@
+"""Layers that put the elements of an example into another shape or order.
+
+They take arrays of any type: an array of floats has a gradient, ids and masks have `None`. Axes are
+those of the batch's array, so that axis 0 is the batch and stays where it is.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from npdl.functional.layer import Array, Layer, Params, Shape, describe, layer
+from npdl.random import KeyLike
+
+__all__ = ["expand_dims", "flatten", "reshape", "squeeze", "transpose"]
+
+
+@layer
+def flatten(axes: int = 1) -> Layer:
+    """Join all axes but the first ones: (batch, ...) becomes (batch, features).
+
+    Parameters
+    ----------
+    axes : int
+        Number of leading axes that stay, the batch among them. The output has one axis more.
+
+    Raises
+    ------
+    ValueError
+        If the input has fewer axes than are to stay.
+
+    Examples
+    --------
+    >>> flatten().out_shape((3, 4, 5))
+    (60,)
+    >>> flatten(axes=2).out_shape((3, 4, 5))
+    (3, 20)
+    """
+    if not _is_int(axes) or axes < 1:
+        raise ValueError(f"flatten: axes must be a positive int, as in flatten(2), got {axes!r}")
+
+    def out_shape(shape: Shape) -> Shape:
+        shape = _example("flatten", shape)
+        if len(shape) < axes - 1:
+            raise ValueError(
+                f"flatten: {axes} axes are to stay, but examples of shape {shape} have "
+                f"{len(shape) + 1} together with the batch"
+            )
+        return (*shape[: axes - 1], _product(shape[axes - 1 :]))
+
+    return _reshaped(out_shape)
+
+
+@layer
+def reshape(shape: tuple[int, ...]) -> Layer:
+    """Give each example another shape, with the elements in the same order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The new shape of one example, without the batch. One size may be -1: it follows from the
+        number of elements.
+
+    Raises
+    ------
+    ValueError
+        If the number of elements differs.
+
+    Examples
+    --------
+    >>> reshape((2, -1)).out_shape((3, 4))
+    (2, 6)
+    """
+    if not isinstance(shape, tuple | list) or not all(
+        _is_int(size) and (size > 0 or size == -1) for size in shape
+    ):
+        raise ValueError(
+            f"reshape: shape must be a tuple of positive ints, one of which may be -1, as in "
+            f"reshape((8, -1)), got {shape!r}"
+        )
+    target = tuple(shape)
+    if target.count(-1) > 1:
+        raise ValueError(f"reshape: only one size may be -1, got {target}")
+    count = math.prod(size for size in target if size != -1)
+
+    def out_shape(shape: Shape) -> Shape:
+        elements = _product(_example("reshape", shape))
+        if elements is None:
+            return tuple(None if size == -1 else size for size in target)
+        if elements % count if -1 in target else elements != count:
+            raise ValueError(
+                f"reshape: examples of shape {tuple(shape)} have {elements} elements, which do "
+                f"not fit the shape {target}"
+            )
+        return tuple(elements // count if size == -1 else size for size in target)
+
+    return _reshaped(out_shape)
+
+
+@layer
+def expand_dims(axis: int) -> Layer:
+    """Insert an axis of size one.
+
+    Parameters
+    ----------
+    axis : int
+        Where it is in the output, the batch being axis 0; from the end, where negative.
+
+    Raises
+    ------
+    ValueError
+        If the output cannot have that axis, or it would come before the batch.
+
+    Examples
+    --------
+    >>> expand_dims(1).out_shape((28, 28))
+    (1, 28, 28)
+    >>> expand_dims(-1).out_shape((28, 28))
+    (28, 28, 1)
+    """
+    _check_axis("expand_dims", axis)
+
+    def out_shape(shape: Shape) -> Shape:
+        shape = _example("expand_dims", shape)
+        position = _position("expand_dims", axis, len(shape) + 1, shape)
+        return (*shape[:position], 1, *shape[position:])
+
+    return _reshaped(out_shape)
+
+
+@layer
+def squeeze(axis: int) -> Layer:
+    """Remove an axis of size one.
+
+    Parameters
+    ----------
+    axis : int
+        The axis of the input, the batch being axis 0; from the end, where negative.
+
+    Raises
+    ------
+    ValueError
+        If there is no such axis, it has another size, or it is the batch.
+
+    Examples
+    --------
+    >>> squeeze(1).out_shape((1, 28, 28))
+    (28, 28)
+    """
+    _check_axis("squeeze", axis)
+
+    def out_shape(shape: Shape) -> Shape:
+        shape = _example("squeeze", shape)
+        position = _position("squeeze", axis, len(shape), shape)
+        if shape[position] not in (1, None):
+            raise ValueError(
+                f"squeeze: axis {axis} of examples of shape {shape} has size {shape[position]}, "
+                f"and only an axis of size 1 can be removed"
+            )
+        return (*shape[:position], *shape[position + 1 :])
+
+    return _reshaped(out_shape)
+
+
+@layer
+def transpose(axes: tuple[int, ...]) -> Layer:
+    """Put the axes in another order.
+
+    Parameters
+    ----------
+    axes : tuple of int
+        For each axis of the output, the axis of the input, the batch being axis 0, which stays
+        first.
+
+    Raises
+    ------
+    ValueError
+        If the input has another number of axes.
+
+    Examples
+    --------
+    >>> transpose((0, 3, 1, 2)).out_shape((28, 32, 3))
+    (3, 28, 32)
+    """
+    order = tuple(axes) if isinstance(axes, tuple | list) else ()
+    if not order or not all(map(_is_int, order)) or sorted(order) != list(range(len(order))):
+        raise ValueError(
+            f"transpose: axes must be a tuple with each axis of the batch's array once, as in "
+            f"transpose((0, 2, 1)), got {axes!r}"
+        )
+    if order[0] != 0:
+        raise ValueError(
+            f"transpose: the batch is axis 0 and must stay first, as in transpose((0, 2, 1)), "
+            f"got {order}"
+        )
+    inverse = tuple(order.index(axis) for axis in range(len(order)))
+
+    def out_shape(shape: Shape) -> Shape:
+        shape = _example("transpose", shape)
+        if len(shape) + 1 != len(order):
+            raise ValueError(
+                f"transpose: axes={order} are for {len(order)} axes, but examples of shape "
+                f"{shape} have {len(shape) + 1} together with the batch"
+            )
+        return tuple(shape[axis - 1] for axis in order[1:])
+
+    def forward(x: Array) -> Array:
+        if x.ndim != len(order):
+            raise ValueError(
+                f"transpose: axes={order} are for {len(order)} axes, got {describe(x)}"
+            )
+        return x.transpose(order)
+
+    return _moved(out_shape, forward, lambda g, shape: g.transpose(inverse))
+
+
+def _reshaped(out_shape: Callable[[Shape], Shape]) -> Layer:
+    """Make a layer that leaves the elements in their order."""
+
+    def forward(x: Array) -> Array:
+        return x.reshape(x.shape[0], *out_shape(x.shape[1:]))
+
+    return _moved(out_shape, forward, lambda g, shape: g.reshape(shape))
+
+
+def _moved(
+    out_shape: Callable[[Shape], Shape],
+    forward: Callable[[Array], Array],
+    back: Callable[[Array, Shape], Array],
+) -> Layer:
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        out_shape(shape)
+        return ()
+
+    def apply(params: Params, x: Array) -> tuple[Array, Shape | None]:
+        return forward(x), x.shape if x.dtype.kind == "f" else None
+
+    def backward(params: Params, cache: Shape | None, g: Array) -> tuple[None, Array | None]:
+        return None, None if cache is None else back(g, cache)
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _example(name: str, shape: Shape) -> Shape:
+    if not isinstance(shape, tuple | list) or not all(
+        size is None or (_is_int(size) and size >= 0) for size in shape
+    ):
+        raise ValueError(
+            f"{name}: expected the shape of one example, such as (3, 32, 32), got {shape!r}"
+        )
+    return tuple(shape)
+
+
+def _product(sizes: Shape) -> int | None:
+    """Return the number of elements, or `None` where a size is unknown."""
+    return None if None in sizes else math.prod(sizes)
+
+
+def _check_axis(name: str, axis: int) -> None:
+    if not _is_int(axis) or axis == 0:
+        raise ValueError(
+            f"{name}: axis must be an int other than 0, which is the batch, as in {name}(1), "
+            f"got {axis!r}"
+        )
+
+
+def _position(name: str, axis: int, count: int, shape: Shape) -> int:
+    """Return the position in the shape of an example with `count` axes."""
+    position = axis - 1 if axis > 0 else axis + count
+    if not 0 <= position < count:
+        raise ValueError(
+            f"{name}: axis {axis} does not fit examples of shape {shape}; it can be from 1 to "
+            f"{count}, or from -{count} to -1"
+        )
+    return position
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

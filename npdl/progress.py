@@ -1,0 +1,56 @@
+"""How far a long run has come: a bar in a terminal where tqdm is installed, else lines."""
+
+import importlib.util
+import sys
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Shows the progress of `epochs` epochs of `steps` steps; nothing, unless `shown`."""
+
+    def __init__(self, shown: bool, epochs: int, steps: int) -> None:
+        self.epochs, self.steps = epochs, steps
+        self.lines = shown
+        self.bar: Any = None
+        if shown and sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None:
+            import tqdm
+
+            self.lines = False
+            self.bar = tqdm.tqdm(unit="step", dynamic_ncols=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def step(self, epoch: int, means: dict[str, float]) -> None:
+        """Show that a step has been made."""
+        if self.bar is not None:
+            if self.bar.n == 0 or self.bar.n >= self.steps:
+                self.bar.reset(total=self.steps)
+                self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+            self.bar.set_postfix_str(_shown(means), refresh=False)
+            self.bar.update()
+
+    def epoch(self, epoch: int, means: dict[str, float]) -> None:
+        """Show that an epoch has ended."""
+        line = f"epoch {epoch + 1}/{self.epochs}  {_shown(means)}"
+        if self.bar is not None:
+            self.bar.write(line, file=sys.stderr)
+        elif self.lines:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+def _shown(means: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in means.items())

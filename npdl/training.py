@@ -1,0 +1,363 @@
+"""Training: a state that holds all that decides the next number, and pure steps from it.
+
+>>> import numpy as np
+>>> import npdl.functional as F
+>>> from npdl.training import fit, predict
+>>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+>>> model = F.serial(F.dense(16), F.tanh(), F.dense(1))
+>>> state, history = fit(
+...     model, F.mean_squared_error, F.adam(0.03), (x, x**2), epochs=60, progress=False
+... )
+>>> history["loss"][-1] < 0.01
+True
+>>> predict(model, state.params, x).shape
+(64, 1)
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl import random, tree
+from npdl.data import batches, check_data, check_positive, order_of
+from npdl.finite import raise_if_not_finite
+from npdl.functional.layer import Layer, Params, Shape, keep_params, value_and_grad
+from npdl.functional.transforms import Optimizer
+from npdl.packed import PackedUpdate
+from npdl.progress import Progress
+
+__all__ = ["TrainState", "evaluate", "fit", "predict", "train_step"]
+
+Loss = Callable[..., tuple[Any, Any]]
+Metrics = Mapping[str, Callable[..., Any]]
+Step = Callable[["TrainState", Any], tuple["TrainState", dict[str, Any]]]
+
+
+@attrs.frozen
+class TrainState:
+    """All that training changes; a tree.
+
+    The keys of dropout follow from (rng, step), the order of the data from (rng, epoch), and the
+    schedules from the counts in the optimizer's state.
+
+    Parameters
+    ----------
+    step : int
+        Number of steps made.
+    params : tree
+        The parameters of the model, with its running statistics.
+    opt_state : tree
+        The state of the optimizer.
+    rng : key
+        The key of the whole run.
+    """
+
+    step: int
+    params: Params
+    opt_state: Any
+    rng: random.Key
+
+    @classmethod
+    def create(
+        cls, model: Layer, optimizer: Optimizer, shape: Shape, rng: random.KeyLike = 0
+    ) -> "TrainState":
+        """Return the state before the first step.
+
+        Parameters
+        ----------
+        model : Layer
+            The model.
+        optimizer : Optimizer
+            The optimizer.
+        shape : tuple
+            The shape of one example, without the batch.
+        rng : key
+            Decides the initial parameters and all that is random in training.
+
+        Examples
+        --------
+        >>> import npdl.functional as F
+        >>> TrainState.create(F.dense(2), F.sgd(0.1), shape=(3,), rng=1).step
+        0
+        """
+        if not isinstance(model, Layer):
+            raise TypeError(f"expected a layer as the model, got {model!r}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"expected an optimizer, such as F.adam(1e-3), got {optimizer!r}")
+        key = random.key(rng)
+        params = model.init(random.fold(key, "init"), shape)
+        return cls(0, params, optimizer.init(params), key)
+
+
+def train_step(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    metrics: Metrics | None = None,
+    donate: bool = False,
+    check_finite: bool = False,
+) -> Step:
+    """Return a pure function that makes one step of training.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient)``.
+    optimizer : Optimizer
+        The optimizer.
+    metrics : dict of callables, optional
+        Further figures of the batch, each ``metric(outputs, targets) -> number``.
+    donate : bool
+        Whether a step may overwrite the arrays of the state that it is given, which saves memory
+        and time. The state that was passed must then not be used again.
+    check_finite : bool
+        Whether to stop at the first number that is not finite, with an error that names the step,
+        the layer and the array.
+
+    Returns
+    -------
+    callable
+        ``step(state, (x, *targets)) -> (state, metrics)``, where `metrics` has ``"loss"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model, optimizer = F.dense(2), F.sgd(0.1)
+    >>> state = TrainState.create(model, optimizer, shape=(3,))
+    >>> step = train_step(model, F.softmax_cross_entropy, optimizer)
+    >>> state, metrics = step(state, (np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])))
+    >>> state.step, sorted(metrics)
+    (1, ['loss'])
+    """
+    gradient = value_and_grad(model, loss)
+    if check_finite:
+        # What is not finite raises with its place; NumPy's warning would come first, without.
+        gradient = np.errstate(all="ignore")(gradient)
+    update = PackedUpdate(optimizer, donate)
+    has_stats = model.update_stats is not keep_params
+    stream = random.fold((0,), "step")[1]
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
+        x, *targets = batch
+        key = (*state.rng, stream, state.step)
+        value, grads, aux = gradient(state.params, x, *targets, train=True, rng=key)
+        if check_finite:
+            raise_if_not_finite(model, loss, state.step, state.params, batch, key, value, grads)
+        params, opt_state = update(grads, state.opt_state, state.params)
+        if has_stats:
+            params = model.update_stats(params, aux.cache)
+        figures = {"loss": value}
+        if metrics:
+            figures |= {name: f(aux.outputs, *targets[:1]) for name, f in metrics.items()}
+        return TrainState(state.step + 1, params, opt_state, state.rng), figures
+
+    return step
+
+
+def fit(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Any,
+    *,
+    state: TrainState | None = None,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    validation: Any = None,
+    metrics: Metrics | None = None,
+    rng: random.KeyLike = 0,
+    progress: bool = True,
+    check_finite: bool = False,
+) -> tuple[TrainState, dict[str, list[float]]]:
+    """Train a model on arrays.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient)``, such as :func:`softmax_cross_entropy`.
+    optimizer : Optimizer
+        The optimizer, such as ``F.adam(1e-3)``.
+    data : tuple
+        ``(x, *targets)``: arrays of one length, the examples along the first axis. `x` may be a
+        tuple of arrays; what follows it goes to the loss: labels, and weights if there are any.
+    state : TrainState, optional
+        Where to go on from; it is left as it is. The position follows from ``state.step``, also
+        in the middle of an epoch.
+    epochs : int
+        Number of epochs to train, each over every example once.
+    batch_size : int
+        Number of examples a step; the last batch of an epoch may be smaller.
+    shuffle : bool
+        Whether each epoch has an order of its own, which follows from (rng, epoch).
+    validation : tuple, optional
+        Data of the same form, on which the model is evaluated after each epoch.
+    metrics : dict of callables, optional
+        ``{"accuracy": F.accuracy}``: figures to report beside the loss, each
+        ``metric(outputs, targets) -> number``.
+    rng : key
+        The key of the run, where no `state` is given.
+    progress : bool
+        Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
+        epoch.
+    check_finite : bool
+        Whether to stop at the first number that is not finite, naming step, layer and array.
+
+    Returns
+    -------
+    state : TrainState
+        The state after the last step.
+    history : dict of lists
+        For each epoch, the mean over its examples of ``"loss"`` and of the metrics, and the same
+        names with ``"val_"`` before them for the validation data.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the data are empty, of different lengths, or not numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.eye(4, dtype=np.float32)
+    >>> state, history = fit(
+    ...     F.dense(4), F.softmax_cross_entropy, F.adam(0.1), (x, np.arange(4)),
+    ...     epochs=50, metrics={"accuracy": F.accuracy}, progress=False,
+    ... )
+    >>> history["accuracy"][-1]
+    1.0
+    """
+    count = check_data(data, "data")
+    if validation is not None:
+        check_data(validation, "validation")
+    check_positive("batch_size", batch_size)
+    check_positive("epochs", epochs)
+    if state is None:
+        shape = tree.map(lambda array: array.shape[1:], data[0])
+        state = TrainState.create(model, optimizer, shape, rng)
+    else:
+        # The steps below overwrite the arrays of their state, and these are the caller's.
+        state = tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, state)
+    step = train_step(
+        model, loss, optimizer, metrics=metrics, donate=True, check_finite=check_finite
+    )
+    steps = -(-count // batch_size)
+    first = state.step // steps
+    history: dict[str, list[float]] = {}
+    with Progress(progress, first + epochs, steps) as report:
+        for epoch in range(first, first + epochs):
+            totals: dict[str, float] = {}
+            seen = 0
+            parts = batches(
+                data, count, batch_size, order_of(state.rng, epoch, count) if shuffle else None
+            )
+            for batch, size in itertools.islice(parts, state.step % steps, None):
+                try:
+                    state, figures = step(state, batch)
+                except Exception as error:
+                    error.add_note(f"in step {state.step} of fit, in epoch {epoch}")
+                    raise
+                seen += size
+                for name, value in figures.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) * size
+                report.step(epoch, {name: total / seen for name, total in totals.items()})
+            means = {name: total / seen for name, total in totals.items()}
+            if validation is not None:
+                figures = evaluate(model, state.params, validation, loss=loss, metrics=metrics)
+                means |= {f"val_{name}": float(value) for name, value in figures.items()}
+            for name, value in means.items():
+                history.setdefault(name, []).append(value)
+            report.epoch(epoch, means)
+    return state, history
+
+
+def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> Any:
+    """Return the outputs of a model, computed in batches.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    params : tree
+        Its parameters.
+    x : array or tuple of arrays
+        The inputs, the examples along the first axis.
+    batch_size : int
+        Number of examples at a time.
+
+    Returns
+    -------
+    array or tuple of arrays
+        The outputs for all examples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(2)
+    >>> predict(model, model.init(0, (3,)), np.ones((1000, 3), np.float32)).shape
+    (1000, 2)
+    """
+    count = check_data((x,), "x")
+    check_positive("batch_size", batch_size)
+    outputs = [model(params, part) for (part,), _ in batches((x,), count, batch_size)]
+    return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)
+
+
+def evaluate(
+    model: Layer,
+    params: Params,
+    data: Any,
+    *,
+    loss: Loss | None = None,
+    metrics: Metrics | None = None,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Return the loss and metrics of a model on data, in inference mode.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    params : tree
+        Its parameters.
+    data : tuple
+        ``(x, *targets)``, as for :func:`fit`.
+    loss : callable, optional
+        The loss, for a figure named ``"loss"``.
+    metrics : dict of callables, optional
+        Figures of all outputs and targets at once, each ``metric(outputs, targets)``.
+    batch_size : int
+        Number of examples at a time.
+
+    Returns
+    -------
+    dict
+        A figure for each name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(2)
+    >>> data = np.ones((10, 3), np.float32), np.zeros(10, int)
+    >>> sorted(evaluate(model, model.init(0, (3,)), data, loss=F.softmax_cross_entropy))
+    ['loss']
+    """
+    check_data(data, "data")
+    x, *targets = data
+    outputs = predict(model, params, x, batch_size=batch_size)
+    figures = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
+    return figures | {
+        name: metric(outputs, *targets[:1]) for name, metric in (metrics or {}).items()
+    }

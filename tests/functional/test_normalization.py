@@ -1,0 +1,240 @@
+"""Normalization: running statistics, numbers far from zero, and wrong input."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import npdl.functional as F
+from npdl import random, tree
+from npdl.gradcheck import check_gradients
+
+FAR = 1e4
+
+
+def numbers(*shape, seed=0, mean=0.0):
+    return random.generator(seed).normal(mean, 1.0, shape).astype(np.float32)
+
+
+def trained(layer, shape, *batches):
+    params = layer.init(0, shape)
+    for x in batches:
+        params = layer.update_stats(params, layer.apply(params, x, train=True)[1])
+    return params
+
+
+def test_running_statistics_are_moving_averages_with_the_unbiased_variance():
+    layer = F.batch_norm(momentum=0.25)
+    batches = [numbers(6, 3, 4, seed=seed, mean=seed) for seed in range(3)]
+    params = trained(layer, (3, 4), *batches)
+    mean, variance = np.zeros(3), np.ones(3)
+    for x in batches:
+        mean = 0.75 * mean + 0.25 * x.mean((0, 2))
+        variance = 0.75 * variance + 0.25 * x.var((0, 2), ddof=1)
+    np.testing.assert_allclose(params["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(params["variance"], variance, rtol=1e-5)
+    assert params["count"] == 3
+    assert params["count"].shape == ()
+
+
+def test_evaluation_uses_the_running_statistics_and_not_those_of_the_batch():
+    layer = F.batch_norm(epsilon=1e-3)
+    params = trained(layer, (3,), numbers(6, 3))
+    params |= {"scale": np.float32([1, 2, 3]), "shift": np.float32([4, 5, 6])}
+    x = numbers(5, 3, seed=1)
+    expected = (x - params["mean"]) / np.sqrt(params["variance"] + 1e-3)
+    y = layer(params, x)
+    np.testing.assert_allclose(y, expected * [1, 2, 3] + [4, 5, 6], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(layer(params, x[:1]), y[:1])
+
+
+def test_evaluation_leaves_the_running_statistics_as_they_are():
+    layer = F.batch_norm()
+    params = trained(layer, (3,), numbers(6, 3))
+    _, cache = layer.apply(params, numbers(4, 3, seed=1))
+    assert layer.update_stats(params, cache) is params
+
+
+def test_evaluating_a_batch_norm_that_has_seen_no_batch_says_what_to_call():
+    model = F.serial(F.dense(3), F.batch_norm())
+    params = model.init(0, (2,))
+    with pytest.raises(ValueError, match=r"seen no batch.*layer\.update_stats") as raised:
+        model(params, numbers(4, 2))
+    assert "serial[1]" in "".join(raised.value.__notes__)
+    assert np.isfinite(model(trained(model, (2,), numbers(4, 2)), numbers(4, 2))).all()
+
+
+def test_the_marker_of_a_batch_seen_survives_a_change_of_type():
+    layer = F.batch_norm()
+    fresh = tree.astype(layer.init(0, (3,)), np.float64)
+    with pytest.raises(ValueError, match="seen no batch"):
+        layer(fresh, numbers(4, 3).astype(np.float64))
+    params = tree.astype(trained(layer, (3,), numbers(6, 3)), np.float64)
+    assert layer(params, numbers(4, 3).astype(np.float64)).dtype == np.float64
+
+
+def test_a_frozen_batch_norm_keeps_its_running_statistics():
+    layer = F.freeze(F.batch_norm())
+    params = trained(F.batch_norm(), (3,), numbers(6, 3))
+    _, cache = layer.apply(params, numbers(4, 3, seed=1), train=True)
+    assert layer.update_stats(params, cache) is params
+
+
+@pytest.mark.parametrize("shape", [(60000, 3), (50, 3, 80), (50, 3, 8, 10)])
+def test_a_mean_of_ten_thousand_costs_the_batch_norm_no_digits(shape):
+    x = numbers(*shape, mean=FAR)
+    exact = x.astype(np.float64)
+    axes = (0, *range(2, len(shape)))
+    mean, variance = exact.mean(axes, keepdims=True), exact.var(axes, keepdims=True)
+    layer = F.batch_norm(momentum=1.0)
+    params = layer.init(0, shape[1:])
+    y, cache = layer.apply(params, x, train=True)
+    np.testing.assert_allclose(y, (exact - mean) / np.sqrt(variance + 1e-5), atol=2e-6, rtol=2e-6)
+    stats = layer.update_stats(params, cache)
+    np.testing.assert_allclose(stats["variance"], exact.var(axes, ddof=1), rtol=2e-6)
+    np.testing.assert_allclose(stats["mean"], mean.ravel(), rtol=1e-7)
+    g = numbers(*shape, seed=1)
+    grads, dx = layer.backward(params, cache, g)
+    double = tree.astype(params, np.float64)
+    _, cache = layer.apply(double, exact, train=True)
+    expected, exact_dx = layer.backward(double, cache, g.astype(np.float64))
+    np.testing.assert_allclose(dx, exact_dx, atol=1e-5)
+    np.testing.assert_allclose(grads["scale"], expected["scale"], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axes"),
+    [
+        (F.layer_norm(), (7, 500), (1,)),
+        (F.layer_norm(axes=(-2, -1)), (3, 40, 50), (1, 2)),
+        (F.group_norm(1), (3, 4, 50, 60), (1, 2, 3)),
+    ],
+    ids=repr,
+)
+def test_a_mean_of_ten_thousand_costs_the_others_no_digits(layer, shape, axes):
+    x = numbers(*shape, mean=FAR)
+    exact = x.astype(np.float64)
+    mean, variance = exact.mean(axes, keepdims=True), exact.var(axes, keepdims=True)
+    y = layer(layer.init(0, shape[1:]), x)
+    np.testing.assert_allclose(y, (exact - mean) / np.sqrt(variance + 1e-5), atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (F.batch_norm(), (4, 3, 5)),
+        (F.layer_norm(), (4, 3)),
+        (F.group_norm(3), (4, 3, 5)),
+        (F.rms_norm(), (4, 3)),
+    ],
+    ids=repr,
+)
+def test_features_that_do_not_vary_give_finite_numbers(layer, shape):
+    x = np.full(shape, 3e4 / 7, np.float32) if layer != F.rms_norm() else np.zeros(shape, "f4")
+    params = layer.init(0, shape[1:])
+    y, cache = layer.apply(params, x, train=True)
+    _, dx = layer.backward(params, cache, numbers(*shape))
+    np.testing.assert_allclose(y, 0, atol=1e-6)
+    assert np.isfinite(dx).all()
+
+
+def test_images_that_lie_batch_last_in_memory_stay_so():
+    x = numbers(2, 3, 4, 5).transpose(3, 0, 1, 2)
+    layer = F.batch_norm()
+    params = layer.init(0, x.shape[1:])
+    y, cache = layer.apply(params, x, train=True)
+    plain, plain_cache = layer.apply(params, np.ascontiguousarray(x), train=True)
+    assert y.strides == x.strides
+    np.testing.assert_allclose(y, plain, rtol=1e-5, atol=1e-6)
+    g = numbers(*x.shape, seed=1)
+    dx = layer.backward(params, cache, g)[1]
+    np.testing.assert_allclose(dx, layer.backward(params, plain_cache, g)[1], rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.data(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_gradients_hold_for_all_shapes(shape, data, scale, shift):
+    options = {"scale": scale, "shift": shift, "epsilon": 1e-2}
+    axes = tuple(range(-data.draw(st.integers(1, len(shape))), 0))
+    groups = data.draw(st.sampled_from([n for n in range(1, 6) if shape[0] % n == 0]))
+    axis = data.draw(st.integers(1, len(shape)))
+    check_gradients(F.layer_norm(axes, **options), tuple(shape))
+    check_gradients(F.rms_norm(axes, scale=scale, epsilon=1e-2), tuple(shape))
+    check_gradients(F.group_norm(groups, **options), tuple(shape))
+    check_gradients(F.batch_norm(axis, **options), tuple(shape), train=True)
+    check_gradients(F.batch_norm(axis - len(shape) - 1 or -1, **options), tuple(shape), train=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: F.batch_norm(axis=0), "other than 0, the batch"),
+        (lambda: F.batch_norm(axis=(1, 2)), r"got \(1, 2\)"),
+        (lambda: F.batch_norm(momentum=0), "above 0 and at most 1, got 0"),
+        (lambda: F.batch_norm(momentum=1.1), "above 0 and at most 1, got 1.1"),
+        (lambda: F.batch_norm(epsilon=0), "epsilon must be positive"),
+        (lambda: F.layer_norm(epsilon=-1), "layer_norm: epsilon must be positive"),
+        (lambda: F.rms_norm(epsilon=float("nan")), "rms_norm: epsilon must be positive"),
+        (lambda: F.group_norm(2, epsilon=0), "group_norm: epsilon must be positive"),
+        (lambda: F.layer_norm(axes=-2), "layer_norm: axes must be -1 or the last ones"),
+        (lambda: F.layer_norm(axes=1), "layer_norm: axes must be -1 or the last ones"),
+        (lambda: F.layer_norm(axes=()), "layer_norm: axes must be -1 or the last ones"),
+        (lambda: F.rms_norm(axes=(-3, -1)), "rms_norm: axes must be -1 or the last ones"),
+        (lambda: F.group_norm(0), "positive int, as in group_norm"),
+        (lambda: F.group_norm(1.5), "positive int, as in group_norm"),
+        (lambda: F.batch_norm().init(0, (2, 3, 4, 5, 6)), "2 to 5 axes"),
+        (lambda: F.batch_norm(axis=2).init(0, (3,)), "axis 2 is none"),
+        (lambda: F.batch_norm(axis=-2).init(0, (3,)), "axis -2 is none"),
+        (lambda: F.batch_norm().out_shape(()), "shape of one example"),
+        (lambda: F.layer_norm().init(0, 5), "shape of one example"),
+        (lambda: F.layer_norm((-2, -1)).init(0, (3,)), r"axes are \(-2, -1\)"),
+        (lambda: F.group_norm(4).init(0, (6, 5)), "4 groups do not divide the 6 channels"),
+        (lambda: F.group_norm(4).out_shape((6, 5)), "4 groups do not divide the 6 channels"),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "x", "message"),
+    [
+        (F.batch_norm(), (3,), numbers(4, 5), r"3 channels, on axis 1.*float32\[4, 5\]"),
+        (F.batch_norm(), (3, 5), numbers(4, 5, 3), r"3 channels, on axis 1.*\[4, 5, 3\]"),
+        (F.batch_norm(), (3,), numbers(0, 3), "empty"),
+        (F.batch_norm(), (3, 2), numbers(4, 3, 0), "empty"),
+        (F.batch_norm(), (3,), numbers(1, 3), "a single value in each channel"),
+        (F.batch_norm(), (3,), np.float32(1.0), "3 channels"),
+        (F.layer_norm(), (3,), numbers(4, 5), r"features of shape \(3,\).*\[4, 5\]"),
+        (F.layer_norm((-2, -1)), (3, 4), numbers(3, 4), r"axes are \(-2, -1\)"),
+        (F.layer_norm((-2, -1)), (3, 4), numbers(2, 4, 3), r"of shape \(3, 4\).*\[2, 4, 3\]"),
+        (F.group_norm(3), (6,), numbers(4, 9), r"features of shape \(6,\).*\[4, 9\]"),
+        (F.group_norm(3), (6,), numbers(4, 5), "3 groups do not divide the 5 channels"),
+        (F.rms_norm(), (3,), numbers(4, 1), r"features of shape \(3,\).*\[4, 1\]"),
+    ],
+)
+def test_wrong_input_is_named(layer, shape, x, message):
+    with pytest.raises(ValueError, match=message):
+        layer.apply(layer.init(0, shape), x, train=True)
+
+
+@pytest.mark.parametrize(
+    "layer", [F.batch_norm(), F.layer_norm(), F.group_norm(3), F.rms_norm()], ids=repr
+)
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((4, 3)), "nothing is promoted silently"),
+        (np.ones((4, 3), int), "expected an array of floats"),
+        ([[1.0, 2.0, 3.0]], "expected a NumPy array"),
+    ],
+)
+def test_wrong_types_are_named(layer, x, message):
+    with pytest.raises(TypeError, match=f"{layer.call.name}: .*{message}"):
+        layer.apply(layer.init(0, (3,)), x, train=True)
