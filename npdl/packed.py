@@ -29,16 +29,16 @@ BLOCK = 1 << 15
 
 @attrs.frozen
 class _Group:
-    """Arrays that are updated as one vector: their positions among the leaves, and places."""
+    """Arrays that are updated as one vector: for each, its leaf, its place there, its shape."""
 
     leaves: list[int]
-    places: list[tuple[int, int, tuple[int, ...]]]  # start, end, shape
+    places: list[tuple[int, slice, tuple[int, ...]]]
 
     def join(self, arrays: list[Array]) -> Array:
         """Return one vector of the group's arrays; a view, where there is only one."""
         if len(self.leaves) == 1:
             return arrays[self.leaves[0]].reshape(-1)
-        return np.concatenate([arrays[i].reshape(-1) for i in self.leaves])
+        return np.concatenate([arrays[i] for i in self.leaves], axis=None)
 
     def join_slots(self, state: Any) -> Any:
         """Return the state of the group's vector."""
@@ -46,8 +46,9 @@ class _Group:
 
     def split(self, vector: Array, arrays: list[Any]) -> None:
         """Put views into the vector at the group's positions."""
-        for i, (start, end, shape) in zip(self.leaves, self.places, strict=True):
-            arrays[i] = vector[start:end].reshape(shape)
+        for i, place, shape in self.places:
+            part = vector[place]
+            arrays[i] = part if len(shape) == 1 else part.reshape(shape)
 
 
 @attrs.define
@@ -162,10 +163,11 @@ class _Plan:
                 joined.setdefault((leaf.dtype, leaf.size < SMALL or i), []).append(i)
         self.groups = []
         for members in joined.values():
-            ends = np.cumsum([leaves[i].size for i in members]).tolist()
-            starts = [0, *ends[:-1]]
-            shapes = [leaves[i].shape for i in members]
-            self.groups.append(_Group(members, list(zip(starts, ends, shapes, strict=True))))
+            places, end = [], 0
+            for i in members:
+                start, end = end, end + leaves[i].size
+                places.append((i, slice(start, end), leaves[i].shape))
+            self.groups.append(_Group(members, places))
 
     def gradients(self, grads: Any) -> list[Any] | None:
         """Return the gradients in order, or `None` if others are missing than were expected."""

@@ -338,7 +338,7 @@ def without(name):
 
 
 @F.layer
-def faulty(where, after):
+def faulty(where):
     """Pass everything on, but break one number in the forward or the backward pass."""
 
     def broken(array, here):
@@ -362,13 +362,13 @@ FINITE = {
     "data": (MODEL, LOSS, without("nan"), ["the input is not finite", "nan at index (13, 2)"]),
     "infinite data": (MODEL, LOSS, without("inf"), ["the input is not finite", "inf at index"]),
     "a layer": (
-        F.serial(F.dense(4), F.residual(F.dense(4), faulty("apply", 1)), F.dense(3)),
+        F.serial(F.dense(4), F.residual(F.dense(4), faulty("apply")), F.dense(3)),
         LOSS,
         DATA,
-        ["the output is not finite", "in serial[1] = faulty", "in serial[1] = residual"],
+        ["the output is not finite", "in residual[1] = faulty", "in serial[1] = residual"],
     ),
     "a gradient": (
-        F.serial(F.dense(4), faulty("backward", 1), F.dense(3)),
+        F.serial(F.dense(4), faulty("backward"), F.dense(3)),
         LOSS,
         DATA,
         ["the gradient of the input is not finite", "in backward of serial[1] = faulty"],
