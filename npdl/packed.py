@@ -2,29 +2,91 @@
 
 NumPy needs about a microsecond a call, and memory is slower than the second-level cache. So an
 optimizer whose rule is the same for each number (``optimizer.elementwise``) is applied to one
-vector that holds all small arrays, and to the large ones block by block.
-
-What comes in and goes out are trees, as ever: the arrays of the trees are views into the
-vectors. The vectors of the last result are remembered, and used again when that very result comes
-back as the next input, so that the arrays need not be joined anew; nothing else depends on it.
+vector that holds all small arrays, and to the large ones block by block. The parameters of the
+model are views into these vectors.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
 
 from npdl import tree
 from npdl.functional.layer import Array, Params
-from npdl.functional.transforms import Optimizer, apply_updates
+from npdl.functional.transforms import Optimizer
 from npdl.tree import Tree
 
-__all__ = ["PackedUpdate"]
+__all__ = ["Packed", "pack"]
 
 # Arrays of fewer numbers are joined; blocks of this size keep a rule's working set in the cache.
 SMALL = 1 << 14
-BLOCK = 1 << 15
+BLOCK = 1 << 17
+
+
+class Packed(NamedTuple):
+    """Parameters and the state of an element-wise optimizer, as trees and as vectors."""
+
+    layout: "_Layout"
+    params: Params
+    vectors: list[Array]
+    states: list[Any]  # for each vector, the optimizer's state for it
+    template: Any  # a state of the right structure, and the slots of what is never trained
+
+    def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
+        """Return what follows from an update, or `None` if other gradients are missing.
+
+        With `donate`, the arrays of this value are overwritten with the result.
+        """
+        gradients = self.layout.gradients(grads)
+        if gradients is None or not optimizer.elementwise:
+            return None
+        vectors, states = [], []
+        for group, vector, state in zip(self.layout.groups, self.vectors, self.states, strict=True):
+            new = _update(optimizer, group.join(gradients), state, vector, donate)
+            vectors.append(new[0])
+            states.append(new[1])
+        params = self.params if donate else self.layout.trees(self.params, vectors)
+        return Packed(self.layout, params, vectors, states, self.template)
+
+    def opt_state(self) -> Any:
+        """Return the state of the optimizer as the tree that it makes of the parameters' tree."""
+        slots = zip(*(_slots(state) for state in self.states), strict=True)
+        state = _map_slots(lambda slot: self.layout.trees(slot, next(slots)), self.template)
+        return _with_counts(state, self.states[0])
+
+
+def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Packed | None:
+    """Join what belongs together, or return `None` where an optimizer does not allow it."""
+    if not (optimizer.elementwise and _plain(params)):
+        return None
+    layout = _Layout(grads, params)
+    if not layout.groups:
+        return None
+    leaves = tree.leaves(params)
+    vectors = [group.join(leaves) for group in layout.groups]
+    states = [group.join_slots(opt_state) for group in layout.groups]
+    # The parameters become views into the vectors, so that writing to these changes them.
+    return Packed(layout, layout.trees(params, vectors), vectors, states, opt_state)
+
+
+def _update(
+    optimizer: Optimizer, g: Array, state: Any, params: Array, donate: bool
+) -> tuple[Array, Any]:
+    """Update one vector, in blocks where it is long."""
+    if params.size <= BLOCK:
+        updates, new_state = optimizer.update(g, state, params)
+        return np.add(params, updates, out=params if donate else None), new_state
+    new_params = params if donate else np.empty_like(params)
+    result = state if donate else _map_slots(np.empty_like, state)
+    new_state = state
+    for start in range(0, params.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        updates, new_state = optimizer.update(g[block], _cut(state, block), params[block])
+        np.add(params[block], updates, out=new_params[block])
+        for whole, part in zip(_slots(result), _slots(new_state), strict=True):
+            whole[block] = part
+    return new_params, _with_counts(result, new_state)
 
 
 @attrs.frozen
@@ -51,104 +113,7 @@ class _Group:
             arrays[i] = part if len(shape) == 1 else part.reshape(shape)
 
 
-@attrs.define
-class _Memory:
-    """The last result, as trees and as vectors."""
-
-    params: Params
-    opt_state: Any
-    vectors: list[Array]
-    states: list[Any]
-
-
-class PackedUpdate:
-    """``params, opt_state = update(grads, opt_state, params)``, for one optimizer and model.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Any optimizer; one that is not element-wise is used as it is.
-    donate : bool
-        Whether the arrays of `params` and `opt_state` may be overwritten with the result.
-    """
-
-    def __init__(self, optimizer: Optimizer, donate: bool = False) -> None:
-        self.optimizer = optimizer
-        self.donate = donate
-        self._plan: _Plan | None = None
-        self._memory: _Memory | None = None
-
-    def __call__(self, grads: Any, opt_state: Any, params: Params) -> tuple[Params, Any]:
-        """Return the parameters and the state after one update."""
-        memory = self._memory
-        known = memory is not None and memory.params is params and memory.opt_state is opt_state
-        plan = self._plan
-        gradients = plan.gradients(grads) if known and plan is not None else None
-        if gradients is None or plan is None:
-            plan = _Plan(grads, params) if self.optimizer.elementwise and _plain(params) else None
-            if plan is None or not plan.groups:
-                updates, opt_state = self.optimizer.update(grads, opt_state, params)
-                return apply_updates(params, updates), opt_state
-            gradients = plan.gradients(grads) or []
-            self._plan, memory = plan, None
-        if memory is None:
-            leaves = tree.leaves(params)
-            vectors = [group.join(leaves) for group in plan.groups]
-            states = [group.join_slots(opt_state) for group in plan.groups]
-        else:
-            vectors, states = memory.vectors, memory.states
-        self._memory = None
-        results = [
-            self._update(group.join(gradients), state, vector)
-            for group, state, vector in zip(plan.groups, states, vectors, strict=True)
-        ]
-        new_vectors = [vector for vector, _ in results]
-        new_states = [state for _, state in results]
-        self._memory = self._unpack(plan, params, opt_state, new_vectors, new_states, memory)
-        return self._memory.params, self._memory.opt_state
-
-    def _update(self, g: Array, state: Any, params: Array) -> tuple[Array, Any]:
-        """Update one vector, in blocks where it is long."""
-        if params.size <= BLOCK:
-            updates, new_state = self.optimizer.update(g, state, params)
-            if not self.donate:
-                return params + updates, new_state
-            params += updates
-            return params, _zip_slots(_overwrite, state, new_state)
-        new_params = params if self.donate else np.empty_like(params)
-        result = state if self.donate else _map_slots(np.empty_like, state)
-        new_state = state
-        for start in range(0, params.size, BLOCK):
-            block = slice(start, start + BLOCK)
-            before = _cut(state, block)
-            updates, new_state = self.optimizer.update(g[block], before, params[block])
-            np.add(params[block], updates, out=new_params[block])
-            _zip_slots(_overwrite, _cut(result, block), new_state)
-        return new_params, _zip_slots(lambda whole, part: whole, result, new_state)
-
-    def _unpack(
-        self,
-        plan: "_Plan",
-        params: Params,
-        opt_state: Any,
-        vectors: list[Array],
-        states: list[Any],
-        memory: _Memory | None,
-    ) -> _Memory:
-        if self.donate and memory is not None:
-            # The trees' arrays are views into the vectors, which have been written: only the
-            # counts of the state are new.
-            opt_state = _zip_slots(lambda slot, vector: slot, opt_state, states[0])
-            return _Memory(params, opt_state, vectors, states)
-        new_params = plan.trees(params, vectors)
-        # For each slot, its vectors in all groups.
-        slots = zip(*(_slots(state) for state in states), strict=True)
-        new_state = _map_slots(lambda slot: plan.trees(slot, next(slots)), opt_state)
-        new_state = _zip_slots(lambda slot, vector: slot, new_state, states[0])
-        return _Memory(new_params, new_state, vectors, states)
-
-
-class _Plan:
+class _Layout:
     """How the leaves of one structure of parameters are grouped."""
 
     def __init__(self, grads: Any, params: Params) -> None:
@@ -259,18 +224,13 @@ def _map_slots(function: Callable[[Any], Any], state: Any) -> Any:
     return tuple([_map_slots(function, part) for part in state]) if state else state
 
 
-def _zip_slots(function: Callable[[Any, Any], Any], old: Any, new: Any) -> Any:
-    """Map over the slots of two states; the counts are those of the new one."""
-    if hasattr(new, "_fields"):
-        first = _first_slot(new)
-        return new._make((*new[:first], *map(function, old[first:], new[first:])))
-    return tuple([_zip_slots(function, *parts) for parts in zip(old, new, strict=True)])
-
-
 def _cut(state: Any, block: slice) -> Any:
     return _map_slots(lambda slot: slot[block], state)
 
 
-def _overwrite(old: Array, new: Array) -> Array:
-    old[...] = new
-    return old
+def _with_counts(state: Any, counted: Any) -> Any:
+    """Return the state with the counts of another."""
+    if hasattr(state, "_fields"):
+        first = _first_slot(state)
+        return state._make((*counted[:first], *state[first:]))
+    return tuple([_with_counts(*parts) for parts in zip(state, counted, strict=True)])

@@ -58,7 +58,7 @@ def key(seed: KeyLike) -> Key:
     (42, 1)
     """
     if type(seed) is tuple:
-        if seed and all(type(word) is int and word >= 0 for word in seed) and seed[0] < _SEED:
+        if {*map(type, seed)} == {int} and min(seed) >= 0 and seed[0] < _SEED:
             return seed
     elif isinstance(seed, np.random.Generator):
         return (int(seed.integers(1 << 63)),)

@@ -25,8 +25,8 @@ from npdl import random, tree
 from npdl.data import batches, check_data, check_positive, order_of
 from npdl.finite import raise_if_not_finite
 from npdl.functional.layer import Layer, Params, Shape, keep_params, value_and_grad
-from npdl.functional.transforms import Optimizer
-from npdl.packed import PackedUpdate
+from npdl.functional.transforms import Optimizer, apply_updates
+from npdl.packed import Packed, pack
 from npdl.progress import Progress
 
 __all__ = ["TrainState", "evaluate", "fit", "predict", "train_step"]
@@ -36,7 +36,7 @@ Metrics = Mapping[str, Callable[..., Any]]
 Step = Callable[["TrainState", Any], tuple["TrainState", dict[str, Any]]]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, slots=False)
 class TrainState:
     """All that training changes; a tree.
 
@@ -91,6 +91,45 @@ class TrainState:
         params = model.init(random.fold(key, "init"), shape)
         return cls(0, params, optimizer.init(params), key)
 
+    # A step leaves the parameters and the optimizer's state packed for the next step, beside the
+    # fields. The optimizer's state is made a tree when somebody looks at it.
+
+    def updated(self, optimizer: Optimizer, grads: Any, donate: bool = False) -> "TrainState":
+        """Return the state after one update of the parameters, with the next step's number.
+
+        With `donate`, the arrays of this state may be overwritten.
+        """
+        packed = self.__dict__.get("packed")
+        after = packed.update(optimizer, grads, donate) if packed is not None else None
+        if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
+            after = packed.update(optimizer, grads, donate)
+        if after is None:
+            updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
+            params = apply_updates(self.params, updates)
+            return TrainState(self.step + 1, params, opt_state, self.rng)
+        return self._with(after, self.step + 1)
+
+    def with_params(self, params: Params) -> "TrainState":
+        """Return the state with other running statistics among its parameters."""
+        packed = self.__dict__.get("packed")
+        if packed is None:
+            return attrs.evolve(self, params=params)
+        return self._with(packed._replace(params=params), self.step)
+
+    def _with(self, packed: Packed, step: int) -> "TrainState":
+        state = TrainState.__new__(TrainState)
+        state.__dict__.update(step=step, params=packed.params, rng=self.rng, packed=packed)
+        return state
+
+    def __getattr__(self, name: str) -> Any:
+        packed = self.__dict__.get("packed")
+        if name != "opt_state" or packed is None:
+            raise AttributeError(f"a TrainState has no attribute {name!r}")
+        return self.__dict__.setdefault("opt_state", packed.opt_state())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in attrs.fields(TrainState)}
+
 
 def train_step(
     model: Layer,
@@ -140,7 +179,6 @@ def train_step(
     if check_finite:
         # What is not finite raises with its place; NumPy's warning would come first, without.
         gradient = np.errstate(all="ignore")(gradient)
-    update = PackedUpdate(optimizer, donate)
     has_stats = model.update_stats is not keep_params
     stream = random.fold((0,), "step")[1]
 
@@ -150,13 +188,13 @@ def train_step(
         value, grads, aux = gradient(state.params, x, *targets, train=True, rng=key)
         if check_finite:
             raise_if_not_finite(model, loss, state.step, state.params, batch, key, value, grads)
-        params, opt_state = update(grads, state.opt_state, state.params)
+        state = state.updated(optimizer, grads, donate)
         if has_stats:
-            params = model.update_stats(params, aux.cache)
+            state = state.with_params(model.update_stats(state.params, aux.cache))
         figures = {"loss": value}
         if metrics:
             figures |= {name: f(aux.outputs, *targets[:1]) for name, f in metrics.items()}
-        return TrainState(state.step + 1, params, opt_state, state.rng), figures
+        return state, figures
 
     return step
 

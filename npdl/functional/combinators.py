@@ -48,10 +48,16 @@ def serial(*layers: Layer) -> Layer:
     >>> model.out_shape((64,))
     (10,)
     """
-    check_layers("serial", layers)
+    return _sequence("serial", layers)
+
+
+def _sequence(name: str, layers: Sequence[Layer]) -> Layer:
+    """Make what :func:`serial` returns, under the name of the combinator that it is part of."""
+    check_layers(name, layers)
     count = len(layers)
     # Layers without a mode are called as they are written, which saves the adapter's time.
     applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
+    is_plain = all(plain is not None for _, plain in applies)
     backwards = [child.backward for child in layers]
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
@@ -61,16 +67,18 @@ def serial(*layers: Layer) -> Layer:
                 params.append(child.init((*key, i), shape))
                 shape = child.out_shape(shape)
             except Exception as error:
-                error.add_note(f"in serial[{i}] = {short(child)}, made for the shape {shape}")
+                error.add_note(f"in {name}[{i}] = {short(child)}, made for the shape {shape}")
                 raise
         return tuple(params)
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Any, Any]:
-        check_mode(train, rng)
-        key = None if rng is None else random.key(rng)
-        check_count("serial", count, params)
+        if rng is not None or train:
+            check_mode(train, rng)
+        key = None if rng is None or is_plain else random.key(rng)
+        if type(params) is not tuple or len(params) != count:
+            check_count(name, count, params)
         caches = []
         i = 0
         try:
@@ -82,7 +90,7 @@ def serial(*layers: Layer) -> Layer:
                     x, cache = full(params[i], x, train=train, rng=child_key)
                 caches.append(cache)
         except Exception as error:
-            note_place(error, f"serial[{i}]", layers[i], params[i], x)
+            note_place(error, f"{name}[{i}]", layers[i], params[i], x)
             raise
         return x, tuple(caches)
 
@@ -90,7 +98,7 @@ def serial(*layers: Layer) -> Layer:
         params: Params, caches: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
         grads: list[Any] = [None] * count
-        first = 0 if input_grad else _first_trained(params)
+        first = 0 if input_grad else _first_trained(layers, params)
         i = count
         try:
             for i in range(count - 1, first - 1, -1):
@@ -100,7 +108,7 @@ def serial(*layers: Layer) -> Layer:
                     params[i], caches[i], g, input_grad=input_grad or i > first
                 )
         except Exception as error:
-            error.add_note(f"in backward of serial[{i}] = {short(layers[i])}, given {describe(g)}")
+            error.add_note(f"in backward of {name}[{i}] = {short(layers[i])}, given {describe(g)}")
             raise
         return tuple(grads), g if input_grad else None
 
@@ -144,7 +152,7 @@ def residual(*layers: Layer) -> Layer:
     >>> F.residual(F.dense(8), F.relu(), F.dense(4)).out_shape((4,))
     (4,)
     """
-    inner = serial(*layers)
+    inner = _sequence("residual", layers)
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None
@@ -169,8 +177,9 @@ def residual(*layers: Layer) -> Layer:
         return out
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
+        params = inner.init(rng, shape)
         out_shape(shape)
-        return inner.init(rng, shape)
+        return params
 
     return Layer(init, apply, backward, out_shape, inner.update_stats)
 
@@ -210,8 +219,14 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
     joined, remembered, split = _JOINS[join]
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
-        key = random.key(rng)
-        return tuple(child.init((*key, i), shape) for i, child in enumerate(layers))
+        key, params = random.key(rng), []
+        for i, child in enumerate(layers):
+            try:
+                params.append(child.init((*key, i), shape))
+            except Exception as error:
+                error.add_note(f"in parallel[{i}] = {short(child)}, made for the shape {shape}")
+                raise
+        return tuple(params)
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
@@ -230,13 +245,13 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
                 raise
             outputs.append(y)
             caches.append(cache)
-        if join in ("add", "multiply") and any(
-            y.shape != outputs[0].shape or y.dtype != outputs[0].dtype for y in outputs
-        ):
-            raise ValueError(
-                f"parallel: join={join!r} needs outputs of one shape, got "
-                f"{describe(tuple(outputs))}"
-            )
+        if join is not None:
+            _check_shapes(join, axis, [y.shape for y in outputs])
+            if any(y.dtype != outputs[0].dtype for y in outputs):
+                raise TypeError(
+                    f"parallel: the branches give several data types, {describe(tuple(outputs))}, "
+                    f"and nothing is promoted silently"
+                )
         return joined(outputs, axis), (caches, remembered(outputs, axis))
 
     def backward(
@@ -255,7 +270,9 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
                     params[i], caches[i], parts[i], input_grad=input_grad
                 )
             except Exception as error:
-                error.add_note(f"in backward of parallel[{i}] = {short(child)}")
+                error.add_note(
+                    f"in backward of parallel[{i}] = {short(child)}, given {describe(parts[i])}"
+                )
                 raise
             grads.append(child_grads)
             dx = tree.add(dx, child_dx)
@@ -265,9 +282,8 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
         shapes = [tuple(child.out_shape(shape)) for child in layers]
         if join is None:
             return tuple(shapes)
+        _check_shapes(join, axis, [("batch", *other) for other in shapes])
         if join != "concatenate":
-            if any(other != shapes[0] for other in shapes):
-                raise ValueError(f"parallel: join={join!r} needs one shape, got {shapes}")
             return shapes[0]
         position = axis - 1 if axis > 0 else axis + len(shapes[0])
         total = sum(other[position] for other in shapes)
@@ -281,6 +297,25 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
         )
 
     return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
+
+
+def _check_shapes(join: str, axis: int, shapes: Sequence[Shape]) -> None:
+    """Raise unless arrays can be joined, also where NumPy would broadcast or join the batches."""
+    if join == "concatenate":
+        places = [axis if axis > 0 else axis + len(shape) for shape in shapes]
+        rests = [
+            (*shape[:i], *shape[i + 1 :]) if 0 < i < len(shape) else None
+            for i, shape in zip(places, shapes, strict=True)
+        ]
+        if rests[0] is None or any(rest != rests[0] for rest in rests):
+            raise ValueError(
+                f"parallel: join='concatenate' needs outputs that differ in axis {axis} alone, "
+                f"which cannot be that of the batch, got the shapes {', '.join(map(str, shapes))}"
+            )
+    elif any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"parallel: join={join!r} needs outputs of one shape, got {', '.join(map(str, shapes))}"
+        )
 
 
 def _product(arrays: Sequence[Array]) -> Any:
@@ -356,12 +391,22 @@ def freeze(inner: Layer) -> Layer:
     return Layer(inner.init, inner.apply, backward, inner.out_shape)
 
 
-def _first_trained(params: Params) -> int:
-    """Return the position of the first child that has parameters."""
-    for i, child in enumerate(params):
-        if child != () and tree.leaves(child):
+def _first_trained(layers: Sequence[Layer], params: Params) -> int:
+    """Return the position of the first child that is trained."""
+    for i, child in enumerate(layers):
+        if is_trained(child, params[i]):
             return i
-    return len(params)
+    return len(layers)
+
+
+def is_trained(child: Layer, params: Params) -> bool:
+    """Whether a layer has parameters that are not frozen; all below it needs no gradient."""
+    if params == () or (child.call is not None and child.call.constructor is freeze):
+        return False
+    # The common case first, because training asks this at each step.
+    if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:
+        return True
+    return next(tree.items(params), None) is not None
 
 
 def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:

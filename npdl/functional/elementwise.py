@@ -29,7 +29,8 @@ def elementwise(
     """Make a layer of ``forward(x) -> (y, cache)`` and ``derivative(cache)``, a new array."""
 
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
-        check_float(x, name)
+        if type(x) is not np.ndarray or x.dtype.kind != "f":
+            check_float(x, name)
         return forward(x)
 
     def backward(

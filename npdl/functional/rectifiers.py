@@ -49,7 +49,7 @@ def relu() -> Layer:
 
 
 # Up to here the cheaper call wins, from here on the better vectorised one.
-_SMALL = 2048
+_SMALL = 4096
 
 
 @layer

@@ -89,8 +89,10 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
     (array([-1.]), CountState(count=1))
     """
     rate = finite_rate(learning_rate, "scale_by_learning_rate")
-    state_type = CountState if callable(learning_rate) else tuple
-    return elementwise(lambda count, g, p: (g * -rate(count),), state_type)
+    if callable(learning_rate):
+        return elementwise(lambda count, g, p: (g * -rate(count),), CountState)
+    factor = -rate(0)
+    return elementwise(lambda count, g, p: (g * factor,))
 
 
 def finite_rate(learning_rate: float | Schedule, name: str) -> Schedule:
