@@ -1,6 +1,6 @@
 """What `import npdl` costs beyond `import numpy`, in new processes, in alternation.
 
-    python benchmarks/import_time.py --rounds 20
+python benchmarks/import_time.py --rounds 20
 """
 
 import argparse
@@ -32,9 +32,15 @@ def main():
             numpy.append(before)
             found.append(after)
     print(f"{'import':28} {'median ms':>10} {'from':>8} {'to':>8}")
-    for name, values in {"numpy": numpy, **{f"{m}, after numpy": t for m, t in times.items()}}.items():
+    for name, values in {
+        "numpy": numpy,
+        **{f"{m}, after numpy": t for m, t in times.items()},
+    }.items():
         figures = (statistics.median(values), min(values), max(values))
-        print(f"{name:28} " + " ".join(f"{1e3 * x:{w}.1f}" for x, w in zip(figures, (10, 8, 8), strict=True)))
+        print(
+            f"{name:28} "
+            + " ".join(f"{1e3 * x:{w}.1f}" for x, w in zip(figures, (10, 8, 8), strict=True))
+        )
 
 
 if __name__ == "__main__":
