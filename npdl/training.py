@@ -6,7 +6,7 @@
 >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
 >>> model = F.serial(F.dense(16), F.tanh(), F.dense(1))
 >>> state, history = fit(
-...     model, F.mean_squared_error, F.adam(0.03), (x, x**2), epochs=60, progress=False
+...     model, F.mean_squared_error, F.adam(0.03), (x, x**2), epochs=100, progress=False
 ... )
 >>> history["loss"][-1] < 0.01
 True

@@ -62,6 +62,17 @@ from npdl.functional.losses import (
     softmax_cross_entropy,
 )
 from npdl.functional.lstm import lstm
+from npdl.functional.metrics import (
+    absolute_error,
+    accuracy,
+    binary_accuracy,
+    confusion_matrix,
+    f1_score,
+    precision,
+    r2_score,
+    recall,
+    top_k_accuracy,
+)
 from npdl.functional.normalization import group_norm, layer_norm, rms_norm
 from npdl.functional.optimizers import (
     adadelta,
@@ -114,7 +125,9 @@ from npdl.record import from_config
 __all__ = [
     "Layer",
     "Optimizer",
+    "absolute_error",
     "accumulate",
+    "accuracy",
     "adadelta",
     "adagrad",
     "adam",
@@ -126,12 +139,14 @@ __all__ = [
     "averaged",
     "batch_norm",
     "bidirectional",
+    "binary_accuracy",
     "binary_cross_entropy",
     "by_path",
     "categorical_cross_entropy",
     "chain",
     "clip_by_global_norm",
     "clip_by_value",
+    "confusion_matrix",
     "constant",
     "constant_schedule",
     "cosine_decay",
@@ -142,6 +157,7 @@ __all__ = [
     "embedding",
     "expand_dims",
     "exponential_decay",
+    "f1_score",
     "flatten",
     "freeze",
     "from_config",
@@ -184,6 +200,9 @@ __all__ = [
     "orthogonal",
     "parallel",
     "polynomial_decay",
+    "precision",
+    "r2_score",
+    "recall",
     "relu",
     "reshape",
     "residual",
@@ -213,6 +232,7 @@ __all__ = [
     "step_decay",
     "symmetric_elliot",
     "tanh",
+    "top_k_accuracy",
     "trace",
     "transpose",
     "truncated_normal",

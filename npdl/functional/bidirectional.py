@@ -132,7 +132,7 @@ def _merged(dx: Any, reverse_dx: Any) -> Any:
         return tree.add(dx, reverse_dx)
     states = tuple(None if part is None else part[2] for part in pair)
     shared = tree.add(*(None if part is None else part[:2] for part in pair))
-    return (*shared, None if states == (None, None) else states)
+    return (*shared, None if all(state is None for state in states) else states)
 
 
 def _joined(join: str | None, y: Any, reverse_y: Any) -> Any:

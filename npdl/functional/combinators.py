@@ -57,7 +57,6 @@ def _sequence(name: str, layers: Sequence[Layer]) -> Layer:
     count = len(layers)
     # Layers without a mode are called as they are written, which saves the adapter's time.
     applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
-    is_plain = all(plain is not None for _, plain in applies)
     backwards = [child.backward for child in layers]
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
@@ -74,9 +73,9 @@ def _sequence(name: str, layers: Sequence[Layer]) -> Layer:
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Any, Any]:
-        if rng is not None or train:
+        if train is not False or rng is not None:
             check_mode(train, rng)
-        key = None if rng is None or is_plain else random.key(rng)
+        key = None if rng is None else random.key(rng)
         if type(params) is not tuple or len(params) != count:
             check_count(name, count, params)
         caches = []
@@ -401,7 +400,7 @@ def _first_trained(layers: Sequence[Layer], params: Params) -> int:
 
 def is_trained(child: Layer, params: Params) -> bool:
     """Whether a layer has parameters that are not frozen; all below it needs no gradient."""
-    if params == () or (child.call is not None and child.call.constructor is freeze):
+    if child.call is not None and child.call.constructor is freeze:
         return False
     # The common case first, because training asks this at each step.
     if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from npdl import random, tree
-from npdl.functional.combinators import note_place, short, stats_of
+from npdl.functional.combinators import is_trained, note_place, short, stats_of
 from npdl.functional.layer import Layer, Params, Shape, check_mode, describe, layer
 
 __all__ = ["graph"]
@@ -48,6 +48,7 @@ def graph(
     (((4,),), (3,))
     """
     steps = _graph_steps(inputs, nodes, outputs)
+    nodes_named = dict.fromkeys(name for name, _, _, _ in steps).keys()
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
         key, params = random.key(rng), {}
@@ -67,6 +68,11 @@ def graph(
     ) -> tuple[Any, Any]:
         check_mode(train, rng)
         key = None if rng is None else random.key(rng)
+        if not isinstance(params, dict) or params.keys() != nodes_named:
+            raise ValueError(
+                f"graph: expected a dict of the parameters of {', '.join(nodes_named)}, as "
+                f"init(rng, shape) returns it, got {describe(params)}; are they of another model?"
+            )
         values, caches = _bind(inputs, x), {}
         for i, (name, child, sources, names) in enumerate(steps):
             given = _lookup(values, sources)
@@ -76,7 +82,7 @@ def graph(
                 )
                 values |= _bind(names, y)
             except Exception as error:
-                note_place(error, f"graph[{name!r}]", child, params.get(name), given)
+                note_place(error, f"graph[{name!r}]", child, params[name], given)
                 raise
         return _lookup(values, outputs), caches
 
@@ -84,9 +90,9 @@ def graph(
         params: Params, caches: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
         needed = dict.fromkeys(_names(inputs), input_grad)
-        for name, _, sources, names in steps:
+        for name, child, sources, names in steps:
             inside = any(needed[source] for source in _names(sources))
-            needed |= dict.fromkeys(_names(names), inside or bool(tree.leaves(params[name])))
+            needed |= dict.fromkeys(_names(names), inside or is_trained(child, params[name]))
         flow: dict[str, Any] = {}
         _send(flow, outputs, g)
         grads: dict[str, Any] = dict.fromkeys(params)
@@ -130,7 +136,9 @@ Step = tuple[str, Layer, Any, Any]  # name, layer, sources, names of the outputs
 
 
 def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]:
-    known = list(_names(inputs))
+    known: list[str] = []
+    for name in _names(inputs):
+        _add_name(known, name)
     steps: list[Step] = []
     for names, node in nodes.items():
         if not (isinstance(node, tuple | list) and len(node) == 2 and isinstance(node[0], Layer)):
@@ -146,9 +154,7 @@ def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]
                     f"earlier node; known here are {', '.join(map(repr, known))}"
                 )
         for name in _names(names):
-            if name in known:
-                raise ValueError(f"graph: the name {name!r} is used twice")
-            known.append(name)
+            _add_name(known, name)
         steps.append((_names(names)[0], child, sources, names))
     for name in _names(outputs):
         if name not in known:
@@ -157,6 +163,12 @@ def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]
                 f"there are {', '.join(map(repr, known))}"
             )
     return steps
+
+
+def _add_name(known: list[str], name: str) -> None:
+    if name in known:
+        raise ValueError(f"graph: the name {name!r} is used twice")
+    known.append(name)
 
 
 def _names(names: Any) -> list[str]:

@@ -123,7 +123,8 @@ def _reset_after(units: int, function: Squash, gate: Squash) -> Cell:
     def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
         gates, candidates, slopes = kept
-        da, work = np.empty_like(gates[0]), np.empty_like(hidden[0])
+        work = np.empty_like(hidden[0])
+        da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)
         d_product = np.empty((units, *dz.shape[1:]), dz.dtype)
 

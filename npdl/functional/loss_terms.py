@@ -1,7 +1,7 @@
 """The terms that losses are means of: a value for each element or row, and its derivative.
 
-All return new arrays. The arguments have been checked: they are floats of one type; for classes, the
-outputs are (rows, classes), and `t` is probabilities of that shape or class ids (rows,).
+All return new arrays. The arguments have been checked: they are floats of one type; for classes,
+the outputs are (rows, classes), and `t` is probabilities of that shape or class ids (rows,).
 """
 
 import math

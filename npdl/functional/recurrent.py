@@ -60,7 +60,7 @@ def recurrent(
 ) -> Layer:
     """Make the layer that applies a cell to each step of a sequence."""
     name, n_columns = cell.name, len(cell.gates) * units
-    if not (isinstance(units, int | np.integer) and units > 0):
+    if isinstance(units, bool) or not (isinstance(units, int | np.integer) and units > 0):
         raise ValueError(f"{name}: units must be a positive int, as in {name}(128), got {units!r}")
     flags = {"return_sequence": return_sequence, "return_state": return_state, "reverse": reverse}
     for flag, value in flags.items():

@@ -20,9 +20,9 @@ _ONE = 1.001
 _INT, _UNSIGNED = np.dtype(np.intp), np.dtype(np.uintp)
 
 
-def value_targets(name: str, outputs: Array, targets: Any) -> Array:
+def value_targets(name: str, outputs: Array, given: Any) -> Array:
     """Return targets that are numbers, in the data type of the outputs and of their shape."""
-    targets = np.asarray(targets)
+    targets: Array = np.asarray(given)
     if outputs.ndim == 0 or targets.shape != outputs.shape:
         hint = "; use targets.reshape(outputs.shape)" if targets.size == outputs.size else ""
         raise ValueError(
@@ -33,9 +33,10 @@ def value_targets(name: str, outputs: Array, targets: Any) -> Array:
     return targets.astype(outputs.dtype, copy=False)
 
 
-def class_targets(name: str, outputs: Array, targets: Any) -> Array:
+def class_targets(name: str, outputs: Array, given: Any) -> Array:
     """Return class ids (rows,), or probabilities (rows, classes) in the outputs' data type."""
-    shape, targets = outputs.shape, np.asarray(targets)
+    shape = outputs.shape
+    targets: Array = np.asarray(given)
     if len(shape) > 1 and targets.shape == shape[:-1]:
         return class_ids(name, "targets", targets, shape[-1])
     if len(shape) > 1 and targets.shape == shape:
@@ -66,7 +67,7 @@ def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
             place = ", ".join(str(int(i)) for i in np.unravel_index(worst, ids.shape))
             raise ValueError(
                 f"{name}: {what}[{place}] is {ids.reshape(-1)[worst]}, but there are {classes} "
-                f"classes, whose labels are 0 to {classes - 1}; mask a position with a weight of 0"
+                f"classes, labelled 0 to {classes - 1}; padding needs a label too, and a weight of 0"
             )
     return flat
 
@@ -81,7 +82,7 @@ def check_probabilities(name: str, what: str, values: Array, hint: str) -> None:
         )
 
 
-def mean_scale(name: str, shape: tuple[int, ...], weights: Any, dtype: Any) -> float | Array:
+def mean_scale(name: str, shape: tuple[int, ...], given: Any, dtype: Any) -> float | Array:
     """Return what each item is multiplied by, so that their sum is the (weighted) mean.
 
     Parameters
@@ -90,7 +91,7 @@ def mean_scale(name: str, shape: tuple[int, ...], weights: Any, dtype: Any) -> f
         The loss or metric.
     shape : tuple of int
         The shape of the items.
-    weights : array or None
+    given : array or None
         A weight for each item, or for all items that share their first indices.
     dtype : data type
         The one of the result.
@@ -103,9 +104,9 @@ def mean_scale(name: str, shape: tuple[int, ...], weights: Any, dtype: Any) -> f
     count = math.prod(shape)
     if count == 0:
         raise ValueError(f"{name}: the mean of an empty batch is undefined, got items {[*shape]}")
-    if weights is None:
+    if given is None:
         return 1 / count
-    weights = np.asarray(weights)
+    weights: Array = np.asarray(given)
     _check_numbers(name, "weights", weights)
     if weights.ndim == 0 or weights.shape != shape[: weights.ndim]:
         allowed = " or ".join(str(shape[:n]) for n in range(1, len(shape) + 1))

@@ -5,8 +5,8 @@
     params         = apply_updates(params, updates)
 
 An optimizer is a pair of pure functions, and its state is a tree, counts of steps included. The
-parts in `rules.py` each turn gradients into something else, the last one into steps; a
-:func:`chain` hands them on from part to part.
+parts in `rules.py` and `adaptive.py` each turn gradients into something else, the last one into
+steps; a :func:`chain` hands them on from part to part.
 
 `None` is the gradient of what is not trained, or not this time, for a leaf or a whole subtree. Its
 update is `None`, the state kept for it stays as it was, and :func:`apply_updates` leaves the
@@ -199,6 +199,7 @@ def check_like(g: Array, others: Sequence[Any], like: Tree, i: int) -> None:
 
 
 def aligned(what: str, values: Tree, like: Tree) -> list[Any]:
+    """Return one leaf of `values`, or `None`, for each of `like`; `what` is named in the error."""
     try:
         return tree.aligned(values, like)
     except ValueError as error:
@@ -390,5 +391,6 @@ def _check_select(name: str, select: Any) -> None:
 
 
 def check_optimizer(value: Any, what: str, call: str) -> None:
+    """Raise unless `value` is an optimizer."""
     if not isinstance(value, Optimizer):
         raise TypeError(f"{what} is {value!r}, not an optimizer; a right call is {call}")

@@ -299,8 +299,9 @@ def test_joined_arrays_and_blocks_of_them_get_the_same_bits(optimizer):
 
 
 @elementwise
-def test_a_bare_array_is_a_tree_of_one_leaf(optimizer):
-    leaf = params_of()[0]["weight"]
+@pytest.mark.parametrize("shape", [(), (7,), (2, 3)])
+def test_a_bare_array_is_a_tree_of_one_leaf(optimizer, shape):
+    leaf = np.asarray(random.generator(3).normal(size=shape), np.float32)
     bare = run(optimizer, leaf)
     in_tree = run(optimizer, {"a": leaf})
     assert same_bits([updates["a"] for updates in in_tree[0]], bare[0])
