@@ -29,6 +29,7 @@ wheel: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(RUN) benchmarks/step_overhead.py
+	$(RUN) benchmarks/import_time.py
 
 # One stamp for each set of extras, remade when the requirements change.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python

@@ -67,7 +67,8 @@ def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
             place = ", ".join(str(int(i)) for i in np.unravel_index(worst, ids.shape))
             raise ValueError(
                 f"{name}: {what}[{place}] is {ids.reshape(-1)[worst]}, but there are {classes} "
-                f"classes, labelled 0 to {classes - 1}; padding needs a label too, and a weight of 0"
+                f"classes, labelled 0 to {classes - 1}; padding needs a label too, and a weight "
+                f"of 0"
             )
     return flat
 
