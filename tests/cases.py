@@ -314,3 +314,13 @@ add(
 )
 add("one_step", F.one_step(F.lstm(6)), (2,))
 add("one_step with a state", F.one_step(F.gru(6, return_sequence=True)), ((2,), (6,)))
+
+# attention
+add("attention", F.multi_head_attention(2), (5, 6))
+add("causal attention", F.multi_head_attention(3, units=4, causal=True, bias=False), (5, 6))
+add("attention with dropout", F.multi_head_attention(2, dropout=0.3), (5, 6), random=True)
+
+# convolution
+add("conv2d", F.conv2d(4, (3, 2)), (2, 7, 5))
+add("conv2d, all", F.conv2d(6, 3, stride=2, padding="same", dilation=2, groups=2), (4, 9, 7))
+add("conv1d", F.conv1d(4, 3, stride=2, padding=1, bias=False), (2, 8))

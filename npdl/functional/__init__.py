@@ -26,10 +26,15 @@ from npdl.functional.adaptive import (
     scale_by_nadam,
     scale_by_rmsprop,
 )
+from npdl.functional.attention import multi_head_attention
 from npdl.functional.averaging import accumulate, average_params, averaged
 from npdl.functional.batch_norm import batch_norm
 from npdl.functional.bidirectional import bidirectional, one_step
 from npdl.functional.combinators import freeze, parallel, residual, serial
+from npdl.functional.convolution import (
+    conv1d,
+    conv2d,
+)
 from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout, gaussian_noise
 from npdl.functional.embedding import embedding
@@ -149,6 +154,8 @@ __all__ = [
     "confusion_matrix",
     "constant",
     "constant_schedule",
+    "conv1d",
+    "conv2d",
     "cosine_decay",
     "dense",
     "dropout",
@@ -191,6 +198,7 @@ __all__ = [
     "mean_squared_error",
     "mish",
     "momentum",
+    "multi_head_attention",
     "nadam",
     "nesterov_momentum",
     "normal",

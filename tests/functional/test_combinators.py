@@ -179,14 +179,14 @@ def test_wrong_arguments_are_refused_at_construction(call, kind, message):
 MODES = {
     "a key without training": ({"rng": 0}, ValueError, "a key was given, but train=False"),
     "a key for the mode": ({"train": 3}, TypeError, "train must be True or False, got 3"),
-    "no key": ({"train": True, "rng": "x"}, TypeError, "expected a key"),
+    "what is no key": ({"train": True, "rng": "x"}, TypeError, "expected a key"),
 }
 
 
 @pytest.mark.parametrize("combine", [F.serial, F.residual, F.parallel])
 @pytest.mark.parametrize(("mode", "kind", "message"), MODES.values(), ids=MODES)
 def test_a_wrong_mode_is_refused(combine, mode, kind, message):
-    model = combine(F.dense(3), F.dense(3))
+    model = combine(F.dense(3), F.dropout(0.5))
     params = model.init(0, (3,))
     with pytest.raises(kind, match=message):
         model.apply(params, numbers(2, 3), **mode)

@@ -1,0 +1,370 @@
+"""Attention with several heads, of a sequence to itself or to another one."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl.functional.initializers import Initializer, glorot_uniform, zeros
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_mode,
+    describe,
+    layer,
+)
+from npdl.random import KeyLike, fold, generator
+
+__all__ = ["multi_head_attention"]
+
+
+@layer
+def multi_head_attention(
+    heads: int,
+    units: int | None = None,
+    cross: bool = False,
+    causal: bool = False,
+    dropout: float = 0.0,
+    bias: bool = True,
+    weight_init: Initializer = glorot_uniform(),  # noqa: B008 - an immutable value
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """Mix the steps of a sequence by their likeness: ``softmax(Q Kᵀ / √d) V`` for each head.
+
+    Q are the queries, K the keys and V the values of d features for each head, all products with
+    weights. What the heads give stands side by side and goes through one more product.
+
+    The input is
+
+    - ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time), where queries,
+      keys and values are all made of `x`; or,
+    - with ``cross=True``, ``(x, context)`` or ``(x, context, mask)``, where keys and values are
+      made of the context (batch, steps, other features), and the mask is (batch, steps).
+
+    A mask is true where there is data: no step attends to one where it is false. A step that is
+    left with nothing to attend to gets zeros. The gradient of a mask is `None`.
+
+    Parameters
+    ----------
+    heads : int
+        The number of heads, which divides the features of `x`: each has d = features / heads.
+    units : int, optional
+        The number of output features; by default, that of `x`.
+    cross : bool
+        Whether keys and values are made of a second sequence.
+    causal : bool
+        Whether a step attends only to itself and to those before it. Not with `cross`.
+    dropout : float
+        The fraction of the weights after the softmax that is dropped in training.
+    bias : bool
+        Whether the products are followed by sums.
+    weight_init, bias_init : Initializer
+        Initial values; Glorot's uniform for each of the four products, and zeros by default.
+
+    Returns
+    -------
+    Layer
+        From (batch, time, features) to (batch, time, units). Parameters: ``weight`` (features,
+        3 · features), whose columns make queries, keys and values in this order, and with `cross`
+        instead ``query_weight`` (features, features) and ``context_weight`` (other features,
+        2 · features); ``output_weight`` (features, units); and a ``bias`` for each weight,
+        ``query_bias`` and so on. The transposed weights are PyTorch's ``in_proj_weight`` and
+        ``out_proj.weight``.
+
+    Raises
+    ------
+    ValueError
+        If the heads do not divide the features, a sequence has no steps, or the mask is not of
+        truth values or has another shape than the keys.
+
+    References
+    ----------
+    Vaswani et al.: Attention is all you need, 2017, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.multi_head_attention(2, causal=True)
+    >>> params = model.init(0, (5, 6))
+    >>> x, mask = np.ones((3, 5, 6), np.float32), np.ones((3, 5), bool)
+    >>> model(params, (x, mask)).shape
+    (3, 5, 6)
+    """
+    for name, value in (("heads", heads), ("units", 1 if units is None else units)):
+        if not (isinstance(value, int | np.integer) and value > 0):
+            raise ValueError(
+                f"multi_head_attention: {name} must be a positive int, as in "
+                f"multi_head_attention(4), got {value!r}"
+            )
+    if cross and causal:
+        raise ValueError(
+            "multi_head_attention: causal=True orders the steps of one sequence, and cross=True "
+            "attends to another one; use one of the two"
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            f"multi_head_attention: dropout is the dropped fraction, from 0 to below 1, "
+            f"got {dropout!r}"
+        )
+
+    # One product for each sequence makes all that is made of it.
+    sources = ("query_", "context_") if cross else ("",)
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        _, features, others = _sizes(shape, cross, heads)
+        parts = [
+            weight_init(fold(rng, name), (size, features))
+            for name, size in (("query", features), ("key", others), ("value", others))
+        ]
+        joined = [parts[:1], parts[1:]] if cross else [parts]
+        weights = {
+            f"{name}weight": np.concatenate(group, axis=1)
+            for name, group in zip(sources, joined, strict=True)
+        }
+        size = features if units is None else units
+        weights["output_weight"] = weight_init(fold(rng, "output"), (features, size))
+        if not bias:
+            return weights
+        biases = {
+            name.replace("weight", "bias"): weight.shape[1:] for name, weight in weights.items()
+        }
+        return weights | {name: bias_init(fold(rng, name), size) for name, size in biases.items()}
+
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
+    ) -> tuple[Array, Any]:
+        check_mode(train, rng)
+        if train and dropout and rng is None:
+            raise ValueError("multi_head_attention needs a key in training: pass rng=...")
+        inputs, mask = _checked(params, x, sources)
+        width = inputs[0].shape[2]
+        parts: list[Array] = []
+        for array, name in zip(inputs, sources, strict=True):
+            made = _rows(array) @ params[f"{name}weight"]
+            if bias:
+                made += params[f"{name}bias"]
+            parts += _by_head(made, array, heads, width)
+        blocked, reached = _blocked(mask, causal, parts)
+        kept = _kept(rng, parts, dropout) if train and dropout else None
+        mixed, state = _attend(parts, blocked, kept)
+        y = _rows(mixed) @ params["output_weight"]
+        if bias:
+            y += params["output_bias"]
+        y = y.reshape(*mixed.shape[:2], y.shape[1])
+        if reached is not None:
+            y *= reached
+        count = len(x) if isinstance(x, tuple) else 0
+        return y, (inputs, parts, mixed, state, reached, count)
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        inputs, parts, mixed, state, reached, count = cache
+        g = _rows(g if reached is None else g * reached)
+        grads = {"output_weight": _rows(mixed).T @ g}
+        if bias:
+            grads["output_bias"] = _column_sums(g)
+        g_mixed = (g @ params["output_weight"].T).reshape(mixed.shape)
+        made = [
+            np.empty((math.prod(array.shape[:2]), params[f"{name}weight"].shape[1]), g.dtype)
+            for array, name in zip(inputs, sources, strict=True)
+        ]
+        out = [
+            part
+            for rows, array in zip(made, inputs, strict=True)
+            for part in _by_head(rows, array, heads, mixed.shape[2])
+        ]
+        _attend_backward(parts, state, mixed, g_mixed, out)
+        dx: list[Array | None] = []
+        for array, name, rows in zip(inputs, sources, made, strict=True):
+            grads[f"{name}weight"] = _rows(array).T @ rows
+            if bias:
+                grads[f"{name}bias"] = _column_sums(rows)
+            if input_grad:
+                dx.append((rows @ params[f"{name}weight"].T).reshape(array.shape))
+        if not input_grad:
+            return grads, None
+        return grads, (*dx, *[None] * (count - len(dx))) if count else dx[0]
+
+    def out_shape(shape: Shape) -> Shape:
+        steps, features, _ = _sizes(shape, cross, heads)
+        return (steps, features if units is None else units)
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
+    """View each `width` columns of rows, as many as `source` has, as (batch, heads, time, d)."""
+    times = rows.shape[1] // width
+    split = rows.reshape(*source.shape[:2], times, heads, width // heads)
+    return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
+
+
+def _attend(parts: list[Array], blocked: Array | None, kept: Any) -> tuple[Array, Any]:
+    """Return softmax(Q Kᵀ / √d) V, as (batch, time, heads · d), and what its derivative needs."""
+    queries, keys, values = parts
+    batch, heads, time, size = queries.shape
+    # The queries are ours, and not asked for again unscaled.
+    queries *= 1 / math.sqrt(size)
+    powers = np.matmul(queries, keys.swapaxes(-1, -2))
+    _exp(powers, blocked)
+    # It takes less work to divide what comes of the values than the powers themselves.
+    steps = keys.shape[2]
+    totals = powers.reshape(batch * heads * time, steps) @ np.ones(steps, powers.dtype)
+    factor = (1 / totals).reshape(batch, heads, time, 1)
+    mixed = np.empty((batch, time, heads, size), powers.dtype)
+    by_head = mixed.transpose(0, 2, 1, 3)
+    np.matmul(powers if kept is None else powers * kept[0], values, out=by_head)
+    by_head *= factor if kept is None else factor * kept[1]
+    return mixed.reshape(batch, time, heads * size), (powers, factor, kept)
+
+
+def _attend_backward(
+    parts: list[Array], state: Any, mixed: Array, g: Array, out: list[Array]
+) -> None:
+    """Write the gradients of queries, keys and values into `out`."""
+    queries, keys, values = parts
+    d_queries, d_keys, d_values = out
+    powers, factor, kept = state
+    batch, heads, time, size = queries.shape
+    g, mixed = (
+        array.reshape(batch, time, heads, size).transpose(0, 2, 1, 3) for array in (g, mixed)
+    )
+    g = g * factor
+    # The derivative of p = softmax(s) is p (dp - Σ p dp), and that sum is the product g · mixed.
+    common = np.vecdot(g, mixed)[..., None]
+    if kept is not None:
+        g *= kept[1]
+    d_likeness = np.matmul(g, values.swapaxes(-1, -2))
+    if kept is not None:
+        d_likeness *= kept[0]
+    np.matmul((powers if kept is None else powers * kept[0]).swapaxes(-1, -2), g, out=d_values)
+    d_likeness -= common
+    d_likeness *= powers
+    np.matmul(d_likeness, keys, out=d_queries)
+    d_queries *= 1 / math.sqrt(size)
+    np.matmul(d_likeness.swapaxes(-1, -2), queries, out=d_keys)
+
+
+def _exp(likeness: Array, blocked: Array | None) -> None:
+    """Write exp(likeness) over it, with each row shifted where that is needed."""
+    # The softmax is the same with any shift, and ±30 is far from what overflows: that costs two
+    # passes to see, a maximum for each row and a subtraction would cost six.
+    safe = likeness.size == 0 or (likeness.max() < 30 and likeness.min() > -30)
+    if blocked is not None:
+        likeness += blocked
+    if not safe:
+        likeness -= likeness.max(axis=-1, keepdims=True)
+    np.exp(likeness, out=likeness)
+
+
+def _blocked(
+    mask: Array | None, causal: bool, parts: list[Array]
+) -> tuple[Array | None, Array | None]:
+    """Return what is added to the likeness, 0 or -∞, and which steps have something to attend to.
+
+    Either is `None` where it makes no difference.
+    """
+    queries, keys, _ = parts
+    allowed = None if mask is None else mask[:, None, None, :]
+    if causal:
+        before = np.tri(queries.shape[2], keys.shape[2], dtype=bool)
+        allowed = before if allowed is None else allowed & before
+    if allowed is None or allowed.all():
+        return None, None
+    reached: Array = np.any(allowed, axis=-1, keepdims=True)
+    # What is blocked altogether attends to anything, so that the softmax has numbers.
+    added = np.zeros(np.broadcast_shapes(allowed.shape, reached.shape), queries.dtype)
+    added[~allowed & reached] = -np.inf
+    return added, None if reached.all() else reached[:, 0]
+
+
+_LEVELS = 1 << 16
+
+
+def _kept(rng: Any, parts: list[Array], rate: float) -> tuple[Array, float]:
+    """Return where a weight is kept, and by how much it is scaled up, as :func:`dropout` does."""
+    queries, keys, _ = parts
+    shape = (*queries.shape[:3], keys.shape[2])
+    size = math.prod(shape)
+    words = generator(rng).bit_generator.random_raw((size + 3) // 4)
+    threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
+    kept = words.view(np.uint16)[:size].reshape(shape) >= threshold
+    return kept, _LEVELS / (_LEVELS - threshold)
+
+
+def _checked(
+    params: Params, x: Any, sources: tuple[str, ...]
+) -> tuple[tuple[Array, ...], Array | None]:
+    """Return the sequences, and the mask of the last one."""
+    count = len(sources)
+    given = x if isinstance(x, tuple) else (x,)
+    if not count <= len(given) <= count + 1:
+        expected = "x or (x, mask)" if count == 1 else "(x, context) or (x, context, mask)"
+        raise ValueError(f"multi_head_attention: expected {expected}, got {describe(x)}")
+    inputs, mask = given[:count], given[count] if len(given) > count else None
+    for array, name in zip(inputs, sources, strict=True):
+        weight = params[f"{name}weight"]
+        check_float(array, "multi_head_attention", weight.dtype)
+        if array.ndim != 3 or array.shape[2] != weight.shape[0] or array.shape[1] == 0:
+            raise ValueError(
+                f"multi_head_attention: expected (batch, time, {weight.shape[0]}) with a time of "
+                f"one step or more, got {describe(array)}"
+            )
+    if len(inputs[0]) != len(inputs[-1]):
+        raise ValueError(
+            f"multi_head_attention: x and its context are batches of different sizes: "
+            f"{describe(inputs)}"
+        )
+    if mask is not None and not (
+        isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == inputs[-1].shape[:2]
+    ):
+        batch, steps, _ = inputs[-1].shape
+        raise ValueError(
+            f"multi_head_attention: for the keys {describe(inputs[-1])} the mask must be "
+            f"bool[{batch}, {steps}], true where there is data, got {describe(mask)}"
+        )
+    return inputs, mask
+
+
+def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
+    """Return the steps and features of an example, and the features of its context."""
+    several = isinstance(shape, tuple | list) and bool(shape) and not _is_size(shape[0])
+    given = tuple(shape) if several else (shape,)
+    count = 2 if cross else 1
+    if not count <= len(given) <= count + 1 or not all(
+        isinstance(part, tuple | list) and len(part) == 2 and all(map(_is_size, part))
+        for part in given[:count]
+    ):
+        expected = (
+            "((time, features), (steps, features)), with (steps,) behind for a mask"
+            if cross
+            else "(time, features), or ((time, features), (time,)) with a mask"
+        )
+        raise ValueError(
+            f"multi_head_attention: expected the shape of one example, {expected}, got {shape!r}"
+        )
+    steps, features = given[0]
+    if features % heads:
+        raise ValueError(
+            f"multi_head_attention: {heads} heads do not divide the {features} features of x"
+        )
+    return steps, features, given[count - 1][1]
+
+
+def _is_size(value: Any) -> bool:
+    """Whether `value` is the size of an axis; that of time may be `None`, for any."""
+    return value is None or isinstance(value, int)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2])
+
+
+def _column_sums(x: Array) -> Array:
+    sums: Array = np.ones(len(x), x.dtype) @ x
+    return sums

@@ -1,0 +1,271 @@
+"""Convolutions as matrix products, over images that lie batch last in memory.
+
+In (channels, height, width, batch) a pixel of all images stands together, so that copies of a
+shifted or strided image move long runs of numbers, and a product of the weight with patches is the
+output as it stands. To the outside the shape is (batch, channels, height, width), a transposed
+view; an array that does not lie this way in memory, such as the first layer's input, is copied.
+
+Patches are made for a block of pixels at a time, in one workspace that fits the caches, and made
+anew in `backward` rather than kept.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from npdl.functional.layer import Array
+from npdl.functional.windows import Pair, Window
+
+__all__ = ["batch_first", "batch_last", "correlate", "gradients", "spread", "weight_gradient"]
+
+
+# Numbers in the patches of one block: few enough for the caches, enough for products to be fast.
+BLOCK = 1 << 19
+FEWEST_PIXELS = 512
+
+
+def correlate(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """Return the products of the weight with the patches of `x`: the convolution of networks.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width)
+        The images.
+    weight : array of shape (filters, channels // groups, size of the window)
+        The filters.
+    bias : array of shape (filters,), optional
+        Added to the products.
+    window : Window
+        How the filters move.
+    groups : int
+        Number of groups of channels, each of which has its own filters.
+
+    Returns
+    -------
+    array of shape (batch, filters, places down, places across)
+        A view of an array that lies batch last.
+    """
+    y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
+    rows, outputs = _grouped(weight, groups), _grouped(y, groups)
+    shift = None if bias is None else bias.reshape(groups, -1, 1)
+    for block, patches in _patches(x, window, groups):
+        part = outputs[..., block.run]
+        np.matmul(rows, patches, out=part)
+        if shift is not None:
+            part += shift
+    return batch_first(y)
+
+
+def weight_gradient(x: Array, g: Array, weight: Array, window: Window, groups: int) -> Array:
+    """Return the gradient in the weight of :func:`correlate` alone."""
+    rows, outputs = np.zeros_like(_grouped(weight, groups)), _grouped(batch_last(g), groups)
+    for block, patches in _patches(x, window, groups):
+        rows += outputs[..., block.run] @ patches.mT
+    return rows.reshape(weight.shape)
+
+
+def gradients(
+    x: Array, g: Array, weight: Array, window: Window, groups: int
+) -> tuple[Array, Array]:
+    """Return the gradients of :func:`correlate` in the weight and in the input."""
+    image = x.shape[2:]
+    if _gathers(window, image, weight):
+        # The gradient in the input is a correlation too, and its patches serve both gradients.
+        mirrored = _mirrored(weight, groups)
+        dx, dw = correlate_with_gradient(g, x, mirrored, window.mirrored(*image), groups)
+        return _mirrored(dw, groups), dx
+    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    dw, padded = np.zeros_like(rows), _padded_zeros(x.shape, window, x.dtype)
+    targets = _windows(padded, window)
+    for block, patches in _patches(x, window, groups):
+        part = outputs[..., block.run]
+        dw += part @ patches.mT
+        # The patches have been used, so their place is free.
+        np.matmul(rows.mT, part, out=patches)
+        _add(targets[:, :, :, *block.area], patches)
+    return dw.reshape(weight.shape), _cropped(padded, window, image)
+
+
+def correlate_with_gradient(
+    x: Array, g: Array, weight: Array, window: Window, groups: int
+) -> tuple[Array, Array]:
+    """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
+    y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
+    rows, outputs, cotangent = (_grouped(part, groups) for part in (weight, y, batch_last(g)))
+    dw = np.zeros_like(rows)
+    for block, patches in _patches(x, window, groups):
+        np.matmul(rows, patches, out=outputs[..., block.run])
+        dw += cotangent[..., block.run] @ patches.mT
+    return batch_first(y), dw.reshape(weight.shape)
+
+
+def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) -> Array:
+    """Return the gradient of :func:`correlate` in its input of the size `image`."""
+    if _gathers(window, image, weight):
+        return correlate(g, _mirrored(weight, groups), None, window.mirrored(*image), groups)
+    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    padded = _padded_zeros((len(g), weight.shape[1] * groups, *image), window, g.dtype)
+    targets = _windows(padded, window)
+    for block, workspace in _workspaces(targets.shape, g.dtype):
+        columns = workspace.reshape(groups, rows.shape[2], -1)
+        np.matmul(rows.mT, outputs[..., block.run], out=columns)
+        _add(targets[:, :, :, *block.area], columns)
+    return _cropped(padded, window, image)
+
+
+def _gathers(window: Window, image: Pair, weight: Array) -> bool:
+    """Whether the gradient in the input gathers patches of `g`, or else scatters into the image.
+
+    Gathering has a product at each pixel of the image rather than at each place of the window, and
+    copies patches of the filters rather than of the channels.
+    """
+    if not window.can_mirror(*image):
+        return False
+    places = window.out(*image)
+    return window.is_point(*image) or (
+        4 * image[0] * image[1] <= 5 * places[0] * places[1]
+        and weight.shape[0] <= 2 * weight.shape[1]
+    )
+
+
+def _mirrored(weight: Array, groups: int) -> Array:
+    """Exchange channels and filters, and turn the window around."""
+    filters, channels, *size = weight.shape
+    parts = weight.reshape(groups, filters // groups, channels, *size)
+    turned = parts.swapaxes(1, 2)[..., ::-1, ::-1]
+    return turned.reshape(groups * channels, filters // groups, *size)
+
+
+def _grouped(array: Array, groups: int) -> Array:
+    """Return (groups, rows of a group, the rest): of a weight, or of images that lie batch last."""
+    return array.reshape(groups, len(array) // groups, math.prod(array.shape[1:]))
+
+
+class Block(NamedTuple):
+    """A rectangle of places of the window, which is one run of the flattened output."""
+
+    area: tuple[slice, slice, slice]  # rows, columns, images
+    run: slice
+
+
+def _patches(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Array]]:
+    """Yield the patches of a block of places: (groups, channels // groups * size, places)."""
+    image = x.shape[2:]
+    if window.is_point(*image):
+        everything = slice(None)
+        yield Block((everything,) * 3, everything), _grouped(batch_last(x), groups)
+        return
+    sources = _windows(batch_last(x, window.pads(*image)), window)
+    for block, workspace in _workspaces(sources.shape, x.dtype):
+        np.copyto(workspace, sources[:, :, :, *block.area])
+        yield block, workspace.reshape(groups, -1, block.run.stop - block.run.start)
+
+
+def _windows(padded: Array, window: Window) -> Array:
+    """Return the view (channels, *size, places down, places across, batch) of a padded image."""
+    channels, height, width, batch = padded.shape
+    a, b, c, d = padded.strides
+    places = [
+        (length - reach) // stride + 1
+        for length, reach, stride in zip((height, width), window.reach, window.stride, strict=True)
+    ]
+    (down, right), (dilation_down, dilation_right) = window.stride, window.dilation
+    return as_strided(
+        padded,
+        (channels, *window.size, *places, batch),
+        (a, b * dilation_down, c * dilation_right, b * down, c * right, d),
+    )
+
+
+def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Array]]:
+    """Yield the blocks of all places, and an array for the patches of each: the same memory."""
+    *patch, rows, columns, images = shape
+    limit = max(BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
+    # As many rows as there is room for, or a part of a row, or a part of the images of a place.
+    height = _share(rows, limit // max(columns * images, 1))
+    width = _share(columns, limit // max(images, 1))
+    count = _share(images, limit)
+    memory = np.empty(math.prod(patch) * height * width * count, dtype)
+    for row, column, image in itertools.product(
+        range(0, rows, height), range(0, columns, width), range(0, images, count)
+    ):
+        ends = min(row + height, rows), min(column + width, columns), min(image + count, images)
+        sizes = ends[0] - row, ends[1] - column, ends[2] - image
+        start = (row * columns + column) * images + image
+        area = slice(row, ends[0]), slice(column, ends[1]), slice(image, ends[2])
+        workspace = memory[: math.prod(patch) * math.prod(sizes)].reshape(*patch, *sizes)
+        yield Block(area, slice(start, start + math.prod(sizes))), workspace
+
+
+def _share(length: int, most: int) -> int:
+    """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
+    parts = -(-length // max(most, 1))
+    return -(-length // max(parts, 1)) or 1
+
+
+def _padded_zeros(shape: tuple[int, ...], window: Window, dtype: Any) -> Array:
+    batch, channels, height, width = shape
+    (top, bottom), (left, right) = window.pads(height, width)
+    return np.zeros((channels, top + height + bottom, left + width + right, batch), dtype)
+
+
+def _cropped(padded: Array, window: Window, image: Pair) -> Array:
+    (top, _), (left, _) = window.pads(*image)
+    return batch_first(padded[:, top : top + image[0], left : left + image[1]])
+
+
+def _add(targets: Array, columns: Array) -> None:
+    """Add to each pixel what all windows that it lies in have for it."""
+    columns = columns.reshape(targets.shape)
+    for i, j in itertools.product(*map(range, targets.shape[1:3])):
+        # The windows overlap, but the pixels at one place in all of them are different ones.
+        pixels = targets[:, i, j]
+        pixels += columns[:, i, j]
+
+
+def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
+    """Return (channels, height, width, batch), contiguous and padded with zeros.
+
+    This is a view of `x`, where that lies this way and nothing is padded.
+    """
+    source = x.transpose(1, 2, 3, 0)
+    (top, bottom), (left, right) = pads
+    padded = top + bottom + left + right > 0
+    if source.flags.c_contiguous and not padded:
+        return source
+    channels, height, width, batch = source.shape
+    y = np.empty((channels, top + height + bottom, left + width + right, batch), x.dtype)
+    if padded:
+        y[:, :top] = 0
+        y[:, top + height :] = 0
+        y[:, :, :left] = 0
+        y[:, :, left + width :] = 0
+    _copy(source, y[:, top : top + height, left : left + width])
+    return y
+
+
+def batch_first(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 0, 1, 2)
+
+
+def _copy(source: Array, target: Array) -> None:
+    """Copy between layouts in pieces whose lines of memory stay in the first-level cache."""
+    channels, height, width, batch = source.shape
+    if batch < 2 or source.strides[3] <= min(source.strides[:3]):
+        np.copyto(target, source)
+    elif batch < 8:
+        for image in range(batch):
+            target[..., image] = source[..., image]
+    else:
+        rows = max(1, min(height, 2048 // width))
+        planes = max(1, 2048 // (rows * width))
+        for channel, row, image in itertools.product(
+            range(0, channels, planes), range(0, height, rows), range(0, batch, 16)
+        ):
+            piece = np.s_[channel : channel + planes, row : row + rows, :, image : image + 16]
+            np.copyto(target[piece], source[piece])
