@@ -14,8 +14,8 @@ from npdl.functional.layer import Array, Layer, Params, Shape, layer
 from npdl.functional.windows import (
     Window,
     as_images,
-    check_images,
     check_filters,
+    check_images,
     image_shape,
     make_window,
 )
