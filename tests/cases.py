@@ -324,3 +324,12 @@ add("attention with dropout", F.multi_head_attention(2, dropout=0.3), (5, 6), ra
 add("conv2d", F.conv2d(4, (3, 2)), (2, 7, 5))
 add("conv2d, all", F.conv2d(6, 3, stride=2, padding="same", dilation=2, groups=2), (4, 9, 7))
 add("conv1d", F.conv1d(4, 3, stride=2, padding=1, bias=False), (2, 8))
+
+# transposed convolution
+add("conv2d_transpose", F.conv2d_transpose(4, (3, 2)), (2, 5, 7))
+add(
+    "conv2d_transpose, all",
+    F.conv2d_transpose(6, 3, stride=2, padding=1, output_padding=1, dilation=2, groups=2),
+    (4, 5, 3),
+)
+add("conv2d_transpose, same", F.conv2d_transpose(3, 4, stride=(3, 2), padding="same"), (2, 3, 5))

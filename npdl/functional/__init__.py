@@ -31,10 +31,8 @@ from npdl.functional.averaging import accumulate, average_params, averaged
 from npdl.functional.batch_norm import batch_norm
 from npdl.functional.bidirectional import bidirectional, one_step
 from npdl.functional.combinators import freeze, parallel, residual, serial
-from npdl.functional.convolution import (
-    conv1d,
-    conv2d,
-)
+from npdl.functional.convolution import conv1d, conv2d
+from npdl.functional.convolution_transpose import conv2d_transpose
 from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout, gaussian_noise
 from npdl.functional.embedding import embedding
@@ -156,6 +154,7 @@ __all__ = [
     "constant_schedule",
     "conv1d",
     "conv2d",
+    "conv2d_transpose",
     "cosine_decay",
     "dense",
     "dropout",

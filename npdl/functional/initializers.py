@@ -273,7 +273,7 @@ def orthogonal(gain: float = 1.0) -> RecordedFunction:
         # The signs of R's diagonal make the distribution uniform over the orthogonal matrices.
         q *= np.sign(np.diagonal(r))
         matrix = q if rows >= columns else q.T
-        return (gain * matrix).reshape(shape).astype(np.float32)
+        return (gain * matrix).reshape(shape).astype(np.float32, order="C")
 
     return RecordedFunction(initialize)
 

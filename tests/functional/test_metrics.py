@@ -178,9 +178,9 @@ def test_metrics_return_python_floats(metric, outputs, targets):
 
 
 def test_the_first_of_equal_scores_is_predicted():
-    p, ids = np.zeros((4, 4)), np.arange(4)
-    assert F.accuracy(p, ids) == 0.25
-    assert [F.top_k_accuracy(p, ids, k=k) for k in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1]
+    p, ids = np.zeros((4, 4)), np.array([0, 0, 1, 3])
+    assert F.accuracy(p, ids) == 0.5
+    assert [F.top_k_accuracy(p, ids, k=k) for k in (1, 2, 3, 4)] == [0.5, 0.75, 0.75, 1]
 
 
 def test_a_target_whose_score_is_nan_is_not_among_the_highest():
@@ -213,6 +213,15 @@ def test_r2_of_targets_that_do_not_vary_is_one_if_they_are_met_and_else_zero():
     assert F.r2_score(p, t, weights) == 0
     weights[3] = 0
     assert F.r2_score(p, t, weights) == 1
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e6 / 7])
+def test_rounding_does_not_make_targets_vary(value):
+    t = np.full((50, 1), value, np.float32)
+    weights = random.generator(0).uniform(size=50)
+    weights[0], t[0] = 0, -3
+    assert F.r2_score(t, t, weights) == 1
+    assert F.r2_score(t + 1, t, weights) == 0
 
 
 def test_r2_of_the_mean_is_zero_and_may_be_negative():
