@@ -360,7 +360,9 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"{name}: label_smoothing must be from 0 up to 1, got {label_smoothing}")
-    check_float(logits, name)
+    # The check is a call, and this is the hot path of small networks.
+    if type(logits) is not np.ndarray or logits.dtype.kind != "f":
+        check_float(logits, name)
     t = class_targets(name, logits, targets)
     scale = _row_scale(name, logits, weights)
     x, smoothing = logits.reshape(-1, logits.shape[-1]), float(label_smoothing)
