@@ -1,7 +1,19 @@
 """npdl: deep learning in NumPy, with layers as pure functions and training to the last bit."""
 
-from npdl import functional, random, tree
+import sys
 
-__all__ = ["__version__", "functional", "random", "tree"]
+from npdl import compat, functional, random, tree
+from npdl.compat import layers, utils
+
+__all__ = ["__version__", "compat", "functional", "layers", "random", "tree", "utils"]
 
 __version__ = "1.0.0.dev0"
+
+# The documented import paths, such as `from npdl.activations import ReLU`, name the same modules.
+sys.modules.update(
+    {
+        name.replace(".compat", "", 1): module
+        for name, module in sys.modules.items()
+        if name.startswith("npdl.compat.")
+    }
+)

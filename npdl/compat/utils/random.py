@@ -1,0 +1,99 @@
+"""The one generator and the one data type of the stateful API.
+
+>>> from npdl.utils import set_seed
+>>> set_seed(1)
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.random import Key
+
+__all__ = ["get_dtype", "get_rng", "new_key", "set_dtype", "set_rng", "set_seed"]
+
+# The global state of the stateful API; nothing outside npdl.compat reads it.
+_rng: Any = np.random
+_dtype: Any = "float32"
+
+
+def get_rng() -> Any:
+    """Return the generator that all layers and initializers draw from.
+
+    Returns
+    -------
+    numpy.random.RandomState
+        What was last passed to :func:`set_rng`, or made by :func:`set_seed`; before that, the
+        module `numpy.random`, whose functions draw from NumPy's global generator.
+    """
+    return _rng
+
+
+def set_rng(rng: Any) -> None:
+    """Let all layers and initializers draw from another generator.
+
+    Parameters
+    ----------
+    rng : numpy.random, RandomState or Generator
+        The generator.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    """
+    if rng is not np.random and not isinstance(rng, np.random.RandomState | np.random.Generator):
+        raise TypeError(
+            f"set_rng: expected numpy.random, a RandomState or a Generator, got {rng!r}; "
+            f"set_seed(0) makes one of a number"
+        )
+    global _rng
+    _rng = rng
+
+
+def set_seed(seed: int) -> None:
+    """Let all layers and initializers draw from a new `RandomState`.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2³² - 1.
+    """
+    set_rng(np.random.RandomState(seed))
+
+
+def get_dtype() -> Any:
+    """Return the data type of new parameters, ``"float32"`` until it is set.
+
+    Returns
+    -------
+    str or numpy.dtype
+        As it was given to :func:`set_dtype`.
+    """
+    return _dtype
+
+
+def set_dtype(dtype: Any) -> None:
+    """Set the data type of new parameters.
+
+    Parameters
+    ----------
+    dtype : str or numpy.dtype
+        ``"float32"`` or ``"float64"``. Layers that are connected already keep theirs.
+
+    Raises
+    ------
+    ValueError
+        If it is another type.
+    """
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"set_dtype: expected 'float32' or 'float64', got {dtype!r}")
+    global _dtype
+    _dtype = dtype
+
+
+def new_key() -> Key:
+    """Draw a key for a pure function from the generator."""
+    rng = get_rng()
+    draw = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
+    return (int(draw(1 << 63, dtype=np.int64)),)
