@@ -1,0 +1,467 @@
+"""Models: layers one after another, trained in place.
+
+>>> import numpy as np
+>>> import npdl
+>>> npdl.utils.set_seed(0)
+>>> model = npdl.Model()
+>>> model.add(npdl.layers.Dense(n_out=8, n_in=2))
+>>> model.add(npdl.layers.Softmax(n_out=2))
+>>> model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=0.03))
+>>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+>>> history = model.fit(X, np.array([0, 1, 1, 0]), max_iter=200, verbose=0)
+>>> model.predict(X).argmax(axis=1)
+array([0, 1, 1, 0])
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TextIO
+
+import numpy as np
+
+from npdl.callbacks import Callback, History, call
+from npdl.compat import objectives, optimizers
+from npdl.compat.layers.base import Layer
+from npdl.compat.objectives import SCCE, Objective
+from npdl.compat.optimizers import SGD, Optimizer
+from npdl.compat.utils.random import get_rng
+
+__all__ = ["Callback", "History", "Model"]
+
+Array = np.ndarray[Any, Any]
+Metrics = Mapping[str, Callable[[Array, Array], Any]]
+
+
+class Model:
+    """Layers one after another.
+
+    Parameters
+    ----------
+    layers : list of Layer, optional
+        The layers; more can be added.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        The layers.
+    loss, optimizer : Objective, Optimizer
+        Those that :meth:`compile` was given.
+    stop_training : bool
+        Set by a callback to end :meth:`fit` after the epoch.
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None) -> None:
+        self.layers: list[Layer] = []
+        self.loss: Objective | None = None
+        self.optimizer: Optimizer | None = None
+        self.metrics: Metrics = {}
+        self.stop_training = False
+        self._connected = 0
+        for layer in layers or ():
+            self.add(layer)
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer behind the others.
+
+        Parameters
+        ----------
+        layer : Layer
+            Any object with the methods of a layer.
+
+        Raises
+        ------
+        TypeError
+            If it is not a layer.
+        """
+        if not isinstance(layer, Layer) and not all(
+            callable(getattr(layer, name, None)) for name in ("connect_to", "forward", "backward")
+        ):
+            raise TypeError(
+                f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}"
+            )
+        if any(layer is other for other in self.layers):
+            raise ValueError(f"Model.add: this {layer} is in the model already; make a new one")
+        self.layers.append(layer)
+
+    def compile(
+        self,
+        loss: str | Objective | None = None,
+        optimizer: str | Optimizer | None = None,
+        metrics: Any = (),
+    ) -> None:
+        """Connect the layers, and choose the loss and the optimizer.
+
+        Layers that are connected already keep their parameters.
+
+        Parameters
+        ----------
+        loss : str or Objective
+            ``SCCE()`` by default.
+        optimizer : str or Optimizer
+            ``SGD()`` by default.
+        metrics : list or dict
+            Further figures for :meth:`fit` and :meth:`evaluate`: ``"accuracy"``, or functions of
+            outputs and targets.
+
+        Raises
+        ------
+        ValueError
+            If there are no layers, the first one does not know the size of its input, or two do
+            not fit together; the model is then as it was.
+        """
+        chosen = objectives.get(SCCE() if loss is None else loss)
+        rule = optimizers.get(SGD() if optimizer is None else optimizer)
+        figures = _metrics(metrics)
+        if not self.layers:
+            raise ValueError("Model.compile: the model has no layers; add(layer) comes first")
+        before = [dict(vars(layer)) for layer in self.layers]
+        try:
+            self._connect(isinstance(chosen, SCCE))
+        except Exception:
+            for layer, attributes in zip(self.layers, before, strict=True):
+                vars(layer).clear()
+                vars(layer).update(attributes)
+            raise
+        self.loss, self.optimizer, self.metrics = chosen, rule, figures
+
+    def _connect(self, cross_entropy: bool) -> None:
+        for i, layer in enumerate(self.layers):
+            if i >= self._connected:
+                try:
+                    layer.connect_to(self.layers[i - 1] if i else None)
+                except Exception as error:
+                    error.add_note(f"in layer {i} of the model, {layer}")
+                    raise
+            if hasattr(layer, "exact_softmax"):
+                layer.exact_softmax = not (cross_entropy and i == len(self.layers) - 1)
+        self._connected = len(self.layers)
+        # Nothing before the first layer with parameters is trained, so it needs no gradient.
+        for layer in self.layers:
+            layer.first_layer = True
+            if layer.params:
+                break
+
+    @property
+    def params(self) -> list[Array]:
+        """The parameters of all layers."""
+        return [array for layer in self.layers for array in layer.params]
+
+    @property
+    def grads(self) -> list[Array]:
+        """The gradients of all layers from the last step."""
+        return [array for layer in self.layers for array in layer.grads]
+
+    def fit(
+        self,
+        X: Any,
+        Y: Any,
+        max_iter: int = 100,
+        batch_size: int = 64,
+        shuffle: bool = True,
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, Any] | None = None,
+        file: TextIO | None = None,
+        *,
+        epochs: int | None = None,
+        verbose: int = 1,
+        callbacks: Iterable[Any] = (),
+        metrics: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+    ) -> History:
+        """Train the model.
+
+        Parameters
+        ----------
+        X, Y : array
+            Examples and targets, the batch first. They are left as they are.
+        max_iter : int
+            How many times to go over the examples.
+        batch_size : int
+            Number of examples a step; the last one of an iteration may have fewer.
+        shuffle : bool
+            Whether each iteration has an order of its own.
+        validation_split : float
+            The fraction of the examples, taken from the end, that the model is not trained on but
+            evaluated with.
+        validation_data : tuple of arrays, optional
+            ``(X, Y)`` to evaluate with, in place of a fraction.
+        file : text file, optional
+            Where a line an iteration is written; the standard output by default.
+        epochs : int, optional
+            The same as `max_iter`, which it replaces.
+        verbose : int
+            0 for no lines.
+        callbacks : list of Callback
+            Objects with any of the methods of :class:`npdl.callbacks.Callback`.
+        metrics : list or dict, optional
+            In place of those of :meth:`compile`.
+        sample_weight : array, optional
+            A weight for each example, by which its loss and gradient are multiplied.
+        initial_epoch : int
+            The number of iterations that were made before, and count.
+
+        Returns
+        -------
+        History
+            ``history.history["loss"]`` and so on, a figure for each iteration.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not compiled.
+        ValueError
+            If the arrays do not fit, or an argument is out of range.
+        """
+        self._require_compiled("fit")
+        data, validation = self._data(X, Y, sample_weight, validation_split, validation_data)
+        last = max_iter if epochs is None else epochs
+        _check_counts(batch_size=batch_size, epochs=last)
+        figures = self._figures(metrics)
+        history = History()
+        watchers = [*callbacks, history]
+        steps = -(-len(data[0]) // batch_size)
+        call(watchers, "set_model", self)
+        call(watchers, "set_params", {"epochs": last, "steps": steps})
+        self.stop_training = False
+        call(watchers, "on_train_begin", {})
+        for epoch in range(initial_epoch, last):
+            call(watchers, "on_epoch_begin", epoch, {})
+            logs = self._epoch(data, batch_size, shuffle, figures, watchers)
+            if validation is not None:
+                values = self._evaluated(*validation, figures, batch_size)
+                logs |= {f"val_{name}": value for name, value in values.items()}
+            call(watchers, "on_epoch_end", epoch, logs)
+            if verbose:
+                print(_line(epoch, logs), file=file or sys.stdout)
+            if self.stop_training:
+                break
+        call(watchers, "on_train_end", {})
+        return history
+
+    def _epoch(
+        self, data: Any, batch_size: int, shuffle: bool, figures: Metrics, watchers: list[Any]
+    ) -> dict[str, float]:
+        """Make the steps of an iteration; return the mean figures of its examples."""
+        totals: dict[str, float] = {}
+        seen = 0
+        order = get_rng().permutation(len(data[0])) if shuffle else None
+        for i, (x, y, weight) in enumerate(_batches(data, batch_size, order)):
+            call(watchers, "on_train_batch_begin", i, {})
+            outputs, loss = self._step(x, y, weight)
+            seen += len(x)
+            values = {"loss": loss} | {name: f(outputs, y) for name, f in figures.items()}
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(x)
+            logs = {name: total / seen for name, total in totals.items()}
+            call(watchers, "on_train_batch_end", i, logs)
+        return logs
+
+    def _step(self, x: Any, y: Any, weight: Any = None) -> tuple[Any, float]:
+        """Change the parameters once; return the outputs and the loss before."""
+        assert self.loss is not None and self.optimizer is not None
+        outputs = self.forward(x, train=True)
+        values, g = self.loss.forward(outputs, y), self.loss.backward(outputs, y)
+        if weight is not None:
+            values, g = _weighted(values, weight), _weighted(g, weight)
+        self.backward(g)
+        self.optimizer.update(self.params, self.grads)
+        return outputs, float(np.mean(values))
+
+    def forward(self, x: Any, train: bool = True) -> Any:
+        """Return the outputs of the last layer, in training or in evaluation mode."""
+        for i, layer in enumerate(self.layers):
+            try:
+                x = layer.forward(x, train=train) if _takes_train(layer) else layer.forward(x)
+            except Exception as error:
+                error.add_note(f"in layer {i} of the model, {layer}")
+                raise
+        return x
+
+    def backward(self, g: Any) -> Any:
+        """Hand the gradient of the outputs back through the layers."""
+        for i in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[i]
+            try:
+                g = layer.backward(g)
+            except Exception as error:
+                error.add_note(f"in backward of layer {i} of the model, {layer}")
+                raise
+            if layer.first_layer and layer.params:
+                break
+        return g
+
+    def train_on_batch(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
+        """Make one step with a batch, and return its loss.
+
+        Parameters
+        ----------
+        X, Y : array
+            Examples and targets.
+        sample_weight : array, optional
+            A weight for each example.
+        """
+        self._require_compiled("train_on_batch")
+        data, _ = self._data(X, Y, sample_weight, 0.0, None)
+        return self._step(*data)[1]
+
+    def predict(self, X: Any, batch_size: int = 256) -> Any:
+        """Return the outputs for inputs, in evaluation mode.
+
+        Parameters
+        ----------
+        X : array
+            The inputs, the batch first.
+        batch_size : int
+            Number of examples at a time.
+        """
+        x = np.asarray(X)
+        _check_counts(batch_size=batch_size)
+        if not len(x):
+            raise ValueError("Model.predict: X is empty")
+        parts = [self.forward(part, train=False) for part, *_ in _batches((x,), batch_size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def evaluate(self, X: Any, Y: Any, batch_size: int = 256, metrics: Any = None) -> Any:
+        """Return the mean loss, and a list of it and the metrics where there are any.
+
+        Parameters
+        ----------
+        X, Y : array
+            Examples and targets.
+        batch_size : int
+            Number of examples at a time.
+        metrics : list or dict, optional
+            In place of those of :meth:`compile`.
+        """
+        self._require_compiled("evaluate")
+        (x, y, _), _ = self._data(X, Y, None, 0.0, None)
+        figures = self.metrics if metrics is None else _metrics(metrics)
+        values = list(self._evaluated(x, y, figures, batch_size).values())
+        return values if figures else values[0]
+
+    def _evaluated(self, x: Any, y: Any, figures: Metrics, batch_size: int) -> dict[str, float]:
+        assert self.loss is not None
+        outputs = self.predict(x, batch_size)
+        values = {"loss": np.mean(self.loss.forward(outputs, y))}
+        values |= {name: f(outputs, y) for name, f in figures.items()}
+        return {name: float(value) for name, value in values.items()}
+
+    @staticmethod
+    def accuracy(outputs: Any, targets: Any) -> float:
+        """Return the fraction of rows whose largest entry is that of the target.
+
+        Parameters
+        ----------
+        outputs : array
+            A score for each class, on the last axis.
+        targets : array
+            One-hot rows, or class indices.
+        """
+        outputs, targets = np.asarray(outputs), np.asarray(targets)
+        labels = targets.argmax(axis=-1) if targets.ndim == outputs.ndim else targets
+        return float(np.mean(outputs.argmax(axis=-1) == labels))
+
+    def _figures(self, metrics: Any) -> Metrics:
+        """Return the metrics of training: the accuracy too, which the line always had."""
+        figures = self.metrics if metrics is None else _metrics(metrics)
+        return {"accuracy": self.accuracy} | dict(figures)
+
+    def _require_compiled(self, method: str) -> None:
+        if self.loss is None or self.optimizer is None or self._connected < len(self.layers):
+            raise RuntimeError(
+                f"Model.{method}: call compile(loss=..., optimizer=...) first, after the last add"
+            )
+
+    def _data(
+        self, X: Any, Y: Any, weight: Any, split: float, validation: Any
+    ) -> tuple[tuple[Any, Any, Any], Any]:
+        """Check the examples; return them, and those to evaluate with."""
+        x, y = _pair("X", X, "Y", Y)
+        if weight is not None:
+            weight = np.asarray(weight)
+            if weight.shape != (len(x),) or weight.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"sample_weight must have one number for each of the {len(x)} examples, got "
+                    f"the shape {weight.shape}"
+                )
+        if not 0 <= split < 1:
+            raise ValueError(
+                f"validation_split must be a fraction from 0 to below 1, got {split!r}"
+            )
+        if validation is not None:
+            return (x, y, weight), _pair("validation X", validation[0], "Y", validation[1])
+        count = round(len(x) * split)
+        if not count:
+            return (x, y, weight), None
+        if count == len(x):
+            raise ValueError(f"validation_split={split} leaves none of {len(x)} examples to train")
+        kept = slice(len(x) - count)
+        return (x[kept], y[kept], None if weight is None else weight[kept]), (
+            x[kept.stop :],
+            y[kept.stop :],
+        )
+
+
+def _pair(x_name: str, X: Any, y_name: str, Y: Any) -> tuple[Array, Array]:
+    x, y = np.asarray(X), np.asarray(Y)
+    if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"{x_name} and {y_name} must hold as many examples, at least one, on their first axis; "
+            f"got the shapes {x.shape} and {y.shape}"
+        )
+    return x, y
+
+
+def _batches(
+    data: tuple[Any, ...], size: int, order: Array | None = None
+) -> Iterator[tuple[Any, ...]]:
+    count = len(data[0])
+    for start in range(0, count, size):
+        rows: Any = slice(start, min(start + size, count))
+        rows = rows if order is None else order[rows]
+        yield tuple(None if array is None else array[rows] for array in data)
+
+
+def _weighted(values: Array, weight: Array) -> Array:
+    return values * weight.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+
+
+def _takes_train(layer: Any) -> bool:
+    """Whether `forward` has an argument `train`, which those of users' layers may lack."""
+    code = getattr(layer.forward, "__code__", None)
+    return code is None or "train" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _metrics(metrics: Any) -> Metrics:
+    if isinstance(metrics, Mapping):
+        return metrics
+    named: dict[str, Callable[[Array, Array], Any]] = {}
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        if metric in ("accuracy", "acc"):
+            named["accuracy"] = Model.accuracy
+        elif callable(metric):
+            named[getattr(metric, "__name__", str(metric))] = metric
+        else:
+            raise ValueError(
+                f"unknown metric {metric!r}: expected 'accuracy' or a function of outputs and "
+                f"targets"
+            )
+    return named
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+
+
+def _line(epoch: int, logs: Mapping[str, float]) -> str:
+    """Write the figures of an iteration in the old form, further ones behind."""
+    parts = {"train": "", "valid": "val_"}
+    shown = []
+    for part, prefix in parts.items():
+        if f"{prefix}loss" in logs:
+            loss, accuracy = logs[f"{prefix}loss"], logs[f"{prefix}accuracy"]
+            shown.append(f"{part}-[loss {loss:.4f}, acc {accuracy:.4f}]; ")
+    return f"iter {epoch + 1}, {''.join(shown)}"
