@@ -68,7 +68,8 @@ def allowed(name):
 def test_a_file_imports_only_what_its_floor_allows(path):
     rule = allowed(name_of(path))
     found = within(path)
-    assert not any(name.startswith("compat") for name in found)
+    if not name_of(path).startswith("compat"):
+        assert not any(name.startswith("compat") for name in found)
     if rule is not None:
         assert found <= rule, f"{name_of(path)} imports {sorted(found - rule)}"
 
