@@ -3,9 +3,19 @@
 import sys
 
 from npdl import compat, functional, random, tree
-from npdl.compat import layers, utils
+from npdl.compat import activations, initializations, layers, utils
 
-__all__ = ["__version__", "compat", "functional", "layers", "random", "tree", "utils"]
+__all__ = [
+    "__version__",
+    "activations",
+    "compat",
+    "functional",
+    "initializations",
+    "layers",
+    "random",
+    "tree",
+    "utils",
+]
 
 __version__ = "1.0.0.dev0"
 

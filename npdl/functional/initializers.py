@@ -76,21 +76,28 @@ def constant(value: float) -> RecordedFunction:
 
 
 @constructor
-def uniform(scale: float = 0.05) -> RecordedFunction:
-    """Return an initializer that draws from U(-scale, scale).
+def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
+    """Return an initializer that draws from U(-scale, scale), or between two bounds.
 
     Parameters
     ----------
-    scale : float
-        The bound, not negative.
+    scale : float or pair of floats
+        The bound, not negative; or the lower and the upper bound.
 
     Examples
     --------
     >>> bool(np.abs(uniform(0.1)(0, (50,))).max() <= 0.1)
     True
+    >>> bool(uniform((1.0, 2.0))(0, (50,)).min() >= 1)
+    True
     """
-    _check_scale("scale", scale)
-    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, scale))
+    if isinstance(scale, tuple | list):
+        low, high = scale
+        _check_scale(f"the length from {low} to {high}", high - low)
+        return RecordedFunction(lambda rng, shape: _between(rng, shape, low, high))
+    bound = scale
+    _check_scale("scale", bound)
+    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, bound))
 
 
 @constructor
@@ -295,9 +302,13 @@ def _constant(value: float) -> RecordedFunction:
 
 
 def _uniform(rng: KeyLike, shape: tuple[int, ...], bound: float) -> Array:
+    return _between(rng, shape, -bound, bound)
+
+
+def _between(rng: KeyLike, shape: tuple[int, ...], low: float, high: float) -> Array:
     values = generator(rng).random(shape, np.float32)
-    values *= 2 * bound
-    values -= bound
+    values *= high - low
+    values += low
     return values
 
 

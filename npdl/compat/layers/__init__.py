@@ -1,10 +1,38 @@
 """Stateful layers.
 
 >>> from npdl.compat import layers
->>> str(layers.Layer())
-'Layer'
+>>> str(layers.Dense(n_out=10))
+'Dense'
 """
 
-from npdl.compat.layers.base import Functional, Layer
+from npdl.compat.layers.base import Layer
+from npdl.compat.layers.convolution import Convolution
+from npdl.compat.layers.core import Dense, Dropout, Linear, Softmax
+from npdl.compat.layers.embedding import Embedding
+from npdl.compat.layers.functional import Functional
+from npdl.compat.layers.lstm import LSTM, BatchLSTM
+from npdl.compat.layers.normalization import BatchNormal
+from npdl.compat.layers.pooling import MaxPooling, MeanPooling
+from npdl.compat.layers.recurrent import GRU, Recurrent, SimpleRNN
+from npdl.compat.layers.shape import DimShuffle, Flatten
 
-__all__ = ["Functional", "Layer"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "BatchLSTM",
+    "BatchNormal",
+    "Convolution",
+    "Dense",
+    "DimShuffle",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Functional",
+    "Layer",
+    "Linear",
+    "MaxPooling",
+    "MeanPooling",
+    "Recurrent",
+    "SimpleRNN",
+    "Softmax",
+]

@@ -13,7 +13,7 @@ A layer is made without sizes, connected to the one before it, and then goes for
 [(3, 2), (2,)]
 
 The gradient of a parameter is the sum over the batch. A layer of your own is a subclass of
-:class:`Layer`; those here are subclasses of :class:`Functional`, which holds a layer of
+:class:`Layer`; those here are subclasses of :class:`Stateful`, which holds a layer of
 `npdl.functional`, its parameters and the last cache, and has no arithmetic of its own.
 """
 
@@ -23,12 +23,12 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import tree
+from npdl.compat.layers.sizes import Shape, shape_before
 from npdl.compat.named import Named
 from npdl.compat.utils.random import get_dtype, new_key
+from npdl.functional.layer import describe
 
-__all__ = ["Functional", "Layer", "Parameter"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["Layer", "Parameter", "Stateful"]
 
 
 class Layer(Named):
@@ -67,7 +67,7 @@ class Layer(Named):
         """
         raise NotImplementedError(f"{self}.backward")
 
-    def connect_to(self, prev_layer: Any = None) -> None:
+    def connect_to(self, prev_layer: Any) -> None:
         """Make the parameters, of the sizes that the layer before asks for.
 
         Parameters
@@ -103,10 +103,11 @@ class Layer(Named):
 
 
 class Parameter:
-    """An attribute of a :class:`Functional` layer: an array of its tree, or a block of one.
+    """An attribute of a :class:`Stateful` layer: an array of its tree, or a block of one.
 
-    Beside an attribute ``W`` stands ``dW``, its gradient. Assigning copies numbers into the layer's
-    array, so that the array that was given stays its owner's.
+    Beside an attribute ``W`` stands ``dW``, its gradient, which is `None` until there is one.
+    Assigning copies numbers into the layer's array, so that the array that was given stays its
+    owner's.
 
     Parameters
     ----------
@@ -119,16 +120,21 @@ class Parameter:
     """
 
     def __init__(self, path: str, block: tuple[int, int] = (0, 1), trained: bool = True) -> None:
-        self.path, self.block, self.trained = path, block, trained
+        self.keys = [int(key) if key.isdigit() else key for key in path.split("/")]
+        self.block, self.trained = block, trained
 
-    def __set_name__(self, owner: type["Functional"], name: str) -> None:
+    def __set_name__(self, owner: type["Stateful"], name: str) -> None:
         self.name = name
         if self.trained:
             owner.parameter_names = (*owner.parameter_names, name)
-            setattr(owner, f"d{name}", property(self._gradient))
+            setattr(owner, f"d{name}", property(lambda layer: self._of(layer.gradients)))
 
     def __get__(self, layer: Any, owner: Any = None) -> Any:
-        return self if layer is None else self._of(layer, layer.tree, "connect_to(...)")
+        if layer is None:
+            return self
+        if layer.functional is None:
+            raise AttributeError(f"{layer} has no {self.name} yet: call connect_to(...) first")
+        return self._of(layer.tree)
 
     def __set__(self, layer: Any, value: Any) -> None:
         array, given = self.__get__(layer), np.asarray(value)
@@ -138,102 +144,102 @@ class Parameter:
             )
         array[...] = given
 
-    def _gradient(self, layer: Any) -> Any:
-        return self._of(layer, layer.gradients, "backward(...)")
-
-    def _of(self, layer: Any, node: Any, call: str) -> Any:
-        for key in self.path.split("/"):
+    def _of(self, node: Any) -> Any:
+        for key in self.keys:
             if node is None:
-                raise AttributeError(f"{layer} has no {self.name} yet: call {call} first")
-            node = node[int(key) if key.isdigit() else key]
-        if node is None or self.block == (0, 1):
-            return node
+                return None
+            node = node[key]
         number, count = self.block
+        if node is None or count == 1:
+            return node
         size = node.shape[-1] // count
         return node[..., number * size : (number + 1) * size]
 
 
-class Functional(Layer):
-    """A layer of `npdl.functional` with a state: its parameters, the last cache and gradients.
+class Stateful(Layer):
+    """A functional layer with a state: its parameters, the last cache and the last gradients.
 
-    Parameters
+    A subclass says in :meth:`make` which layer, and names its arrays with :class:`Parameter`.
+
+    Attributes
     ----------
-    layer : npdl.functional.Layer, optional
-        The layer. Subclasses make theirs in :meth:`make`.
-    params : tree, optional
-        Its parameters, which are copied; left out, :meth:`connect_to` makes them.
-    input_shape : tuple, optional
-        The shape of one example, without the batch, for the first layer of a model.
-
-    Examples
-    --------
-    >>> import npdl
-    >>> import npdl.functional as F
-    >>> layer = npdl.layers.Functional(F.layer_norm(), input_shape=(8,))
-    >>> layer.connect_to()
-    >>> layer.out_shape
-    (None, 8)
+    functional : npdl.functional.Layer
+        The layer; known after :meth:`connect_to`.
+    tree, gradients : tree
+        Its parameters, and their gradients from the last :meth:`backward`.
+    cache
+        What the last :meth:`forward` kept for :meth:`backward`.
     """
 
-    parameter_names: ClassVar[tuple[str, ...]] = ()
+    # What a subclass says of itself.
+    parameter_names: tuple[str, ...] = ()
+    # How to write it as the first layer of a model; empty, where it cannot be the first.
+    as_first: ClassVar[str] = ""
+    # How many of the last sizes of its input must be known to connect it.
+    known_axes: ClassVar[int] = 0
+    # The arguments that hold weights, and so are no part of the configuration.
+    weights_given: ClassVar[tuple[str, ...]] = ()
+    # Whether training needs a key, which is then drawn from the generator at each step.
+    draws: ClassVar[bool] = False
+
+    # What the constructor was told of the last sizes of the input.
+    told: tuple[Any, ...] = ()
+
+    shape: Shape | None = None
+    functional: Any = None
+    tree: Any = None
+    gradients: Any = None
+    cache: Any = None
     dtype: Any = None
+    # The shape of the last output; None before the first forward.
+    last_shape: tuple[int, ...] | None = None
 
-    def __init__(
-        self,
-        layer: F.Layer | None = None,
-        params: Any = None,
-        input_shape: tuple[int, ...] | None = None,
-    ) -> None:
-        self.layer = layer
-        self.functional: Any = None  # what make() returns, once the sizes are known
-        self.tree = None if params is None else _owned(params)
-        self.input_shape = input_shape
-        # Whether training needs a key, which is then drawn from the generator at each step.
-        self.draws = layer is not None
-        self.cache: Any = _NOTHING
-        self.gradients: Any = None
-        self.batch: int | None = None
-
-    def make(self, shape: tuple[Any, ...]) -> F.Layer:
+    def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        if not isinstance(self.layer, F.Layer):
-            raise TypeError(
-                f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
-                f"{self.layer!r}"
-            )
-        return self.layer
+        raise NotImplementedError(f"{self}.make")
+
+    def initial(self, layer: F.Layer, shape: Shape) -> Any:
+        """Return the initial parameters of a layer for examples of a shape."""
+        return tree.astype(layer.init(new_key(), shape), get_dtype())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration: the class and its arguments, as JSON values, no weights."""
+        config = super().to_json()
+        return {name: value for name, value in config.items() if name not in self.weights_given}
+
+    def _encoded(self, name: str, value: Any) -> Any:
+        return None if name in self.weights_given else super()._encoded(name, value)
 
     def connect_to(self, prev_layer: Any = None) -> None:
         """Make the parameters, of the sizes that the layer before asks for.
+
+        A layer that has been connected before keeps those whose shapes are still right.
 
         Parameters
         ----------
         prev_layer : Layer, optional
             Any object with an attribute ``out_shape``; left out for a first layer, which has been
             told its input's size.
+
+        Raises
+        ------
+        ValueError
+            If the size of the input is not known, or another than the layer was told.
         """
-        shape = self._input_shape(prev_layer)
+        batch, *sizes = shape_before(self, prev_layer, self.told, self.known_axes, self.as_first)
+        self._hold(tuple(sizes))
+        self.out_shape = (batch, *self.functional.out_shape(tuple(sizes)))
+
+    def _hold(self, shape: Shape) -> None:
+        """Take a layer for examples of a shape, with new parameters unless there are such."""
         layer = self.make(shape)
-        out_shape = layer.out_shape(shape)
-        if self.tree is None:
-            self.tree = _owned(tree.astype(layer.init(new_key(), shape), get_dtype()))
-        self.functional, self.out_shape = layer, (self.batch, *out_shape)
+        params = self.initial(layer, shape)
+        if tree.map(np.shape, self.tree) != tree.map(np.shape, params):
+            # The copy may be written: it is the state of this layer alone.
+            self.tree = tree.map(lambda array: np.array(array, order="C"), params)
+        self.shape, self.functional = shape, layer
+        self.gradients = self.cache = self.last_shape = None
         self.dtype = next((leaf.dtype for leaf in tree.leaves(self.tree)), None)
-
-    def _input_shape(self, prev_layer: Any) -> tuple[Any, ...]:
-        if prev_layer is not None:
-            if getattr(prev_layer, "out_shape", None) is None:
-                raise ValueError(
-                    f"{self}.connect_to: {prev_layer} has no out_shape; connect it first"
-                )
-            self.batch = prev_layer.out_shape[0]
-            return tuple(prev_layer.out_shape[1:])
-        if self.input_shape is None:
-            raise ValueError(self._first_layer_hint())
-        return tuple(self.input_shape)
-
-    def _first_layer_hint(self) -> str:
-        return f"{self}: a first layer needs the size of its input, as in {self}(input_shape=(8,))"
 
     def forward(self, input: Any, *args: Any, train: bool = True, **kwargs: Any) -> Any:
         """Return the output for an input.
@@ -247,18 +253,27 @@ class Functional(Layer):
         """
         return self._apply(self._as_input(input), train)
 
-    def _apply(self, x: Any, train: bool = True) -> Any:
-        if self.out_shape is None:
+    def _apply(self, x: Any, train: bool) -> Any:
+        if self.functional is None:
             raise RuntimeError(f"{self}.forward: call connect_to(...) first")
+        train = bool(train)
         rng = new_key() if train and self.draws else None
-        y, self.cache = self.functional.apply(self.tree, x, train=train, rng=rng)
+        try:
+            y, self.cache = self.functional.apply(self.tree, x, train=train, rng=rng)
+        except Exception as error:
+            error.add_note(f"in {self}.forward, given {describe(x)}")
+            raise
+        if train:
+            self.tree = self.functional.update_stats(self.tree, self.cache)
+        self.last_shape = (y[0] if isinstance(y, tuple) else y).shape
         return y
 
     def _as_input(self, input: Any) -> Any:
         """Return an array in the data type of the parameters."""
         x = np.asarray(input)
-        wanted = self.dtype or (x.dtype if x.dtype.kind == "f" else get_dtype())
-        return x.astype(wanted, copy=False)
+        if self.dtype is not None:
+            return x.astype(self.dtype, copy=False)
+        return x if x.dtype.kind == "f" else x.astype(get_dtype())
 
     def backward(self, pre_grad: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the gradient in the input, and keep those of the parameters in `grads`.
@@ -273,11 +288,20 @@ class Functional(Layer):
         array or None
             The gradient in the input; `None`, if this is the first layer of a model.
         """
-        return self._backward(self._as_input(pre_grad))
+        return self._backward(self._as_gradient(pre_grad, self.last_shape))
+
+    def _as_gradient(self, pre_grad: Any, shape: Any) -> Any:
+        """Return an array in the data type of the parameters, which has that shape."""
+        if shape is None:
+            raise RuntimeError(f"{self}.backward: call forward(...) first")
+        if np.shape(pre_grad) != shape:
+            raise ValueError(
+                f"{self}.backward: expected the gradient in an array of the shape {shape}, got "
+                f"one of the shape {np.shape(pre_grad)}"
+            )
+        return Stateful._as_input(self, pre_grad)
 
     def _backward(self, g: Any) -> Any:
-        if self.cache is _NOTHING:
-            raise RuntimeError(f"{self}.backward: call forward(...) first")
         self.gradients, dx = self.functional.backward(
             self.tree, self.cache, g, input_grad=not self.first_layer
         )
@@ -290,14 +314,8 @@ class Functional(Layer):
 
     @property
     def grads(self) -> list[Any]:
-        """The gradients of the parameters from the last :meth:`backward`, in their order."""
+        """The gradients of the parameters from the last :meth:`backward`, in their order.
+
+        Each is `None` before that, and where a parameter is not trained.
+        """
         return [getattr(self, f"d{name}") for name in self.parameter_names]
-
-
-# The cache before the first forward; None is the cache of some layers.
-_NOTHING = object()
-
-
-def _owned(params: Any) -> Any:
-    """Return a copy whose arrays may be written: the state of this layer alone."""
-    return tree.map(np.array, params)

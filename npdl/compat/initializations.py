@@ -1,0 +1,365 @@
+"""Initial values of parameters: ``array = GlorotUniform()((n_in, n_out))``.
+
+>>> import numpy as np
+>>> from npdl.initializations import Zero
+>>> Zero()((2,))
+array([0., 0.], dtype=float32)
+
+Arrays are of the type of :func:`npdl.utils.get_dtype`, and random numbers come from the generator
+of :func:`npdl.utils.get_rng`. An initializer of your own is a subclass of :class:`Initializer`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl.compat.named import Named, find
+from npdl.compat.utils.random import get_dtype, new_key
+from npdl.functional.initializers import Initializer as Pure
+from npdl.functional.initializers import fans
+from npdl.functional.layer import describe
+from npdl.random import KeyLike
+from npdl.record import RecordedFunction, constructor
+
+__all__ = [
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "LecunUniform",
+    "Normal",
+    "One",
+    "Orthogonal",
+    "Uniform",
+    "Zero",
+    "decompose_size",
+    "get",
+]
+
+Array = np.ndarray[Any, Any]
+
+
+class Initializer(Named):
+    """A function from a shape to an array: the base class of initializers of your own.
+
+    Examples
+    --------
+    >>> class Half(Initializer):
+    ...     def call(self, size):
+    ...         return np.full(size, 0.5)
+    >>> Half()((2,))
+    array([0.5, 0.5])
+    """
+
+    family = "initializations"
+
+    def __call__(self, size: Any) -> Any:
+        """Return a new array of a shape."""
+        return self.call(size)
+
+    def call(self, size: Any) -> Any:
+        """Return a new array of a shape: what a subclass of your own says.
+
+        Parameters
+        ----------
+        size : tuple of ints, or int
+            The shape.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.call")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration: the class and its arguments, as JSON values."""
+        if type(self) is Initializer:
+            raise NotImplementedError("Initializer.to_json")
+        return super().to_json()
+
+    @property
+    def pure(self) -> Pure:
+        """The initializer of `npdl.functional` that does the same, ``(rng, shape) -> array``."""
+        return stateful(self)
+
+
+@constructor
+def stateful(initializer: Initializer) -> RecordedFunction:
+    """Return the functional initializer that calls one of the user's, which has its own randomness.
+
+    Raises
+    ------
+    ValueError
+        If that returns an array of another shape.
+    """
+
+    def initialize(rng: KeyLike, shape: tuple[int, ...]) -> Array:
+        array = np.array(initializer(shape), get_dtype())
+        if array.shape != tuple(shape):
+            raise ValueError(
+                f"{type(initializer).__name__}: expected an array of the shape {tuple(shape)}, got "
+                f"{describe(array)}"
+            )
+        return array
+
+    return RecordedFunction(initialize)
+
+
+class _Functional(Initializer):
+    """An initializer that calls the one of `npdl.functional` that :meth:`_make` returns."""
+
+    def _make(self) -> Pure:
+        raise NotImplementedError
+
+    @property
+    def pure(self) -> Pure:
+        for cls in type(self).__mro__:
+            if "_make" in vars(cls):
+                return self._make()
+            if {"__call__", "call"} & vars(cls).keys():
+                break  # a subclass of the user's does not do what its base does
+        return super().pure
+
+    def call(self, size: Any) -> Any:
+        shape = tuple(size) if np.iterable(size) else (size,)
+        return self._make()(new_key(), shape).astype(get_dtype(), copy=False)
+
+
+class Zero(_Functional):
+    """Zeros.
+
+    Examples
+    --------
+    >>> Zero()((1, 2))
+    array([[0., 0.]], dtype=float32)
+    """
+
+    def _make(self) -> Pure:
+        return F.zeros()
+
+
+class One(_Functional):
+    """Ones.
+
+    Examples
+    --------
+    >>> One()((1, 2))
+    array([[1., 1.]], dtype=float32)
+    """
+
+    def _make(self) -> Pure:
+        return F.ones()
+
+
+class Uniform(_Functional):
+    """Numbers drawn from a uniform distribution.
+
+    Parameters
+    ----------
+    scale : float or pair of floats
+        The bound ±scale, or the lower and the upper bound.
+
+    Examples
+    --------
+    >>> bool((Uniform((2.0, 3.0))((50,)) >= 2).all())
+    True
+    """
+
+    def __init__(self, scale: Any = 0.05) -> None:
+        self.scale = scale
+        self._make()  # raises where the number is given
+
+    def _make(self) -> Pure:
+        return F.uniform(self.scale)
+
+
+class Normal(_Functional):
+    """Numbers drawn from a normal distribution.
+
+    Parameters
+    ----------
+    std : float
+        The standard deviation, not negative.
+    mean : float
+        The mean.
+
+    Examples
+    --------
+    >>> Normal(std=0.0, mean=3.0)((2,))
+    array([3., 3.], dtype=float32)
+    """
+
+    def __init__(self, std: float = 0.01, mean: float = 0.0) -> None:
+        self.std, self.mean = std, mean
+        self._make()  # raises where the number is given
+
+    def _make(self) -> Pure:
+        return F.normal(self.std, self.mean)
+
+
+def decompose_size(shape: Any) -> tuple[Any, Any]:
+    """Return fan_in and fan_out of a shape: the numbers of inputs and outputs of a weight.
+
+    Parameters
+    ----------
+    shape : tuple of ints
+        ``(in, out)``; with 4 or 5 axes ``(out, in, *field)``, where both fans are multiplied by
+        the size of the field; with any other number of axes, both are the root of the size.
+
+    Examples
+    --------
+    >>> decompose_size((5, 7)), decompose_size((6, 3, 2, 2)), decompose_size((9,))
+    ((5, 7), (12, 24), (3.0, 3.0))
+    """
+    if len(shape) in (2, 4, 5):
+        return fans(tuple(shape))
+    root = math.sqrt(max(math.prod(shape), 1))
+    return root, root
+
+
+@constructor
+def by_fans(initializer: Pure, both: bool) -> RecordedFunction:
+    """Return an initializer like one of `npdl.functional`, but with the fans of here.
+
+    Parameters
+    ----------
+    initializer : functional initializer
+        Its variance is inverse to a fan.
+    both : bool
+        Whether that is the sum of fan_in and fan_out, else fan_in.
+    """
+
+    def fan(pair: tuple[Any, Any]) -> Any:
+        return sum(pair) if both else pair[0]
+
+    def initialize(rng: KeyLike, shape: tuple[int, ...]) -> Array:
+        array = initializer(rng, shape)
+        ratio = fan(fans(shape)) / fan(decompose_size(shape))
+        return array if ratio == 1 else array * math.sqrt(ratio)
+
+    return RecordedFunction(initialize)
+
+
+class LecunUniform(_Functional):
+    """LeCun's uniform distribution: U(-a, a), a = √(3 / fan_in).
+
+    Examples
+    --------
+    >>> LecunUniform()((5, 7)).shape
+    (5, 7)
+    """
+
+    def _make(self) -> Pure:
+        return by_fans(F.lecun_uniform(), both=False)
+
+
+class GlorotUniform(_Functional):
+    """Glorot's uniform distribution: U(-a, a), a = √(6 / (fan_in + fan_out)).
+
+    Examples
+    --------
+    >>> GlorotUniform()((5, 7)).shape
+    (5, 7)
+    """
+
+    def _make(self) -> Pure:
+        return by_fans(F.glorot_uniform(), both=True)
+
+
+class GlorotNormal(_Functional):
+    """Glorot's normal distribution, of variance 2 / (fan_in + fan_out).
+
+    Examples
+    --------
+    >>> GlorotNormal()((5, 7)).shape
+    (5, 7)
+    """
+
+    def _make(self) -> Pure:
+        return by_fans(F.glorot_normal(), both=True)
+
+
+class HeNormal(_Functional):
+    """He's normal distribution, of variance 2 / fan_in.
+
+    Examples
+    --------
+    >>> HeNormal()((5, 7)).shape
+    (5, 7)
+    """
+
+    def _make(self) -> Pure:
+        return by_fans(F.he_normal(), both=False)
+
+
+class HeUniform(_Functional):
+    """He's uniform distribution: U(-a, a), a = √(6 / fan_in).
+
+    Examples
+    --------
+    >>> HeUniform()((5, 7)).shape
+    (5, 7)
+    """
+
+    def _make(self) -> Pure:
+        return by_fans(F.he_uniform(), both=False)
+
+
+class Orthogonal(_Functional):
+    """Matrices with orthogonal rows or columns; the first axis of a kernel is its rows.
+
+    Parameters
+    ----------
+    gain : float or str
+        The length of these; ``"relu"`` is √2, in front of a ReLU.
+
+    Examples
+    --------
+    >>> matrix = Orthogonal(2.0)((3, 3))
+    >>> np.allclose(matrix @ matrix.T, 4 * np.eye(3), atol=1e-5)
+    True
+    """
+
+    def __init__(self, gain: Any = 1.0) -> None:
+        if gain == "relu":
+            gain = math.sqrt(2)
+        if isinstance(gain, str) or not math.isfinite(gain):
+            raise ValueError(f"Orthogonal: gain must be a number or 'relu', got {gain!r}")
+        self.gain = gain
+
+    def _make(self) -> Pure:
+        return F.orthogonal(self.gain)
+
+
+_NAMES: dict[str, type[Initializer]] = {
+    **dict.fromkeys(("zero", "Zero"), Zero),
+    **dict.fromkeys(("one", "One"), One),
+    **dict.fromkeys(("uniform", "Uniform"), Uniform),
+    **dict.fromkeys(("normal", "Normal"), Normal),
+    **dict.fromkeys(("lecun_uniform", "LecunUniform"), LecunUniform),
+    **dict.fromkeys(("glorot_uniform", "GlorotUniform"), GlorotUniform),
+    **dict.fromkeys(("glorot_normal", "GlorotNormal"), GlorotNormal),
+    **dict.fromkeys(("he_normal", "HeNormal"), HeNormal),
+    **dict.fromkeys(("he_uniform", "HeUniform"), HeUniform),
+    **dict.fromkeys(("orthogonal", "Orthogonal"), Orthogonal),
+}
+
+
+def get(initialization: Any) -> Initializer:
+    """Return an initializer: the one given, or a new one by its name.
+
+    Parameters
+    ----------
+    initialization : Initializer or str
+        A class name or its form in small letters, such as ``"glorot_uniform"``.
+
+    Raises
+    ------
+    ValueError
+        Listing the names, if it is neither.
+
+    Examples
+    --------
+    >>> type(get("zero")).__name__
+    'Zero'
+    """
+    return find(Initializer, initialization, _NAMES, "GlorotUniform()")

@@ -1,0 +1,222 @@
+"""Fully connected layers, and dropout."""
+
+from typing import Any
+
+import npdl.functional as F
+from npdl.compat import activations, initializations
+from npdl.compat.layers.base import Parameter, Stateful
+from npdl.compat.layers.sizes import Shape, optional_int, positive_int
+
+__all__ = ["Activated", "Dense", "Dropout", "Linear", "Softmax"]
+
+
+class Activated(Stateful):
+    """A layer whose last step is an activation.
+
+    The derivative of a softmax is one by definition here, since the gradient that comes from
+    :class:`npdl.objectives.SCCE` is already that in the input of the softmax.
+
+    Attributes
+    ----------
+    activation : Activation
+        The activation.
+    exact_softmax : bool
+        Whether a softmax has its own derivative instead. A model sets it for every softmax that is
+        not right before that objective.
+    """
+
+    activation: activations.Activation
+    _exact_softmax = False
+
+    @property
+    def exact_softmax(self) -> bool:
+        """Whether a softmax has its own derivative."""
+        return self._exact_softmax
+
+    @exact_softmax.setter
+    def exact_softmax(self, value: bool) -> None:
+        self._exact_softmax = value
+        if self.shape is not None:
+            self.functional = self.make(self.shape)
+
+    def last(self) -> F.Layer:
+        """Return the functional layer of the activation."""
+        layer = self.activation.layer
+        if layer == F.softmax() and not self.exact_softmax:
+            return activations.softmax_before_cross_entropy()
+        return layer
+
+
+class Linear(Stateful):
+    """Multiply by a matrix and add a vector: ``y = x W + b``, over the last axis.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of output features.
+    n_in : int, optional
+        Number of input features; the first layer of a model needs it, others know it from the
+        layer before.
+    init : str or Initializer
+        Initial values of `W`; `b` begins with zeros.
+
+    Attributes
+    ----------
+    W, b : array
+        Parameters, (n_in, n_out) and (n_out,).
+    dW, db : array
+        Their gradients, summed over the batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.Linear(n_out=5, n_in=3)
+    >>> layer.connect_to()
+    >>> layer.forward(np.zeros((2, 3))).shape
+    (2, 5)
+    """
+
+    as_first = "Linear(n_out=10, n_in=64)"
+    known_axes = 1
+    W = Parameter("0/weight")
+    b = Parameter("0/bias")
+
+    def __init__(self, n_out: int, n_in: int | None = None, init: Any = "glorot_uniform") -> None:
+        self.n_out = positive_int(self, "n_out", n_out)
+        self.n_in = optional_int(self, "n_in", n_in)
+        self.told = () if n_in is None else (n_in,)
+        self.init = initializations.get(init)
+        self.out_shape = (None, self.n_out)
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return F.serial(F.dense(self.n_out, weight_init=self.init.pure))
+
+
+class Dense(Linear, Activated):
+    """A :class:`Linear` layer and an activation: ``y = f(x W + b)``, over the last axis.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of output features.
+    n_in : int, optional
+        Number of input features; the first layer of a model needs it, others know it from the
+        layer before.
+    init : str or Initializer
+        Initial values of `W`; `b` begins with zeros.
+    activation : str or Activation
+        The activation.
+
+    Attributes
+    ----------
+    W, b : array
+        Parameters, (n_in, n_out) and (n_out,).
+    dW, db : array
+        Their gradients, summed over the batch.
+    activation : Activation
+        The activation; also under its old name ``act_layer``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.Dense(n_out=5, n_in=3, activation="relu")
+    >>> layer.connect_to()
+    >>> layer.forward(np.zeros((2, 3))).shape
+    (2, 5)
+    """
+
+    as_first = "Dense(n_out=10, n_in=64)"
+
+    def __init__(
+        self,
+        n_out: int,
+        n_in: int | None = None,
+        init: Any = "glorot_uniform",
+        activation: Any = "tanh",
+    ) -> None:
+        super().__init__(n_out, n_in, init)
+        self.activation = self.act_layer = activations.get(activation)
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return F.serial(F.dense(self.n_out, weight_init=self.init.pure), self.last())
+
+
+class Softmax(Dense):
+    """A :class:`Dense` layer whose activation is the softmax: class probabilities.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of classes.
+    n_in : int, optional
+        Number of input features; the first layer of a model needs it, others know it from the
+        layer before.
+    init : str or Initializer
+        Initial values of `W`; `b` begins with zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.Softmax(n_out=4, n_in=3)
+    >>> layer.connect_to()
+    >>> layer.forward(np.zeros((1, 3)))
+    array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+    """
+
+    as_first = "Softmax(n_out=10, n_in=64)"
+
+    def __init__(self, n_out: int, n_in: int | None = None, init: Any = "glorot_uniform") -> None:
+        super().__init__(n_out, n_in, init, activation="softmax")
+
+
+class Dropout(Stateful):
+    """Set elements to zero at random, in training, and scale up the rest.
+
+    The expectation of the output is the input, and evaluation is the identity.
+
+    Parameters
+    ----------
+    p : float
+        The dropped fraction, from 0 to below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.Dropout(0.5)
+    >>> layer.connect_to(npdl.layers.Dense(n_out=4, n_in=3))
+    >>> x = np.ones((2, 4), np.float32)
+    >>> layer.forward(x, train=False) is x
+    True
+    """
+
+    draws = True
+
+    def __init__(self, p: float = 0.0) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(
+                f"Dropout: p is the dropped fraction, from 0 to below 1, as in Dropout(0.1), "
+                f"got {p!r}"
+            )
+        self.p = p
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return F.dropout(self.p)
+
+    def forward(self, input: Any, train: bool = True, *args: Any, **kwargs: Any) -> Any:
+        """Return the output for an input.
+
+        Parameters
+        ----------
+        input : array
+            The input, the batch first.
+        train : bool
+            Whether this is training; in evaluation, the output is the input.
+        """
+        return super().forward(input, train=train)

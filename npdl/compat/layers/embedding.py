@@ -1,0 +1,157 @@
+"""Vectors for ids."""
+
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl.compat import initializations
+from npdl.compat.layers.base import Parameter, Stateful
+from npdl.compat.layers.sizes import Shape, optional_int, positive_int
+from npdl.compat.utils.random import get_dtype
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Stateful):
+    """Look up a row of a table for each id: from (batch, time) to (batch, time, n_out).
+
+    The table is there from the beginning, so that a stand-alone layer works without
+    :meth:`connect_to`.
+
+    Parameters
+    ----------
+    embed_words : array, optional
+        The table (input_size, n_out), which is copied. It is no part of the configuration, which
+        has its sizes.
+    static : bool, optional
+        Whether the table stays as it is. It is trained only where this is `False`.
+    input_size, n_out : int, optional
+        The number of ids, which are 0 to input_size - 1, and the length of a row; needed where no
+        table is given.
+    nb_batch, nb_seq : int, optional
+        Sizes of the batch and of the time axis, for :attr:`out_shape` alone.
+    init : str or Initializer
+        Initial rows, where no table is given.
+
+    Attributes
+    ----------
+    W : array
+        The table; also under its old name ``embed_words``. Of the parameters only where it is
+        trained.
+    dW : array or None
+        Its gradient, summed over the batch; also under its old name ``d_embed_words``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.Embedding(np.eye(5), nb_seq=3)
+    >>> layer.connect_to()
+    >>> layer.out_shape
+    (None, 3, 5)
+    >>> layer.forward(np.array([[4, 0, 0]]))[0, 0]
+    array([0., 0., 0., 0., 1.], dtype=float32)
+    """
+
+    weights_given = ("embed_words",)
+    W = Parameter("table")
+    embed_words = Parameter("table", trained=False)
+    d_embed_words = property(lambda self: self.dW)
+
+    def __init__(
+        self,
+        embed_words: Any = None,
+        static: bool | None = None,
+        input_size: int | None = None,
+        n_out: int | None = None,
+        nb_batch: int | None = None,
+        nb_seq: int | None = None,
+        init: Any = "uniform",
+    ) -> None:
+        self.static = static is None or bool(static)
+        self.given = embed_words
+        self.input_size, self.n_out = _sizes(embed_words, input_size, n_out)
+        self.nb_batch = optional_int(self, "nb_batch", nb_batch)
+        self.nb_seq = optional_int(self, "nb_seq", nb_seq)
+        self.init = initializations.get(init)
+        self._hold(())
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        layer = F.embedding(self.input_size, self.n_out, table_init=self.init.pure)
+        return F.freeze(layer) if self.static else layer
+
+    def initial(self, layer: F.Layer, shape: Shape) -> Any:
+        """Return the initial parameters of a layer for examples of a shape."""
+        if self.given is None:
+            return super().initial(layer, shape)
+        return {"table": np.asarray(self.given, get_dtype())}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration: the class and its arguments, without the table."""
+        config = super().to_json()
+        sizes = {"input_size": self.input_size, "n_out": self.n_out}
+        return config if self.given is None else config | sizes
+
+    def connect_to(self, prev_layer: Any = None) -> None:
+        """Take the sizes of the batch and of the time axis; the table stays as it is.
+
+        Parameters
+        ----------
+        prev_layer : Layer, optional
+            Any object with an attribute ``out_shape``, (batch, time).
+        """
+        before = (None, None) if prev_layer is None else prev_layer.out_shape
+        if before is None or len(before) != 2:
+            raise ValueError(
+                f"Embedding: the input is (batch, time), but {prev_layer} gives {before}"
+            )
+        self.out_shape = (self.nb_batch or before[0], self.nb_seq or before[1], self.n_out)
+
+    def _as_input(self, input: Any) -> Any:
+        ids = np.asarray(input)
+        if ids.ndim != 2:
+            raise ValueError(
+                f"Embedding: expected ids (batch, time), got an array of the shape {ids.shape}"
+            )
+        if ids.dtype.kind != "f":
+            return ids
+        # Old scripts keep ids in arrays of floats.
+        if not (np.isfinite(ids) & (np.rint(ids) == ids)).all():
+            raise ValueError("Embedding: expected ids, but the input has numbers that are no ints")
+        return ids.astype(np.int64)
+
+    @property
+    def params(self) -> list[Any]:
+        """The table, where it is trained."""
+        return [] if self.static else super().params
+
+    @property
+    def grads(self) -> list[Any]:
+        """Its gradient from the last :meth:`backward`, `None` before that."""
+        return [] if self.static else super().grads
+
+
+def _sizes(table: Any, input_size: int | None, n_out: int | None) -> tuple[int, int]:
+    """Return the number of ids and the length of a row, from the table or as they are given."""
+    if table is None:
+        if input_size is None or n_out is None:
+            raise ValueError(
+                "Embedding: without a table, it needs both sizes, as in Embedding(input_size=5000, "
+                f"n_out=64), got input_size={input_size!r} and n_out={n_out!r}"
+            )
+        return (
+            positive_int("Embedding", "input_size", input_size),
+            positive_int("Embedding", "n_out", n_out),
+        )
+    shape = np.shape(table)
+    if len(shape) != 2:
+        raise ValueError(
+            f"Embedding: embed_words must be a table (input_size, n_out), got an array of the "
+            f"shape {shape}"
+        )
+    for name, size, value in zip(("input_size", "n_out"), shape, (input_size, n_out), strict=True):
+        if value is not None and value != size:
+            raise ValueError(f"Embedding: {name}={value}, but embed_words is {shape}")
+    return shape[0], shape[1]

@@ -1,0 +1,85 @@
+"""Any layer of `npdl.functional`, as a layer of a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl import tree
+from npdl.compat.layers.base import Stateful
+from npdl.compat.layers.sizes import Shape
+
+__all__ = ["Functional"]
+
+
+class Functional(Stateful):
+    """A layer of `npdl.functional` in a model, for what the documented layers do not have.
+
+    Parameters
+    ----------
+    layer : npdl.functional.Layer
+        The layer, with one input and one output; or its configuration.
+    params : tree, optional
+        Its parameters, which are copied; left out, :meth:`connect_to` makes them. They are no part
+        of the configuration.
+    input_shape : tuple, optional
+        The shape of one example, without the batch, for the first layer of a model.
+
+    Examples
+    --------
+    >>> import npdl
+    >>> import npdl.functional as F
+    >>> layer = npdl.layers.Functional(F.residual(F.layer_norm(), F.dense(8)), input_shape=(8,))
+    >>> layer.connect_to()
+    >>> layer.out_shape
+    (None, 8)
+    >>> [array.shape for array in layer.params]
+    [(8,), (8,), (8,), (8, 8)]
+    """
+
+    as_first = "Functional(layer, input_shape=(8,))"
+    weights_given = ("params",)
+    # It is not known whether there is a dropout inside.
+    draws = True
+
+    def __init__(
+        self,
+        layer: F.Layer | Mapping[str, Any],
+        params: Any = None,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.layer = F.from_config(dict(layer)) if isinstance(layer, Mapping) else layer
+        if not isinstance(self.layer, F.Layer):
+            raise TypeError(
+                f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
+                f"{layer!r}"
+            )
+        self.given = params
+        self.told = () if input_shape is None else tuple(input_shape)
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return self.layer
+
+    def initial(self, layer: F.Layer, shape: Shape) -> Any:
+        """Return the initial parameters of a layer for examples of a shape."""
+        return super().initial(layer, shape) if self.given is None else self.given
+
+    def _encoded(self, name: str, value: Any) -> Any:
+        return self.layer.config() if name == "layer" else super()._encoded(name, value)
+
+    def _as_input(self, input: Any) -> Any:
+        # Ids stay ints.
+        array = np.asarray(input)
+        return array if array.dtype.kind in "iub" else super()._as_input(array)
+
+    @property
+    def params(self) -> list[Any]:
+        """The arrays of the parameters, in the order of the tree."""
+        return tree.leaves(self.tree)
+
+    @property
+    def grads(self) -> list[Any]:
+        """The gradients of the parameters; each is `None` before the first :meth:`backward`."""
+        return tree.aligned(self.gradients, self.tree)

@@ -1,0 +1,174 @@
+"""Batch normalization."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl.compat import initializations
+from npdl.compat.layers.base import Parameter, Stateful
+from npdl.compat.layers.sizes import Shape, shape_before
+from npdl.functional.layer import Array, Params
+from npdl.random import KeyLike
+
+__all__ = ["BatchNormal", "by_position"]
+
+
+class BatchNormal(Stateful):
+    """Normalize over the batch: ``y = gamma (x - mean) / √(variance + ε) + beta``.
+
+    Training takes the statistics of the batch and brings the running ones forward: ``running =
+    momentum · running + (1 - momentum) · batch``, from mean 0 and variance 1, with the unbiased
+    variance of the batch. Evaluation takes the running ones. These are not among the parameters,
+    so whoever copies a layer's weights copies them too.
+
+    Parameters
+    ----------
+    epsilon : float
+        Added to the variance, which may be zero.
+    momentum : float
+        The weight of the past in the running statistics, from 0 to below 1.
+    axis : int
+        0: each position of an example has statistics of its own, over the batch. Otherwise, each
+        index of that axis of the batch's array has, over all other axes: 1 for the channels of
+        images, 2 for the features of sequences.
+    beta_init, gamma_init : str or Initializer
+        Initial values of the shift and of the scale.
+    input_shape : tuple, optional
+        The shape of one example, without the batch, for the first layer of a model.
+
+    Attributes
+    ----------
+    beta, gamma : array
+        Parameters, in this order: of the shape of one example, or (size of the axis,).
+    dbeta, dgamma : array
+        Their gradients, summed over the batch.
+    running_mean, running_variance : array
+        What evaluation uses.
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch normalization, 2015, algorithms 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.BatchNormal(input_shape=(2,))
+    >>> layer.connect_to()
+    >>> layer.forward(np.array([[1.0, 5.0], [3.0, 9.0]])).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> layer.running_mean
+    array([0.2, 0.7], dtype=float32)
+    """
+
+    as_first = "BatchNormal(input_shape=(64,))"
+    beta = Parameter("shift")
+    gamma = Parameter("scale")
+    running_mean = Parameter("mean", trained=False)
+    running_variance = Parameter("variance", trained=False)
+
+    def __init__(
+        self,
+        epsilon: float = 1e-06,
+        momentum: float = 0.9,
+        axis: int = 0,
+        beta_init: Any = "zero",
+        gamma_init: Any = "one",
+        *,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                f"BatchNormal: momentum is the weight of the past, from 0 to below 1, as in "
+                f"BatchNormal(momentum=0.9), got {momentum!r}"
+            )
+        if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or axis < 0:
+            raise ValueError(
+                f"BatchNormal: axis must be an int from 0, as in BatchNormal(axis=1), got {axis!r}"
+            )
+        self.epsilon, self.momentum, self.axis = epsilon, momentum, int(axis)
+        self.beta_init = initializations.get(beta_init)
+        self.gamma_init = initializations.get(gamma_init)
+        self.told = () if input_shape is None else tuple(input_shape)
+        # Says what is wrong with an epsilon now rather than when the layer is connected.
+        self.make(())
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        layer = F.batch_norm(self.axis or 1, momentum=1 - self.momentum, epsilon=self.epsilon)
+        return layer if self.axis or len(shape) == 1 else by_position(layer)
+
+    def connect_to(self, prev_layer: Any = None) -> None:
+        """Make the parameters, of the sizes that the layer before asks for.
+
+        Parameters
+        ----------
+        prev_layer : Layer, optional
+            Any object with an attribute ``out_shape``; left out for a first layer, which has been
+            told its input's size.
+        """
+        known_axes = 0 if self.axis else 4
+        shape = shape_before(self, prev_layer, self.told, known_axes, self.as_first)
+        if self.axis >= len(shape) or shape[self.axis or -1] is None:
+            raise ValueError(
+                f"BatchNormal: there is no axis {self.axis} of a known size in inputs of the shape "
+                f"{shape}"
+            )
+        # The other sizes make no difference, so that a sequence may be of any length.
+        self._hold(tuple(size or 1 for size in shape[1:]))
+        self.out_shape = shape
+
+    def initial(self, layer: F.Layer, shape: Shape) -> Any:
+        """Return the initial parameters of a layer for examples of a shape."""
+        params = super().initial(layer, shape)
+        return params | {
+            "shift": self.beta_init(params["shift"].shape),
+            "scale": self.gamma_init(params["scale"].shape),
+            # As if they had seen a batch, so that a new model can be evaluated.
+            "count": np.ones_like(params["count"]),
+        }
+
+
+@F.layer
+def by_position(layer: F.Layer) -> F.Layer:
+    """Apply a batch norm of features to examples of any shape; its vectors have that shape too."""
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        return _shaped(layer.init(rng, (math.prod(shape),)), shape)
+
+    def apply(params: Params, x: Array, *, train: bool = False) -> tuple[Array, Any]:
+        shape = params["mean"].shape
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"BatchNormal: it was connected for examples of the shape {shape}, got an input of "
+                f"the shape {x.shape}"
+            )
+        y, cache = layer.apply(_flat(params), x.reshape(len(x), math.prod(shape)), train=train)
+        return y.reshape(x.shape), cache
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        shape = params["mean"].shape
+        rows = g.reshape(len(g), math.prod(shape))
+        grads, dx = layer.backward(_flat(params), cache, rows, input_grad=input_grad)
+        return _shaped(grads, shape), None if dx is None else dx.reshape(g.shape)
+
+    def update_stats(params: Params, cache: Any) -> Params:
+        return _shaped(layer.update_stats(_flat(params), cache), params["mean"].shape)
+
+    return F.Layer(init, apply, backward, lambda shape: shape, update_stats)
+
+
+def _flat(params: Params) -> Params:
+    return {name: array.reshape(-1) if array.ndim else array for name, array in params.items()}
+
+
+def _shaped(flat: Params, shape: Shape) -> Params:
+    return {
+        name: array if array is None or not array.ndim else array.reshape(shape)
+        for name, array in flat.items()
+    }

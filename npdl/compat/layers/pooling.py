@@ -1,0 +1,138 @@
+"""Pooling: each block of an image becomes one number."""
+
+from typing import Any
+
+import npdl.functional as F
+from npdl.compat.layers.base import Stateful
+from npdl.compat.layers.sizes import Shape, positive_int
+from npdl.functional.layer import Array, Params, no_params
+
+__all__ = ["MaxPooling", "MeanPooling", "of_last_axes"]
+
+
+class _Pooling(Stateful):
+    """Divide the last two axes into blocks, side by side."""
+
+    known_axes = 2
+
+    def __init__(self, pool_size: tuple[int, int]) -> None:
+        if not isinstance(pool_size, tuple | list) or len(pool_size) != 2:
+            raise ValueError(
+                f"{self}: pool_size must be a pair of ints, as in {self}((2, 2)), got {pool_size!r}"
+            )
+        rows, columns = (positive_int(self, "pool_size", size) for size in pool_size)
+        self.pool_size = (rows, columns)
+
+    def pool(self) -> F.Layer:
+        """Return the functional layer for images."""
+        raise NotImplementedError(f"{self}.pool")
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        self._check(shape)
+        return of_last_axes(self.pool())
+
+    def forward(self, input: Any, *args: Any, train: bool = True, **kwargs: Any) -> Any:
+        """Return the output for an input.
+
+        Parameters
+        ----------
+        input : array
+            (batch, channels, rows, columns) or (batch, rows, columns).
+        train : bool
+            Makes no difference here.
+        """
+        x = self._as_input(input)
+        self._check(x.shape[1:])
+        return self._apply(x, train)
+
+    def _check(self, shape: Shape) -> None:
+        """Raise unless the blocks fill the last two axes of an example."""
+        if len(shape) not in (2, 3):
+            raise ValueError(
+                f"{self}: expected inputs with 3 or 4 axes, the batch among them, got examples of "
+                f"the shape {tuple(shape)}"
+            )
+        (rows, columns), (down, across) = shape[-2:], self.pool_size
+        if rows % down or columns % across:
+            raise ValueError(
+                f"{self}: blocks of {down}×{across} do not fill {rows}×{columns} (the last two "
+                f"axes of the input); each size must divide the other"
+            )
+
+
+class MeanPooling(_Pooling):
+    """Take the mean of each block of an image.
+
+    From (batch, channels, rows, columns), or (batch, rows, columns), to the same with fewer rows
+    and columns. ``MeanPooling((time, 1))`` takes the mean over time of (batch, time, features).
+
+    Parameters
+    ----------
+    pool_size : pair of ints
+        Rows and columns of a block, which divide those of the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> before = npdl.layers.Convolution(1, (1, 1), input_shape=(1, 2, 4))
+    >>> before.connect_to()
+    >>> layer = npdl.layers.MeanPooling((2, 2))
+    >>> layer.connect_to(before)
+    >>> layer.forward(np.arange(8.0).reshape(1, 1, 2, 4))
+    array([[[[2.5, 4.5]]]])
+    """
+
+    def pool(self) -> F.Layer:
+        """Return the functional layer for images."""
+        return F.avg_pool2d(self.pool_size)
+
+
+class MaxPooling(_Pooling):
+    """Take the maximum of each block of an image.
+
+    From (batch, channels, rows, columns), or (batch, rows, columns), to the same with fewer rows
+    and columns. The gradient goes to the first maximum, in the order of rows.
+
+    Parameters
+    ----------
+    pool_size : pair of ints
+        Rows and columns of a block, which divide those of the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> before = npdl.layers.Convolution(1, (1, 1), input_shape=(1, 2, 4))
+    >>> before.connect_to()
+    >>> layer = npdl.layers.MaxPooling((2, 2))
+    >>> layer.connect_to(before)
+    >>> layer.forward(np.arange(8.0).reshape(1, 1, 2, 4))
+    array([[[[5., 7.]]]])
+    """
+
+    def pool(self) -> F.Layer:
+        """Return the functional layer for images."""
+        return F.max_pool2d(self.pool_size)
+
+
+@F.layer
+def of_last_axes(pool: F.Layer) -> F.Layer:
+    """Let a pooling of (batch, channels, rows, columns) take (batch, rows, columns) too."""
+
+    def apply(params: Params, x: Array) -> tuple[Array, Any]:
+        y, cache = pool.apply((), x if x.ndim == 4 else x[:, None])
+        return y if x.ndim == 4 else y[:, 0], cache
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        images = g if g.ndim == 4 else g[:, None]
+        _, dx = pool.backward((), cache, images, input_grad=input_grad)
+        return None, dx if dx is None or g.ndim == 4 else dx[:, 0]
+
+    def out_shape(shape: Shape) -> Shape:
+        return tuple(pool.out_shape((*(1,) * (3 - len(shape)), *shape))[-len(shape) :])
+
+    return F.Layer(no_params, apply, backward, out_shape)

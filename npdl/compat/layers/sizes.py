@@ -1,0 +1,82 @@
+"""The sizes of layers: what they are told, what the layer before says, and whether it agrees."""
+
+import operator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+__all__ = ["Shape", "optional_int", "positive_int", "shape_before"]
+
+Shape: TypeAlias = tuple[Any, ...]  # of ints, and of None where a size is not known
+
+
+def shape_before(
+    layer: Any, prev_layer: Any, told: Shape = (), known_axes: int = 0, as_first: str = ""
+) -> Shape:
+    """Return the shape of the input of a layer, the batch first.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer that is being connected, for messages.
+    prev_layer : Layer or None
+        The one before, any object with an attribute ``out_shape``.
+    told : tuple
+        The last sizes of the input, as far as the layer was told them.
+    known_axes : int
+        How many of the last sizes must be known.
+    as_first : str
+        How to write the layer as a first one; empty, where it cannot be.
+
+    Raises
+    ------
+    ValueError
+        If a size is not known, or another than the layer was told.
+    """
+    told = tuple(map(_size, told))
+    if prev_layer is None:
+        if not told:
+            raise ValueError(
+                f"{layer}: a first layer needs the size of its input, as in {as_first}"
+                if as_first
+                else f"{layer}: nothing comes before it, so that its sizes are not known; connect "
+                f"it to a layer, or begin the model with one that is told the size of its input"
+            )
+        return (None, *told)
+    shape = getattr(prev_layer, "out_shape", None)
+    if shape is None:
+        raise ValueError(f"{layer}: {prev_layer} has no out_shape; connect it first")
+    before = tuple(map(_size, shape))
+    start = len(before) - len(told)
+    pairs = list(zip(before[start:], told, strict=False))
+    if start < 1 or any(a != b for a, b in pairs if a is not None and b is not None):
+        raise ValueError(
+            f"{layer}: it was told that its input has the sizes {told}, but {prev_layer} gives "
+            f"{before}; leave that argument out, or correct it"
+        )
+    sizes = (*before[:start], *(b if a is None else a for a, b in pairs))
+    if None in sizes[max(len(sizes) - known_axes, 1) :]:
+        raise ValueError(
+            f"{layer}: {prev_layer} gives {before}, of which not all sizes that it needs are "
+            f"known; tell the layers before, as in Embedding(..., nb_seq=20), or LSTM(nb_seq=20, "
+            f"...)"
+        )
+    return sizes
+
+
+def positive_int(layer: Any, name: str, value: Any) -> int:
+    """Return the value, or raise."""
+    if isinstance(value, bool) or not (isinstance(value, int | np.integer) and value > 0):
+        raise ValueError(
+            f"{layer}: {name} must be a positive int, as in {layer}({name}=32), got {value!r}"
+        )
+    return int(value)
+
+
+def optional_int(layer: Any, name: str, value: Any) -> int | None:
+    """Return the value or `None`, or raise."""
+    return None if value is None else positive_int(layer, name, value)
+
+
+def _size(value: Any) -> Any:
+    return None if value is None else operator.index(value)

@@ -1,0 +1,268 @@
+"""What every stateful layer must hold, over the table in `compat_layers.py`."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+from compat_layers import BATCH, CASES, Case, after, normal
+
+import npdl
+from npdl import layers, tree
+
+
+def rows(chosen=lambda case: True):
+    cases = {name: case for name, case in CASES.items() if chosen(case)}
+    return pytest.mark.parametrize("case", cases.values(), ids=cases)
+
+
+each_case = rows()
+each_trained = rows(lambda case: case.params)
+# Rows with a mask or states are for one size of the batch.
+each_independent = rows(lambda case: case.params and not case.mixes and not case.forward)
+MODES = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+
+
+def bits(a, b):
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(a, b, strict=True)
+    )
+
+
+def with_weights_of(other, case, layer=None):
+    """Another layer of the row with the same weights, connected anew."""
+    layer = case.made() if layer is None else layer
+    layer.connect_to(after(*case.shape))
+    for name in (*case.params, *case.statistics, *case.untrained):
+        setattr(layer, name, getattr(other, name))
+    if isinstance(layer, layers.Functional):
+        for mine, array in zip(layer.params, other.params, strict=True):
+            mine[...] = array
+    return layer
+
+
+@each_trained
+def test_parameters_and_gradients_have_the_documented_names_in_order(case: Case):
+    layer = case.connected()
+    assert layer.parameter_names == tuple(case.params)
+    assert len(layer.params) == len(layer.grads)
+    assert all(g is None for g in layer.grads)
+    layer.backward(normal(*case.call(layer).shape))
+    arrays = zip(layer.params, layer.grads, layer.param_grads, strict=True)
+    for (name, shape), (array, g, pair) in zip(case.params.items(), arrays, strict=True):
+        assert array.shape == g.shape == shape, name
+        for other in (getattr(layer, name), pair[0]):
+            assert np.shares_memory(array, other)
+            assert np.array_equal(array, other)
+        for other in (getattr(layer, f"d{name}"), pair[1]):
+            assert np.shares_memory(g, other)
+            assert np.array_equal(g, other)
+
+
+@each_case
+def test_the_declared_shape_is_the_actual_one(case: Case):
+    layer = case.connected()
+    assert layer.out_shape == (None, *case.out)
+    assert case.call(layer).shape == (BATCH, *case.out)
+    assert case.call(layer, train=False).shape == (BATCH, *case.out)
+
+
+@each_case
+@MODES
+def test_gradients_are_those_of_the_sum_over_the_batch(case: Case, train):
+    npdl.utils.set_dtype("float64")
+    layer, x = case.connected(), case.input()
+    case.call(layer)
+    weights = normal(*case.call(layer, train=train).shape, seed=8)
+    dx = layer.backward(weights)
+    points = list(zip(layer.params, layer.grads, strict=True))
+    if case.differentiable:
+        points.append((x, dx))
+    else:
+        assert dx is None
+    for i, (array, gradient) in enumerate(points):
+        assert gradient.shape == array.shape
+        for seed in range(2):
+            d = normal(*array.shape, seed=(9, i, seed))
+            ends = []
+            before = array.copy()
+            for step in (1e-6, -1e-6):
+                array += step * d
+                ends.append(np.sum(weights * case.call(layer, x, train=train)))
+                array[...] = before
+            numeric = (ends[0] - ends[1]) / 2e-6
+            assert abs(numeric - np.sum(gradient * d)) < 1e-6 * max(np.linalg.norm(gradient), 1)
+
+
+@each_independent
+def test_a_batch_of_twins_has_twice_the_gradient(case: Case):
+    npdl.utils.set_dtype("float64")
+    layer, x = case.connected(), case.input()
+    g = normal(*case.call(layer, x).shape)
+    layer.backward(g)
+    once = [array.copy() for array in layer.grads]
+    case.call(layer, np.concatenate([x, x]))
+    layer.backward(np.concatenate([g, g]))
+    for one, two in zip(once, layer.grads, strict=True):
+        np.testing.assert_allclose(two, 2 * one, rtol=1e-12, atol=1e-12)
+
+
+@each_trained
+def test_changes_in_place_are_the_layers_own(case: Case):
+    layer = case.connected()
+    held, before = layer.params, case.call(layer)
+    case.call(layer)
+    layer.backward(normal(*before.shape))
+    for i, array in enumerate(held):
+        array -= 0.1 * normal(*array.shape, seed=i)
+        assert np.array_equal(layer.params[i], array)
+    after_update = case.call(layer)
+    assert not np.array_equal(before, after_update)
+    assert np.array_equal(after_update, case.call(with_weights_of(layer, case)))
+
+
+@each_trained
+def test_weights_set_by_hand_are_copied_into_the_layers_arrays(case: Case):
+    layer, other = case.connected(), case.connected(noise=0.7)
+    held = layer.params
+    for name in case.params:
+        given = np.array(getattr(other, name), np.float64)
+        setattr(layer, name, given)
+        given += 1
+    assert bits(held, other.params)
+    assert bits(layer.params, other.params)
+    assert np.array_equal(case.call(layer), case.call(other))
+    name, shape = next(iter(case.params.items()))
+    with pytest.raises(ValueError, match="has the shape"):
+        setattr(layer, name, np.zeros((*shape, 1)))
+
+
+@each_case
+def test_a_first_layer_returns_no_gradient_and_keeps_the_same(case: Case):
+    layer = case.connected()
+    g = normal(*case.call(layer).shape)
+    layer.backward(g)
+    grads = layer.grads
+    layer.first_layer = True
+    case.call(layer)
+    assert layer.backward(g) is None
+    assert bits(grads, layer.grads)
+
+
+@each_case
+@MODES
+def test_the_configuration_and_the_weights_give_the_same_outputs(case: Case, train):
+    layer = case.connected()
+    case.call(layer)
+    config = layer.to_json()
+    text = json.dumps(config)
+    loaded = layers.Layer.from_json(text)
+    assert type(loaded) is type(layer)
+    assert loaded.to_json() == config == json.loads(text)
+    for name, value in case.set.items():
+        setattr(loaded, name, value)
+    copied = with_weights_of(layer, case, loaded)
+    assert np.array_equal(case.call(copied, train=train), case.call(layer, train=train))
+
+
+@each_case
+@MODES
+def test_the_functional_layer_gives_the_same_bits(case: Case, train):
+    layer = case.connected()
+    seen = []
+    inner = layer.functional.apply
+
+    def spied(params, x, **options):
+        seen.append((params, x, options))
+        return inner(params, x, **options)
+
+    object.__setattr__(layer.functional, "apply", spied)
+    y = case.call(layer, train=train)
+    (params, x, options), g = seen[0], normal(*y.shape).astype(y.dtype)
+    expected, cache = inner(params, x, **options)
+    several = isinstance(expected, tuple)
+    assert np.array_equal(y, expected[0] if several else expected)
+    assert options["train"] is train
+    dx = layer.backward(g)
+    grads, expected_dx = layer.functional.backward(
+        params, cache, (g, (None, None)) if several else g
+    )
+    assert bits(tree.leaves(layer.gradients), tree.leaves(grads))
+    expected_dx = expected_dx[0] if isinstance(expected_dx, tuple) else expected_dx
+    assert bits(tree.leaves(dx), tree.leaves(expected_dx))
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_have_the_type_that_was_set(case: Case, dtype):
+    npdl.utils.set_dtype(dtype)
+    layer = case.connected()
+    other = np.float32 if dtype == "float64" else np.float64
+    x = case.input()
+    x = x.astype(other) if x.dtype.kind == "f" and layer.params else x.astype(dtype)
+    y = case.call(layer, x)
+    dx = layer.backward(normal(*y.shape).astype(y.dtype))
+    for array in [y, *layer.params, *layer.grads, *tree.leaves(dx)]:
+        assert array.dtype == dtype
+
+
+@each_case
+def test_the_callers_arrays_are_only_read(case: Case):
+    layer, x = case.connected(), case.input()
+    x.flags.writeable = False
+    y = case.call(layer, x)
+    g, kept = normal(*y.shape), y.copy()
+    g.flags.writeable = False
+    layer.backward(g)
+    case.call(layer, -x if x.dtype.kind == "f" else x[::-1])
+    assert np.array_equal(y, kept)
+
+
+@each_case
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_are_equal_and_independent(case: Case, twin):
+    layer = case.connected()
+    y = case.call(layer)
+    other = twin(layer)
+    assert np.array_equal(case.call(other), y)
+    for array in layer.params:
+        array += 1
+    assert np.array_equal(case.call(other), y)
+
+
+@each_case
+def test_connecting_again_keeps_the_parameters_and_forgets_the_rest(case: Case):
+    layer = case.connected()
+    y = case.call(layer)
+    layer.backward(normal(*y.shape))
+    held, copies = layer.params, [array.copy() for array in layer.params]
+    layer.connect_to(after(*case.shape))
+    if type(layer) is not layers.Embedding:
+        assert all(g is None for g in layer.grads)
+        with pytest.raises(RuntimeError, match="call forward"):
+            layer.backward(y)
+    assert all(np.shares_memory(a, b) for a, b in zip(held, layer.params, strict=True))
+    assert bits(layer.params, copies)
+    assert np.array_equal(case.call(layer), y)
+
+
+def test_connecting_to_another_size_makes_new_parameters():
+    layer = layers.Dense(3)
+    layer.connect_to(after(4))
+    held = layer.W
+    layer.connect_to(after(5))
+    assert held.shape == (4, 3)
+    assert layer.W.shape == (5, 3)
+    assert layer.forward(normal(2, 5)).shape == (2, 3)
+
+
+def test_a_failed_connection_leaves_the_layer_as_it_was():
+    layer = layers.Convolution(2, (3, 3))
+    layer.connect_to(after(1, 5, 5))
+    x = normal(2, 1, 5, 5)
+    y = layer.forward(x)
+    with pytest.raises(ValueError, match="larger than"):
+        layer.connect_to(after(1, 2, 2))
+    assert layer.out_shape == (None, 2, 3, 3)
+    assert np.array_equal(layer.forward(x), y)
