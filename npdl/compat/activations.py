@@ -18,7 +18,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat.named import Named, find
-from npdl.compat.utils.random import get_dtype
+from npdl.compat.utils.random import as_floats
 from npdl.functional.layer import Params, describe, no_params, same_shape
 
 __all__ = [
@@ -165,12 +165,7 @@ class _Functional(Activation):
         return dx if np.ndim(y) else dx[0]
 
     def _applied(self, input: Any) -> tuple[Any, Any]:
-        x = np.asarray(input)
-        if x.dtype.kind in "iub":
-            x = x.astype(get_dtype())
-        if x.dtype.kind != "f":
-            name = type(self).__name__
-            raise TypeError(f"{name}: expected an array of numbers, got {describe(x)}")
+        x = as_floats(type(self).__name__, input)
         y, cache = self._make().apply((), np.atleast_1d(x))
         return y if x.ndim else y[0], cache
 
