@@ -3,15 +3,18 @@
 import sys
 
 from npdl import compat, functional, random, tree
-from npdl.compat import activations, initializations, layers, objectives, optimizers, utils
+from npdl.compat import activations, initializations, layers, model, objectives, optimizers, utils
+from npdl.compat.model import Model
 
 __all__ = [
+    "Model",
     "__version__",
     "activations",
     "compat",
     "functional",
     "initializations",
     "layers",
+    "model",
     "objectives",
     "optimizers",
     "random",

@@ -15,7 +15,7 @@ PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"channels", "correlation", "elementwise", "gates", "loss_terms", "recurrent", "targets"}
 SHARED |= {"activations", "initializers", "layout", "sliding", "windows"}
-OPTIMIZERS = {"adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
+OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}

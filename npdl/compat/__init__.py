@@ -1,5 +1,6 @@
 """The stateful, Keras-like API of NumpyDL, on top of the pure functions of `npdl.functional`."""
 
-from npdl.compat import activations, initializations, layers, objectives, optimizers, utils
+from npdl.compat import activations, initializations, layers, model, objectives, optimizers, utils
+from npdl.compat.model import Model
 
-__all__ = ["activations", "initializations", "layers", "objectives", "optimizers", "utils"]
+__all__ = ["Model", "activations", "initializations", "layers", "model", "objectives", "optimizers", "utils"]
