@@ -24,7 +24,7 @@ class Callback:
     """
 
     model: Any = None
-    params: Mapping[str, Any] = {}  # noqa: RUF012 - replaced, never written to
+    params: Mapping[str, Any] = {}
 
     def set_model(self, model: Any) -> None:
         """Tell what is trained."""

@@ -38,7 +38,7 @@ import numpy as np
 from npdl.containers import Container, Kind, container_format, replace_file
 from npdl.tree import Tree, items, unflatten
 
-__all__ = ["CheckpointError", "environment", "load", "save"]
+__all__ = ["CheckpointError", "environment", "load", "save", "scalars"]
 
 _FORMAT, _VERSION = "npdl.checkpoint", 1
 
@@ -88,7 +88,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     replace_file(Path(path).resolve(), lambda file: write(file, header, arrays))
 
 
-def load(path: str | os.PathLike[str], like: Tree) -> Tree:
+def load(path: str | os.PathLike[str], like: Tree, partial: bool = False) -> Tree:
     """Read a tree from a file that :func:`save` wrote.
 
     Parameters
@@ -98,6 +98,8 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     like : tree
         A tree of the structure, shapes and types of the saved one, such as a fresh
         ``model.init(rng, shape)``. Its values are not looked at.
+    partial : bool
+        Whether the file may hold more than that, which is then left alone.
 
     Returns
     -------
@@ -115,12 +117,31 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     """
     wanted = _by_path(like)
     with _opened(path) as contents:
-        _compare(path, contents.kinds, {place: _kind(leaf) for place, leaf in wanted.items()})
+        kinds = {place: _kind(leaf) for place, leaf in wanted.items()}
+        found_kinds = {p: k for p, k in contents.kinds.items() if not partial or p in kinds}
+        _compare(path, found_kinds, kinds)
         found = [
             contents.scalars[place] if type(leaf) in _SCALARS else _as(leaf, contents.read(place))
             for place, leaf in wanted.items()
         ]
     return unflatten(like, found)
+
+
+def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the Python scalars of a checkpoint by their paths, without reading an array.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or is no checkpoint.
+    """
+    with _opened(path) as contents:
+        return contents.scalars
 
 
 def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:

@@ -3,4 +3,13 @@
 from npdl.compat import activations, initializations, layers, model, objectives, optimizers, utils
 from npdl.compat.model import Model
 
-__all__ = ["Model", "activations", "initializations", "layers", "model", "objectives", "optimizers", "utils"]
+__all__ = [
+    "Model",
+    "activations",
+    "initializations",
+    "layers",
+    "model",
+    "objectives",
+    "optimizers",
+    "utils",
+]

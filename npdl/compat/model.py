@@ -14,25 +14,36 @@ array([0, 1, 1, 0])
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 import numpy as np
 
-from npdl.callbacks import Callback, History, call
+from npdl.callbacks import History, call
 from npdl.compat import objectives, optimizers
+from npdl.compat.fitting import (
+    Array,
+    Metrics,
+    accuracy,
+    as_metrics,
+    batches,
+    check_count,
+    check_pair,
+    check_weight,
+    line,
+    split,
+    weighted,
+)
 from npdl.compat.layers.base import Layer
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
+from npdl.compat.saving import Saved
 from npdl.compat.utils.random import get_rng
 
-__all__ = ["Callback", "History", "Model"]
-
-Array = np.ndarray[Any, Any]
-Metrics = Mapping[str, Callable[[Array, Array], Any]]
+__all__ = ["History", "Model"]
 
 
-class Model:
+class Model(Saved):
     """Layers one after another.
 
     Parameters
@@ -60,7 +71,7 @@ class Model:
         for layer in layers or ():
             self.add(layer)
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: Any) -> None:
         """Put a layer behind the others.
 
         Parameters
@@ -111,7 +122,7 @@ class Model:
         """
         chosen = objectives.get(SCCE() if loss is None else loss)
         rule = optimizers.get(SGD() if optimizer is None else optimizer)
-        figures = _metrics(metrics)
+        figures = as_metrics(metrics)
         if not self.layers:
             raise ValueError("Model.compile: the model has no layers; add(layer) comes first")
         before = [dict(vars(layer)) for layer in self.layers]
@@ -214,39 +225,46 @@ class Model:
             If the arrays do not fit, or an argument is out of range.
         """
         self._require_compiled("fit")
-        data, validation = self._data(X, Y, sample_weight, validation_split, validation_data)
         last = max_iter if epochs is None else epochs
-        _check_counts(batch_size=batch_size, epochs=last)
+        check_count("batch_size", batch_size)
+        check_count("epochs (max_iter)", last, least=0)
+        check_count("initial_epoch", initial_epoch, least=0)
+        data: Any = check_pair("X and Y", X, Y)
+        data, validation = split(
+            (*data, check_weight(sample_weight, len(data[0]))), validation_split
+        )
+        if validation_data is not None:
+            validation = check_pair("validation_data", *validation_data)
         figures = self._figures(metrics)
         history = History()
         watchers = [*callbacks, history]
-        steps = -(-len(data[0]) // batch_size)
         call(watchers, "set_model", self)
-        call(watchers, "set_params", {"epochs": last, "steps": steps})
+        steps = -(-len(data[0]) // batch_size)
+        call(watchers, "set_params", {"epochs": last, "steps": steps, "verbose": verbose})
         self.stop_training = False
         call(watchers, "on_train_begin", {})
         for epoch in range(initial_epoch, last):
             call(watchers, "on_epoch_begin", epoch, {})
-            logs = self._epoch(data, batch_size, shuffle, figures, watchers)
+            order = get_rng().permutation(len(data[0])) if shuffle else None
+            logs = self._epoch(batches(data, batch_size, order), figures, watchers)
             if validation is not None:
-                values = self._evaluated(*validation, figures, batch_size)
+                x, y = validation
+                values = self._evaluated(x, y, figures, batch_size)
                 logs |= {f"val_{name}": value for name, value in values.items()}
             call(watchers, "on_epoch_end", epoch, logs)
             if verbose:
-                print(_line(epoch, logs), file=file or sys.stdout)
+                print(line(epoch, logs), file=file or sys.stdout)
             if self.stop_training:
                 break
         call(watchers, "on_train_end", {})
         return history
 
-    def _epoch(
-        self, data: Any, batch_size: int, shuffle: bool, figures: Metrics, watchers: list[Any]
-    ) -> dict[str, float]:
-        """Make the steps of an iteration; return the mean figures of its examples."""
+    def _epoch(self, parts: Any, figures: Metrics, watchers: list[Any]) -> dict[str, float]:
+        """Make a step with each part; return the mean figures of its examples."""
         totals: dict[str, float] = {}
+        logs: dict[str, float] = {}
         seen = 0
-        order = get_rng().permutation(len(data[0])) if shuffle else None
-        for i, (x, y, weight) in enumerate(_batches(data, batch_size, order)):
+        for i, (x, y, weight) in enumerate(parts):
             call(watchers, "on_train_batch_begin", i, {})
             outputs, loss = self._step(x, y, weight)
             seen += len(x)
@@ -257,15 +275,13 @@ class Model:
             call(watchers, "on_train_batch_end", i, logs)
         return logs
 
-    def _step(self, x: Any, y: Any, weight: Any = None) -> tuple[Any, float]:
-        """Change the parameters once; return the outputs and the loss before."""
-        assert self.loss is not None and self.optimizer is not None
+    def _step(self, x: Any, y: Any, weight: Array | None = None) -> tuple[Any, float]:
+        """Change the parameters once; return the outputs and the loss from before."""
+        loss: Any = self.loss
         outputs = self.forward(x, train=True)
-        values, g = self.loss.forward(outputs, y), self.loss.backward(outputs, y)
-        if weight is not None:
-            values, g = _weighted(values, weight), _weighted(g, weight)
-        self.backward(g)
-        self.optimizer.update(self.params, self.grads)
+        values = weighted(loss.forward(outputs, y), weight)
+        self.backward(weighted(loss.backward(outputs, y), weight))
+        self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return outputs, float(np.mean(values))
 
     def forward(self, x: Any, train: bool = True) -> Any:
@@ -292,7 +308,7 @@ class Model:
         return g
 
     def train_on_batch(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
-        """Make one step with a batch, and return its loss.
+        """Make one step with a batch, and return its mean loss.
 
         Parameters
         ----------
@@ -302,8 +318,8 @@ class Model:
             A weight for each example.
         """
         self._require_compiled("train_on_batch")
-        data, _ = self._data(X, Y, sample_weight, 0.0, None)
-        return self._step(*data)[1]
+        x, y = check_pair("X and Y", X, Y)
+        return self._step(x, y, check_weight(sample_weight, len(x)))[1]
 
     def predict(self, X: Any, batch_size: int = 256) -> Any:
         """Return the outputs for inputs, in evaluation mode.
@@ -315,15 +331,16 @@ class Model:
         batch_size : int
             Number of examples at a time.
         """
+        self._require_connected("predict")
+        check_count("batch_size", batch_size)
         x = np.asarray(X)
-        _check_counts(batch_size=batch_size)
-        if not len(x):
-            raise ValueError("Model.predict: X is empty")
-        parts = [self.forward(part, train=False) for part, *_ in _batches((x,), batch_size)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not x.ndim or not len(x):
+            raise ValueError(f"Model.predict: X needs an example, got an array of shape {x.shape}")
+        outputs = [self.forward(part, train=False) for (part,) in batches((x,), batch_size)]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def evaluate(self, X: Any, Y: Any, batch_size: int = 256, metrics: Any = None) -> Any:
-        """Return the mean loss, and a list of it and the metrics where there are any.
+        """Return the mean loss; where there are metrics, the list of it and of them.
 
         Parameters
         ----------
@@ -335,133 +352,39 @@ class Model:
             In place of those of :meth:`compile`.
         """
         self._require_compiled("evaluate")
-        (x, y, _), _ = self._data(X, Y, None, 0.0, None)
-        figures = self.metrics if metrics is None else _metrics(metrics)
-        values = list(self._evaluated(x, y, figures, batch_size).values())
-        return values if figures else values[0]
+        figures = self.metrics if metrics is None else as_metrics(metrics)
+        x, y = check_pair("X and Y", X, Y)
+        values = self._evaluated(x, y, figures, batch_size)
+        return list(values.values()) if figures else values["loss"]
 
     def _evaluated(self, x: Any, y: Any, figures: Metrics, batch_size: int) -> dict[str, float]:
-        assert self.loss is not None
         outputs = self.predict(x, batch_size)
-        values = {"loss": np.mean(self.loss.forward(outputs, y))}
-        values |= {name: f(outputs, y) for name, f in figures.items()}
+        loss = np.mean(self.loss.forward(outputs, y))  # type: ignore[union-attr]
+        values = {"loss": loss} | {name: f(outputs, y) for name, f in figures.items()}
         return {name: float(value) for name, value in values.items()}
 
-    @staticmethod
-    def accuracy(outputs: Any, targets: Any) -> float:
-        """Return the fraction of rows whose largest entry is that of the target.
-
-        Parameters
-        ----------
-        outputs : array
-            A score for each class, on the last axis.
-        targets : array
-            One-hot rows, or class indices.
-        """
-        outputs, targets = np.asarray(outputs), np.asarray(targets)
-        labels = targets.argmax(axis=-1) if targets.ndim == outputs.ndim else targets
-        return float(np.mean(outputs.argmax(axis=-1) == labels))
+    accuracy = staticmethod(accuracy)
 
     def _figures(self, metrics: Any) -> Metrics:
-        """Return the metrics of training: the accuracy too, which the line always had."""
-        figures = self.metrics if metrics is None else _metrics(metrics)
-        return {"accuracy": self.accuracy} | dict(figures)
+        """Return the metrics of training: always with the accuracy, where there are classes."""
+        figures = self.metrics if metrics is None else as_metrics(metrics)
+        shape = getattr(self.layers[-1], "out_shape", None)
+        has_classes = shape is None or shape[-1] != 1
+        return {"accuracy": accuracy} | dict(figures) if has_classes else figures
 
-    def _require_compiled(self, method: str) -> None:
-        if self.loss is None or self.optimizer is None or self._connected < len(self.layers):
+    def _require_connected(self, method: str) -> None:
+        if not self.layers or self._connected < len(self.layers):
             raise RuntimeError(
                 f"Model.{method}: call compile(loss=..., optimizer=...) first, after the last add"
             )
 
-    def _data(
-        self, X: Any, Y: Any, weight: Any, split: float, validation: Any
-    ) -> tuple[tuple[Any, Any, Any], Any]:
-        """Check the examples; return them, and those to evaluate with."""
-        x, y = _pair("X", X, "Y", Y)
-        if weight is not None:
-            weight = np.asarray(weight)
-            if weight.shape != (len(x),) or weight.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"sample_weight must have one number for each of the {len(x)} examples, got "
-                    f"the shape {weight.shape}"
-                )
-        if not 0 <= split < 1:
-            raise ValueError(
-                f"validation_split must be a fraction from 0 to below 1, got {split!r}"
-            )
-        if validation is not None:
-            return (x, y, weight), _pair("validation X", validation[0], "Y", validation[1])
-        count = round(len(x) * split)
-        if not count:
-            return (x, y, weight), None
-        if count == len(x):
-            raise ValueError(f"validation_split={split} leaves none of {len(x)} examples to train")
-        kept = slice(len(x) - count)
-        return (x[kept], y[kept], None if weight is None else weight[kept]), (
-            x[kept.stop :],
-            y[kept.stop :],
-        )
-
-
-def _pair(x_name: str, X: Any, y_name: str, Y: Any) -> tuple[Array, Array]:
-    x, y = np.asarray(X), np.asarray(Y)
-    if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
-        raise ValueError(
-            f"{x_name} and {y_name} must hold as many examples, at least one, on their first axis; "
-            f"got the shapes {x.shape} and {y.shape}"
-        )
-    return x, y
-
-
-def _batches(
-    data: tuple[Any, ...], size: int, order: Array | None = None
-) -> Iterator[tuple[Any, ...]]:
-    count = len(data[0])
-    for start in range(0, count, size):
-        rows: Any = slice(start, min(start + size, count))
-        rows = rows if order is None else order[rows]
-        yield tuple(None if array is None else array[rows] for array in data)
-
-
-def _weighted(values: Array, weight: Array) -> Array:
-    return values * weight.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+    def _require_compiled(self, method: str) -> None:
+        self._require_connected(method)
+        if self.loss is None or self.optimizer is None:
+            raise RuntimeError(f"Model.{method}: call compile(loss=..., optimizer=...) first")
 
 
 def _takes_train(layer: Any) -> bool:
     """Whether `forward` has an argument `train`, which those of users' layers may lack."""
     code = getattr(layer.forward, "__code__", None)
     return code is None or "train" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
-def _metrics(metrics: Any) -> Metrics:
-    if isinstance(metrics, Mapping):
-        return metrics
-    named: dict[str, Callable[[Array, Array], Any]] = {}
-    for metric in [metrics] if isinstance(metrics, str) else metrics:
-        if metric in ("accuracy", "acc"):
-            named["accuracy"] = Model.accuracy
-        elif callable(metric):
-            named[getattr(metric, "__name__", str(metric))] = metric
-        else:
-            raise ValueError(
-                f"unknown metric {metric!r}: expected 'accuracy' or a function of outputs and "
-                f"targets"
-            )
-    return named
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
-
-
-def _line(epoch: int, logs: Mapping[str, float]) -> str:
-    """Write the figures of an iteration in the old form, further ones behind."""
-    parts = {"train": "", "valid": "val_"}
-    shown = []
-    for part, prefix in parts.items():
-        if f"{prefix}loss" in logs:
-            loss, accuracy = logs[f"{prefix}loss"], logs[f"{prefix}accuracy"]
-            shown.append(f"{part}-[loss {loss:.4f}, acc {accuracy:.4f}]; ")
-    return f"iter {epoch + 1}, {''.join(shown)}"

@@ -66,6 +66,10 @@ class Functional(Stateful):
         """Return the initial parameters of a layer for examples of a shape."""
         return super().initial(layer, shape) if self.given is None else self.given
 
+    def hold(self) -> None:
+        """Take the given parameters, without the shape of an example."""
+        self._hold(())
+
     def _encoded(self, name: str, value: Any) -> Any:
         return self.layer.config() if name == "layer" else super()._encoded(name, value)
 

@@ -4,6 +4,7 @@
 >>> set_seed(1)
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,17 @@ import numpy as np
 from npdl.functional.layer import describe
 from npdl.random import Key
 
-__all__ = ["as_floats", "get_dtype", "get_rng", "new_key", "set_dtype", "set_rng", "set_seed"]
+__all__ = [
+    "as_floats",
+    "get_dtype",
+    "get_rng",
+    "get_state",
+    "new_key",
+    "set_dtype",
+    "set_rng",
+    "set_seed",
+    "set_state",
+]
 
 # The global state of the stateful API; nothing outside npdl.compat reads it.
 _rng: Any = None  # numpy.random, which takes a while to import
@@ -108,3 +119,35 @@ def new_key() -> Key:
     rng = get_rng()
     draw = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
     return (int(draw(1 << 63, dtype=np.int64)),)
+
+
+def get_state() -> str:
+    """Return the state of the generator, and of what kind it is, as JSON."""
+    rng = get_rng()
+    if isinstance(rng, np.random.Generator):
+        state = rng.bit_generator.state
+    else:
+        state = rng.get_state(legacy=False)
+    kind = "numpy.random" if rng is np.random else type(rng).__name__
+    return json.dumps({"generator": kind, "state": state}, default=np.ndarray.tolist)
+
+
+def set_state(state: str) -> None:
+    """Let all layers and initializers draw from a generator in this state.
+
+    Parameters
+    ----------
+    state : str
+        What :func:`get_state` returned.
+    """
+    values = json.loads(state)
+    kind, found = values["generator"], values["state"]
+    if kind == "Generator":
+        bits = getattr(np.random, found["bit_generator"])()
+        bits.state = found
+        set_rng(np.random.Generator(bits))
+        return
+    found["state"]["key"] = np.array(found["state"]["key"], np.uint32)
+    rng: Any = np.random if kind == "numpy.random" else np.random.RandomState()
+    rng.set_state(found)
+    set_rng(rng)

@@ -1,0 +1,152 @@
+"""What models need to train: checked data, batches, metrics, and the line of an iteration."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "Array",
+    "Metrics",
+    "accuracy",
+    "as_metrics",
+    "batches",
+    "check_count",
+    "check_pair",
+    "check_weight",
+    "line",
+    "split",
+    "weighted",
+]
+
+Array = np.ndarray[Any, Any]
+Metrics = Mapping[str, Callable[[Any, Any], Any]]
+
+
+def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
+    """Return inputs and targets as arrays, or raise unless there are as many."""
+    x, y = np.asarray(X), np.asarray(Y)
+    if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"{names} must hold equally many examples, at least one, on their first axis; got the "
+            f"shapes {x.shape} and {y.shape}"
+        )
+    return x, y
+
+
+def check_weight(weight: Any, count: int) -> Array | None:
+    """Return a weight for each example, or raise."""
+    if weight is None:
+        return None
+    weights: Array = np.asarray(weight)
+    if weights.shape != (count,) or weights.dtype.kind not in "fiub":
+        raise ValueError(
+            f"sample_weight must have one number for each of the {count} examples, got an array "
+            f"{weights.dtype}{list(weights.shape)}"
+        )
+    return weights
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise unless an argument is a whole number that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+
+
+def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
+    """Cut a fraction off the end; `None`, where that is no example."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
+    count = len(data[0])
+    kept = count - round(count * fraction)
+    if not kept:
+        raise ValueError(
+            f"validation_split={fraction} leaves none of the {count} examples to train with"
+        )
+    if kept == count:
+        return data, None
+    return _rows(data, slice(kept)), _rows(data, slice(kept, None))[:2]
+
+
+def batches(
+    data: tuple[Any, ...], size: int, order: Array | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the parts of arrays; nothing is copied where there is no order."""
+    for start in range(0, len(data[0]), size):
+        part = slice(start, start + size)
+        yield _rows(data, part if order is None else order[part])
+
+
+def _rows(data: tuple[Any, ...], rows: Any) -> tuple[Any, ...]:
+    return tuple(None if array is None else array[rows] for array in data)
+
+
+def weighted(values: Array, weight: Array | None) -> Array:
+    """Multiply what belongs to an example by its weight."""
+    if weight is None:
+        return values
+    factor = weight.reshape(-1, *[1] * (values.ndim - 1))
+    return np.multiply(values, factor, dtype=values.dtype)
+
+
+def accuracy(outputs: Any, targets: Any) -> float:
+    """Return the fraction of rows whose largest entry is that of the target.
+
+    Parameters
+    ----------
+    outputs : array
+        A score for each class, on the last axis.
+    targets : array
+        One-hot rows, or class indices.
+
+    Examples
+    --------
+    >>> accuracy([[0.1, 0.9], [0.8, 0.2]], [1, 1])
+    0.5
+    """
+    scores, given = np.asarray(outputs), np.asarray(targets)
+    labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
+    if labels.shape != scores.shape[:-1]:
+        raise ValueError(
+            f"accuracy: expected a one-hot row or a class for each row of outputs, got the shapes "
+            f"{scores.shape} and {given.shape}"
+        )
+    return float(np.mean(scores.argmax(axis=-1) == labels))
+
+
+def as_metrics(metrics: Any) -> Metrics:
+    """Return functions by name, from a name, a list of names and functions, or a dict."""
+    if isinstance(metrics, Mapping):
+        return metrics
+    found: dict[str, Callable[[Any, Any], Any]] = {}
+    for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
+        if metric in ("accuracy", "acc"):
+            found["accuracy"] = accuracy
+        elif callable(metric):
+            found[getattr(metric, "__name__", str(metric))] = metric
+        else:
+            raise ValueError(
+                f"unknown metric {metric!r}: expected 'accuracy', or a function of outputs and "
+                f"targets"
+            )
+    return found
+
+
+def line(epoch: int, logs: Mapping[str, float]) -> str:
+    r"""Return the line of an iteration, in the form that scripts may read.
+
+    Examples
+    --------
+    >>> line(0, {"loss": 2.3, "accuracy": 0.1})
+    'iter 1, train-[loss 2.3000, acc 0.1000]; '
+    """
+    parts = []
+    for part, prefix in (("train", ""), ("valid", "val_")):
+        figures = [
+            f"{short} {logs[prefix + name]:.4f}"
+            for short, name in (("loss", "loss"), ("acc", "accuracy"))
+            if prefix + name in logs
+        ]
+        if figures:
+            parts.append(f"{part}-[{', '.join(figures)}]; ")
+    return f"iter {epoch + 1}, {''.join(parts)}"
