@@ -3,7 +3,7 @@
 import sys
 
 from npdl import compat, functional, random, tree
-from npdl.compat import activations, initializations, layers, utils
+from npdl.compat import activations, initializations, layers, objectives, optimizers, utils
 
 __all__ = [
     "__version__",
@@ -12,6 +12,8 @@ __all__ = [
     "functional",
     "initializations",
     "layers",
+    "objectives",
+    "optimizers",
     "random",
     "tree",
     "utils",

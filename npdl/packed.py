@@ -17,7 +17,7 @@ from npdl.functional.layer import Array, Params
 from npdl.functional.transforms import Optimizer
 from npdl.tree import Tree
 
-__all__ = ["Packed", "pack"]
+__all__ = ["Packed", "pack", "update_in_place"]
 
 # Arrays of fewer numbers are joined; blocks of this size keep a rule's working set in the cache.
 SMALL = 1 << 14
@@ -70,6 +70,36 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
     return Packed(layout, layout.trees(params, vectors), vectors, states, opt_state)
 
 
+def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: list[Array]) -> Any:
+    """Write the result of an update into the arrays, and return the next state.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        An element-wise one.
+    grads : list of arrays
+        Of the shapes and types of the parameters; `None` leaves one as it is.
+    state : state
+        What ``optimizer.init(params)`` returned for the list, or this function, which writes into
+        the arrays of the state too.
+    params : list of arrays
+        Of any strides.
+    """
+    counted = state
+    for group in _groups(grads, params):
+        vector = group.join(params)
+        slots = _map_slots(group.join, state)
+        _, counted = _update(optimizer, group.join(grads), slots, vector, True)
+        for slot, new in zip(_slots(state), _slots(counted), strict=True):
+            group.split(new, slot)
+        parts: list[Any] = [None] * len(params)
+        group.split(vector, parts)
+        for i in group.leaves:
+            if not np.may_share_memory(parts[i], params[i]):
+                params[i][...] = parts[i]
+    return _with_counts(state, counted)
+
+
 def _update(
     optimizer: Optimizer, g: Array, state: Any, params: Array, donate: bool
 ) -> tuple[Array, Any]:
@@ -113,6 +143,22 @@ class _Group:
             arrays[i] = part if len(shape) == 1 else part.reshape(shape)
 
 
+def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
+    """Join the small arrays of one type that have a gradient; a large one is a group by itself."""
+    joined: dict[Any, list[int]] = {}
+    for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
+        if g is not None:
+            joined.setdefault((leaf.dtype, leaf.size < SMALL or i), []).append(i)
+    groups = []
+    for members in joined.values():
+        places, end = [], 0
+        for i in members:
+            start, end = end, end + leaves[i].size
+            places.append((i, slice(start, end), leaves[i].shape))
+        groups.append(_Group(members, places))
+    return groups
+
+
 class _Layout:
     """How the leaves of one structure of parameters are grouped."""
 
@@ -122,17 +168,7 @@ class _Layout:
         self.paths = _key_paths(params)
         self.build = _builder(params, iter(range(len(leaves))))
         self.missing = [g is None for g in gradients]
-        joined: dict[Any, list[int]] = {}
-        for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
-            if g is not None:
-                joined.setdefault((leaf.dtype, leaf.size < SMALL or i), []).append(i)
-        self.groups = []
-        for members in joined.values():
-            places, end = [], 0
-            for i in members:
-                start, end = end, end + leaves[i].size
-                places.append((i, slice(start, end), leaves[i].shape))
-            self.groups.append(_Group(members, places))
+        self.groups = _groups(gradients, leaves)
 
     def gradients(self, grads: Any) -> list[Any] | None:
         """Return the gradients in order, or `None` if others are missing than were expected."""

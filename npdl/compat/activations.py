@@ -18,7 +18,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat.named import Named, find
-from npdl.compat.utils.random import get_dtype
+from npdl.compat.utils.random import as_floats
 from npdl.functional.layer import Params, describe, no_params, same_shape
 
 __all__ = [
@@ -126,8 +126,12 @@ def stateful(activation: Activation) -> F.Layer:
         except TypeError:  # it needs its input, or had none in the place of it
             slope = activation.derivative(x)
         slope = np.asarray(slope, x.dtype)
-        for what, array in (("forward", y), ("derivative", slope)):
-            if array.shape != x.shape:
+        # A derivative may be one number for all.
+        for what, array, shapes in (
+            ("forward", y, [x.shape]),
+            ("derivative", slope, [x.shape, ()]),
+        ):
+            if array.shape not in shapes:
                 raise ValueError(
                     f"{name}.{what} returned {describe(array)} for an input {describe(x)}; an "
                     f"activation keeps the shape"
@@ -165,12 +169,7 @@ class _Functional(Activation):
         return dx if np.ndim(y) else dx[0]
 
     def _applied(self, input: Any) -> tuple[Any, Any]:
-        x = np.asarray(input)
-        if x.dtype.kind in "iub":
-            x = x.astype(get_dtype())
-        if x.dtype.kind != "f":
-            name = type(self).__name__
-            raise TypeError(f"{name}: expected an array of numbers, got {describe(x)}")
+        x = as_floats(type(self).__name__, input)
         y, cache = self._make().apply((), np.atleast_1d(x))
         return y if x.ndim else y[0], cache
 

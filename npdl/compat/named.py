@@ -32,14 +32,9 @@ class Named:
     def to_json(self) -> dict[str, Any]:
         """Return the configuration: the class and its arguments, as JSON values."""
         args, keywords = self.__dict__.get("_made_with", ((), {}))
-        arguments = inspect.signature(type(self)).bind(*args, **keywords).arguments
-        config: dict[str, Any] = {"class": _name(type(self))}
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            if name in arguments:
-                value = arguments[name]
-                rest = value if parameter.kind is parameter.VAR_KEYWORD else {name: value}
-                config |= {key: self._encoded(key, item) for key, item in rest.items()}
-        return config
+        arguments = _by_name(type(self), args, keywords)
+        encoded = {name: self._encoded(name, value) for name, value in arguments.items()}
+        return {"class": _name(type(self)), **encoded}
 
     @classmethod
     def from_json(cls: type[T], config: str | Mapping[str, Any]) -> T:
@@ -63,13 +58,17 @@ class Named:
         made = _class_named(cls, arguments.pop("class", _name(cls)))
         arguments = {name: _decoded(value) for name, value in arguments.items()}
         try:
-            inspect.signature(made).bind(**arguments)
+            return made(**arguments)
         except TypeError as error:
+            names = ", ".join(
+                name
+                for signature in _signatures(made)
+                for name, parameter in signature.parameters.items()
+                if parameter.kind not in _REST
+            )
             raise ValueError(
-                f"{made.__name__}.from_json: {error}; the arguments are "
-                f"{made.__name__}{inspect.signature(made)}"
-            ) from None
-        return made(**arguments)
+                f"{made.__name__}.from_json: {error}; the arguments are: {names or 'none'}"
+            ) from error
 
     def _encoded(self, name: str, value: Any) -> Any:
         if isinstance(value, Named):
@@ -102,6 +101,42 @@ def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], exam
         f"{root.family}: expected an instance, such as {example}, or one of the names "
         f"{', '.join(sorted(aliases))}; got {value!r}"
     )
+
+
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _signatures(cls: type) -> list[inspect.Signature]:
+    """Return those of a class and of the bases that its rest arguments, *args, are handed on to."""
+    found = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            of_instance = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            found.append(inspect.Signature(of_instance))
+            if not any(parameter.kind in _REST for parameter in of_instance):
+                break
+    return found
+
+
+def _by_name(cls: type, args: Any, keywords: Any) -> dict[str, Any]:
+    """Return the arguments of a call of the class by their names, those of its bases too."""
+    named: dict[str, Any] = {}
+    for signature in _signatures(cls):
+        arguments = signature.bind_partial(*args, **keywords).arguments
+        args, keywords = (), {}
+        for name, value in arguments.items():
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                args = value
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                keywords = value
+            else:
+                named[name] = value
+    if args:
+        raise TypeError(
+            f"{cls.__name__}.to_json: the arguments {args} have no names; give them by keyword"
+        )
+    return {**named, **keywords}
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional.layer import describe
 from npdl.random import Key
 
-__all__ = ["get_dtype", "get_rng", "new_key", "set_dtype", "set_rng", "set_seed"]
+__all__ = ["as_floats", "get_dtype", "get_rng", "new_key", "set_dtype", "set_rng", "set_seed"]
 
 # The global state of the stateful API; nothing outside npdl.compat reads it.
-_rng: Any = np.random
+_rng: Any = None  # numpy.random, which takes a while to import
 _dtype: Any = "float32"
 
 
@@ -26,7 +27,7 @@ def get_rng() -> Any:
         What was last passed to :func:`set_rng`, or made by :func:`set_seed`; before that, the
         module `numpy.random`, whose functions draw from NumPy's global generator.
     """
-    return _rng
+    return np.random if _rng is None else _rng
 
 
 def set_rng(rng: Any) -> None:
@@ -90,6 +91,16 @@ def set_dtype(dtype: Any) -> None:
         raise ValueError(f"set_dtype: expected 'float32' or 'float64', got {dtype!r}")
     global _dtype
     _dtype = dtype
+
+
+def as_floats(name: str, values: Any) -> Any:
+    """Return an array of floats; ints and truth values become those of :func:`get_dtype`."""
+    array = np.asarray(values)
+    if array.dtype.kind in "iub":
+        return array.astype(get_dtype())
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: expected an array of numbers, got {describe(array)}")
+    return array
 
 
 def new_key() -> Key:

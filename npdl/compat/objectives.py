@@ -1,0 +1,338 @@
+"""Objectives: how far outputs are from targets, and in which direction.
+
+>>> import numpy as np
+>>> from npdl.objectives import SCCE
+>>> loss, p = SCCE(), np.array([[0.5, 0.5], [0.2, 0.8]])
+>>> loss.forward(p, np.array([0, 1])).round(4)
+array([0.6931, 0.2231])
+>>> loss.backward(p, np.array([0, 1]))
+array([[-0.5,  0.5],
+       [ 0.2, -0.2]])
+
+The value is for each element or item, and the gradient is that of their sum: neither is divided
+by the size of the batch. An objective of your own is a subclass of :class:`Objective`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.compat.named import Named, find
+from npdl.compat.utils.random import as_floats
+from npdl.functional.loss_terms import (
+    EPSILON,
+    binary_cross_entropies,
+    categorical_cross_entropies,
+    check_epsilon,
+    hellinger_distances,
+    squared_errors,
+)
+from npdl.functional.targets import check_probabilities, class_targets, value_targets
+
+__all__ = [
+    "BCE",
+    "MSE",
+    "SCCE",
+    "BinaryCrossEntropy",
+    "HeD",
+    "HellingerDistance",
+    "MeanSquaredError",
+    "Objective",
+    "SoftmaxCategoricalCrossEntropy",
+    "get",
+]
+
+Array = np.ndarray[Any, Any]
+
+
+class Objective(Named):
+    """What training makes small: the base class of objectives of your own.
+
+    Examples
+    --------
+    >>> class AbsoluteError(Objective):
+    ...     def forward(self, outputs, targets):
+    ...         return np.abs(outputs - targets)
+    ...
+    ...     def backward(self, outputs, targets):
+    ...         return np.sign(outputs - targets)
+    >>> get(AbsoluteError()).backward(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    array([-1.,  1.])
+    """
+
+    family = "objectives"
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return a value for each element, or for each item.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            What the model made, and what it should have made; the batch first.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient in the outputs.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        array
+            The shape of the outputs.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration: the class and its arguments, as JSON values."""
+        if type(self) is Objective:
+            raise NotImplementedError("Objective.to_json")
+        return super().to_json()
+
+
+class MeanSquaredError(Objective):
+    """Squared difference of each element, for regression: ``(p - t)²``.
+
+    The gradient is ``p - t``, which is half the derivative.
+
+    Examples
+    --------
+    >>> MSE().forward(np.array([[1.0, 4.0]]), np.array([[0.0, 2.0]]))
+    array([[1., 4.]])
+    """
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return ``(p - t)²`` of each element.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            The `p` and the `t`, of one shape, the batch first.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ; nothing is broadcast.
+        """
+        return self._terms(outputs, targets)[0]
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient ``p - t``.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+        """
+        derivative = self._terms(outputs, targets)[1]
+        derivative *= 0.5
+        return derivative
+
+    def _terms(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
+        p = as_floats("MSE", outputs)
+        return squared_errors(p, value_targets("MSE", p, targets))
+
+
+class BinaryCrossEntropy(Objective):
+    """Cross-entropy of each element, for sigmoid outputs: ``-t log p - (1 - t) log(1 - p)``.
+
+    Parameters
+    ----------
+    epsilon : float
+        What `p` and `1 - p` are raised to where they are smaller, in logarithms and divisions.
+
+    Examples
+    --------
+    >>> BCE().forward(np.array([[0.5], [0.2]]), np.array([[1], [0]])).round(4)
+    array([[0.6931],
+           [0.2231]])
+    """
+
+    def __init__(self, epsilon: float = 1e-11) -> None:
+        check_epsilon("BCE", epsilon)
+        self.epsilon = epsilon
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return the cross-entropy of each element.
+
+        Parameters
+        ----------
+        outputs : array
+            The `p`, in [0, 1], the batch first.
+        targets : array
+            The `t`, in [0, 1], of the same shape.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, or a number is outside [0, 1].
+        """
+        return self._terms(outputs, targets)[0]
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient ``(1 - t) / (1 - p) - t / p``.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+        """
+        return self._terms(outputs, targets)[1]
+
+    def _terms(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
+        p = as_floats("BCE", outputs)
+        t = value_targets("BCE", p, targets)
+        check_probabilities("BCE", "outputs", p, "end the model with a sigmoid")
+        check_probabilities("BCE", "targets", t, "a target is 0 or 1, or between")
+        return binary_cross_entropies(p, t, self.epsilon)
+
+
+class HellingerDistance(Objective):
+    """Distance of two distributions, for each item: ``√(½ Σⱼ (√pⱼ - √tⱼ)²)``, from 0 to 1.
+
+    References
+    ----------
+    Hellinger: Neue Begründung der Theorie quadratischer Formen von unendlichvielen
+    Veränderlichen, 1909.
+
+    Examples
+    --------
+    >>> HeD().forward(np.array([[0.25, 0.75], [1.0, 0.0]]), np.array([0, 0])).round(4)
+    array([0.7071, 0.    ])
+    """
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return the distance of each item.
+
+        Parameters
+        ----------
+        outputs : array (batch, classes)
+            The `p`, in [0, 1], as a softmax makes them.
+        targets : array
+            The `t` (batch, classes), or the index of the class of each item (batch,).
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not match, an index is none of the classes, or a number is outside
+            [0, 1].
+        """
+        return self._terms(outputs, targets)[0]
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient ``(1 - √(t / p)) / 4H``, `H` the distance; 0 where that is 0.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+        """
+        return self._terms(outputs, targets)[1]
+
+    def _terms(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
+        p, rows, t = _rows("HeD", outputs, targets)
+        values, g = hellinger_distances(rows, t, EPSILON)
+        return values.reshape(p.shape[:-1]), g.reshape(p.shape)
+
+
+class SoftmaxCategoricalCrossEntropy(Objective):
+    """Cross-entropy of each item, for softmax outputs: ``-Σⱼ tⱼ log pⱼ``.
+
+    The gradient ``p - t`` is that in the input of the softmax, whose own derivative is one by
+    definition here; behind anything but a softmax, it is no gradient.
+
+    Parameters
+    ----------
+    epsilon : float
+        What `p` is raised to where it is smaller, in the logarithm.
+
+    Examples
+    --------
+    >>> SCCE().forward(np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([[0, 1], [0, 1]])).round(4)
+    array([0.6931, 0.2231])
+    """
+
+    def __init__(self, epsilon: float = 1e-11) -> None:
+        check_epsilon("SCCE", epsilon)
+        self.epsilon = epsilon
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return the cross-entropy of each item.
+
+        Parameters
+        ----------
+        outputs : array (batch, classes)
+            The `p`, in [0, 1], as a softmax makes them.
+        targets : array
+            The `t` (batch, classes), or the index of the class of each item (batch,).
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not match, an index is none of the classes, or a number is outside
+            [0, 1].
+        """
+        p, rows, t = _rows("SCCE", outputs, targets)
+        return categorical_cross_entropies(rows, t, self.epsilon)[0].reshape(p.shape[:-1])
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient ``p - t``.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+        """
+        p, rows, t = _rows("SCCE", outputs, targets)
+        if t.ndim == 2:
+            return (rows - t).reshape(p.shape)
+        g = rows.copy()
+        g[np.arange(len(t)), t] -= 1
+        return g.reshape(p.shape)
+
+
+def _rows(name: str, outputs: Any, targets: Any) -> tuple[Array, Array, Array]:
+    """Return outputs, the same as rows, and their targets: class ids (rows,) or rows too."""
+    p = as_floats(name, outputs)
+    t = class_targets(name, p, targets)
+    check_probabilities(name, "outputs", p, "end the model with a softmax")
+    return p, p.reshape(-1, p.shape[-1]), t
+
+
+MSE = MeanSquaredError
+HeD = HellingerDistance
+BCE = BinaryCrossEntropy
+SCCE = SoftmaxCategoricalCrossEntropy
+
+_NAMES: dict[str, type[Objective]] = {
+    **dict.fromkeys(("mse", "MSE", "mean_squared_error", "MeanSquaredError"), MSE),
+    **dict.fromkeys(("hed", "HeD", "hellinger_distance", "HellingerDistance"), HeD),
+    **dict.fromkeys(("bce", "BCE", "binary_cross_entropy", "BinaryCrossEntropy"), BCE),
+    **dict.fromkeys(("scce", "SCCE", "softmax_categorical_cross_entropy"), SCCE),
+    "SoftmaxCategoricalCrossEntropy": SCCE,
+}
+
+
+def get(objective: Any) -> Objective:
+    """Return an objective: the one given, or a new one by its name.
+
+    Parameters
+    ----------
+    objective : Objective or str
+        A class name, its form in small letters, or its short form, such as ``"scce"``.
+
+    Raises
+    ------
+    ValueError
+        Listing the names, if it is neither.
+
+    Examples
+    --------
+    >>> type(get("mse")).__name__
+    'MeanSquaredError'
+    """
+    return find(Objective, objective, _NAMES, "SCCE()")

@@ -1,0 +1,352 @@
+"""Optimizers, which change the arrays of parameters in place.
+
+>>> import numpy as np
+>>> from npdl.optimizers import SGD
+>>> p = np.array([1.0, 2.0])
+>>> SGD(lr=0.5).update([p], [np.array([2.0, -2.0])])
+>>> p
+array([0., 3.])
+
+Those here are chains of the parts in `npdl.functional`, and have no arithmetic of their own. An
+optimizer of your own is a subclass of :class:`Optimizer`.
+"""
+
+from typing import Any
+
+import npdl.functional as F
+from npdl.compat.named import find
+from npdl.compat.optimizer_base import Functional, Optimizer, npdl_clip
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "Adamax",
+    "Momentum",
+    "NesterovMomentum",
+    "Optimizer",
+    "RMSprop",
+    "get",
+    "npdl_clip",
+]
+
+
+class SGD(Functional):
+    """Stochastic gradient descent: ``p = p - lr · g``.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Those of :class:`Optimizer`: `lr`, `clip`, `decay`, `lr_min` and `lr_max`.
+
+    References
+    ----------
+    Robbins, Monro: A stochastic approximation method, 1951.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> SGD(lr=0.5).update([p], [np.array([1.0])])
+    >>> p
+    array([0.5])
+    """
+
+    def _parts(self) -> list[F.Optimizer]:
+        return [F.scale_by_learning_rate(self._rate)]
+
+
+class Momentum(Functional):
+    """Gradient descent with momentum: ``v = momentum · v - lr · g``, ``p = p + v``.
+
+    Parameters
+    ----------
+    momentum : float
+        How much of the velocity stays, in [0, 1). With more of it the steps are longer, for which
+        a rate multiplied by ``1 - momentum`` makes up.
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Polyak: Some methods of speeding up the convergence of iteration methods, 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, optimizer = np.array([1.0]), Momentum(0.5, lr=0.25)
+    >>> for _ in range(2):
+    ...     optimizer.update([p], [np.array([1.0])])
+    >>> p
+    array([0.375])
+    """
+
+    def __init__(self, momentum: float = 0.9, *args: Any, **kwargs: Any) -> None:
+        self.momentum = momentum
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        # The rate comes first, since it is that of each step in the velocity too.
+        return [F.scale_by_learning_rate(self._rate), F.trace(self.momentum)]
+
+
+class NesterovMomentum(Functional):
+    """Momentum that looks ahead: ``v = momentum · v - lr · g``, ``p = p + momentum · v - lr · g``.
+
+    The form in which the gradient is that at `p`, not at the point looked at.
+
+    Parameters
+    ----------
+    momentum : float
+        How much of the velocity stays, in [0, 1).
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Bengio, Boulanger-Lewandowski, Pascanu: Advances in optimizing recurrent networks, 2012,
+    equation 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> NesterovMomentum(0.5, lr=0.25).update([p], [np.array([1.0])])
+    >>> p
+    array([0.625])
+    """
+
+    def __init__(self, momentum: float = 0.9, *args: Any, **kwargs: Any) -> None:
+        self.momentum = momentum
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        return [F.scale_by_learning_rate(self._rate), F.trace(self.momentum, nesterov=True)]
+
+
+class Adagrad(Functional):
+    """Steps over the root of the sum of squares: ``s = s + g²``, ``p = p - lr · g / √(s + ε)``.
+
+    Parameters
+    ----------
+    epsilon : float
+        The ε, positive.
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Duchi, Hazan, Singer: Adaptive subgradient methods for online learning and stochastic
+    optimization, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> Adagrad(lr=0.5).update([p], [np.array([100.0])])
+    >>> p.round(4)
+    array([0.5])
+    """
+
+    def __init__(self, epsilon: float = 1e-6, *args: Any, **kwargs: Any) -> None:
+        self.epsilon = epsilon
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        scaling = F.scale_by_adagrad(self.epsilon, epsilon_inside=True)
+        return [scaling, F.scale_by_learning_rate(self._rate)]
+
+
+class RMSprop(Functional):
+    """Steps over the root mean square of recent gradients.
+
+    ``r = ρ r + (1 - ρ) g²``, ``p = p - lr · g / √(r + ε)``.
+
+    Parameters
+    ----------
+    rho : float
+        How much of the mean stays, in [0, 1).
+    epsilon : float
+        The ε, positive.
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Tieleman, Hinton: Neural networks for machine learning, 2012, lecture 6.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> RMSprop(rho=0.75, lr=0.25).update([p], [np.array([100.0])])
+    >>> p.round(4)
+    array([0.5])
+    """
+
+    def __init__(self, rho: float = 0.9, epsilon: float = 1e-6, *args: Any, **kwargs: Any) -> None:
+        self.rho, self.epsilon = rho, epsilon
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        scaling = F.scale_by_rmsprop(self.rho, self.epsilon, epsilon_inside=True)
+        return [scaling, F.scale_by_learning_rate(self._rate)]
+
+
+class Adadelta(Functional):
+    """Steps whose size follows from the sizes of earlier steps.
+
+    ``r = ρ r + (1 - ρ) g²``, ``u = lr · g √(s + ε) / √(r + ε)``, ``s = ρ s + (1 - ρ) u²`` and
+    ``p = p - u``. The paper has no rate, that is ``lr=1.0``.
+
+    Parameters
+    ----------
+    rho : float
+        How much of the means stays, in [0, 1); the paper has 0.95.
+    epsilon : float
+        The ε, positive; the first step is about √ε.
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Zeiler: ADADELTA: An adaptive learning rate method, 2012, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> Adadelta(rho=0.75, lr=1.0).update([p], [np.array([100.0])])
+    >>> p.round(4)
+    array([0.998])
+    """
+
+    def __init__(self, rho: float = 0.9, epsilon: float = 1e-6, *args: Any, **kwargs: Any) -> None:
+        self.rho, self.epsilon = rho, epsilon
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        return [F.scale_by_adadelta(self.rho, self.epsilon, self._rate), F.scale(-1.0)]
+
+
+class Adam(Functional):
+    """Steps of the mean gradient over the root mean square, both freed from their bias.
+
+    ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²`` and, in step t,
+    ``p = p - lr · m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)``.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        How much of the means stays, in [0, 1).
+    epsilon : float
+        The ε, positive.
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Kingma, Ba: Adam: A method for stochastic optimization, 2014, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> Adam(lr=0.5).update([p], [np.array([100.0])])
+    >>> p.round(4)
+    array([0.5])
+    """
+
+    def __init__(
+        self,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        scaling = F.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        return [scaling, F.scale_by_learning_rate(self._rate)]
+
+
+class Adamax(Functional):
+    """Adam with the largest of the recent gradients in the place of the root mean square.
+
+    ``m = β₁ m + (1 - β₁) g``, ``u = max(β₂ u, |g| + ε)`` and, in step t,
+    ``p = p - lr · m / (1 - β₁ᵗ) / u``.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        How much of the mean and of the largest gradient stays, in [0, 1).
+    epsilon : float
+        The ε, positive, which the paper does not have: a gradient of zero would be divided by
+        zero.
+    *args, **kwargs
+        Those of :class:`Optimizer`.
+
+    References
+    ----------
+    Kingma, Ba: Adam: A method for stochastic optimization, 2014, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([1.0])
+    >>> Adamax(lr=0.5).update([p], [np.array([100.0])])
+    >>> p.round(4)
+    array([0.5])
+    """
+
+    def __init__(
+        self,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        super().__init__(*args, **kwargs)
+
+    def _parts(self) -> list[F.Optimizer]:
+        scaling = F.scale_by_adamax(self.beta1, self.beta2, self.epsilon)
+        return [scaling, F.scale_by_learning_rate(self._rate)]
+
+
+_NAMES: dict[str, type[Optimizer]] = {
+    **dict.fromkeys(("sgd", "SGD"), SGD),
+    **dict.fromkeys(("momentum", "Momentum"), Momentum),
+    **dict.fromkeys(("nesterov_momentum", "NesterovMomentum"), NesterovMomentum),
+    **dict.fromkeys(("adagrad", "Adagrad"), Adagrad),
+    **dict.fromkeys(("rmsprop", "RMSprop"), RMSprop),
+    **dict.fromkeys(("adadelta", "Adadelta"), Adadelta),
+    **dict.fromkeys(("adam", "Adam"), Adam),
+    **dict.fromkeys(("adamax", "Adamax"), Adamax),
+}
+
+
+def get(optimizer: Any) -> Optimizer:
+    """Return an optimizer: the one given, or a new one by its name.
+
+    Parameters
+    ----------
+    optimizer : Optimizer or str
+        A class name or its form in small letters, such as ``"nesterov_momentum"``.
+
+    Raises
+    ------
+    ValueError
+        Listing the names, if it is neither.
+
+    Examples
+    --------
+    >>> type(get("adam")).__name__
+    'Adam'
+    """
+    return find(Optimizer, optimizer, _NAMES, "SGD(lr=0.01)")

@@ -1,0 +1,88 @@
+"""Class labels, as numbers and as rows with a single one.
+
+>>> from npdl.utils import one_hot, unhot
+>>> one_hot([0, 2], nb_classes=3)
+array([[1., 0., 0.],
+       [0., 0., 1.]], dtype=float32)
+>>> unhot(one_hot([0, 2], nb_classes=3))
+array([0, 2])
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.compat.utils.random import get_dtype
+from npdl.functional.layer import describe
+from npdl.functional.targets import class_ids
+
+__all__ = ["one_hot", "unhot"]
+
+Array = np.ndarray[Any, Any]
+
+
+def one_hot(labels: Any, nb_classes: int | None = None) -> Array:
+    """Return a row for each label, of zeros but for a one in the column of its class.
+
+    Parameters
+    ----------
+    labels : iterable
+        The labels (samples,): anything that can be sorted or, with `nb_classes`, ints.
+    nb_classes : int, optional
+        The number of columns; class k is column k. Left out, there is a column for each class
+        that is present, in sorted order.
+
+    Returns
+    -------
+    array
+        (samples, classes).
+
+    Raises
+    ------
+    ValueError
+        If there is more than one axis, or a label outside 0 to nb_classes - 1.
+
+    Examples
+    --------
+    >>> one_hot(["cat", "dog", "cat"])
+    array([[1., 0.],
+           [0., 1.],
+           [1., 0.]], dtype=float32)
+    """
+    given: Array = np.asarray(labels if isinstance(labels, np.ndarray) else list(labels))
+    if given.ndim != 1:
+        raise ValueError(f"one_hot: expected labels (samples,), got {describe(given)}")
+    if nb_classes is None:
+        classes, ids = np.unique(given, return_inverse=True)
+        count = len(classes)
+    else:
+        if not isinstance(nb_classes, int | np.integer) or nb_classes < 1:
+            raise ValueError(f"one_hot: nb_classes must be a positive int, got {nb_classes!r}")
+        count = int(nb_classes)
+        ids = class_ids("one_hot", "labels", given, count)
+    rows = np.zeros((len(ids), count), get_dtype())
+    rows[np.arange(len(ids)), ids] = 1
+    return rows
+
+
+def unhot(one_hot_labels: Any) -> Array:
+    """Return the column of the largest number in each row.
+
+    Parameters
+    ----------
+    one_hot_labels : array
+        (samples, classes): one-hot rows, or the outputs of a model.
+
+    Returns
+    -------
+    array
+        The ints (samples,).
+
+    Examples
+    --------
+    >>> unhot([[0.2, 0.8], [0.9, 0.1]])
+    array([1, 0])
+    """
+    rows: Array = np.asarray(one_hot_labels)
+    columns: Array = rows.argmax(axis=-1)
+    return columns
