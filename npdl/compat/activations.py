@@ -126,8 +126,12 @@ def stateful(activation: Activation) -> F.Layer:
         except TypeError:  # it needs its input, or had none in the place of it
             slope = activation.derivative(x)
         slope = np.asarray(slope, x.dtype)
-        for what, array in (("forward", y), ("derivative", slope)):
-            if array.shape != x.shape:
+        # A derivative may be one number for all.
+        for what, array, shapes in (
+            ("forward", y, [x.shape]),
+            ("derivative", slope, [x.shape, ()]),
+        ):
+            if array.shape not in shapes:
                 raise ValueError(
                     f"{name}.{what} returned {describe(array)} for an input {describe(x)}; an "
                     f"activation keeps the shape"

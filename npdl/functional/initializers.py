@@ -92,8 +92,12 @@ def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
     True
     """
     if isinstance(scale, tuple | list):
+        if len(scale) != 2 or not scale[0] <= scale[1]:
+            raise ValueError(
+                f"uniform: expected a bound, or a lower and an upper one as in "
+                f"uniform((0.0, 1.0)), got {scale!r}"
+            )
         low, high = scale
-        _check_scale(f"the length from {low} to {high}", high - low)
         return RecordedFunction(lambda rng, shape: _between(rng, shape, low, high))
     bound = scale
     _check_scale("scale", bound)

@@ -186,6 +186,18 @@ def test_uniform_numbers_fill_their_range(initializer, shape, bound, seed):
     assert (((counts - expected) ** 2) / expected).sum() < 50  # chi squared of 19, p = 0.0001
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_uniform_numbers_lie_between_two_bounds(seed):
+    initializer = I.uniform((1.0, 1.5))
+    array = initializer(seed, SHAPE)
+    assert array.dtype == np.float32
+    assert 1.0 <= array.min() < 1.0005
+    assert 1.4995 < array.max() <= 1.5
+    check_moments(array, 1.25, 0.25 / math.sqrt(3), 9 / 5)
+    assert F.from_config(json.loads(json.dumps(initializer.config()))) == initializer
+    assert np.array_equal(I.uniform([-0.2, 0.2])(seed, SHAPE), I.uniform(0.2)(seed, SHAPE))
+
+
 @pytest.mark.parametrize(("initializer", "shape", "std", "mean"), NORMAL, ids=repr)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_normal_numbers_have_their_mean_and_deviation(initializer, shape, std, mean, seed):
@@ -246,6 +258,8 @@ def test_orthogonal_matrices_are_uniform_over_the_group():
 
 BAD = {
     "negative scale": (lambda: I.uniform(-0.1), "scale must not be negative, got -0.1"),
+    "bounds the wrong way": (lambda: I.uniform((1.0, 0.5)), r"got \(1.0, 0.5\)"),
+    "three bounds": (lambda: I.uniform((0.0, 0.5, 1.0)), r"as in uniform\(\(0.0, 1.0\)\), got"),
     "negative std": (lambda: I.normal(-1), "std must not be negative, got -1"),
     "negative truncated": (lambda: I.truncated_normal(-1), "std must not be negative, got -1"),
     "NaN": (lambda: I.normal(math.nan), "std must not be negative, got nan"),
