@@ -21,6 +21,7 @@ import numpy as np
 
 from npdl.callbacks import History, call
 from npdl.compat import objectives, optimizers
+from npdl.compat.activations import Softmax
 from npdl.compat.fitting import (
     Array,
     Metrics,
@@ -88,7 +89,8 @@ class Model(Saved):
             callable(getattr(layer, name, None)) for name in ("connect_to", "forward", "backward")
         ):
             raise TypeError(
-                f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}"
+                f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}; "
+                f"a layer of npdl.functional goes into npdl.layers.Functional(...)"
             )
         if any(layer is other for other in self.layers):
             raise ValueError(f"Model.add: this {layer} is in the model already; make a new one")
@@ -280,7 +282,7 @@ class Model(Saved):
         loss: Any = self.loss
         outputs = self.forward(x, train=True)
         values = weighted(loss.forward(outputs, y), weight)
-        self.backward(weighted(loss.backward(outputs, y), weight))
+        self.backward(weighted(self.loss_gradient(outputs, y), weight))
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return outputs, float(np.mean(values))
 
@@ -306,6 +308,27 @@ class Model(Saved):
             if layer.first_layer and layer.params:
                 break
         return g
+
+    def loss_gradient(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient of the summed loss in the outputs, as :meth:`backward` takes it.
+
+        That of :class:`SCCE` is documented to be the gradient before a softmax, ``p - t``; where
+        the model does not end in one, it is that of the loss itself.
+
+        Parameters
+        ----------
+        outputs : array
+            What :meth:`forward` returned.
+        targets : array
+            The targets.
+        """
+        loss: Any = self.loss
+        if isinstance(loss, SCCE) and not self._ends_in_softmax():
+            return loss.exact_gradient(outputs, targets)
+        return loss.backward(outputs, targets)
+
+    def _ends_in_softmax(self) -> bool:
+        return isinstance(getattr(self.layers[-1], "activation", None), Softmax)
 
     def train_on_batch(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
         """Make one step with a batch, and return its mean loss.

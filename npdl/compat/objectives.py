@@ -294,6 +294,17 @@ class SoftmaxCategoricalCrossEntropy(Objective):
         g[np.arange(len(t)), t] -= 1
         return g.reshape(p.shape)
 
+    def exact_gradient(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient in the outputs themselves, where no softmax comes before: ``-t / p``.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+        """
+        p, rows, t = _rows("SCCE", outputs, targets)
+        return categorical_cross_entropies(rows, t, self.epsilon)[1].reshape(p.shape)
+
 
 def _rows(name: str, outputs: Any, targets: Any) -> tuple[Array, Array, Array]:
     """Return outputs, the same as rows, and their targets: class ids (rows,) or rows too."""
