@@ -221,7 +221,7 @@ BAD = {
     ),
     "a configuration with unknown keys": (
         lambda: layers.Layer.from_json({"class": "layers.Dense", "units": 3}),
-        "Dense(n_out: ",
+        "the arguments are: n_out, n_in, init, activation",
     ),
     "the same of a recurrent layer": (
         lambda: layers.Layer.from_json({"class": "layers.GRU", "n_out": 2, "units": 3}),

@@ -73,7 +73,7 @@ class Sine(npdl.activations.Activation):
         return np.cos(self.last_forward if x is None else x)
 
 
-class Ramp(npdl.initializations.Initializer):
+class Slope(npdl.initializations.Initializer):
     def call(self, size):
         return np.arange(np.prod(size)).reshape(size) / 10
 
@@ -159,10 +159,10 @@ def test_an_activation_of_ones_own_has_exact_gradients_in_every_layer(make, shap
 
 
 def test_an_initializer_of_ones_own_fills_the_weights():
-    layer = layers.Dense(N_OUT, n_in=N_IN, init=Ramp())
+    layer = layers.Dense(N_OUT, n_in=N_IN, init=Slope())
     layer.connect_to()
     assert np.array_equal(layer.W, np.arange(6, dtype=np.float32).reshape(3, 2) / 10)
-    rnn = layers.SimpleRNN(n_out=N_OUT, n_in=N_IN, inner_init=Ramp())
+    rnn = layers.SimpleRNN(n_out=N_OUT, n_in=N_IN, inner_init=Slope())
     rnn.connect_to()
     assert np.array_equal(rnn.U, np.arange(4, dtype=np.float32).reshape(2, 2) / 10)
 
