@@ -190,7 +190,7 @@ def test_configurations_go_through_json(make):
 # A user's own
 
 
-class Ramp(Initializer):
+class Stairs(Initializer):
     """In the manner of old scripts."""
 
     def __init__(self, step=0.1):
@@ -214,7 +214,7 @@ class Renamed(Zero):
     pass
 
 
-@pytest.mark.parametrize("initializer", [Ramp(0.5), Called(), Twice()])
+@pytest.mark.parametrize("initializer", [Stairs(0.5), Called(), Twice()])
 def test_a_users_initializer_makes_the_weights_of_a_functional_layer(initializer):
     npdl.utils.set_seed(5)
     weight = F.dense(3, weight_init=initializer.pure).init(0, (4,))["weight"]
@@ -228,7 +228,7 @@ def test_a_subclass_without_methods_is_what_its_base_is():
 
 
 def test_a_users_initializer_goes_through_json():
-    loaded = Initializer.from_json(json.loads(json.dumps(Ramp(step=0.5).to_json())))
+    loaded = Initializer.from_json(json.loads(json.dumps(Stairs(step=0.5).to_json())))
     assert np.array_equal(loaded((3,)), [0, 0.5, 1])
 
 
