@@ -13,7 +13,8 @@ ROOT = Path(npdl.__file__).parent
 FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
-SHARED = {"channels", "correlation", "elementwise", "gates", "loss_terms", "recurrent", "targets"}
+SHARED = {"channels", "correlation", "elementwise", "gates", "layout", "loss_terms", "recurrent"}
+SHARED |= {"sliding", "targets"}
 SHARED |= {"activations", "initializers", "windows"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph"}
