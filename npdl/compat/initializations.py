@@ -10,7 +10,7 @@ of :func:`npdl.utils.get_rng`. An initializer of your own is a subclass of :clas
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -216,30 +216,23 @@ def decompose_size(shape: Any) -> tuple[Any, Any]:
     return root, root
 
 
-@constructor
-def by_fans(initializer: Pure, both: bool) -> RecordedFunction:
-    """Return an initializer like one of `npdl.functional`, but with the fans of here.
+class _ByFans(_Functional):
+    """An initializer whose variance is inverse to a fan, that of :func:`decompose_size`."""
 
-    Parameters
-    ----------
-    initializer : functional initializer
-        Its variance is inverse to a fan.
-    both : bool
-        Whether that is the sum of fan_in and fan_out, else fan_in.
-    """
+    # Whether that is the sum of fan_in and fan_out, else fan_in.
+    both: ClassVar[bool]
 
-    def fan(pair: tuple[Any, Any]) -> Any:
-        return sum(pair) if both else pair[0]
-
-    def initialize(rng: KeyLike, shape: tuple[int, ...]) -> Array:
-        array = initializer(rng, shape)
-        ratio = fan(fans(shape)) / fan(decompose_size(shape))
-        return array if ratio == 1 else array * math.sqrt(ratio)
-
-    return RecordedFunction(initialize)
+    def call(self, size: Any) -> Any:
+        array = super().call(size)
+        # Weights of layers have the same fans in npdl.functional; other shapes may not.
+        here, there = decompose_size(array.shape), fans(array.shape)
+        if here == there:
+            return array
+        ratio = sum(there) / sum(here) if self.both else there[0] / here[0]
+        return array * math.sqrt(ratio)
 
 
-class LecunUniform(_Functional):
+class LecunUniform(_ByFans):
     """LeCun's uniform distribution: U(-a, a), a = √(3 / fan_in).
 
     Examples
@@ -248,11 +241,13 @@ class LecunUniform(_Functional):
     (5, 7)
     """
 
+    both = False
+
     def _make(self) -> Pure:
-        return by_fans(F.lecun_uniform(), both=False)
+        return F.lecun_uniform()
 
 
-class GlorotUniform(_Functional):
+class GlorotUniform(_ByFans):
     """Glorot's uniform distribution: U(-a, a), a = √(6 / (fan_in + fan_out)).
 
     Examples
@@ -261,11 +256,13 @@ class GlorotUniform(_Functional):
     (5, 7)
     """
 
+    both = True
+
     def _make(self) -> Pure:
-        return by_fans(F.glorot_uniform(), both=True)
+        return F.glorot_uniform()
 
 
-class GlorotNormal(_Functional):
+class GlorotNormal(_ByFans):
     """Glorot's normal distribution, of variance 2 / (fan_in + fan_out).
 
     Examples
@@ -274,11 +271,13 @@ class GlorotNormal(_Functional):
     (5, 7)
     """
 
+    both = True
+
     def _make(self) -> Pure:
-        return by_fans(F.glorot_normal(), both=True)
+        return F.glorot_normal()
 
 
-class HeNormal(_Functional):
+class HeNormal(_ByFans):
     """He's normal distribution, of variance 2 / fan_in.
 
     Examples
@@ -287,11 +286,13 @@ class HeNormal(_Functional):
     (5, 7)
     """
 
+    both = False
+
     def _make(self) -> Pure:
-        return by_fans(F.he_normal(), both=False)
+        return F.he_normal()
 
 
-class HeUniform(_Functional):
+class HeUniform(_ByFans):
     """He's uniform distribution: U(-a, a), a = √(6 / fan_in).
 
     Examples
@@ -300,8 +301,10 @@ class HeUniform(_Functional):
     (5, 7)
     """
 
+    both = False
+
     def _make(self) -> Pure:
-        return by_fans(F.he_uniform(), both=False)
+        return F.he_uniform()
 
 
 class Orthogonal(_Functional):
