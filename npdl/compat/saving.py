@@ -1,6 +1,5 @@
 """How models are shown, written and read, and turned into functional ones and back."""
 
-import copy
 import json
 import os
 from collections.abc import Mapping
@@ -201,7 +200,7 @@ class Saved:
                     f"functional one; write it with @npdl.functional.layer, and put it into a "
                     f"model as npdl.layers.Functional(...)"
                 )
-        pure = [_exact(layer).functional for layer in self.layers]
+        pure = [layer.pure() for layer in self.layers]
         params = tuple(tree.map(np.array, layer.tree) for layer in self.layers)
         return F.serial(*pure), params
 
@@ -257,15 +256,6 @@ class Saved:
 
     def _require_compiled(self, method: str) -> None:
         raise NotImplementedError
-
-
-def _exact(layer: Stateful) -> Stateful:
-    """Return a copy of the layer whose softmax, if it has one, has its own derivative."""
-    if not hasattr(layer, "exact_softmax"):
-        return layer
-    other = copy.copy(layer)
-    other.exact_softmax = True
-    return other
 
 
 def _weights(layer: Any) -> list[Any]:

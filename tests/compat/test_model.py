@@ -537,6 +537,25 @@ def test_any_functional_layer_can_be_trained_as_a_model(tmp_path):
     assert model.layers[-1].out_shape == (None, 2)
 
 
+def test_the_functional_forms_of_all_layers_can_be_saved_as_a_model(tmp_path):
+    layers = [
+        npdl.layers.BatchLSTM(n_out=4, n_in=2, nb_seq=6, return_sequence=True),
+        BatchNormal(),
+        npdl.layers.MeanPooling((6, 1)),
+        Flatten(),
+        Softmax(3),
+    ]
+    model = npdl.Model(layers)
+    model.compile()
+    layer, params = model.to_functional()
+    other = npdl.Model.from_functional(layer, params, input_shape=(6, 2))
+    other.compile()
+    other.save(tmp_path / "model.npz")
+    x = IMAGES.reshape(50, 64)[:5, :12].reshape(5, 6, 2).astype(np.float32)
+    loaded = npdl.Model.load(tmp_path / "model.npz")
+    assert np.array_equal(loaded.predict(x), model.predict(x))
+
+
 def test_the_summary_is_a_table(capsys):
     big().summary()
     text = capsys.readouterr().out

@@ -198,6 +198,10 @@ class Stateful(Layer):
         """Return the functional layer for examples of a shape, without the batch."""
         raise NotImplementedError(f"{self}.make")
 
+    def pure(self) -> F.Layer:
+        """Return the functional layer from one input to one output, with its exact derivative."""
+        return self.functional  # type: ignore[no-any-return]
+
     def initial(self, layer: F.Layer, shape: Shape) -> Any:
         """Return the initial parameters of a layer for examples of a shape."""
         return tree.astype(layer.init(new_key(), shape), get_dtype())

@@ -1,5 +1,6 @@
 """Fully connected layers, and dropout."""
 
+import copy
 from typing import Any
 
 import npdl.functional as F
@@ -38,6 +39,12 @@ class Activated(Stateful):
         self._exact_softmax = value
         if self.shape is not None:
             self.functional = self.make(self.shape)
+
+    def pure(self) -> F.Layer:
+        """Return the functional layer from one input to one output, with its exact derivative."""
+        exact = copy.copy(self)
+        exact.exact_softmax = True
+        return exact.functional  # type: ignore[no-any-return]
 
     def last(self) -> F.Layer:
         """Return the functional layer of the activation."""

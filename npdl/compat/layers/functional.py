@@ -7,10 +7,18 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import tree
+from npdl.compat.activations import softmax_before_cross_entropy
 from npdl.compat.layers.base import Stateful
+from npdl.compat.layers.lstm import packed_lstm
+from npdl.compat.layers.normalization import by_position
+from npdl.compat.layers.pooling import of_last_axes
 from npdl.compat.layers.sizes import Shape
 
 __all__ = ["Functional"]
+
+
+# Those that the functional form of a model may have beside npdl.functional's own.
+_CONSTRUCTORS = (by_position, of_last_axes, packed_lstm, softmax_before_cross_entropy)
 
 
 class Functional(Stateful):
@@ -49,12 +57,13 @@ class Functional(Stateful):
         params: Any = None,
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.layer = F.from_config(dict(layer)) if isinstance(layer, Mapping) else layer
-        if not isinstance(self.layer, F.Layer):
+        made = F.from_config(dict(layer), _CONSTRUCTORS) if isinstance(layer, Mapping) else layer
+        if not isinstance(made, F.Layer):
             raise TypeError(
                 f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
                 f"{layer!r}"
             )
+        self.layer = made
         self.given = params
         self.told = () if input_shape is None else tuple(input_shape)
 

@@ -1,5 +1,6 @@
 """Long short-term memory, with its parameters in twelve arrays or in one."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ class _Memory(Gated):
     gradients in the ones that `forward` began with.
     """
 
+    # Whether the functional layer returns the states too.
+    return_state = True
     c0: Any = None
     h0: Any = None
     dc0: Any = None
@@ -45,8 +48,16 @@ class _Memory(Gated):
     def lstm(self) -> F.Layer:
         """Return the functional layer."""
         return F.lstm(
-            forget_bias=float(self.forget_bias_num), return_state=True, **self.arguments()
+            forget_bias=float(self.forget_bias_num),
+            return_state=self.return_state,
+            **self.arguments(),
         )
+
+    def pure(self) -> F.Layer:
+        """Return the functional layer from one input to one output, with its exact derivative."""
+        alone = copy.copy(self)
+        alone.return_state = False
+        return alone.make(self.shape or ())
 
     def _run(self, input: Any, mask: Any, c0: Any, h0: Any, train: bool) -> Any:
         x = self._as_input(input)
