@@ -36,6 +36,7 @@ from npdl.functional.convolution_transpose import conv2d_transpose
 from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout, gaussian_noise
 from npdl.functional.embedding import embedding
+from npdl.functional.from_function import from_function
 from npdl.functional.graph import graph
 from npdl.functional.gru import gru
 from npdl.functional.initializers import (
@@ -167,6 +168,7 @@ __all__ = [
     "flatten",
     "freeze",
     "from_config",
+    "from_function",
     "gaussian_noise",
     "gelu",
     "glorot_normal",
