@@ -123,6 +123,7 @@ from npdl.functional.schedules import (
     step_decay,
     warmup,
 )
+from npdl.functional.summary import summary
 from npdl.functional.transforms import Optimizer, apply_updates, by_path, chain, masked
 from npdl.record import from_config
 
@@ -239,6 +240,7 @@ __all__ = [
     "softsign",
     "squeeze",
     "step_decay",
+    "summary",
     "symmetric_elliot",
     "tanh",
     "top_k_accuracy",

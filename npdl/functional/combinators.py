@@ -408,6 +408,19 @@ def is_trained(child: Layer, params: Params) -> bool:
     return next(tree.items(params), None) is not None
 
 
+def with_parts(model: Layer, change: Callable[[Layer], Layer]) -> Layer:
+    """Make a layer anew with the layers among its arguments changed; itself, if there are none."""
+    if model.call is None:
+        return model
+    given = (model.call.positional, model.call.keywords)
+    if not any(isinstance(leaf, Layer) for leaf in tree.leaves(given)):
+        return model
+    positional, keywords = tree.map(
+        lambda leaf: change(leaf) if isinstance(leaf, Layer) else leaf, given
+    )
+    return model.call.constructor(*positional, **keywords)  # type: ignore[return-value]
+
+
 def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
     """Training skips `update_stats` where it is known to do nothing."""
     idle = all(child.update_stats is keep_params for child in layers)
