@@ -36,6 +36,7 @@ from npdl.functional.convolution_transpose import conv2d_transpose
 from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout, gaussian_noise
 from npdl.functional.embedding import embedding
+from npdl.functional.global_pooling import global_avg_pool, global_max_pool
 from npdl.functional.graph import graph
 from npdl.functional.gru import gru
 from npdl.functional.initializers import (
@@ -90,6 +91,7 @@ from npdl.functional.optimizers import (
     rmsprop,
     sgd,
 )
+from npdl.functional.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from npdl.functional.rectifiers import (
     elu,
     gelu,
@@ -140,6 +142,8 @@ __all__ = [
     "apply_updates",
     "average_params",
     "averaged",
+    "avg_pool1d",
+    "avg_pool2d",
     "batch_norm",
     "bidirectional",
     "binary_accuracy",
@@ -169,6 +173,8 @@ __all__ = [
     "from_config",
     "gaussian_noise",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "glorot_normal",
     "glorot_uniform",
     "graph",
@@ -193,6 +199,8 @@ __all__ = [
     "log_softmax",
     "lstm",
     "masked",
+    "max_pool1d",
+    "max_pool2d",
     "mean_absolute_error",
     "mean_squared_error",
     "mish",
