@@ -16,7 +16,7 @@ PROTOCOL = FLOOR | {"functional.layer"}
 SHARED = {"channels", "correlation", "elementwise", "gates", "loss_terms", "recurrent", "targets"}
 SHARED |= {"activations", "initializers", "layout", "sliding", "windows"}
 OPTIMIZERS = {"adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
-COMBINATORS = {"bidirectional", "combinators", "graph"}
+COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
