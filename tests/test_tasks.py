@@ -58,7 +58,6 @@ def test_a_convolutional_network_reads_digits():
         progress=False,
     )
     accuracy = evaluate(model, state.params, test, metrics={"accuracy": F.accuracy})["accuracy"]
-    print(f"accuracy {accuracy:.4f}")
     assert accuracy >= 0.985
 
 
@@ -92,31 +91,7 @@ def test_a_recurrent_network_adds_two_numbers_of_fifty(cell):
     )
     fresh = additions(2000, key=(0, 2))
     loss = evaluate(model, state.params, fresh, loss=F.mean_squared_error)["loss"]
-    print(f"mean squared error {loss:.5f}")
     assert loss < 0.01
-
-
-@F.layer
-def positions():
-    """Add a trained vector for each position."""
-
-    def init(rng, shape):
-        return {"table": F.normal(0.1)(rng, shape)}
-
-    def apply(params, x):
-        return x + params["table"], None
-
-    def backward(params, cache, g):
-        return {"table": g.sum(axis=0)}, g
-
-    return F.Layer(init, apply, backward, lambda shape: shape)
-
-
-def transformer_block(heads, width, hidden):
-    return F.serial(
-        F.residual(F.layer_norm(), F.multi_head_attention(heads)),
-        F.residual(F.layer_norm(), F.dense(hidden), F.relu(), F.dense(width)),
-    )
 
 
 def test_a_transformer_reverses_sequences():
@@ -126,7 +101,7 @@ def test_a_transformer_reverses_sequences():
 
     training = sequences(4000, key=(0, 1))
     model = F.serial(
-        *(F.embedding(10, 32), positions(), transformer_block(4, 32, 128)),
+        *(F.embedding(10, 32), F.learned_positions(8), F.transformer_encoder_block(4, 128)),
         *(F.layer_norm(), F.dense(10)),
     )
     state, _ = fit(
@@ -140,5 +115,39 @@ def test_a_transformer_reverses_sequences():
     )
     fresh = sequences(2000, key=(0, 2))
     accuracy = evaluate(model, state.params, fresh, metrics={"accuracy": F.accuracy})["accuracy"]
-    print(f"accuracy {accuracy:.4f}")
     assert accuracy >= 0.99
+
+
+@pytest.mark.skipif(not TEXT.exists(), reason="the text is not there")
+def test_a_character_lstm_learns_english_in_two_minutes(capsys):
+    def windows(starts, length):
+        places = starts[:, None] + np.arange(length)
+        return ids[places], ids[places + 1]
+
+    characters, ids = np.unique(np.frombuffer(TEXT.read_bytes(), np.uint8), return_inverse=True)
+    split = len(ids) * 9 // 10
+    model = F.serial(
+        F.embedding(len(characters), 32),
+        F.lstm(256, return_sequence=True),
+        F.dense(len(characters)),
+    )
+    state, start = None, time.perf_counter()
+    # The learning rate falls with the clock, between calls of `fit` with 40 steps each.
+    while (elapsed := (time.perf_counter() - start) / 120) < 1:
+        key = (0, 0 if state is None else state.step)
+        starts = random.generator(key).integers(split - 64, size=40 * 32)
+        state, _ = fit(
+            model,
+            F.softmax_cross_entropy,
+            F.chain(F.clip_by_global_norm(1.0), F.adam(8e-3 * (1 - elapsed))),
+            windows(starts, 64),
+            state=state,
+            batch_size=32,
+            progress=False,
+        )
+    validation = windows(np.arange(split, len(ids) - 500, 500), 500)
+    loss = evaluate(model, state.params, validation, loss=F.softmax_cross_entropy, batch_size=32)
+    bits = loss["loss"] / np.log(2)
+    with capsys.disabled():
+        print(f"\n{bits:.3f} bits per character after {state.step} steps")  # noqa: T201
+    assert bits < 2.8
