@@ -13,11 +13,10 @@ ROOT = Path(npdl.__file__).parent
 FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
-SHARED = {"channels", "correlation", "elementwise", "gates", "layout", "loss_terms", "recurrent"}
-SHARED |= {"sliding", "targets"}
-SHARED |= {"activations", "initializers", "windows"}
+SHARED = {"activations", "channels", "correlation", "elementwise", "gates", "initializers", "layout"}
+SHARED |= {"loss_terms", "recurrent", "sliding", "targets", "windows"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
-COMBINATORS = {"bidirectional", "combinators", "graph"}
+COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
