@@ -14,7 +14,7 @@ FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"channels", "correlation", "elementwise", "gates", "loss_terms", "recurrent", "targets"}
-SHARED |= {"activations", "initializers", "windows"}
+SHARED |= {"activations", "dot_product", "initializers", "windows"}
 OPTIMIZERS = {"adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.
