@@ -92,6 +92,15 @@ def test_alone_x_needs_no_tuple():
     assert all(np.array_equal(dx[0], gradients[0]) for dx in gradients[1:])
 
 
+def test_the_times_may_be_left_open():
+    assert encoder(pre_norm=False).out_shape((None, FEATURES)) == (None, FEATURES)
+    assert encoder().out_shape(((None, FEATURES), (None,))) == (None, FEATURES)
+    shape = ((None, FEATURES), (None, OTHERS), (None,))
+    assert decoder().out_shape(shape) == (None, FEATURES)
+    expected = decoder().init(0, ((TIME, FEATURES), (STEPS, OTHERS)))
+    assert tree.all_close(decoder().init(0, shape), expected, rtol=0, atol=0)
+
+
 def test_one_block_serves_any_width_and_the_parameters_do_not_depend_on_dropout():
     block = F.transformer_encoder_block(2, HIDDEN)
     for width in (4, 10):
