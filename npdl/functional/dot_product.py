@@ -77,15 +77,15 @@ def _softmax(queries: Array, keys: Array, blocked: Array | None) -> Array:
     p = _likeness(queries, keys, blocked)
     # The softmax is the same with any shift, and mostly none is needed: that is seen by the sums.
     # To shift each row by its maximum takes longer than all the rest.
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         np.exp(p, out=p)
-    sums = _row_sums(p)
+        sums = _row_sums(p)
     if sums.size and not (sums.min() > _LEAST and sums.max() < _MOST):
         p = _likeness(queries, keys, blocked)
         p -= p.max(axis=-1, keepdims=True)
         with np.errstate(under="ignore"):
             np.exp(p, out=p)
-        sums = _row_sums(p)
+            sums = _row_sums(p)
     p *= np.reciprocal(sums, out=sums)
     return p
 

@@ -201,12 +201,14 @@ def test_large_likenesses_neither_overflow_nor_vanish(size, dtype, masked):
     assert all(np.isfinite(leaf).all() for leaf in tree.leaves((grads, dx)))
 
 
-def test_likenesses_that_are_all_very_small_are_compared_as_well_as_others():
-    # All queries are opposite to all keys.
-    params = {"weight": np.concatenate([np.eye(2), -np.eye(2), np.eye(2)], axis=1, dtype="f4")}
-    params["output_weight"] = np.eye(2, dtype="f4")
-    x = np.array([[[20, 0], [19, 0], [18, 3]]], "f4")
-    likeness = -(x[0] @ x[0].T / np.sqrt(2)).astype("f8")
+@pytest.mark.parametrize("sign", [1, -1], ids=["large", "small"])
+@pytest.mark.parametrize("size", [9.5, 11.2, 11.6, 11.9, 20.0])
+def test_likenesses_that_are_all_large_or_small_are_compared_as_well_as_others(size, sign):
+    # The keys point as the queries or opposite, and exp(±88) is at the ends of float32.
+    eye = np.eye(2, dtype="f4")
+    params = {"weight": np.concatenate([eye, sign * eye, eye], axis=1), "output_weight": eye}
+    x = np.array([[[1, 0], [0.99, 0], [0.98, 0.1]]], "f4") * np.float32(size)
+    likeness = sign * (x[0].astype("f8") @ x[0].T / np.sqrt(2))
     powers = np.exp(likeness - likeness.max(axis=1, keepdims=True))
     expected = powers / powers.sum(axis=1, keepdims=True) @ x[0]
     y = F.multi_head_attention(1, bias=False)(params, x)
