@@ -61,8 +61,9 @@ def transformer_encoder_block(
     Returns
     -------
     Layer
-        Keeps the shape of `x`. Parameters: a dict of those of ``attention``, ``attention_norm``,
-        ``feed_forward`` and ``feed_forward_norm``, beside the nodes that have none.
+        Gives one array, of the shape of `x`. Parameters: a dict of those of ``attention``,
+        ``attention_norm``, ``feed_forward`` and ``feed_forward_norm``, beside the nodes that have
+        none.
 
     Raises
     ------
