@@ -13,9 +13,9 @@ ROOT = Path(npdl.__file__).parent
 FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
-SHARED = {"channels", "correlation", "elementwise", "gates", "loss_terms", "recurrent", "targets"}
-SHARED |= {"activations", "initializers", "layout", "sliding", "windows"}
-OPTIMIZERS = {"adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
+SHARED = {"activations", "channels", "correlation", "elementwise", "gates", "initializers", "layout"}
+SHARED |= {"loss_terms", "recurrent", "sliding", "targets", "windows"}
+OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}

@@ -17,20 +17,19 @@ from npdl.functional.activations import (
     symmetric_elliot,
     tanh,
 )
-from npdl.functional.adaptive import (
-    scale_by_adadelta,
-    scale_by_adagrad,
-    scale_by_adam,
-    scale_by_adamax,
-    scale_by_lion,
-    scale_by_nadam,
-    scale_by_rmsprop,
-)
+from npdl.functional.adam import scale_by_adam, scale_by_adamax, scale_by_lion, scale_by_nadam
+from npdl.functional.adaptive import scale_by_adadelta, scale_by_adagrad, scale_by_rmsprop
 from npdl.functional.attention import multi_head_attention
 from npdl.functional.averaging import accumulate, average_params, averaged
 from npdl.functional.batch_norm import batch_norm
 from npdl.functional.bidirectional import bidirectional, one_step
+from npdl.functional.class_losses import (
+    categorical_cross_entropy,
+    hellinger_distance,
+    softmax_cross_entropy,
+)
 from npdl.functional.combinators import freeze, parallel, residual, serial
+from npdl.functional.confusion import confusion_matrix, f1_score, precision, recall
 from npdl.functional.convolution import conv1d, conv2d
 from npdl.functional.convolution_transpose import conv2d_transpose
 from npdl.functional.dense import dense
@@ -57,24 +56,17 @@ from npdl.functional.initializers import (
 from npdl.functional.layer import Layer, layer, value_and_grad
 from npdl.functional.losses import (
     binary_cross_entropy,
-    categorical_cross_entropy,
-    hellinger_distance,
     huber,
     mean_absolute_error,
     mean_squared_error,
     sigmoid_cross_entropy,
-    softmax_cross_entropy,
 )
 from npdl.functional.lstm import lstm
 from npdl.functional.metrics import (
     absolute_error,
     accuracy,
     binary_accuracy,
-    confusion_matrix,
-    f1_score,
-    precision,
     r2_score,
-    recall,
     top_k_accuracy,
 )
 from npdl.functional.normalization import group_norm, layer_norm, rms_norm

@@ -24,7 +24,7 @@ def blocks(x: Array) -> Iterator[tuple[slice, ...]]:
     Parameters
     ----------
     x : array of shape (batch, channels, ...)
-        The array, which has elements.
+        What is worked through; the indices fit whatever has its first two axes.
     """
     axis = 0 if x.strides[0] >= x.strides[1] else 1
     length = x.shape[axis]

@@ -75,11 +75,12 @@ def means_gradient(
     g: Array, shape: Shape, order: tuple[int, ...], window: Window, count_padding: bool
 ) -> Array:
     """Return the gradient of :func:`means` for an input of that shape and memory order."""
-    across, *down = _steps(window, shape[2:])
-    dx, shares = arranged(shape, order, g.dtype), arranged(g.shape, order, g.dtype)
-    np.divide(g, _counts(window, shape[2:], g.dtype, count_padding), out=shares)
+    across, *down = steps = _steps(window, shape[2:])
+    counts = _counts(window, shape[2:], g.dtype, count_padding)
+    dx = arranged(shape, order, g.dtype)
     for block in blocks(dx):
-        part = shares[block]
+        part = _empty(dx[block], steps[-1])
+        np.divide(g[block], counts, out=part)
         for step in down:
             rows = _empty(dx[block], across)
             _share_out(part, step, rows)
