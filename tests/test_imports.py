@@ -13,8 +13,8 @@ ROOT = Path(npdl.__file__).parent
 FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
-SHARED = {"activations", "channels", "correlation", "elementwise", "gates", "initializers", "layout"}
-SHARED |= {"loss_terms", "recurrent", "sliding", "targets", "windows"}
+SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
+SHARED |= {"initializers", "layout", "loss_terms", "recurrent", "sliding", "targets", "windows"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.

@@ -118,7 +118,7 @@ def learned_positions(
     >>> model(params, np.zeros((2, 5), int)).shape
     (2, 5, 8)
     """
-    if not (isinstance(length, int | np.integer) and length > 0) or length is True:
+    if isinstance(length, bool) or not (isinstance(length, int | np.integer) and length > 0):
         raise ValueError(
             f"learned_positions: length must be a positive int, as in learned_positions(512), "
             f"got {length!r}"
