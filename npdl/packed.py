@@ -177,7 +177,12 @@ def _key_paths(params: Params) -> list[tuple[Any, ...]]:
 def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]], Tree]:
     """Return a function that makes a tree of this structure: `tree.unflatten`, prepared."""
     if isinstance(structure, dict):
-        children = {k: _builder(structure[k], positions) for k in sorted(structure, key=str)}
+        ordered = sorted(structure, key=str)
+        if all(isinstance(child, np.ndarray) for child in structure.values()):
+            places = {key: next(positions) for key in ordered}
+            at = [(key, places[key]) for key in structure]
+            return lambda leaves: {key: leaves[i] for key, i in at}
+        children = {key: _builder(structure[key], positions) for key in ordered}
         pairs = [(key, children[key]) for key in structure]
         return lambda leaves: {key: child(leaves) for key, child in pairs}
     if isinstance(structure, tuple | list):

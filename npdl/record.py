@@ -98,11 +98,11 @@ class RecordedFunction(Recorded):
 
 def constructor(function: Callable[P, R]) -> Callable[P, R]:
     """Let the values that `function` returns know its name and arguments."""
-    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:
         value = function(*args, **kwargs)
+        signature = _signature(function)
         bound = signature.bind(*args, **kwargs)
         positional: tuple[Any, ...] = ()
         keywords: dict[str, Any] = {}
@@ -124,6 +124,10 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
 
     construct.is_constructor = True  # type: ignore[attr-defined]
     return construct
+
+
+# At import most constructors are not called, and a signature takes as long as the rest of them.
+_signature = functools.cache(inspect.signature)
 
 
 def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any]] = ()) -> Any:

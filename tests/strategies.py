@@ -1,4 +1,4 @@
-"""What Hypothesis draws: trees of every kind of node, and arrays of any bits."""
+"""What Hypothesis draws: trees of every kind of node, arrays of any bits, layers with windows."""
 
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import attrs
 import numpy as np
 from hypothesis import strategies as st
 
+import npdl.functional as F
 from npdl import random
 
 FLOATS = ["<f2", "<f4", "<f8", ">f4", ">f8"]
@@ -76,3 +77,46 @@ def identical(a, b):
     if isinstance(a, Record):
         return identical((a.weight, a.bias), (b.weight, b.bias))
     return np.float64(a).tobytes() == np.float64(b).tobytes() if type(a) is float else a == b
+
+
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv2d_transpose)
+POOLING = (F.max_pool1d, F.max_pool2d, F.avg_pool1d, F.avg_pool2d)
+
+
+@st.composite
+def layers_with_windows(draw, makers=(*CONVOLUTIONS, *POOLING)):
+    """A convolution or pooling with any arguments, and the shape of an example that it fits.
+
+    Height, width and channels are all different, and so are the channels and the filters.
+    """
+    make = draw(st.sampled_from(makers))
+    pooling, axes = make in POOLING, 1 if "1d" in make.__name__ else 2
+
+    def per_axis(most):
+        return tuple(draw(st.integers(1, most)) for _ in range(axes))
+
+    size, stride = per_axis(4), per_axis(4)
+    dilation = (1,) * axes if pooling else per_axis(3)
+    most = [n - 1 if pooling else n + 2 for n in size]
+    sides = tuple((draw(st.integers(0, n)), draw(st.integers(0, n))) for n in most)
+    padding = draw(st.sampled_from(["valid", "same", sides]))
+    image = []
+    for n, gap, pads in zip(size, dilation, sides, strict=True):
+        reach = (n - 1) * gap + 1
+        least = max(reach - {"valid": 0, "same": reach}.get(padding, sum(pads)), 1)
+        if make is F.conv2d_transpose:
+            # What is cut off must leave something.
+            least = max(sum(pads) - reach + 2, 1)
+        image.append(draw(st.integers(least, least + 5).filter(lambda n: n not in image)))
+    arguments = [value[0] if axes == 1 else value for value in (size, stride)]
+    arguments.append(padding[0] if axes == 1 and padding is sides else padding)
+    if pooling:
+        channels = draw(st.integers(1, 4).filter(lambda n: n not in image))
+        counted = [draw(st.booleans())] if make in (F.avg_pool1d, F.avg_pool2d) else []
+        return make(*arguments, *counted), (channels, *image)
+    groups = draw(st.integers(1, 3))
+    channels, filters = (
+        groups * n for n in draw(st.permutations(range(1, 4)).map(lambda order: order[:2]))
+    )
+    options = {"dilation": dilation[0] if axes == 1 else dilation, "groups": groups}
+    return make(filters, *arguments, **options, bias=draw(st.booleans())), (channels, *image)

@@ -17,27 +17,27 @@ from npdl.functional.activations import (
     symmetric_elliot,
     tanh,
 )
-from npdl.functional.adaptive import (
-    scale_by_adadelta,
-    scale_by_adagrad,
-    scale_by_adam,
-    scale_by_adamax,
-    scale_by_lion,
-    scale_by_nadam,
-    scale_by_rmsprop,
-)
+from npdl.functional.adam import scale_by_adam, scale_by_adamax, scale_by_lion, scale_by_nadam
+from npdl.functional.adaptive import scale_by_adadelta, scale_by_adagrad, scale_by_rmsprop
 from npdl.functional.attention import multi_head_attention
 from npdl.functional.averaging import accumulate, average_params, averaged
 from npdl.functional.batch_norm import batch_norm
 from npdl.functional.bidirectional import bidirectional, one_step
+from npdl.functional.class_losses import (
+    categorical_cross_entropy,
+    hellinger_distance,
+    softmax_cross_entropy,
+)
 from npdl.functional.combinators import freeze, parallel, residual, serial
+from npdl.functional.confusion import confusion_matrix, f1_score, precision, recall
 from npdl.functional.convolution import conv1d, conv2d
 from npdl.functional.convolution_transpose import conv2d_transpose
 from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout, gaussian_noise
 from npdl.functional.embedding import embedding
 from npdl.functional.from_function import from_function
-from npdl.functional.graph import graph
+from npdl.functional.global_pooling import global_avg_pool, global_max_pool
+from npdl.functional.graph import add, graph
 from npdl.functional.gru import gru
 from npdl.functional.initializers import (
     constant,
@@ -57,24 +57,17 @@ from npdl.functional.initializers import (
 from npdl.functional.layer import Layer, layer, value_and_grad
 from npdl.functional.losses import (
     binary_cross_entropy,
-    categorical_cross_entropy,
-    hellinger_distance,
     huber,
     mean_absolute_error,
     mean_squared_error,
     sigmoid_cross_entropy,
-    softmax_cross_entropy,
 )
 from npdl.functional.lstm import lstm
 from npdl.functional.metrics import (
     absolute_error,
     accuracy,
     binary_accuracy,
-    confusion_matrix,
-    f1_score,
-    precision,
     r2_score,
-    recall,
     top_k_accuracy,
 )
 from npdl.functional.normalization import group_norm, layer_norm, rms_norm
@@ -91,6 +84,8 @@ from npdl.functional.optimizers import (
     rmsprop,
     sgd,
 )
+from npdl.functional.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from npdl.functional.positions import learned_positions, sinusoidal_positions
 from npdl.functional.rectifiers import (
     elu,
     gelu,
@@ -123,7 +118,12 @@ from npdl.functional.schedules import (
     step_decay,
     warmup,
 )
+from npdl.functional.stack import stack
 from npdl.functional.summary import summary
+from npdl.functional.transformer import (
+    transformer_decoder_block,
+    transformer_encoder_block,
+)
 from npdl.functional.transforms import Optimizer, apply_updates, by_path, chain, masked
 from npdl.record import from_config
 
@@ -138,10 +138,13 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "add",
     "add_decayed_weights",
     "apply_updates",
     "average_params",
     "averaged",
+    "avg_pool1d",
+    "avg_pool2d",
     "batch_norm",
     "bidirectional",
     "binary_accuracy",
@@ -172,6 +175,8 @@ __all__ = [
     "from_function",
     "gaussian_noise",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "glorot_normal",
     "glorot_uniform",
     "graph",
@@ -189,6 +194,7 @@ __all__ = [
     "layer",
     "layer_norm",
     "leaky_relu",
+    "learned_positions",
     "lecun_normal",
     "lecun_uniform",
     "linear",
@@ -196,6 +202,8 @@ __all__ = [
     "log_softmax",
     "lstm",
     "masked",
+    "max_pool1d",
+    "max_pool2d",
     "mean_absolute_error",
     "mean_squared_error",
     "mish",
@@ -234,17 +242,21 @@ __all__ = [
     "sigmoid",
     "sigmoid_cross_entropy",
     "silu",
+    "sinusoidal_positions",
     "softmax",
     "softmax_cross_entropy",
     "softplus",
     "softsign",
     "squeeze",
+    "stack",
     "step_decay",
     "summary",
     "symmetric_elliot",
     "tanh",
     "top_k_accuracy",
     "trace",
+    "transformer_decoder_block",
+    "transformer_encoder_block",
     "transpose",
     "truncated_normal",
     "uniform",

@@ -48,10 +48,10 @@ def serial(*layers: Layer) -> Layer:
     >>> model.out_shape((64,))
     (10,)
     """
-    return _sequence("serial", layers)
+    return sequence("serial", layers)
 
 
-def _sequence(name: str, layers: Sequence[Layer]) -> Layer:
+def sequence(name: str, layers: Sequence[Layer]) -> Layer:
     """Make what :func:`serial` returns, under the name of the combinator that it is part of."""
     check_layers(name, layers)
     count = len(layers)
@@ -151,7 +151,7 @@ def residual(*layers: Layer) -> Layer:
     >>> F.residual(F.dense(8), F.relu(), F.dense(4)).out_shape((4,))
     (4,)
     """
-    inner = _sequence("residual", layers)
+    inner = sequence("residual", layers)
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None

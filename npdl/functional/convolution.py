@@ -2,13 +2,7 @@
 
 from typing import Any
 
-from npdl.functional.correlation import (
-    batch_first,
-    batch_last,
-    correlate,
-    gradients,
-    weight_gradient,
-)
+from npdl.functional.correlation import batch_first, batch_last, correlate, gradients
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import Array, Layer, Params, Shape, layer
 from npdl.functional.windows import (
@@ -195,17 +189,12 @@ def _convolution(
         params: Params, x: Array, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
         weight, images = as_images(params["weight"], axes), as_images(x, axes)
-        g_last, dx = batch_last(as_images(g, axes)), None
-        g = batch_first(g_last)
-        if input_grad:
-            dw, dx = gradients(images, g, weight, window, groups)
-            dx = dx if axes == 2 else dx[:, :, 0]
-        else:
-            dw = weight_gradient(images, g, weight, window, groups)
+        g_last = batch_last(as_images(g, axes))
+        dw, dx = gradients(images, batch_first(g_last), weight, window, groups, input_grad)
         grads = {"weight": dw if axes == 2 else dw[:, :, 0]}
         if bias:
             grads["bias"] = g_last.reshape(filters, -1).sum(axis=1)
-        return grads, dx
+        return grads, dx if dx is None or axes == 2 else dx[:, :, 0]
 
     def out_shape(shape: Shape) -> Shape:
         _, *image = image_shape(name, shape, axes, groups)

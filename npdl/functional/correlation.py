@@ -69,15 +69,23 @@ def weight_gradient(x: Array, g: Array, weight: Array, window: Window, groups: i
 
 
 def gradients(
-    x: Array, g: Array, weight: Array, window: Window, groups: int
-) -> tuple[Array, Array]:
-    """Return the gradients of :func:`correlate` in the weight and in the input."""
+    x: Array, g: Array, weight: Array, window: Window, groups: int, input_grad: bool = True
+) -> tuple[Array, Array | None]:
+    """Return the gradients of :func:`correlate` in the weight and, if wanted, in the input.
+
+    That in the weight is the same either way, to the bit.
+    """
     image = x.shape[2:]
     if _gathers(window, image, weight):
         # The gradient in the input is a correlation too, and its patches serve both gradients.
-        mirrored = _mirrored(weight, groups)
-        dx, dw = correlate_with_gradient(g, x, mirrored, window.mirrored(*image), groups)
+        turned, mirrored, dx = window.mirrored(*image), _mirrored(weight, groups), None
+        if input_grad:
+            dx, dw = correlate_with_gradient(g, x, mirrored, turned, groups)
+        else:
+            dw = weight_gradient(g, x, mirrored, turned, groups)
         return _mirrored(dw, groups), dx
+    if not input_grad:
+        return weight_gradient(x, g, weight, window, groups), None
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
     dw, padded = np.zeros_like(rows), _padded_zeros(x.shape, window, x.dtype)
     targets = _windows(padded, window)

@@ -1,8 +1,10 @@
 """Initial values: ``array = glorot_uniform()(rng, shape)``, float32.
 
-The fans of a shape are the numbers of inputs and outputs that one weight connects: `(in, out)`
-for the two axes of a matrix, and `(out, in, *field)` for kernels of three axes and more, where
-both are multiplied by the size of the field.
+The fans of a weight are the number of inputs that an output sums, fan_in, and of outputs that an
+input goes to, fan_out. They follow from the shape: `(in, out)` for the two axes of a matrix, and
+`(out, in, *field)` for kernels of three axes and more, where both are multiplied by the size of the
+field, as if it moved by single steps. A grouped convolution has the channels of one group as `in`
+and the filters of all groups as `out`, as in PyTorch.
 """
 
 import math

@@ -12,15 +12,27 @@ import numpy as np
 from npdl.functional.layer import Array
 
 __all__ = [
+    "EPSILON",
     "absolute_errors",
     "binary_cross_entropies",
     "categorical_cross_entropies",
+    "check_epsilon",
     "hellinger_distances",
     "huber_errors",
     "sigmoid_cross_entropies",
     "softmax_cross_entropies",
     "squared_errors",
 ]
+
+
+# Probabilities below are taken for this one in logarithms and divisions.
+EPSILON = 1e-12
+
+
+def check_epsilon(name: str, epsilon: float) -> None:
+    """Raise unless `epsilon` is small and positive."""
+    if not 0 < epsilon < 0.5:
+        raise ValueError(f"{name}: epsilon must be small and positive, as 1e-12, got {epsilon}")
 
 
 def squared_errors(p: Array, t: Array) -> tuple[Array, Array]:
@@ -117,39 +129,45 @@ def softmax_cross_entropies(
 
     The scale, a number or one for each row, is a factor here because that saves a pass.
     """
-    n_rows, n_classes = x.shape
+    n_classes = x.shape[1]
     few = n_classes <= _FEW_CLASSES
-    z, axis = (x.T.copy(), 0) if few else (x.copy(), 1)
-    column = scale if few or isinstance(scale, float) else scale[:, None]
-    z -= np.maximum.reduce(z, axis, keepdims=True)
+    # `column` turns a number for each row into what is broadcast along its classes.
+    z, axis, column = (x.T.copy(), 0, np.s_[:]) if few else (x.copy(), 1, np.s_[:, None])
+    top = np.maximum.reduce(z, axis)
+    z -= top[column]
     if t.ndim == 1:
-        places = t * n_rows + np.arange(n_rows) if few else _places(t, n_classes)
-        score = z.reshape(-1)[places]
+        places = _places(t, n_classes)
+        score = x.reshape(-1)[places]
+        score -= top
         if smoothing:
             score *= 1 - smoothing
             score += np.add.reduce(z, axis) * (smoothing / n_classes)
     else:
-        t = t.T if few else t
         if smoothing:
             t = t * (1 - smoothing)
             t += smoothing / n_classes
-        score = np.add.reduce(t * z, axis)
-        mass = np.add.reduce(t, axis, keepdims=True)
+        score = np.add.reduce((t.T if few else t) * z, axis)
     np.exp(z, out=z)
-    total = np.add.reduce(z, axis, keepdims=True)
+    total = np.add.reduce(z, axis)
     losses = np.log(total)
     if t.ndim == 1:
-        z *= column / total
-        z.reshape(-1)[places] -= scale * (1 - smoothing)
+        z *= (scale / total)[column]
+        g = z.T.copy() if few else z
+        g.reshape(-1)[places] -= scale * (1 - smoothing)
         if smoothing:
-            z -= column * (smoothing / n_classes)
+            g -= _by_row(scale) * (smoothing / n_classes)
     else:
+        mass = np.add.reduce(t, 1)
         losses *= mass
-        z *= column * mass / total
-        z -= t * column
-    losses = losses.reshape(-1)
+        z *= (scale * mass / total)[column]
+        g = z.T.copy() if few else z
+        g -= t * _by_row(scale)
     losses -= score
-    return losses, np.ascontiguousarray(z.T) if few else z
+    return losses, g
+
+
+def _by_row(scale: Any) -> Any:
+    return scale if isinstance(scale, float) else scale[:, None]
 
 
 def _places(ids: Array, n_classes: int) -> Array:

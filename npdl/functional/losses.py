@@ -19,30 +19,23 @@ import numpy as np
 
 from npdl.functional.layer import Array, check_float
 from npdl.functional.loss_terms import (
+    EPSILON,
     absolute_errors,
     binary_cross_entropies,
-    categorical_cross_entropies,
-    hellinger_distances,
+    check_epsilon,
     huber_errors,
     sigmoid_cross_entropies,
-    softmax_cross_entropies,
     squared_errors,
 )
-from npdl.functional.targets import check_probabilities, class_targets, mean_scale, value_targets
+from npdl.functional.targets import check_probabilities, mean_scale, value_targets
 
 __all__ = [
     "binary_cross_entropy",
-    "categorical_cross_entropy",
-    "hellinger_distance",
     "huber",
     "mean_absolute_error",
     "mean_squared_error",
     "sigmoid_cross_entropy",
-    "softmax_cross_entropy",
 ]
-
-# Probabilities below are taken for this one in logarithms and divisions.
-EPSILON = 1e-12
 
 
 def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
@@ -183,7 +176,7 @@ def binary_cross_entropy(
     (1.1513, array([-1. ,  2.5]))
     """
     name = "binary_cross_entropy"
-    _check_epsilon(name, epsilon)
+    check_epsilon(name, epsilon)
     check_float(probabilities, name)
     check_probabilities(name, "outputs", probabilities, "sigmoid_cross_entropy takes logits")
     check_probabilities(name, "targets", np.asarray(targets), "a target is 0 or 1, or between")
@@ -227,159 +220,6 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     return _mean_of_elements(name, sigmoid_cross_entropies, logits, targets, weights)
 
 
-def categorical_cross_entropy(
-    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
-) -> tuple[Any, Array]:
-    """Mean of ``-Σⱼ tⱼ log pⱼ``, for the probabilities of a softmax.
-
-    :func:`softmax_cross_entropy` takes the logits instead, is faster and exact everywhere.
-
-    Parameters
-    ----------
-    probabilities : array of floats (batch, ..., classes)
-        The `p`, in [0, 1].
-    targets, weights : arrays
-        As in :func:`softmax_cross_entropy`.
-    epsilon : float
-        What `p` is raised to if it is smaller, in the value and in the derivative ``-t/p``, which
-        so does not vanish where the value is bounded.
-
-    Returns
-    -------
-    loss, g
-        The mean over all leading axes and its gradient in `probabilities`.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> p = np.array([[0.5, 0.5], [0.2, 0.8]])
-    >>> loss, g = F.categorical_cross_entropy(p, np.array([0, 0]))
-    >>> round(float(loss), 4), g
-    (1.1513, array([[-1. ,  0. ], [-2.5,  0. ]]))
-    """
-    name = "categorical_cross_entropy"
-    return _mean_of_rows(
-        name, categorical_cross_entropies, probabilities, targets, weights, epsilon
-    )
-
-
-def hellinger_distance(
-    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
-) -> tuple[Any, Array]:
-    """Mean of ``H = √(½ Σⱼ (√pⱼ - √tⱼ)²)``, a distance of distributions from 0 to 1.
-
-    Parameters
-    ----------
-    probabilities : array of floats (batch, ..., classes)
-        The `p`, in [0, 1].
-    targets, weights : arrays
-        As in :func:`softmax_cross_entropy`.
-    epsilon : float
-        What `p` is raised to if it is smaller, in the derivative ``(1 - √(t/p)) / 4H``. Where
-        `H` is 0, which is its sharp minimum, the derivative is taken to be 0.
-
-    Returns
-    -------
-    loss, g
-        The mean over all leading axes and its gradient in `probabilities`.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
-
-    References
-    ----------
-    Hellinger: Neue Begründung der Theorie quadratischer Formen von unendlichvielen
-    Veränderlichen, 1909.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> loss, g = F.hellinger_distance(np.array([[0.25, 0.75]]), np.array([0]))
-    >>> round(float(loss), 4), g.round(4)
-    (0.7071, array([[-0.3536,  0.3536]]))
-    """
-    name = "hellinger_distance"
-    return _mean_of_rows(name, hellinger_distances, probabilities, targets, weights, epsilon)
-
-
-def softmax_cross_entropy(
-    logits: Array, targets: Any, weights: Any = None, *, label_smoothing: float = 0.0
-) -> tuple[Any, Array]:
-    """Mean of ``log Σⱼ exp(zⱼ) - z_t``: the cross-entropy of ``softmax(z)``.
-
-    Parameters
-    ----------
-    logits : array of floats (batch, ..., classes)
-        The `z`, any real numbers.
-    targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
-        The class ids, from 0; or a probability for each class, such as one-hot rows, whose loss
-        is ``Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
-    weights : array (batch,) or further leading axes of logits, optional
-        Not negative; see the head of the module. The axis of the classes has none.
-    label_smoothing : float
-        The share `a` of each target, from 0 up to 1, that is spread over all classes evenly:
-        ``(1 - a) t + a / classes``.
-
-    Returns
-    -------
-    loss : NumPy scalar
-        The mean over all leading axes.
-    g : array
-        Its gradient in `logits`, from ``softmax(z) - t``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not match, a label is not one of the classes, a probability is outside
-        [0, 1], the batch is empty or a weight negative.
-    TypeError
-        If the logits are not an array of floats, or labels not ints.
-
-    References
-    ----------
-    Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception architecture for computer
-    vision, 2016, section 7 (label smoothing).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> loss, g = F.softmax_cross_entropy(np.array([[0.0, 0.0], [1000.0, 0.0]]), np.array([0, 0]))
-    >>> round(float(loss), 4), g
-    (0.3466, array([[-0.25,  0.25], [ 0.  ,  0.  ]]))
-    """
-    name = "softmax_cross_entropy"
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"{name}: label_smoothing must be from 0 up to 1, got {label_smoothing}")
-    check_float(logits, name)
-    t = class_targets(name, logits, targets)
-    scale = _row_scale(name, logits, weights)
-    x, smoothing = logits.reshape(-1, logits.shape[-1]), float(label_smoothing)
-    if x.size <= _BLOCK:
-        values, g = softmax_cross_entropies(x, t, scale, smoothing)
-        return _total(values, scale), g.reshape(logits.shape)
-    values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
-    step = max(1, _BLOCK // x.shape[1])
-    for start in range(0, len(x), step):
-        rows = slice(start, start + step)
-        row_scale = scale if isinstance(scale, float) else scale[rows]
-        values[rows], g[rows] = softmax_cross_entropies(x[rows], t[rows], row_scale, smoothing)
-    return _total(values, scale), g.reshape(logits.shape)
-
-
-# Elements at a time, which stay in the second-level cache.
-_BLOCK = 1 << 16
-
-
 def _mean_of_elements(
     name: str,
     errors: Callable[..., tuple[Array, Array]],
@@ -398,41 +238,3 @@ def _mean_of_elements(
         return np.add.reduce(values, axis=None) * scale, g
     values *= scale
     return np.add.reduce(values, axis=None), g
-
-
-def _mean_of_rows(
-    name: str,
-    distances: Callable[[Array, Array, float], tuple[Array, Array]],
-    probabilities: Array,
-    targets: Any,
-    weights: Any,
-    epsilon: float,
-) -> tuple[Any, Array]:
-    """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
-    _check_epsilon(name, epsilon)
-    check_float(probabilities, name)
-    t = class_targets(name, probabilities, targets)
-    check_probabilities(name, "outputs", probabilities, "softmax_cross_entropy takes logits")
-    scale = _row_scale(name, probabilities, weights)
-    values, g = distances(probabilities.reshape(-1, probabilities.shape[-1]), t, float(epsilon))
-    g *= scale if isinstance(scale, float) else scale[:, None]
-    return _total(values, scale), g.reshape(probabilities.shape)
-
-
-def _row_scale(name: str, outputs: Array, weights: Any) -> Any:
-    shape = outputs.shape[:-1]
-    scale = mean_scale(name, shape, weights, outputs.dtype)
-    if isinstance(scale, float):
-        return scale
-    return (scale if scale.shape == shape else np.broadcast_to(scale, shape)).reshape(-1)
-
-
-def _total(values: Array, scale: Any) -> Any:
-    if isinstance(scale, float):
-        return np.add.reduce(values) * scale
-    return values @ scale
-
-
-def _check_epsilon(name: str, epsilon: float) -> None:
-    if not 0 < epsilon < 0.5:
-        raise ValueError(f"{name}: epsilon must be small and positive, as 1e-12, got {epsilon}")

@@ -9,32 +9,22 @@ is predicted, the first of equals. Outputs that are ints are the predicted class
 ``F.f1_score((p > 0.5).astype(int), targets)``.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from npdl.functional.layer import Array, check_float, describe
+from npdl.functional.layer import Array, check_float
 from npdl.functional.targets import (
     check_probabilities,
-    class_ids,
     class_targets,
+    labels_of,
     mean_scale,
+    predicted_and_true,
+    ratio,
     value_targets,
 )
 
-__all__ = [
-    "absolute_error",
-    "accuracy",
-    "binary_accuracy",
-    "confusion_matrix",
-    "f1_score",
-    "precision",
-    "r2_score",
-    "recall",
-    "top_k_accuracy",
-]
-
-Average = Literal["macro", "micro", "weighted"] | None
+__all__ = ["absolute_error", "accuracy", "binary_accuracy", "r2_score", "top_k_accuracy"]
 
 
 def accuracy(outputs: Array, targets: Any, weights: Any = None) -> float:
@@ -68,7 +58,7 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> float:
     >>> F.accuracy(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]))
     0.5
     """
-    predicted, true, shape, _ = _classes("accuracy", outputs, targets, None)
+    predicted, true, shape, _ = predicted_and_true("accuracy", outputs, targets, None)
     return _share("accuracy", predicted == true, shape, weights)
 
 
@@ -100,7 +90,7 @@ def top_k_accuracy(outputs: Array, targets: Any, weights: Any = None, *, k: int 
     """
     name = "top_k_accuracy"
     check_float(outputs, name)
-    true = _labels(class_targets(name, outputs, targets))
+    true = labels_of(class_targets(name, outputs, targets))
     n_classes = outputs.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_classes:
         raise ValueError(f"{name}: k must be an int from 1 to the {n_classes} classes, got {k!r}")
@@ -219,165 +209,9 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> float:
     shifted = t - t[w.argmax()]
     variance = np.sum(w * (shifted - np.sum(w * shifted, axis=0)) ** 2, axis=0)
     unexplained = np.sum(w * (t - p) ** 2, axis=0)
-    scores = 1 - _ratio(unexplained, variance)
+    scores = 1 - ratio(unexplained, variance)
     scores[(variance == 0) & (unexplained > 0)] = 0
     return float(scores.mean())
-
-
-def confusion_matrix(outputs: Array, targets: Any, classes: int | None = None) -> Array:
-    """Count the positions for each true class, on the first axis, and predicted class.
-
-    Parameters
-    ----------
-    outputs, targets : arrays
-        As in :func:`accuracy`.
-    classes : int, optional
-        The number of classes. Left out, that of the scores, or the highest id of any plus one.
-
-    Returns
-    -------
-    array of ints (classes, classes)
-        ``[true, predicted]``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> F.confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1]))
-    array([[1, 1],
-           [0, 2]])
-    """
-    return _counts("confusion_matrix", outputs, targets, None, classes)
-
-
-def precision(
-    outputs: Array,
-    targets: Any,
-    weights: Any = None,
-    *,
-    average: Average = "macro",
-    classes: int | None = None,
-) -> Any:
-    """Share of the positions predicted to be of a class that are of it, averaged over classes.
-
-    Parameters
-    ----------
-    outputs, targets, weights : arrays
-        As in :func:`accuracy`.
-    average : "macro", "micro", "weighted" or None
-        The mean over the classes; the share over all classes together; the mean weighted by how
-        often each class is a target; or no average.
-    classes : int, optional
-        As in :func:`confusion_matrix`.
-
-    Returns
-    -------
-    float, or array (classes,) where `average` is None
-        From 0 to 1. A class that is never predicted has 0, and counts in the mean.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> F.precision(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
-    array([1.        , 0.33333333])
-    """
-    counts = _counts("precision", outputs, targets, weights, classes)
-    return _averaged("precision", np.diagonal(counts), counts.sum(0), counts.sum(1), average)
-
-
-def recall(
-    outputs: Array,
-    targets: Any,
-    weights: Any = None,
-    *,
-    average: Average = "macro",
-    classes: int | None = None,
-) -> Any:
-    """Share of the positions of a class that are predicted to be of it, averaged over classes.
-
-    Parameters
-    ----------
-    outputs, targets, weights, average, classes
-        As in :func:`precision`.
-
-    Returns
-    -------
-    float, or array (classes,) where `average` is None
-        From 0 to 1. A class that is never a target has 0, and counts in the mean.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> F.recall(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
-    array([0.33333333, 1.        ])
-    """
-    counts = _counts("recall", outputs, targets, weights, classes)
-    true = counts.sum(1)
-    return _averaged("recall", np.diagonal(counts), true, true, average)
-
-
-def f1_score(
-    outputs: Array,
-    targets: Any,
-    weights: Any = None,
-    *,
-    average: Average = "macro",
-    classes: int | None = None,
-) -> Any:
-    """Harmonic mean of precision and recall, ``2 hits / (predicted + true)``, averaged.
-
-    Parameters
-    ----------
-    outputs, targets, weights, average, classes
-        As in :func:`precision`.
-
-    Returns
-    -------
-    float, or array (classes,) where `average` is None
-        From 0 to 1. A class that is neither predicted nor a target has 0, and counts in the mean.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> F.f1_score(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
-    array([0.5, 0.5])
-    """
-    counts = _counts("f1_score", outputs, targets, weights, classes)
-    true = counts.sum(1)
-    return _averaged("f1_score", 2 * np.diagonal(counts), counts.sum(0) + true, true, average)
-
-
-def _classes(
-    name: str, outputs: Array, targets: Any, classes: int | None
-) -> tuple[Array, Array, tuple[int, ...], int]:
-    """Return predicted and true ids, both along one axis, their shape, and how many classes."""
-    if classes is not None and not (isinstance(classes, int | np.integer) and classes > 0):
-        raise ValueError(f"{name}: classes must be a positive int, got {classes!r}")
-    if not (isinstance(outputs, np.ndarray) and outputs.dtype.kind in "iub"):
-        check_float(outputs, name)
-        true = _labels(class_targets(name, outputs, targets))
-        n_classes = outputs.shape[-1]
-        if classes not in (None, n_classes):
-            raise ValueError(f"{name}: the outputs have {n_classes} classes, not {classes}")
-        predicted = outputs.argmax(axis=-1).reshape(-1)
-        return predicted, true, outputs.shape[:-1], n_classes
-    targets = np.asarray(targets)
-    if outputs.ndim == 0 or targets.shape != outputs.shape:
-        raise ValueError(
-            f"{name}: outputs that are ints are class ids and need the shape of the targets, got "
-            f"outputs {describe(outputs)} and targets {describe(targets)}; scores are floats"
-        )
-    if classes is None:
-        classes = 1 + max(int(ids.max(initial=0)) for ids in (outputs, targets))
-    predicted = class_ids(name, "outputs", outputs, classes)
-    return predicted, class_ids(name, "targets", targets, classes), outputs.shape, classes
-
-
-def _labels(targets: Array) -> Array:
-    return targets if targets.ndim == 1 else targets.argmax(axis=1)
 
 
 def _share(name: str, hits: Array, shape: tuple[int, ...], weights: Any) -> float:
@@ -386,33 +220,3 @@ def _share(name: str, hits: Array, shape: tuple[int, ...], weights: Any) -> floa
     if isinstance(scale, float):
         return float(np.count_nonzero(hits) / hits.size)
     return float(np.sum(hits.reshape(shape) * scale))
-
-
-def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int | None) -> Array:
-    """Return the confusion matrix: of ints, or of floats if weighted."""
-    predicted, true, shape, n_classes = _classes(name, outputs, targets, classes)
-    scale = mean_scale(name, shape, weights, np.float64)
-    each = None if isinstance(scale, float) else np.broadcast_to(scale, shape).reshape(-1)
-    cells = true * n_classes + predicted
-    return np.bincount(cells, each, n_classes**2).reshape(n_classes, n_classes)
-
-
-def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Average) -> Any:
-    """Return the share of hits in all, for each class or averaged over them."""
-    if average is None:
-        return _ratio(hits, all_of)
-    if average == "macro":
-        return float(_ratio(hits, all_of).mean())
-    if average == "micro":
-        return float(_ratio(hits.sum(), all_of.sum()))
-    if average == "weighted":
-        return float(_ratio(_ratio(hits, all_of) @ true, true.sum()))
-    raise ValueError(
-        f"{name}: average must be 'macro', 'micro', 'weighted' or None, got {average!r}"
-    )
-
-
-def _ratio(part: Array, whole: Array) -> Array:
-    """Divide, with 0 where the whole is 0."""
-    zeros = np.zeros(np.shape(whole), np.result_type(part, whole, np.float16))
-    return np.divide(part, whole, out=zeros, where=whole != 0)

@@ -11,9 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional.layer import Array, describe
+from npdl.functional.layer import Array, check_float, describe
 
-__all__ = ["check_probabilities", "class_ids", "class_targets", "mean_scale", "value_targets"]
+__all__ = [
+    "check_probabilities",
+    "class_ids",
+    "class_targets",
+    "labels_of",
+    "mean_scale",
+    "predicted_and_true",
+    "ratio",
+    "value_targets",
+]
 
 # A softmax in low precision may end a little above one.
 _ONE = 1.001
@@ -73,6 +82,37 @@ def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
     return flat
 
 
+def predicted_and_true(
+    name: str, outputs: Array, targets: Any, classes: int | None
+) -> tuple[Array, Array, tuple[int, ...], int]:
+    """Return predicted and true ids, both along one axis, their shape, and how many classes."""
+    if classes is not None and not (isinstance(classes, int | np.integer) and classes > 0):
+        raise ValueError(f"{name}: classes must be a positive int, got {classes!r}")
+    if not (isinstance(outputs, np.ndarray) and outputs.dtype.kind in "iub"):
+        check_float(outputs, name)
+        true = labels_of(class_targets(name, outputs, targets))
+        n_classes = outputs.shape[-1]
+        if classes not in (None, n_classes):
+            raise ValueError(f"{name}: the outputs have {n_classes} classes, not {classes}")
+        predicted = outputs.argmax(axis=-1).reshape(-1)
+        return predicted, true, outputs.shape[:-1], n_classes
+    targets = np.asarray(targets)
+    if outputs.ndim == 0 or targets.shape != outputs.shape:
+        raise ValueError(
+            f"{name}: outputs that are ints are class ids and need the shape of the targets, got "
+            f"outputs {describe(outputs)} and targets {describe(targets)}; scores are floats"
+        )
+    if classes is None:
+        classes = 1 + max(int(ids.max(initial=0)) for ids in (outputs, targets))
+    predicted = class_ids(name, "outputs", outputs, classes)
+    return predicted, class_ids(name, "targets", targets, classes), outputs.shape, classes
+
+
+def labels_of(targets: Array) -> Array:
+    """Return class ids, also of rows of probabilities."""
+    return targets if targets.ndim == 1 else targets.argmax(axis=1)
+
+
 def check_probabilities(name: str, what: str, values: Array, hint: str) -> None:
     """Raise if a value is outside [0, 1]; NaN passes through to the result."""
     _check_numbers(name, what, values)
@@ -122,6 +162,12 @@ def mean_scale(name: str, shape: tuple[int, ...], given: Any, dtype: Any) -> flo
     if total != 0:
         scale = scale / total
     return scale.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+
+
+def ratio(part: Array, whole: Array) -> Array:
+    """Divide, with 0 where the whole is 0."""
+    zeros = np.zeros(np.shape(whole), np.result_type(part, whole, np.float16))
+    return np.divide(part, whole, out=zeros, where=whole != 0)
 
 
 def _check_numbers(name: str, what: str, values: Array) -> None:

@@ -239,7 +239,8 @@ def chain(*parts: Optimizer) -> Optimizer:
         return tuple(part.init(params) for part in parts)
 
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
-        _check_state("chain", len(functions), state)
+        if type(state) is not tuple or len(state) != len(functions):
+            _check_state("chain", len(functions), state)
         states: list[State] = []
         try:
             for function, old in zip(functions, state, strict=True):

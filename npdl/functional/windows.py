@@ -1,6 +1,5 @@
 """Windows that slide over images, for convolution and pooling: size, stride, padding, dilation."""
 
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import attrs
@@ -154,33 +153,23 @@ class Window:
         padding = (down - top, down - bottom), (across - left, across - right)
         return attrs.evolve(self, padding=padding)
 
-    def offsets(
-        self, height: int, width: int
-    ) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-        """Yield, for each element of the window, the places that it meets and the pixels there.
+    def offsets(self, axis: int, height: int, width: int) -> list[tuple[slice, slice]]:
+        """Return, for each element of the window along an axis, its places and its pixels.
 
-        Both are slices of rows and columns: ``y[places]`` belongs to ``x[pixels]``, one to one.
-        Padding is met by no place, so nothing needs to be padded.
+        Both are slices: at the places ``y[places]`` the element meets ``x[pixels]``, one to one. It
+        meets padding at no place, so nothing needs to be padded; an element that meets nothing else
+        is left out.
         """
-        down = self._offsets_along(0, height, self.out(height, width)[0], (height, width))
-        across = self._offsets_along(1, width, self.out(height, width)[1], (height, width))
-        for places_down, pixels_down in down:
-            for places_across, pixels_across in across:
-                yield (places_down, places_across), (pixels_down, pixels_across)
-
-    def _offsets_along(
-        self, axis: int, length: int, places: int, image: Pair
-    ) -> list[tuple[slice, slice]]:
-        stride, before = self.stride[axis], self.pads(*image)[axis][0]
+        image = height, width
+        length, stride, before = image[axis], self.stride[axis], self.pads(*image)[axis][0]
         found = []
         for i in range(self.size[axis]):
             offset = i * self.dilation[axis] - before
             first = max(-(offset // stride), 0)
-            last = min((length - 1 - offset) // stride + 1, places)
-            start = first * stride + offset
-            count = max(last - first, 0)
-            pixels = slice(start, start + (count - 1) * stride + 1, stride)
-            found.append((slice(first, first + count), pixels if count else slice(0, 0)))
+            last = min((length - 1 - offset) // stride + 1, self.out(*image)[axis])
+            if first < last:
+                pixels = slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
+                found.append((slice(first, last), pixels))
         return found
 
 
@@ -189,7 +178,9 @@ def as_images(x: Array, axes: int) -> Array:
     return x if axes == 2 else x[:, :, None]
 
 
-def check_images(name: str, x: Array, axes: int, channels: int | None, dtype: Any) -> None:
+def check_images(
+    name: str, x: Array, axes: int, channels: int | None = None, dtype: Any = None
+) -> None:
     """Raise unless `x` is a batch of images (sequences) of floats, with that many channels."""
     check_float(x, name, dtype)
     if x.ndim != 2 + axes:

@@ -1,0 +1,199 @@
+"""Maxima and means in windows that slide over images, and their gradients.
+
+A step takes, for each element of the window, the pixels that it meets at all places, a strided view
+of the images, and combines these views. Where windows overlap a good deal there are two steps,
+along the rows and then down the columns; else one is less work. Either way a window's first maximum
+in the order of rows is found: the first one in the first row that has it.
+
+Nothing is padded, and images keep their order in memory: see :mod:`npdl.functional.layout`.
+"""
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npdl.functional.layer import Array, Shape
+from npdl.functional.layout import arranged, blocks, laid_like
+from npdl.functional.windows import Pair, Window
+
+__all__ = ["maxima", "maxima_gradient", "means", "means_gradient"]
+
+
+def maxima(x: Array, window: Window) -> Array:
+    """Return the maximum in the window at each place.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width)
+        The images.
+    window : Window
+        What slides over them, with less padding than its size.
+
+    Returns
+    -------
+    array of shape (batch, channels, places down, places across)
+        In the memory order of `x`.
+    """
+    steps = _steps(window, x.shape[2:])
+    y = _empty(x, steps[-1])
+    for block in blocks(x):
+        _combine_all(np.maximum, -np.inf, x[block], steps, y[block])
+    return y
+
+
+def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
+    """Return the gradient of :func:`maxima`: that of each place goes to its first maximum."""
+    across, *down = _steps(window, x.shape[2:])
+    g, dx = laid_like(g, y), np.empty_like(x)
+    for block in blocks(x):
+        part, ends = g[block], y[block]
+        for step in down:
+            rows = _empty(x[block], across)
+            row_gradient = np.empty_like(rows)
+            _combine(np.maximum, -np.inf, x[block], across, rows)
+            _send_to_first(part, rows, ends, step, row_gradient)
+            part, ends = row_gradient, rows
+        _send_to_first(part, x[block], ends, across, dx[block])
+    return dx
+
+
+def means(x: Array, window: Window, count_padding: bool) -> Array:
+    """Return the mean in the window at each place, as :func:`maxima` does the maximum."""
+    steps = _steps(window, x.shape[2:])
+    counts = _counts(window, x.shape[2:], x.dtype, count_padding)
+    y = _empty(x, steps[-1])
+    for block in blocks(x):
+        part = y[block]
+        _combine_all(np.add, 0, x[block], steps, part)
+        part /= counts
+    return y
+
+
+def means_gradient(
+    g: Array, shape: Shape, order: tuple[int, ...], window: Window, count_padding: bool
+) -> Array:
+    """Return the gradient of :func:`means` for an input of that shape and memory order."""
+    across, *down = steps = _steps(window, shape[2:])
+    counts = _counts(window, shape[2:], g.dtype, count_padding)
+    dx = arranged(shape, order, g.dtype)
+    for block in blocks(dx):
+        part = _empty(dx[block], steps[-1])
+        np.divide(g[block], counts, out=part)
+        for step in down:
+            rows = _empty(dx[block], across)
+            _share_out(part, step, rows)
+            part = rows
+        _share_out(part, across, dx[block])
+    return dx
+
+
+class _Step(NamedTuple):
+    """How the pixels in windows are combined: along one axis, or along both."""
+
+    out: Pair  # the size of the images after it
+    elements: list[tuple[Any, Any]]  # of the window, in the order of rows: the places, the pixels
+    padded: bool  # whether some element meets no pixel at some place
+    apart: bool  # whether no pixel is met twice
+    covering: bool  # whether each pixel is met, and once only
+
+
+def _steps(window: Window, image: Pair) -> list[_Step]:
+    """Return the one or two steps for images of that size."""
+    out, (height, width) = window.out(*image), window.size
+    # One step takes height · width pixels at each place; two take width pixels in each row of the
+    # image, at each place across, and then height of those at each place.
+    if height * (width - 1) * out[0] <= width * image[0]:
+        return [_step(window, image, (0, 1), out)]
+    return [_step(window, image, (1,), (image[0], out[1])), _step(window, image, (0,), out)]
+
+
+def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Step:
+    everything = [(slice(None), slice(None))]
+    rows, columns = (
+        window.offsets(axis, *image) if axis in axes else everything for axis in (0, 1)
+    )
+    elements = [
+        ((down, across), (down_there, across_there))
+        for (down, down_there), (across, across_there) in itertools.product(rows, columns)
+    ]
+    padded = any(sum(window.pads(*image)[axis]) for axis in axes)
+    apart = all(window.stride[axis] >= window.size[axis] for axis in axes)
+    met = all(out[axis] * window.size[axis] == image[axis] for axis in axes)
+    return _Step(out, elements, padded, apart, apart and met and not padded)
+
+
+def _empty(x: Array, step: _Step) -> Array:
+    return np.empty_like(x, shape=(*x.shape[:2], *step.out))
+
+
+def _combine_all(ufunc: np.ufunc, start: float, x: Array, steps: list[_Step], y: Array) -> None:
+    *before, last = steps
+    for step in before:
+        rows = _empty(x, step)
+        _combine(ufunc, start, x, step, rows)
+        x = rows
+    _combine(ufunc, start, x, last, y)
+
+
+def _combine(ufunc: np.ufunc, start: float, x: Array, step: _Step, y: Array) -> None:
+    """Combine the pixels of each place into `y`; the padding counts as `start`."""
+    elements = step.elements
+    if step.padded:
+        y.fill(start)
+    elif len(elements) == 1:
+        np.copyto(y, x[..., *elements[0][1]])
+        return
+    else:
+        # The first two at once, which spares a copy.
+        ufunc(x[..., *elements[0][1]], x[..., *elements[1][1]], out=y)
+        elements = elements[2:]
+    for places, pixels in elements:
+        part = y[..., *places]
+        ufunc(part, x[..., *pixels], out=part)
+
+
+def _send_to_first(g: Array, x: Array, y: Array, step: _Step, dx: Array) -> None:
+    """Fill `dx`: the gradient of each place goes to its first pixel that is the maximum, or NaN."""
+    if not step.covering:
+        dx.fill(0)
+    has_nan = np.isnan(np.max(y, initial=-np.inf))
+    waiting = np.ones_like(y, dtype=np.bool_)
+    for i, (places, pixels) in enumerate(step.elements, 1):
+        chosen = here = waiting[..., *places]
+        # What is still waiting at the last element has its maximum there.
+        if i < len(step.elements):
+            chosen = x[..., *pixels] == y[..., *places]
+            if has_nan:
+                chosen |= np.isnan(x[..., *pixels])
+            chosen &= here
+            here ^= chosen
+        target = dx[..., *pixels]
+        if step.apart:
+            np.multiply(g[..., *places], chosen, out=target)
+        else:
+            target += g[..., *places] * chosen
+
+
+def _share_out(g: Array, step: _Step, dx: Array) -> None:
+    """Fill `dx`: the gradient of a sum goes to all of its pixels."""
+    if not step.covering:
+        dx.fill(0)
+    for places, pixels in step.elements:
+        target = dx[..., *pixels]
+        if step.apart:
+            np.copyto(target, g[..., *places])
+        else:
+            target += g[..., *places]
+
+
+def _counts(window: Window, image: Pair, dtype: Any, count_padding: bool) -> Any:
+    """Return the denominators of the means: one number, or one for each place."""
+    if count_padding or not any(map(sum, window.pads(*image))):
+        return math.prod(window.size)
+    counts = [np.zeros(length, dtype) for length in window.out(*image)]
+    for axis, along in enumerate(counts):
+        for places, _ in window.offsets(axis, *image):
+            along[places] += 1
+    return np.outer(*counts)
