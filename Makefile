@@ -30,6 +30,8 @@ wheel: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(RUN) benchmarks/step_overhead.py
 	$(RUN) benchmarks/import_time.py
+	$(RUN) benchmarks/layers.py
+	$(RUN) benchmarks/step_memory.py
 
 # One stamp for each set of extras, remade when the requirements change.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python

@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 
 from npdl import tree
+from npdl.functional.combinators import with_parts
 from npdl.functional.layer import Layer, Params
 from npdl.random import Key
 
@@ -49,11 +50,9 @@ def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> No
 
 def _watched(model: Layer) -> Layer:
     """Return the same model, with every layer inside checking what it returns."""
-    if model.call is not None and any(isinstance(x, Layer) for x in tree.leaves(_arguments(model))):
-        positional, keywords = tree.map(
-            lambda leaf: _watched(leaf) if isinstance(leaf, Layer) else leaf, _arguments(model)
-        )
-        return model.call.constructor(*positional, **keywords)  # type: ignore[return-value]
+    made = with_parts(model, _watched)
+    if made is not model:
+        return made
 
     def apply(params: Params, x: Any, *, train: bool, rng: Any) -> tuple[Any, Any]:
         y, cache = model.apply(params, x, train=train, rng=rng)
@@ -67,10 +66,6 @@ def _watched(model: Layer) -> Layer:
         return grads, dx
 
     return attrs.evolve(model, apply=apply, backward=backward)
-
-
-def _arguments(model: Layer) -> Any:
-    return (model.call.positional, model.call.keywords) if model.call is not None else ()
 
 
 def _check(what: str, values: Any) -> None:

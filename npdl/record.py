@@ -42,8 +42,8 @@ class Call:
         return self.constructor.__name__
 
     def __repr__(self) -> str:
-        written = [repr(value) for value in self.positional]
-        written += [f"{name}={value!r}" for name, value in self.keywords.items()]
+        written = [_written(value) for value in self.positional]
+        written += [f"{name}={_written(value)}" for name, value in self.keywords.items()]
         return f"{self.name}({', '.join(written)})"
 
     def repeat(self) -> "Recorded":
@@ -161,6 +161,11 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
     return _decode(config, known)
 
 
+def _written(value: Any) -> str:
+    """Return the name of a function, which evaluates where it is known, and else the repr."""
+    return value.__name__ if inspect.isroutine(value) else repr(value)
+
+
 def _frozen(value: Any) -> Any:
     """Make lists tuples and numbers Python's, as they are in a copy that went through JSON."""
     if isinstance(value, np.bool_ | np.integer | np.floating):
@@ -225,7 +230,10 @@ def _encode(value: Any, where: str) -> Any:
         return {"array": value.tolist(), "dtype": value.dtype.str}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}")
+    hint = ""
+    if inspect.isroutine(value):
+        hint = "; return what it makes from a constructor of your own, decorated with @layer"
+    raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}{hint}")
 
 
 def _decode(value: Any, known: dict[str, Callable[..., Any]]) -> Any:

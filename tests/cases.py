@@ -99,6 +99,16 @@ add(
     ),
     ((3,), (5,)),
 )
+add(
+    "graph whose ways meet",
+    F.graph(
+        "x",
+        {"a": (F.dense(4), "x"), "b": (F.dense(4), "a"), "sum": (F.add(), ("a", "b", "a"))},
+        "sum",
+    ),
+    (3,),
+)
+add("add", F.add(), ((2, 3), (2, 3), (2, 3)))
 
 # normalization
 _STATISTICS = {"statistics": True, "empty": False}
@@ -315,10 +325,112 @@ add(
 add("one_step", F.one_step(F.lstm(6)), (2,))
 add("one_step with a state", F.one_step(F.gru(6, return_sequence=True)), ((2,), (6,)))
 
+
 # attention
+def _with_masks(*places: int) -> Callable[..., Any]:
+    """Normal numbers, but masks at some places: with gaps, without the first steps, all false."""
+
+    def inputs(generator: np.random.Generator, batch: int, shape: Any) -> Any:
+        x = list(normal(generator, batch, shape))
+        for place in places:
+            time = np.arange(shape[place][0])
+            kinds = np.stack([(time < 4) & (time != 1), time > 1, time < 0])
+            x[place] = np.resize(kinds, (batch, time.size))
+        return tuple(x)
+
+    return inputs
+
+
+_SELF, _CROSS = ((5, 6), (5,)), ((5, 6), (7, 4), (7,))
 add("attention", F.multi_head_attention(2), (5, 6))
+add("attention, masked", F.multi_head_attention(2), _SELF, inputs=_with_masks(1))
 add("causal attention", F.multi_head_attention(3, units=4, causal=True, bias=False), (5, 6))
+add(
+    "causal attention, masked",
+    F.multi_head_attention(2, causal=True),
+    _SELF,
+    inputs=_with_masks(1),
+)
+add("cross attention", F.multi_head_attention(3, cross=True, bias=False), ((5, 6), (7, 4)))
+add(
+    "cross attention, masked",
+    F.multi_head_attention(2, units=9, cross=True),
+    _CROSS,
+    inputs=_with_masks(2),
+)
 add("attention with dropout", F.multi_head_attention(2, dropout=0.3), (5, 6), random=True)
+add(
+    "cross attention with dropout, masked",
+    F.multi_head_attention(2, cross=True, dropout=0.3),
+    _CROSS,
+    inputs=_with_masks(2),
+    random=True,
+)
+
+# positions
+add("sinusoidal_positions", F.sinusoidal_positions(), (5, 6))
+add("sinusoidal_positions of an odd number of features", F.sinusoidal_positions(), (5, 7))
+add("learned_positions", F.learned_positions(9), (5, 6))
+
+# transformer
+_DECODER = ((5, 6), (7, 4), (7,), (5,))
+add("encoder block", F.transformer_encoder_block(2, 9), (5, 6))
+add("encoder block, masked", F.transformer_encoder_block(3, 9), _SELF, inputs=_with_masks(1))
+add("encoder block, causal", F.transformer_encoder_block(2, 9, F.gelu(), causal=True), (5, 6))
+add("encoder block, post-norm", F.transformer_encoder_block(2, 9, pre_norm=False), (5, 6))
+add(
+    "encoder block, post-norm, causal, masked",
+    F.transformer_encoder_block(2, 9, activation=F.tanh(), pre_norm=False, causal=True),
+    _SELF,
+    inputs=_with_masks(1),
+)
+add(
+    "encoder block with dropout",
+    F.transformer_encoder_block(2, 9, dropout=0.2),
+    (5, 6),
+    random=True,
+)
+add("decoder block", F.transformer_decoder_block(2, 9), ((5, 6), (7, 4)))
+add(
+    "decoder block, masked memory",
+    F.transformer_decoder_block(3, 9, activation=F.gelu()),
+    _DECODER[:3],
+    inputs=_with_masks(2),
+)
+add(
+    "decoder block, post-norm, masked",
+    F.transformer_decoder_block(2, 9, pre_norm=False),
+    _DECODER,
+    inputs=_with_masks(2, 3),
+)
+add(
+    "decoder block with dropout",
+    F.transformer_decoder_block(2, 9, dropout=0.2, pre_norm=False),
+    _DECODER[:2],
+    random=True,
+)
+
+# stack
+add("stack of one input", F.stack(F.dense(4), F.tanh(), F.dense(5)), (3,))
+add("stack of nothing", F.stack(), ((3, 4), (5,)), inputs=_with_masks(1))
+add(
+    "stack of encoder blocks, masked",
+    F.stack(F.transformer_encoder_block(2, 9), F.transformer_encoder_block(3, 7, pre_norm=False)),
+    _SELF,
+    inputs=_with_masks(1),
+)
+add(
+    "stack of decoder blocks, masked",
+    F.stack(F.transformer_decoder_block(2, 9), F.transformer_decoder_block(3, 7, F.tanh())),
+    _DECODER,
+    inputs=_with_masks(2, 3),
+)
+add(
+    "stack of recurrent layers, masked",
+    F.stack(F.lstm(6, return_sequence=True), F.gru(4, return_sequence=True, reverse=True)),
+    _MASKED,
+    inputs=_masked,
+)
 
 # convolution
 add("conv2d", F.conv2d(4, (3, 2)), (2, 7, 5))

@@ -13,10 +13,11 @@ ROOT = Path(npdl.__file__).parent
 FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
-SHARED = {"channels", "correlation", "elementwise", "gates", "loss_terms", "recurrent", "targets"}
-SHARED |= {"activations", "initializers", "layout", "sliding", "windows"}
+SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
+SHARED |= {"initializers", "layout", "loss_terms", "recurrent", "sliding", "tables", "targets"}
+SHARED |= {"windows"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
-COMBINATORS = {"bidirectional", "combinators", "graph"}
+COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")

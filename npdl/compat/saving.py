@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from npdl.compat.fitting import Array
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.functional import Functional
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
+from npdl.functional.tables import text_table
 
 __all__ = ["Saved"]
 
@@ -69,6 +70,28 @@ class Saved:
                 optimizers.Optimizer.from_json(values["optimizer"]),
             )
         return model  # type: ignore[no-any-return]
+
+    def summary(self, file: TextIO | None = None) -> None:
+        """Print a table of the layers, the shapes of their outputs and their parameters.
+
+        Parameters
+        ----------
+        file : text file, optional
+            Where to write; the standard output by default.
+        """
+        rows, total, trained = [], 0, 0
+        for layer in self.layers:
+            sizes = [np.size(array) for array in layer.params]
+            count = sum(sizes) + sum(np.size(array) for array in _untrained(layer))
+            shape = layer.out_shape
+            names = ["batch" if i == 0 and n is None else str(n) for i, n in enumerate(shape or ())]
+            shown = f"({', '.join(names)})" if shape else "not known yet"
+            rows.append((0, [str(layer), shown, f"{count:,}" if count else ""]))
+            total, trained = total + count, trained + sum(sizes)
+        text = f"{total:,} parameters" if total else "no parameters"
+        if trained < total:
+            text += f"; {trained:,} are trained, {total - trained:,} are not"
+        print(text_table(["layer", "output", "parameters"], rows, text), file=file)
 
     def get_weights(self) -> list[Array]:
         """Return copies of all weights: for each layer its `params`, then what is not trained."""

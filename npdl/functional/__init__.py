@@ -35,8 +35,9 @@ from npdl.functional.convolution_transpose import conv2d_transpose
 from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout, gaussian_noise
 from npdl.functional.embedding import embedding
+from npdl.functional.from_function import from_function
 from npdl.functional.global_pooling import global_avg_pool, global_max_pool
-from npdl.functional.graph import graph
+from npdl.functional.graph import add, graph
 from npdl.functional.gru import gru
 from npdl.functional.initializers import (
     constant,
@@ -84,6 +85,7 @@ from npdl.functional.optimizers import (
     sgd,
 )
 from npdl.functional.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from npdl.functional.positions import learned_positions, sinusoidal_positions
 from npdl.functional.rectifiers import (
     elu,
     gelu,
@@ -116,6 +118,12 @@ from npdl.functional.schedules import (
     step_decay,
     warmup,
 )
+from npdl.functional.stack import stack
+from npdl.functional.summary import summary
+from npdl.functional.transformer import (
+    transformer_decoder_block,
+    transformer_encoder_block,
+)
 from npdl.functional.transforms import Optimizer, apply_updates, by_path, chain, masked
 from npdl.record import from_config
 
@@ -130,6 +138,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "add",
     "add_decayed_weights",
     "apply_updates",
     "average_params",
@@ -163,6 +172,7 @@ __all__ = [
     "flatten",
     "freeze",
     "from_config",
+    "from_function",
     "gaussian_noise",
     "gelu",
     "global_avg_pool",
@@ -184,6 +194,7 @@ __all__ = [
     "layer",
     "layer_norm",
     "leaky_relu",
+    "learned_positions",
     "lecun_normal",
     "lecun_uniform",
     "linear",
@@ -231,16 +242,21 @@ __all__ = [
     "sigmoid",
     "sigmoid_cross_entropy",
     "silu",
+    "sinusoidal_positions",
     "softmax",
     "softmax_cross_entropy",
     "softplus",
     "softsign",
     "squeeze",
+    "stack",
     "step_decay",
+    "summary",
     "symmetric_elliot",
     "tanh",
     "top_k_accuracy",
     "trace",
+    "transformer_decoder_block",
+    "transformer_encoder_block",
     "transpose",
     "truncated_normal",
     "uniform",

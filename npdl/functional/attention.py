@@ -5,6 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional.dot_product import (
+    attend,
+    attend_backward,
+    blocked_steps,
+    by_head,
+    kept_weights,
+)
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import (
     Array,
@@ -16,7 +23,7 @@ from npdl.functional.layer import (
     describe,
     layer,
 )
-from npdl.random import KeyLike, fold, generator
+from npdl.random import KeyLike, fold
 
 __all__ = ["multi_head_attention"]
 
@@ -95,7 +102,7 @@ def multi_head_attention(
     (3, 5, 6)
     """
     for name, value in (("heads", heads), ("units", 1 if units is None else units)):
-        if not (isinstance(value, int | np.integer) and value > 0):
+        if isinstance(value, bool) or not (isinstance(value, int | np.integer) and value > 0):
             raise ValueError(
                 f"multi_head_attention: {name} must be a positive int, as in "
                 f"multi_head_attention(4), got {value!r}"
@@ -147,10 +154,12 @@ def multi_head_attention(
             made = _rows(array) @ params[f"{name}weight"]
             if bias:
                 made += params[f"{name}bias"]
-            parts += _by_head(made, array, heads, width)
-        blocked, reached = _blocked(mask, causal, parts)
-        kept = _kept(rng, parts, dropout) if train and dropout else None
-        mixed, state = _attend(parts, blocked, kept)
+            if not parts:
+                made[:, :width] *= (width // heads) ** -0.5  # the queries
+            parts += by_head(made, array, heads, width)
+        blocked, reached = blocked_steps(mask, causal, parts)
+        kept = kept_weights(rng, parts, dropout) if train and dropout and rng is not None else None
+        mixed, weights = attend(parts, blocked, kept)
         y = _rows(mixed) @ params["output_weight"]
         if bias:
             y += params["output_bias"]
@@ -158,12 +167,12 @@ def multi_head_attention(
         if reached is not None:
             y *= reached
         count = len(x) if isinstance(x, tuple) else 0
-        return y, (inputs, parts, mixed, state, reached, count)
+        return y, (inputs, parts, weights, kept, mixed, reached, count)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        inputs, parts, mixed, state, reached, count = cache
+        inputs, parts, weights, kept, mixed, reached, count = cache
         g = _rows(g if reached is None else g * reached)
         grads = {"output_weight": _rows(mixed).T @ g}
         if bias:
@@ -176,9 +185,10 @@ def multi_head_attention(
         out = [
             part
             for rows, array in zip(made, inputs, strict=True)
-            for part in _by_head(rows, array, heads, mixed.shape[2])
+            for part in by_head(rows, array, heads, mixed.shape[2])
         ]
-        _attend_backward(parts, state, mixed, g_mixed, out)
+        attend_backward(parts, weights, kept, mixed, g_mixed, out)
+        made[0][:, : mixed.shape[2]] *= (mixed.shape[2] // heads) ** -0.5
         dx: list[Array | None] = []
         for array, name, rows in zip(inputs, sources, made, strict=True):
             grads[f"{name}weight"] = _rows(array).T @ rows
@@ -195,106 +205,6 @@ def multi_head_attention(
         return (steps, features if units is None else units)
 
     return Layer(init, apply, backward, out_shape)
-
-
-def _by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
-    """View each `width` columns of rows, as many as `source` has, as (batch, heads, time, d)."""
-    times = rows.shape[1] // width
-    split = rows.reshape(*source.shape[:2], times, heads, width // heads)
-    return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
-
-
-def _attend(parts: list[Array], blocked: Array | None, kept: Any) -> tuple[Array, Any]:
-    """Return softmax(Q Kᵀ / √d) V, as (batch, time, heads · d), and what its derivative needs."""
-    queries, keys, values = parts
-    batch, heads, time, size = queries.shape
-    # The queries are ours, and not asked for again unscaled.
-    queries *= 1 / math.sqrt(size)
-    powers = np.matmul(queries, keys.swapaxes(-1, -2))
-    _exp(powers, blocked)
-    # It takes less work to divide what comes of the values than the powers themselves.
-    steps = keys.shape[2]
-    totals = powers.reshape(batch * heads * time, steps) @ np.ones(steps, powers.dtype)
-    factor = (1 / totals).reshape(batch, heads, time, 1)
-    mixed = np.empty((batch, time, heads, size), powers.dtype)
-    by_head = mixed.transpose(0, 2, 1, 3)
-    np.matmul(powers if kept is None else powers * kept[0], values, out=by_head)
-    by_head *= factor if kept is None else factor * kept[1]
-    return mixed.reshape(batch, time, heads * size), (powers, factor, kept)
-
-
-def _attend_backward(
-    parts: list[Array], state: Any, mixed: Array, g: Array, out: list[Array]
-) -> None:
-    """Write the gradients of queries, keys and values into `out`."""
-    queries, keys, values = parts
-    d_queries, d_keys, d_values = out
-    powers, factor, kept = state
-    batch, heads, time, size = queries.shape
-    g, mixed = (
-        array.reshape(batch, time, heads, size).transpose(0, 2, 1, 3) for array in (g, mixed)
-    )
-    g = g * factor
-    # The derivative of p = softmax(s) is p (dp - Σ p dp), and that sum is the product g · mixed.
-    common = np.vecdot(g, mixed)[..., None]
-    if kept is not None:
-        g *= kept[1]
-    d_likeness = np.matmul(g, values.swapaxes(-1, -2))
-    if kept is not None:
-        d_likeness *= kept[0]
-    np.matmul((powers if kept is None else powers * kept[0]).swapaxes(-1, -2), g, out=d_values)
-    d_likeness -= common
-    d_likeness *= powers
-    np.matmul(d_likeness, keys, out=d_queries)
-    d_queries *= 1 / math.sqrt(size)
-    np.matmul(d_likeness.swapaxes(-1, -2), queries, out=d_keys)
-
-
-def _exp(likeness: Array, blocked: Array | None) -> None:
-    """Write exp(likeness) over it, with each row shifted where that is needed."""
-    # The softmax is the same with any shift, and ±30 is far from what overflows: that costs two
-    # passes to see, a maximum for each row and a subtraction would cost six.
-    safe = likeness.size == 0 or (likeness.max() < 30 and likeness.min() > -30)
-    if blocked is not None:
-        likeness += blocked
-    if not safe:
-        likeness -= likeness.max(axis=-1, keepdims=True)
-    np.exp(likeness, out=likeness)
-
-
-def _blocked(
-    mask: Array | None, causal: bool, parts: list[Array]
-) -> tuple[Array | None, Array | None]:
-    """Return what is added to the likeness, 0 or -∞, and which steps have something to attend to.
-
-    Either is `None` where it makes no difference.
-    """
-    queries, keys, _ = parts
-    allowed = None if mask is None else mask[:, None, None, :]
-    if causal:
-        before = np.tri(queries.shape[2], keys.shape[2], dtype=bool)
-        allowed = before if allowed is None else allowed & before
-    if allowed is None or allowed.all():
-        return None, None
-    reached: Array = np.any(allowed, axis=-1, keepdims=True)
-    # What is blocked altogether attends to anything, so that the softmax has numbers.
-    added = np.zeros(np.broadcast_shapes(allowed.shape, reached.shape), queries.dtype)
-    added[~allowed & reached] = -np.inf
-    return added, None if reached.all() else reached[:, 0]
-
-
-_LEVELS = 1 << 16
-
-
-def _kept(rng: Any, parts: list[Array], rate: float) -> tuple[Array, float]:
-    """Return where a weight is kept, and by how much it is scaled up, as :func:`dropout` does."""
-    queries, keys, _ = parts
-    shape = (*queries.shape[:3], keys.shape[2])
-    size = math.prod(shape)
-    words = generator(rng).bit_generator.random_raw((size + 3) // 4)
-    threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
-    kept = words.view(np.uint16)[:size].reshape(shape) >= threshold
-    return kept, _LEVELS / (_LEVELS - threshold)
 
 
 def _checked(
@@ -333,13 +243,11 @@ def _checked(
 
 def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
     """Return the steps and features of an example, and the features of its context."""
-    several = isinstance(shape, tuple | list) and bool(shape) and not _is_size(shape[0])
+    several = isinstance(shape, tuple | list) and bool(shape) and not _is_time(shape[0])
     given = tuple(shape) if several else (shape,)
     count = 2 if cross else 1
-    if not count <= len(given) <= count + 1 or not all(
-        isinstance(part, tuple | list) and len(part) == 2 and all(map(_is_size, part))
-        for part in given[:count]
-    ):
+    sequences, mask = given[:count], given[count] if len(given) > count else None
+    if not count <= len(given) <= count + 1 or not all(map(_is_sequence, sequences)):
         expected = (
             "((time, features), (steps, features)), with (steps,) behind for a mask"
             if cross
@@ -348,16 +256,30 @@ def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
         raise ValueError(
             f"multi_head_attention: expected the shape of one example, {expected}, got {shape!r}"
         )
-    steps, features = given[0]
+    (steps, features), (keys, others) = sequences[0], sequences[-1]
+    if mask is not None and tuple(mask) != (keys,):
+        raise ValueError(
+            f"multi_head_attention: the mask of an example of {keys} keys has the shape ({keys},), "
+            f"got {mask!r}"
+        )
     if features % heads:
         raise ValueError(
             f"multi_head_attention: {heads} heads do not divide the {features} features of x"
         )
-    return steps, features, given[count - 1][1]
+    return steps, features, others
 
 
-def _is_size(value: Any) -> bool:
-    """Whether `value` is the size of an axis; that of time may be `None`, for any."""
+def _is_sequence(shape: Any) -> bool:
+    return (
+        isinstance(shape, tuple | list)
+        and len(shape) == 2
+        and _is_time(shape[0])
+        and isinstance(shape[1], int)
+    )
+
+
+def _is_time(value: Any) -> bool:
+    """Whether `value` is a number of steps, which may be `None`, for any."""
     return value is None or isinstance(value, int)
 
 

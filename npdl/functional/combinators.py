@@ -48,10 +48,10 @@ def serial(*layers: Layer) -> Layer:
     >>> model.out_shape((64,))
     (10,)
     """
-    return _sequence("serial", layers)
+    return sequence("serial", layers)
 
 
-def _sequence(name: str, layers: Sequence[Layer]) -> Layer:
+def sequence(name: str, layers: Sequence[Layer]) -> Layer:
     """Make what :func:`serial` returns, under the name of the combinator that it is part of."""
     check_layers(name, layers)
     count = len(layers)
@@ -151,7 +151,7 @@ def residual(*layers: Layer) -> Layer:
     >>> F.residual(F.dense(8), F.relu(), F.dense(4)).out_shape((4,))
     (4,)
     """
-    inner = _sequence("residual", layers)
+    inner = sequence("residual", layers)
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None
@@ -406,6 +406,19 @@ def is_trained(child: Layer, params: Params) -> bool:
     if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:
         return True
     return next(tree.items(params), None) is not None
+
+
+def with_parts(model: Layer, change: Callable[[Layer], Layer]) -> Layer:
+    """Make a layer anew with the layers among its arguments changed; itself, if there are none."""
+    if model.call is None:
+        return model
+    given = (model.call.positional, model.call.keywords)
+    if not any(isinstance(leaf, Layer) for leaf in tree.leaves(given)):
+        return model
+    positional, keywords = tree.map(
+        lambda leaf: change(leaf) if isinstance(leaf, Layer) else leaf, given
+    )
+    return model.call.constructor(*positional, **keywords)  # type: ignore[return-value]
 
 
 def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:

@@ -86,7 +86,8 @@ def dense(
             x, g = x.reshape(rows, shape[-1]), g.reshape(rows, units)
         grads = {"weight": x.T.dot(g)}
         if bias:
-            grads["bias"] = np.add.reduce(g, axis=0)
+            # A product with ones takes less time than a sum.
+            grads["bias"] = np.ones(len(g), g.dtype).dot(g)
         if not input_grad:
             return grads, None
         dx = g.dot(weight.T)

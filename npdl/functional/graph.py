@@ -4,9 +4,18 @@ from typing import Any
 
 from npdl import random, tree
 from npdl.functional.combinators import is_trained, note_place, short, stats_of
-from npdl.functional.layer import Layer, Params, Shape, check_mode, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_mode,
+    describe,
+    layer,
+    no_params,
+)
 
-__all__ = ["graph"]
+__all__ = ["add", "graph"]
 
 
 @layer
@@ -98,6 +107,8 @@ def graph(
         grads: dict[str, Any] = dict.fromkeys(params)
         for name, child, sources, names in reversed(steps):
             given = _lookup(flow, names)
+            for each in _names(names):
+                flow.pop(each, None)
             if given is None or not any(needed[each] for each in _names(names)):
                 continue
             try:
@@ -130,6 +141,62 @@ def graph(
 
     children = [child for _, child, _, _ in steps]
     return Layer(init, apply, backward, out_shape, stats_of(children, update_stats))
+
+
+@layer
+def add() -> Layer:
+    """Add up several inputs: ``y = x₁ + x₂ + …``, a node where ways of a :func:`graph` meet.
+
+    Returns
+    -------
+    Layer
+        From two or more arrays of one shape to that shape.
+
+    Raises
+    ------
+    ValueError
+        If there is one input only, or the shapes differ.
+    TypeError
+        If the data types differ.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> model = F.graph(
+    ...     "x",
+    ...     {"f": (F.dense(3), "x"), "g": (F.tanh(), "f"), "y": (F.add(), ("f", "g", "x"))},
+    ...     "y",
+    ... )
+    >>> model.out_shape((3,))
+    (3,)
+    """
+
+    def apply(params: Params, x: tuple[Array, ...]) -> tuple[Array, int]:
+        if not isinstance(x, tuple) or len(x) < 2 or any(part is None for part in x):
+            raise ValueError(f"add: expected a tuple of two or more arrays, got {describe(x)}")
+        first = x[0]
+        if any(part.shape != first.shape for part in x):
+            raise ValueError(f"add: the shapes must be equal, got {describe(x)}")
+        if any(part.dtype != first.dtype for part in x):
+            raise TypeError(
+                f"add: the data types must be equal, since nothing is promoted silently, got "
+                f"{describe(x)}"
+            )
+        y = first + x[1]
+        for part in x[2:]:
+            y += part
+        return y, len(x)
+
+    def backward(params: Params, count: int, g: Array) -> tuple[None, tuple[Array, ...]]:
+        return None, (g,) * count
+
+    def out_shape(shape: Shape) -> Shape:
+        shapes = [tuple(part) if isinstance(part, tuple | list) else part for part in shape]
+        if len(shapes) < 2 or any(part != shapes[0] for part in shapes):
+            raise ValueError(f"add: expected two or more equal shapes, got {shape}")
+        return shapes[0]
+
+    return Layer(no_params, apply, backward, out_shape)
 
 
 Step = tuple[str, Layer, Any, Any]  # name, layer, sources, names of the outputs

@@ -1,7 +1,7 @@
 """Normalization of each example by itself, the same in training and in evaluation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,8 @@ def _over_last_axes(
         raise ValueError(f"{name}: axes must be -1 or the last ones, as in (-2, -1), got {axes!r}")
 
     def normalized_shape(shape: Shape) -> Shape:
-        check_example(name, shape)
+        # The other axes, such as that of time, may be left open.
+        check_example(name, shape[-count:] if isinstance(shape, tuple | list) else shape)
         if len(shape) < count:
             raise ValueError(f"{name}: axes are {axes}, but an example has the shape {shape}")
         return tuple(shape[-count:])
@@ -118,19 +119,26 @@ def _over_last_axes(
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
         _check_input(name, params, x, normalized_shape)
         rows = around(x, x.ndim - count, x.ndim)[:, :, 0]
-        unit, inverse = _normalized(rows, epsilon, centered)
-        y = _scaled(params, unit[:, :, None])
+        unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
+        y = np.empty(rows.shape, rows.dtype) if params else unit
+        for some in _blocks(rows):
+            _normalize(rows[some], epsilon, centered, unit[some], inverse[some])
+            if params:
+                _scale_rows(params, unit[some], y[some])
         return y.reshape(x.shape), (unit, inverse)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
         unit, inverse = cache
-        grads, scaled = _scaled_backward(params, unit[:, :, None], g.reshape(*unit.shape, 1))
-        if not input_grad:
-            return grads, None
-        dx = _normalized_backward(unit, inverse, scaled.reshape(unit.shape), centered)
-        return grads, dx.reshape(g.shape)
+        rows = g.reshape(unit.shape)
+        dx = np.empty(rows.shape, g.dtype) if input_grad else None
+        grads = {name: np.zeros(array.size, g.dtype) for name, array in params.items()}
+        for some in _blocks(rows):
+            out = None if dx is None else dx[some]
+            _rows_backward(params, unit[some], inverse[some], rows[some], centered, grads, out)
+        grads = {name: grad.reshape(params[name].shape) for name, grad in grads.items()}
+        return grads or None, None if dx is None else dx.reshape(g.shape)
 
     def out_shape(shape: Shape) -> Shape:
         normalized_shape(shape)
@@ -200,7 +208,9 @@ def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bo
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
         _check_input("group_norm", params, x, channels)
         size = math.prod(x.shape[1:]) // groups
-        unit, inverse = _normalized(x.reshape(len(x) * groups, size), epsilon, centered=True)
+        rows = x.reshape(len(x) * groups, size)
+        unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
+        _normalize(rows, epsilon, True, unit, inverse)
         y = _scaled(params, around(unit.reshape(x.shape), 1, 2))
         return y.reshape(x.shape), (unit, inverse)
 
@@ -212,7 +222,7 @@ def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bo
         grads, scaled = _scaled_backward(params, unit.reshape(g3.shape), g3)
         if not input_grad:
             return grads, None
-        dx = _normalized_backward(unit, inverse, scaled.reshape(unit.shape), centered=True)
+        dx = _normalized_backward(unit, inverse, scaled.reshape(unit.shape))
         return grads, dx.reshape(g.shape)
 
     def out_shape(shape: Shape) -> Shape:
@@ -222,28 +232,87 @@ def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bo
     return Layer(init, apply, backward, out_shape)
 
 
-def _normalized(rows: Array, epsilon: float, centered: bool) -> tuple[Array, Array]:
-    """Return the rows with mean 0 (if centered) and mean square 1, and the factor of each."""
-    size = max(rows.shape[1], 1)
-    if not centered:
-        inverse = 1 / np.sqrt(np.vecdot(rows, rows) / size + epsilon)
-        return rows * inverse[:, None], inverse
-    average = np.full(rows.shape[1], 1 / size, rows.dtype)
-    unit = rows - (rows @ average)[:, None]
-    # A mean of 10⁴ is known in float32 to 10⁻³ only; what is left of it is small and exact.
-    unit -= (unit @ average)[:, None]
-    inverse = 1 / np.sqrt(np.vecdot(unit, unit) / size + epsilon)
-    unit *= inverse[:, None]
-    return unit, inverse
+def _normalize(rows: Array, epsilon: float, centered: bool, unit: Array, inverse: Array) -> None:
+    """Write the rows with mean 0 (if centered) and mean square 1, and the factor of each."""
+    if centered:
+        average = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), rows.dtype)
+        np.subtract(rows, (rows @ average)[:, None], out=unit)
+        # A mean of 10⁴ is known in float32 to 10⁻³ only; what is left of it is small and exact.
+        unit -= (unit @ average)[:, None]
+        rows = unit
+    np.vecdot(rows, rows, out=inverse)
+    inverse *= 1 / max(rows.shape[1], 1)
+    inverse += epsilon
+    np.sqrt(inverse, out=inverse)
+    np.reciprocal(inverse, out=inverse)
+    np.multiply(rows, inverse[:, None], out=unit)
 
 
-def _normalized_backward(unit: Array, inverse: Array, g: Array, centered: bool) -> Array:
-    """Return (g - mean(g) - x̂ mean(g x̂)) / σ for each row, the first mean only if centered."""
+def _scale_rows(params: Params, unit: Array, out: Array) -> None:
+    """Write a x̂ + b for each row."""
+    if "scale" in params:
+        np.multiply(unit, params["scale"].reshape(-1), out=out)
+    else:
+        out[...] = unit
+    if "shift" in params:
+        out += params["shift"].reshape(-1)
+
+
+def _rows_backward(
+    params: Params,
+    unit: Array,
+    inverse: Array,
+    g: Array,
+    centered: bool,
+    grads: dict[str, Array],
+    dx: Array | None,
+) -> None:
+    """Add to the gradients of `a` and `b`; write (a g - mean(a g) - x̂ mean(a g x̂)) / σ.
+
+    The first mean is there only if centered.
+    """
+    ones = np.ones(len(g), g.dtype)
+    product = g * unit
+    if "scale" in params:
+        grads["scale"] += ones @ product
+    if "shift" in params:
+        grads["shift"] += ones @ g
+    if dx is None:
+        return
+    size = max(g.shape[1], 1)
+    minus_mean = np.full(g.shape[1], -1 / size, g.dtype)
+    if "scale" in params:
+        scale = params["scale"].reshape(-1)
+        minus_mean *= scale
+    along = product @ minus_mean
+    np.multiply(unit, along[:, None], out=product)
+    if centered:
+        product += (g @ minus_mean)[:, None]
+    if "scale" in params:
+        np.multiply(g, scale, out=dx)
+        dx += product
+    else:
+        np.add(g, product, out=dx)
+    dx *= inverse[:, None]
+
+
+# So many numbers stay in the cache from one pass over them to the next; and a sum over more rows
+# than that would lose digits.
+_BLOCK_SIZE, _BLOCK_ROWS = 1 << 17, 4096
+
+
+def _blocks(rows: Array) -> Iterator[slice]:
+    """Yield slices of rows."""
+    size = min(max(_BLOCK_SIZE // max(rows.shape[1], 1), 1), _BLOCK_ROWS)
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+def _normalized_backward(unit: Array, inverse: Array, g: Array) -> Array:
+    """Return (g - mean(g) - x̂ mean(g x̂)) / σ for each row."""
     size = max(unit.shape[1], 1)
     dx: Array = unit * (np.vecdot(g, unit) / -size)[:, None]
     dx += g
-    if centered:
-        dx -= (g @ np.full(unit.shape[1], 1 / size, g.dtype))[:, None]
+    dx -= (g @ np.full(unit.shape[1], 1 / size, g.dtype))[:, None]
     dx *= inverse[:, None]
     return dx
 

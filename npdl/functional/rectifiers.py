@@ -15,6 +15,7 @@ import numpy as np
 
 from npdl.functional.elementwise import (
     FAR,
+    blocks,
     check_positive,
     elementwise,
     expm1,
@@ -268,17 +269,24 @@ def gelu(approximate: bool = False) -> Layer:
         )
 
     def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-        x = x.clip(-FAR, np.inf)  # Φ is 0 long before
-        cdf = _tanh_cdf(x) if approximate else normal_cdf(x)
-        return x * cdf, (x, cdf)
+        y, cdf = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+        flat, flat_y, flat_cdf = x.reshape(-1), y.reshape(-1), cdf.reshape(-1)
+        for some in blocks(x):
+            part = flat[some].clip(-FAR, np.inf)  # Φ is 0 long before
+            flat_cdf[some] = _tanh_cdf(part) if approximate else normal_cdf(part)
+            np.multiply(part, flat_cdf[some], out=flat_y[some])
+        return y, (x, cdf)
 
     def derivative(cache: tuple[Array, Array]) -> Array:
         # Φ(x) + x φ(x), φ = Φ'
         x, cdf = cache
-        x = x.clip(-FAR, FAR)
-        slope = _tanh_pdf(x, cdf) if approximate else normal_pdf(x)
-        slope *= x
-        slope += cdf
+        slope = np.empty(x.shape, x.dtype)
+        flat, flat_cdf, flat_slope = x.reshape(-1), cdf.reshape(-1), slope.reshape(-1)
+        for some in blocks(x):
+            part = flat[some].clip(-FAR, FAR)
+            pdf = _tanh_pdf(part, flat_cdf[some]) if approximate else normal_pdf(part)
+            pdf *= part
+            np.add(pdf, flat_cdf[some], out=flat_slope[some])
         return slope
 
     return elementwise("gelu", forward, derivative)

@@ -86,6 +86,8 @@ def recurrent(
 
     def apply(params: Params, x: Any) -> tuple[Any, Any]:
         x, mask, state, count = _inputs(cell, units, params, x)
+        examples, has_state = len(x), state is not None
+        x, mask, state = _filled(x, mask, state)
         batch, time, _ = x.shape
         x, idle = _in_order(x, reverse), _idle(mask, reverse)
         z = params["weight"].T @ _rows(x, idle).T
@@ -94,7 +96,7 @@ def recurrent(
         for i, array in enumerate(states):
             array[0] = 0 if state is None else state[i].T
         step, kept = cell.forward(params, z.reshape(n_columns, time, batch), states)
-        y = np.empty((batch, time, units), x.dtype) if return_sequence else None
+        y = np.empty((examples, time, units), x.dtype) if return_sequence else None
         sequence = None if y is None else _in_order(y, reverse)
         carried = _carried(idle, time)
         for t in range(time):
@@ -103,23 +105,23 @@ def recurrent(
                 for array in states:
                     np.copyto(array[t + 1], array[t], where=carried[t])
             if sequence is not None:
-                sequence[:, t] = states[0][t + 1].T
-        cache = (x, idle, states, kept, count, state is not None)
-        last = tuple(array[time].T.copy() for array in states)
+                sequence[:, t] = states[0][t + 1].T[:examples]
+        cache = (x, idle, states, kept, examples, count, has_state)
+        last = tuple(array[time].T[:examples].copy() for array in states)
         outputs = last[0] if y is None else y
         return (outputs, _state(last)) if return_state else outputs, cache
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        x, idle, states, kept, count, has_state = cache
+        x, idle, states, kept, examples, count, has_state = cache
         batch, time, n_features = x.shape
         g, g_state = g if return_state else (g, None)
         flow = _flow(g_state, states)
         if g is not None and not return_sequence:
-            flow[0] += g.T
+            flow[0][:, :examples] += g.T
         sequence = _in_order(g, reverse) if g is not None and return_sequence else None
-        block = np.empty((batch, units), x.dtype)
+        block = np.empty((examples, units), x.dtype)
         dz = np.empty((n_columns, time, batch), x.dtype)
         step, finish = cell.backward(params, states, kept, dz)
         carried = _carried(idle, time)
@@ -127,7 +129,7 @@ def recurrent(
             if sequence is not None:
                 # Row by row first: adding up along the wrong axis would miss the cache.
                 block[...] = sequence[:, t]
-                flow[0] += block.T
+                flow[0][:, :examples] += block.T
             if carried[t] is None:
                 step(t, *flow)
             else:
@@ -141,9 +143,11 @@ def recurrent(
         if not input_grad:
             return grads, None
         dx: Any = (flat.T @ params["weight"].T).reshape(time, batch, n_features)
-        dx = _in_order(dx.transpose(1, 0, 2), reverse)
+        dx = _in_order(dx.transpose(1, 0, 2)[:examples], reverse)
         if count > 1:
-            d_state = _state(tuple(array.T.copy() for array in flow)) if has_state else None
+            d_state = (
+                _state(tuple(array.T[:examples].copy() for array in flow)) if has_state else None
+            )
             dx = (dx, None, d_state)[:count]
         return grads, dx
 
@@ -163,6 +167,26 @@ def _step_and_carry(step: Callable[..., None], t: int, flow: list[Array], carrie
     step(t, *flow)
     for array, past in zip(flow, before, strict=True):
         np.copyto(array, past, where=carried)
+
+
+def _filled(x: Array, mask: Array | None, state: Any) -> tuple[Array, Array | None, Any]:
+    """Repeat the last example until there is a multiple of four, unless there are few.
+
+    A recurrent product with 30 columns takes 1.3 times as long as with 32. The copies get no
+    gradient; they are of an example, because with zeros as the input a state might overflow.
+    """
+    missing = -len(x) % 4
+    if len(x) < 8 or not missing:
+        return x, mask, state
+
+    def filled(array: Array) -> Array:
+        return np.concatenate([array, *[array[-1:]] * missing])
+
+    return (
+        filled(x),
+        None if mask is None else filled(mask),
+        None if state is None else tuple(map(filled, state)),
+    )
 
 
 def columns(array: Array) -> Array:
@@ -209,7 +233,7 @@ def _flow(g_state: Any, states: Arrays) -> list[Array]:
     flow = [np.zeros(array.shape[1:], array.dtype) for array in states]
     for array, g in zip(flow, given or (), strict=False):
         if g is not None:
-            array += g.T
+            array[:, : len(g)] += g.T
     return flow
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -556,12 +557,24 @@ def test_the_functional_forms_of_all_layers_can_be_saved_as_a_model(tmp_path):
     assert np.array_equal(loaded.predict(x), model.predict(x))
 
 
-def test_the_summary_is_a_table(capsys):
-    big().summary()
-    text = capsys.readouterr().out
-    assert "Convolution" in text
-    assert "(batch, 3, 6, 6)" in text
-    assert "263 parameters" in text
+def test_the_summary_is_a_table():
+    file = io.StringIO()
+    big().summary(file)
+    assert file.getvalue() == textwrap.dedent(
+        """\
+        layer        output            parameters
+        ─────────────────────────────────────────
+        Convolution  (batch, 3, 6, 6)          30
+        MaxPooling   (batch, 3, 3, 3)
+        BatchNormal  (batch, 3, 3, 3)          13
+        Flatten      (batch, 27)
+        Dropout      (batch, 27)
+        Dense        (batch, 7)               196
+        Softmax      (batch, 3)                24
+        ─────────────────────────────────────────
+        263 parameters; 256 are trained, 7 are not
+        """
+    )
 
 
 # Bad input

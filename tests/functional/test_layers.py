@@ -218,4 +218,5 @@ def test_every_constructor_of_layers_is_in_the_table():
         returns = getattr(constructor, "__annotations__", {}).get("return")
         if hasattr(constructor, "is_constructor") and returns is F.Layer:
             known.add(name)
-    assert known - tested == set()
+    # It needs autograd, so the cases are in test_from_function.py.
+    assert known - tested == {"from_function"}

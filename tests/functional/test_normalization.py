@@ -138,6 +138,29 @@ def test_features_that_do_not_vary_give_finite_numbers(layer, shape):
     assert np.isfinite(dx).all()
 
 
+@pytest.mark.parametrize(
+    "layer", [F.layer_norm(), F.rms_norm(), F.layer_norm(scale=False)], ids=repr
+)
+@pytest.mark.parametrize("shape", [(9001, 3), (700, 300), (3, 70000)], ids=str)
+def test_rows_in_many_blocks_give_what_they_give_alone(layer, shape):
+    params = tree.map(lambda leaf: leaf + numbers(*leaf.shape, seed=2), layer.init(0, shape[1:]))
+    x, g = numbers(*shape), numbers(*shape, seed=1)
+    y, cache = layer.apply(params, x)
+    grads, dx = layer.backward(params, cache, g)
+    found = {"y": y, "dx": dx, **grads}
+    params, parts = tree.astype(params, np.float64), []
+    for start in range(0, len(x), 500):
+        exact, exact_g = (array[start : start + 500].astype(np.float64) for array in (x, g))
+        part_y, cache = layer.apply(params, exact)
+        part_grads, part_dx = layer.backward(params, cache, exact_g)
+        parts.append({"y": part_y, "dx": part_dx, **part_grads})
+    for name, array in found.items():
+        join = np.concatenate if name in ("y", "dx") else sum
+        expected = join([part[name] for part in parts])
+        bound = 1e-5 * np.abs(expected).max()
+        np.testing.assert_allclose(array, expected, rtol=0, atol=bound, err_msg=name)
+
+
 def test_images_that_lie_batch_last_in_memory_stay_so():
     x = numbers(2, 3, 4, 5).transpose(3, 0, 1, 2)
     layer = F.batch_norm()

@@ -141,6 +141,41 @@ def test_what_stands_at_masked_steps_has_no_effect(kind, filling):
 
 
 @each_kind
+@each_direction
+@pytest.mark.parametrize("sequence", [False, True], ids=["last", "sequence"])
+def test_a_batch_of_any_size_is_its_parts_side_by_side(kind, reverse, sequence):
+    layer = kind(UNITS, return_sequence=sequence, return_state=True, reverse=reverse)
+    batch, parts = 11, (slice(0, 4), slice(4, 11))
+    params, x, state = made(layer), normal(batch, TIME, FEATURES), a_state(kind, batch)
+    mask = normal(batch, TIME, seed=4) > -0.5
+    outputs, cache = layer.apply(params, (x, mask, state))
+    g = normal(*outputs[0].shape, seed=5), a_state(kind, batch)
+    grads, dx = layer.backward(params, cache, g)
+    total = None
+    for part in parts:
+        found, found_cache = layer.apply(params, rows((x, mask, state), part))
+        assert close(found, rows(outputs, part))
+        found_grads, found_dx = layer.backward(params, found_cache, rows(g, part))
+        assert close(found_dx, rows(dx, part))
+        total = found_grads if total is None else tree.add(total, found_grads)
+    assert close(grads, total)
+
+
+def test_a_batch_of_any_size_stays_finite_where_its_examples_do():
+    # Without the examples' inputs, the state would double at each step.
+    layer = F.rnn(1, activation=F.relu())
+    params = {
+        "weight": np.full((1, 1), -1, np.float32),
+        "recurrent_weight": np.full((1, 1), 2, np.float32),
+        "bias": np.ones(1, np.float32),
+    }
+    y, cache = layer.apply(params, np.ones((9, 200, 1), np.float32))
+    grads, _ = layer.backward(params, cache, np.ones_like(y))
+    assert not y.any()
+    assert all(np.isfinite(leaf).all() for leaf in tree.leaves(grads))
+
+
+@each_kind
 def test_a_mask_of_all_true_is_no_mask(kind):
     layer = kind(UNITS)
     params, x = made(layer), normal(BATCH, TIME, FEATURES)

@@ -1,0 +1,229 @@
+"""The table of a model: its rows, its totals, and how it looks as text and as HTML."""
+
+import textwrap
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from cases import CASES
+
+import npdl.functional as F
+from npdl import tree
+
+CNN = F.serial(
+    F.conv2d(6, 3, padding="same"),
+    F.batch_norm(),
+    F.max_pool2d(2),
+    F.flatten(),
+    F.freeze(F.dense(10)),
+)
+TABLES = {
+    "a convolutional network, a part of it frozen": (
+        CNN,
+        (1, 8, 8),
+        """
+        layer                                           output            trained  not trained
+        ──────────────────────────────────────────────────────────────────────────────────────
+        input                                           (batch, 1, 8, 8)
+        serial                                          (batch, 10)
+          0: conv2d(filters=6, kernel_size=3, paddin…)  (batch, 6, 8, 8)       60
+          1: batch_norm()                               (batch, 6, 8, 8)       12           13
+          2: max_pool2d(size=2)                         (batch, 6, 4, 4)
+          3: flatten()                                  (batch, 96)
+          4: freeze                                     (batch, 10)
+            dense(units=10)                             (batch, 10)                        970
+        ──────────────────────────────────────────────────────────────────────────────────────
+        1,055 parameters, 4.22 kB; 72 are trained, 983 are not
+        """,
+    ),
+    "a residual": (
+        F.serial(F.residual(F.dense(8), F.tanh(), F.dense(4)), F.dense(3)),
+        (4,),
+        """
+        layer                  output      parameters
+        ─────────────────────────────────────────────
+        input                  (batch, 4)
+        serial                 (batch, 3)
+          0: residual          (batch, 4)
+            0: dense(units=8)  (batch, 8)          40
+            1: tanh()          (batch, 8)
+            2: dense(units=4)  (batch, 4)          36
+          1: dense(units=3)    (batch, 3)          15
+        ─────────────────────────────────────────────
+        91 parameters, 364 bytes
+        """,
+    ),
+    "a graph of two inputs": (
+        F.graph(
+            ("words", "mask"),
+            {
+                "vectors": (F.embedding(50, 8), "words"),
+                "thought": (F.lstm(6), ("vectors", "mask")),
+            },
+            "thought",
+        ),
+        ((7,), (7,)),
+        """
+        layer                                           output                    parameters
+        ────────────────────────────────────────────────────────────────────────────────────
+        input                                           ((batch, 7), (batch, 7))
+        graph(inputs=('words', 'mask'), outputs='tho…)  (batch, 6)
+          vectors: embedding(vocabulary=50, units=8)    (batch, 7, 8)                    400
+          thought: lstm(units=6)                        (batch, 6)                       360
+        ────────────────────────────────────────────────────────────────────────────────────
+        760 parameters, 3.04 kB
+        """,
+    ),
+    "both directions": (
+        F.bidirectional(F.gru(5)),
+        (None, 3),
+        """
+        layer                            output            parameters
+        ─────────────────────────────────────────────────────────────
+        input                            (batch, None, 3)
+        bidirectional                    (batch, 10)
+          0: gru(units=5)                (batch, 5)               150
+          1: gru(units=5, reverse=True)  (batch, 5)               150
+        ─────────────────────────────────────────────────────────────
+        300 parameters, 1.2 kB
+        """,
+    ),
+    "nothing to train": (
+        F.relu(),
+        (),
+        """
+        layer   output    parameters
+        ────────────────────────────
+        input   (batch,)
+        relu()  (batch,)
+        ────────────────────────────
+        no parameters
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "shape", "expected"), TABLES.values(), ids=TABLES)
+def test_a_summary_prints_as_a_table(model, shape, expected):
+    assert repr(F.summary(model, shape)) == textwrap.dedent(expected).strip()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_layer_has_a_summary_with_its_shape_and_numbers(case):
+    summary = F.summary(case.layer, case.shape)
+    params = case.layer.init(0, case.shape)
+    untrained = [leaf for path, leaf in tree.items(params) if path in case.untrained]
+    assert summary.rows[0].shape == case.layer.out_shape(case.shape)
+    assert summary.count == tree.count(params)
+    assert summary.untrained == tree.count(untrained)
+    assert summary.bytes == sum(leaf.nbytes for leaf in tree.leaves(params))
+
+
+def test_the_combinators_of_users_show_their_parts():
+    @F.layer
+    def twice(inner):
+        def apply(params, x):
+            y, first = inner.apply(params, x)
+            y, second = inner.apply(params, y)
+            return y, (first, second)
+
+        def backward(params, caches, g):
+            grads, g = inner.backward(params, caches[1], g)
+            more, g = inner.backward(params, caches[0], g)
+            return tree.add(grads, more), g
+
+        return F.Layer(inner.init, apply, backward)
+
+    summary = F.summary(F.serial(twice(F.dense(4)), F.relu()), (4,))
+    found = [(row.depth, row.name, row.label, row.trained) for row in summary.rows]
+    assert found == [
+        (0, "", "serial", 0),
+        (1, "0", "twice", 0),
+        (2, "", "dense(units=4)", 20),
+        (1, "1", "relu()", 0),
+    ]
+
+
+def test_a_layer_that_cannot_be_tried_counts_as_trained():
+    @F.layer
+    def picky():
+        def apply(params, x):
+            raise ValueError("never")
+
+        return F.Layer(
+            lambda rng, shape: {"a": np.zeros(3, np.float32)}, apply, apply, lambda shape: shape
+        )
+
+    assert F.summary(picky(), (2,)).trained == 3
+
+
+class Reader(HTMLParser):
+    """Collects the text of the cells of each row, and raises for tags that do not match."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.rows = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "tr" in self.open and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+def test_a_notebook_shows_the_same_cells():
+    @F.layer
+    def named(text):
+        return F.relu()
+
+    reader = Reader()
+    reader.feed(F.summary(F.serial(F.dense(2), named("<b>&")), (3,))._repr_html_())
+    assert not reader.open
+    assert reader.rows == [
+        ["layer", "output", "parameters"],
+        ["input", "(batch, 3)", ""],
+        ["serial", "(batch, 2)", ""],
+        ["0: dense(units=2)", "(batch, 2)", "8"],
+        ["1: named(text='<b>&')", "(batch, 2)", ""],
+        ["8 parameters, 32 bytes"],
+    ]
+
+
+def test_sizes_are_written_with_three_digits():
+    ends = [
+        F.summary(F.dense(units, bias=False), (features,))._repr_html_()
+        for units, features in ((1, 1), (25, 10), (1000, 500))
+    ]
+    for text, end in zip(["4 bytes", "1 kB", "2 MB"], ends, strict=True):
+        assert text in end
+
+
+BAD = {
+    "no layer": (lambda: F.summary("model", (3,)), TypeError, "expected a layer, got 'model'"),
+    "no shape": (lambda: F.summary(F.dense(2), 3), TypeError, r"such as \(64,\), got 3"),
+    "a shape that does not fit": (
+        lambda: F.summary(F.serial(F.dense(2), F.conv2d(3, 3)), (4,)),
+        ValueError,
+        "conv2d: expected the shape of one example",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_an_error_names_the_place():
+    with pytest.raises(ValueError, match="conv2d") as caught:
+        F.summary(F.serial(F.dense(2), F.conv2d(3, 3)), (4,))
+    assert any("serial[1]" in note for note in caught.value.__notes__)
