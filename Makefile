@@ -30,6 +30,7 @@ wheel: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(RUN) benchmarks/step_overhead.py
 	$(RUN) benchmarks/import_time.py
+	$(RUN) benchmarks/compat_step.py
 	$(RUN) benchmarks/layers.py
 	$(RUN) benchmarks/step_memory.py
 

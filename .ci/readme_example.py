@@ -1,10 +1,10 @@
-"""Print the first Python block of a Markdown file, so that it can be run as it stands."""
+"""Print the Python blocks of a Markdown file, one after the other, to be run as they stand."""
 
 import re
 import sys
 from pathlib import Path
 
-match = re.search(r"```python\n(.*?)```", Path(sys.argv[1]).read_text(), re.DOTALL)
-if match is None:
+blocks = re.findall(r"```python\n(.*?)```", Path(sys.argv[1]).read_text(), re.DOTALL)
+if not blocks:
     sys.exit("no Python block found")
-sys.stdout.write(match.group(1))
+sys.stdout.write("\n".join(blocks))
