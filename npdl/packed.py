@@ -104,18 +104,21 @@ def _update(
     optimizer: Optimizer, g: Array, state: Any, params: Array, donate: bool
 ) -> tuple[Array, Any]:
     """Update one vector, in blocks where it is long."""
+    overwrite: Any = optimizer.overwrite
     if params.size <= BLOCK:
-        updates, new_state = optimizer.update(g, state, params)
+        updates, new_state = (overwrite if donate else optimizer.update)(g, state, params)
         return np.add(params, updates, out=params if donate else None), new_state
     new_params = params if donate else np.empty_like(params)
     result = state if donate else _map_slots(np.empty_like, state)
     new_state = state
     for start in range(0, params.size, BLOCK):
         block = slice(start, start + BLOCK)
-        updates, new_state = optimizer.update(g[block], _cut(state, block), params[block])
+        part = _cut(result, block)
+        if not donate:
+            for new, old in zip(_slots(part), _slots(state), strict=True):
+                np.copyto(new, old[block])
+        updates, new_state = overwrite(g[block], part, params[block])
         np.add(params[block], updates, out=new_params[block])
-        for whole, part in zip(_slots(result), _slots(new_state), strict=True):
-            whole[block] = part
     return new_params, _with_counts(result, new_state)
 
 

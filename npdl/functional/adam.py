@@ -7,7 +7,7 @@ True
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,11 +30,11 @@ __all__ = [
 
 
 class AdamState(NamedTuple):
-    """State of :func:`scale_by_adam`."""
+    """State of :func:`scale_by_adam`: sums that decay, of gradients and of their squares."""
 
     count: int  # type: ignore[assignment]
-    first_moment: Params
-    second_moment: Params
+    gradients: Params
+    squares: Params
 
 
 @constructor
@@ -42,7 +42,8 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     """Divide the mean gradient by the root mean square.
 
     ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²``, and with both freed from the bias
-    towards their zero start, ``u = m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)``.
+    towards their zero start, ``u = m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)``. The state holds
+    ``m / (1 - β₁)`` and ``v / (1 - β₂)``, which take fewer passes over memory.
 
     Parameters
     ----------
@@ -64,23 +65,24 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     """
     beta1, beta2, epsilon = _check_betas("scale_by_adam", beta1, beta2, epsilon)
 
-    def rule(count: int, g: Array, p: Array | None, m: Array, v: Array) -> tuple[Array, ...]:
+    def rule(
+        count: int, g: Array, p: Array | None, s: Array, q: Array, out: Any = (None, None)
+    ) -> tuple[Array, ...]:
         t = count + 1
-        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
-        # The corrections of the whole arrays become two factors of the denominator.
-        u = g * (1 - beta1)
-        m = m * beta1
-        m += u
-        np.multiply(g, g, out=u)
-        u *= 1 - beta2
-        v = v * beta2
-        v += u
-        np.sqrt(v, out=u)
-        u *= correction1 / math.sqrt(correction2)
-        u += correction1 * epsilon
-        return np.divide(m, u, out=u), m, v
+        root = math.sqrt((1 - beta2) / (1 - beta2**t))
+        s = np.multiply(s, beta1, out=out[0])
+        s += g
+        q = np.multiply(q, beta2, out=out[1])
+        u = g * g
+        q += u
+        # All factors of whole arrays become one at the end.
+        np.sqrt(q, out=u)
+        u += epsilon / root
+        np.divide(s, u, out=u)
+        u *= (1 - beta1) / ((1 - beta1**t) * root)
+        return u, s, q
 
-    return elementwise(rule, AdamState)
+    return elementwise(rule, AdamState, in_place=True)
 
 
 def _check_betas(

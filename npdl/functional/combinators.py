@@ -75,7 +75,8 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
     ) -> tuple[Any, Any]:
         if train is not False or rng is not None:
             check_mode(train, rng)
-        key = None if rng is None else random.key(rng)
+        # A tuple is checked where it is used; that of training is known to be right.
+        key = rng if rng is None or type(rng) is tuple else random.key(rng)
         if type(params) is not tuple or len(params) != count:
             check_count(name, count, params)
         caches = []

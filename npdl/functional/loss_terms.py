@@ -131,10 +131,9 @@ def softmax_cross_entropies(
     """
     n_classes = x.shape[1]
     few = n_classes <= _FEW_CLASSES
-    # `column` turns a number for each row into what is broadcast along its classes.
-    z, axis, column = (x.T.copy(), 0, np.s_[:]) if few else (x.copy(), 1, np.s_[:, None])
+    z, axis = (x.T.copy(), 0) if few else (x.copy(), 1)
     top = np.maximum.reduce(z, axis)
-    z -= top[column]
+    z -= top if few else top[:, None]
     if t.ndim == 1:
         places = _places(t, n_classes)
         score = x.reshape(-1)[places]
@@ -151,7 +150,8 @@ def softmax_cross_entropies(
     total = np.add.reduce(z, axis)
     losses = np.log(total)
     if t.ndim == 1:
-        z *= (scale / total)[column]
+        factor = scale / total
+        z *= factor if few else factor[:, None]
         g = z.T.copy() if few else z
         g.reshape(-1)[places] -= scale * (1 - smoothing)
         if smoothing:
@@ -159,7 +159,8 @@ def softmax_cross_entropies(
     else:
         mass = np.add.reduce(t, 1)
         losses *= mass
-        z *= (scale * mass / total)[column]
+        factor = scale * mass / total
+        z *= factor if few else factor[:, None]
         g = z.T.copy() if few else z
         g -= t * _by_row(scale)
     losses -= score

@@ -258,8 +258,10 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     """
     decay = check_number(decay, "trace(decay=0.9)", "in [0, 1)")
 
-    def rule(count: int, g: Array, p: Array | None, v: Array) -> tuple[Array, Array]:
-        v = v * decay
+    def rule(
+        count: int, g: Array, p: Array | None, v: Array, out: Any = (None,)
+    ) -> tuple[Array, Array]:
+        v = np.multiply(v, decay, out=out[0])
         v += g
         if not nesterov:
             return v, v
@@ -267,4 +269,4 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
         u += g
         return u, v
 
-    return elementwise(rule, TraceState)
+    return elementwise(rule, TraceState, in_place=True)

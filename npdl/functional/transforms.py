@@ -66,17 +66,23 @@ class Optimizer(Recorded):
     update : callable
         ``update(grads, state, params=None) -> (updates, state)``; the updates are to be added to
         the parameters.
-    elementwise : bool
-        The promise that what becomes of a number depends on nothing but its own gradient, slots
-        and parameter, and on counts. So arrays may be joined or cut into blocks, and `update` may
-        be called with bare arrays instead of trees. The state is then ``()``, a NamedTuple of an
-        int ``count``, if there is one, and of slots that mirror the parameters, or a tuple of
-        such states.
+    overwrite : callable, optional
+        ``overwrite(g, state, p) -> (u, state)``: `update` for bare arrays, which writes into those
+        of the state. It is the promise that what becomes of a number depends on nothing but its
+        own gradient, slots and parameter, and on counts. So arrays may be joined or cut into
+        blocks, and `update` may be called with bare arrays instead of trees. The state is then
+        ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
+        parameters, or a tuple of such states.
     """
 
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
-    elementwise: bool = False
+    overwrite: Callable[[Array, State, Array], tuple[Array, State]] | None = None
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each number is updated by itself, so that arrays may be joined or cut."""
+        return self.overwrite is not None
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -118,7 +124,10 @@ Rule: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
 def elementwise(
-    rule: Rule, state_type: type[tuple[Any, ...]] = tuple, initial: float = 0.0
+    rule: Rule,
+    state_type: type[tuple[Any, ...]] = tuple,
+    initial: float = 0.0,
+    in_place: bool = False,
 ) -> Optimizer:
     """Make an optimizer of its equation on arrays.
 
@@ -132,6 +141,9 @@ def elementwise(
         Its fields are ``count``, if there is one, and the slots. Left out, there is no state.
     initial : float
         The first value of all slots.
+    in_place : bool
+        Whether the rule has a keyword ``out``, a tuple of arrays for the new slots, which may be
+        the old ones; without it, or with `None` in it, they are new arrays.
     """
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
     first = 1 if fields[:1] == ("count",) else 0
@@ -151,7 +163,18 @@ def elementwise(
         slots = result[1:]
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
-    return Optimizer(init, update, elementwise=True)
+    def overwrite(g: Array, state: State, p: Array) -> tuple[Array, State]:
+        slots = state[first:]
+        count = state[0] if first else 0
+        if in_place:
+            u = rule(count, g, p, *slots, out=slots)[0]
+        else:
+            u, *fresh = rule(count, g, p, *slots)
+            for slot, array in zip(slots, fresh, strict=True):
+                np.copyto(slot, array)
+        return u, new(state_type, (count + 1, *slots) if first else slots)
+
+    return Optimizer(init, update, overwrite)
 
 
 def _fits(g: Array, like: Any) -> bool:
@@ -251,7 +274,15 @@ def chain(*parts: Optimizer) -> Optimizer:
             raise
         return grads, tuple(states)
 
-    return Optimizer(init, update, all(part.elementwise for part in parts))
+    def overwrite(g: Array, state: State, p: Array) -> tuple[Array, State]:
+        states: list[State] = []
+        for part, old in zip(parts, state, strict=True):
+            g, new = part.overwrite(g, old, p)  # type: ignore[misc]
+            states.append(new)
+        return g, tuple(states)
+
+    each_by_itself = all(part.elementwise for part in parts)
+    return Optimizer(init, update, overwrite if each_by_itself else None)
 
 
 def _check_state(name: str, count: int, state: Any) -> None:

@@ -148,8 +148,8 @@ def test_by_path_gives_each_parameter_to_the_first_match():
     assert tree.paths(state) == [
         "1/0/velocity/layers/0/weight",
         "3/0/count",
-        "3/0/first_moment/table",
-        "3/0/second_moment/table",
+        "3/0/gradients/table",
+        "3/0/squares/table",
     ]
 
 
