@@ -8,7 +8,7 @@ from npdl.functional.activations import sigmoid, tanh
 from npdl.functional.gates import squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional.layer import Array, Layer, Params, layer
-from npdl.functional.recurrent import Arrays, Cell, columns, recurrent
+from npdl.functional.recurrent import Arrays, Cell, recurrent
 
 __all__ = ["lstm"]
 
@@ -113,18 +113,17 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
             f"got {forget_bias!r}"
         )
 
-    def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
-        (hidden, memory), weight = states, params["recurrent_weight"].T
-        _, time, batch = z.shape
-        gates = np.empty((time, 4 * units, batch), z.dtype)
-        bounded = np.empty((time, units, batch), z.dtype)
-        gain = np.empty((units, batch), z.dtype)
+    def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
+        hidden, memory = states
+        time, _, batch = memory[1:].shape
+        gates = np.empty((time, 4 * units, batch), memory.dtype)
+        bounded = np.empty((time, units, batch), memory.dtype)
+        gain = np.empty((units, batch), memory.dtype)
         slopes: list[Any] = []
 
         def step(t: int) -> None:
             a, c = gates[t], memory[t + 1]
-            np.matmul(weight, hidden[t], out=a)
-            a += z[:, t]
+            z(t, a)
             g, i, f, o = a.reshape(4, units, batch)
             of_g, of_gates = function.apply(g, g), gate.apply(a[units:], a[units:])
             np.multiply(f, memory[t], out=c)
@@ -136,13 +135,12 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
         return step, (gates, bounded, slopes)
 
     def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
-        (hidden, memory), weight = states, params["recurrent_weight"]
+        (_, memory), weight = states, params["recurrent_weight"]
         gates, bounded, slopes = kept
-        _, time, batch = dz.shape
+        batch = dz.shape[2]
         da = np.empty((4 * units, batch), dz.dtype)
         dg, di, df, do = da.reshape(4, units, batch)
         through_c, d_bounded = da[: 3 * units].reshape(3, units, batch), np.empty_like(dg)
-        out = dz.reshape(4, units, time, batch)
 
         def step(t: int, dh: Array, dc: Array) -> None:
             of_g, of_gates, of_c = slopes[t]
@@ -158,21 +156,20 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
             np.multiply(di, g, out=di)
             np.multiply(df, memory[t], out=df)
             np.multiply(do, bounded[t], out=do)
-            np.multiply(through_c, dc, out=out[:3, :, t])
-            np.multiply(do, dh, out=out[3, :, t])
-            np.matmul(weight, dz[:, t], out=dh)
+            np.multiply(through_c, dc, out=through_c)
+            np.multiply(do, dh, out=do)
+            dz[:, t] = da
+            np.matmul(weight, da, out=dh)
             np.multiply(dc, f, out=dc)
 
-        def finish(flat: Array) -> dict[str, Array]:
-            return {"recurrent_weight": columns(hidden[:-1]) @ flat.T}
-
-        return step, finish
+        return step, lambda flat: {}
 
     return Cell(
         "lstm",
         ("candidate", "input", "forget", "output"),
         forward,
         backward,
+        joined=True,
         states=2,
         shifts={"forget": forget_bias},
     )

@@ -32,14 +32,17 @@ class Cell(NamedTuple):
     name: str
     # The names of the blocks of columns in weight, recurrent_weight and bias.
     gates: tuple[str, ...]
-    # forward(params, z, states) -> (step, kept), where z is ``Wᵀx + b`` of all steps:
+    # forward(params, z, states) -> (step, kept), where z is ``Wᵀx + b`` of all steps; or, if the
+    # cell is joined, a function z(t, out), which writes ``Uᵀh + Wᵀx + b`` of step t into `out`.
     # step(t) writes states[...][t + 1] from states[...][t].
-    forward: Callable[[Params, Array, Arrays], tuple[Callable[[int], None], Any]]
+    forward: Callable[[Params, Any, Arrays], tuple[Callable[[int], None], Any]]
     # backward(params, states, kept, dz) -> (step, finish): step(t, *flow) takes the gradients of
     # the states after step t, writes those of the states before it over them, and that of z into
     # dz[:, t]; finish(flat) returns the gradients of all parameters but weight and bias, where
     # flat is dz as a matrix.
     backward: Callable[[Params, Arrays, Any, Array], tuple[Callable[..., None], Finish]]
+    # Whether one product makes all that goes into a step: of (U, W, b) and (h, x, 1).
+    joined: bool = False
     # How many arrays the state consists of; the first one is the output.
     states: int = 1
     biases: tuple[str, ...] = ("bias",)
@@ -90,12 +93,22 @@ def recurrent(
         x, mask, state = _filled(x, mask, state)
         batch, time, _ = x.shape
         x, idle = _in_order(x, reverse), _idle(mask, reverse)
-        z = params["weight"].T @ _rows(x, idle).T
-        z += params["bias"][:, None]
+        below = None
         states = tuple(np.empty((time + 1, units, batch), x.dtype) for _ in range(cell.states))
+        # The product of all inputs at once is faster than many with a few columns each, and for few
+        # features the sum that it needs then takes longer than that saves.
+        if cell.joined and 4 * x.shape[2] <= units:
+            below = _below(x, idle, units)
+            states = (below[:, :units], *states[1:])
+            z: Any = _joined_product(params, below)
+        else:
+            z = params["weight"].T @ _rows(x, idle).T
+            z += params["bias"][:, None]
+            z = z.reshape(n_columns, time, batch)
+            z = _two_products(params, z, states[0]) if cell.joined else z
         for i, array in enumerate(states):
             array[0] = 0 if state is None else state[i].T
-        step, kept = cell.forward(params, z.reshape(n_columns, time, batch), states)
+        step, kept = cell.forward(params, z, states)
         y = np.empty((examples, time, units), x.dtype) if return_sequence else None
         sequence = None if y is None else _in_order(y, reverse)
         carried = _carried(idle, time)
@@ -106,7 +119,7 @@ def recurrent(
                     np.copyto(array[t + 1], array[t], where=carried[t])
             if sequence is not None:
                 sequence[:, t] = states[0][t + 1].T[:examples]
-        cache = (x, idle, states, kept, examples, count, has_state)
+        cache = (x, idle, below, states, kept, examples, count, has_state)
         last = tuple(array[time].T[:examples].copy() for array in states)
         outputs = last[0] if y is None else y
         return (outputs, _state(last)) if return_state else outputs, cache
@@ -114,7 +127,7 @@ def recurrent(
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        x, idle, states, kept, examples, count, has_state = cache
+        x, idle, below, states, kept, examples, count, has_state = cache
         batch, time, n_features = x.shape
         g, g_state = g if return_state else (g, None)
         flow = _flow(g_state, states)
@@ -135,11 +148,21 @@ def recurrent(
             else:
                 _step_and_carry(step, t, flow, carried[t])
         flat = dz.reshape(n_columns, time * batch)
-        grads = {
-            "weight": _rows(x, idle).T @ flat.T,
-            "bias": flat @ np.ones(time * batch, x.dtype),
-            **finish(flat),
-        }
+        if below is not None:
+            joined = columns(below[:-1]) @ flat.T
+            grads = {
+                "weight": joined[units:-1],
+                "bias": joined[-1],
+                "recurrent_weight": joined[:units],
+            }
+        else:
+            grads = {
+                "weight": _rows(x, idle).T @ flat.T,
+                "bias": flat @ np.ones(time * batch, x.dtype),
+            }
+            if cell.joined:
+                grads["recurrent_weight"] = columns(states[0][:-1]) @ flat.T
+        grads |= finish(flat)
         if not input_grad:
             return grads, None
         dx: Any = (flat.T @ params["weight"].T).reshape(time, batch, n_features)
@@ -189,6 +212,37 @@ def _filled(x: Array, mask: Array | None, state: Any) -> tuple[Array, Array | No
     )
 
 
+def _below(x: Array, idle: Array | None, units: int) -> Array:
+    """Return (time + 1, units + features + 1, batch): room for h, and below it x, and ones."""
+    batch, time, n_features = x.shape
+    below = np.empty((time + 1, units + n_features + 1, batch), x.dtype)
+    below[:time, units:-1] = _steps(x, idle).transpose(0, 2, 1)
+    below[:, -1] = 1
+    return below
+
+
+def _joined_product(params: Params, below: Array) -> Callable[[int, Array], None]:
+    """Return a function that writes ``Uᵀh + Wᵀx + b`` of a step."""
+    parts = params["recurrent_weight"], params["weight"], params["bias"][None]
+    weight = np.concatenate(parts).T
+
+    def product(t: int, out: Array) -> None:
+        np.matmul(weight, below[t], out=out)
+
+    return product
+
+
+def _two_products(params: Params, z: Array, hidden: Array) -> Callable[[int, Array], None]:
+    """Return a function that writes ``Uᵀh + z`` of a step."""
+    weight = params["recurrent_weight"].T
+
+    def product(t: int, out: Array) -> None:
+        np.matmul(weight, hidden[t], out=out)
+        out += z[:, t]
+
+    return product
+
+
 def columns(array: Array) -> Array:
     """Return (time, units, batch) as a matrix (units, time · batch)."""
     time, units, batch = array.shape
@@ -198,12 +252,17 @@ def columns(array: Array) -> Array:
 def _rows(x: Array, idle: Array | None) -> Array:
     """Return (batch, time, features) as a matrix (time · batch, features), zero at masked steps."""
     batch, time, n_features = x.shape
-    rows = x.transpose(1, 0, 2)
+    return _steps(x, idle).reshape(time * batch, n_features)
+
+
+def _steps(x: Array, idle: Array | None) -> Array:
+    """Return (time, batch, features), zero at masked steps."""
+    steps = x.transpose(1, 0, 2)
     if idle is not None:
         # Whatever fills up a sequence, even NaN, must not reach a product.
-        rows = rows.copy()
-        rows[idle] = 0
-    return rows.reshape(time * batch, n_features)
+        steps = steps.copy()
+        steps[idle] = 0
+    return steps
 
 
 def _in_order(array: Array, reverse: bool) -> Array:

@@ -8,7 +8,7 @@ from npdl.functional.activations import tanh
 from npdl.functional.gates import squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional.layer import Array, Layer, Params, layer
-from npdl.functional.recurrent import Arrays, Cell, columns, recurrent
+from npdl.functional.recurrent import Arrays, Cell, recurrent
 
 __all__ = ["rnn"]
 
@@ -61,14 +61,13 @@ def rnn(
     """
     function = squash("rnn", "activation", activation)
 
-    def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
-        (hidden,), weight = states, params["recurrent_weight"].T
+    def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
+        (hidden,) = states
         kept: list[Any] = []
 
         def step(t: int) -> None:
             y = hidden[t + 1]
-            np.matmul(weight, hidden[t], out=y)
-            y += z[:, t]
+            z(t, y)
             kept.append(function.apply(y, y))
 
         return step, kept
@@ -79,16 +78,14 @@ def rnn(
 
         def step(t: int, dh: Array) -> None:
             function.slope(hidden[t + 1], kept[t], slope)
-            np.multiply(slope, dh, out=dz[:, t])
-            np.matmul(weight, dz[:, t], out=dh)
+            np.multiply(slope, dh, out=slope)
+            dz[:, t] = slope
+            np.matmul(weight, slope, out=dh)
 
-        def finish(flat: Array) -> dict[str, Array]:
-            return {"recurrent_weight": columns(hidden[:-1]) @ flat.T}
-
-        return step, finish
+        return step, lambda flat: {}
 
     return recurrent(
-        Cell("rnn", ("state",), forward, backward),
+        Cell("rnn", ("state",), forward, backward, joined=True),
         units,
         return_sequence=return_sequence,
         return_state=return_state,
