@@ -201,10 +201,10 @@ def train_step(
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep the arrays that a step frees for those of the next step.
+    """Let the C library keep the arrays that a batch frees for those of the next one.
 
-    glibc hands freed memory back to the system, page by page to be faulted in anew at the next
-    step, unless it has seen a larger array come and go: then it keeps twice that much. One of
+    glibc hands freed memory back to the system, page by page to be faulted in anew for the next
+    batch, unless it has seen a larger array come and go: then it keeps twice that much. One of
     just under 32 MB, its limit, costs nothing, because its pages are never touched.
     """
     np.empty((32 << 20) - (1 << 16), np.uint8)
@@ -359,6 +359,7 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
     """
     count = check_data((x,), "x")
     check_positive("batch_size", batch_size)
+    _keep_freed_memory()
     outputs = [model(params, part) for (part,), _ in batches((x,), count, batch_size)]
     return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)
 
