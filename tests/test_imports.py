@@ -17,7 +17,7 @@ SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise"
 SHARED |= {"initializers", "layout", "loss_terms", "recurrent", "sliding", "tables", "targets"}
 SHARED |= {"windows"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
-COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
+COMBINATORS = {"bidirectional", "combinators", "graph", "parallel", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")

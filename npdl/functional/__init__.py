@@ -28,7 +28,7 @@ from npdl.functional.class_losses import (
     hellinger_distance,
     softmax_cross_entropy,
 )
-from npdl.functional.combinators import freeze, parallel, residual, serial
+from npdl.functional.combinators import freeze, residual, serial
 from npdl.functional.confusion import confusion_matrix, f1_score, precision, recall
 from npdl.functional.convolution import conv1d, conv2d
 from npdl.functional.convolution_transpose import conv2d_transpose
@@ -84,6 +84,7 @@ from npdl.functional.optimizers import (
     rmsprop,
     sgd,
 )
+from npdl.functional.parallel import parallel
 from npdl.functional.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from npdl.functional.positions import learned_positions, sinusoidal_positions
 from npdl.functional.rectifiers import (
