@@ -5,8 +5,8 @@ shifted or strided image move long runs of numbers, and a product of the weight 
 output as it stands. To the outside the shape is (batch, channels, height, width), a transposed
 view; an array that does not lie this way in memory, such as the first layer's input, is copied.
 
-Patches are made for a block of pixels at a time, in one workspace that fits the caches, and made
-anew in `backward` rather than kept.
+Patches are made for a block of pixels at a time, in one workspace, and made anew in `backward`
+rather than kept.
 """
 
 import itertools
@@ -23,8 +23,9 @@ from npdl.functional.windows import Pair, Window
 __all__ = ["batch_first", "batch_last", "correlate", "gradients", "spread", "weight_gradient"]
 
 
-# Numbers in the patches of one block: few enough for the caches, enough for products to be fast.
-BLOCK = 1 << 19
+# Numbers in the patches of one block, 8 MiB: the product of many columns is faster than what a block
+# of the second-level cache's size saves, and each of its threads reads what another one wrote.
+BLOCK = 1 << 21
 FEWEST_PIXELS = 512
 
 
@@ -62,10 +63,12 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
 
 def weight_gradient(x: Array, g: Array, weight: Array, window: Window, groups: int) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
-    rows, outputs = np.zeros_like(_grouped(weight, groups)), _grouped(batch_last(g), groups)
+    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    dw = np.zeros_like(rows.mT)
     for block, patches in _patches(x, window, groups):
-        rows += outputs[..., block.run] @ patches.mT
-    return rows.reshape(weight.shape)
+        # Transposed, with the longer side first, this product is up to 1.7 times as fast.
+        dw += patches @ outputs[..., block.run].mT
+    return dw.mT.reshape(weight.shape)
 
 
 def gradients(
@@ -87,15 +90,15 @@ def gradients(
     if not input_grad:
         return weight_gradient(x, g, weight, window, groups), None
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
-    dw, padded = np.zeros_like(rows), _padded_zeros(x.shape, window, x.dtype)
+    dw, padded = np.zeros_like(rows.mT), _padded_zeros(x.shape, window, x.dtype)
     targets = _windows(padded, window)
     for block, patches in _patches(x, window, groups):
         part = outputs[..., block.run]
-        dw += part @ patches.mT
+        dw += patches @ part.mT
         # The patches have been used, so their place is free.
         np.matmul(rows.mT, part, out=patches)
         _add(targets[:, :, :, *block.area], patches)
-    return dw.reshape(weight.shape), _cropped(padded, window, image)
+    return dw.mT.reshape(weight.shape), _cropped(padded, window, image)
 
 
 def correlate_with_gradient(
@@ -104,11 +107,11 @@ def correlate_with_gradient(
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     rows, outputs, cotangent = (_grouped(part, groups) for part in (weight, y, batch_last(g)))
-    dw = np.zeros_like(rows)
+    dw = np.zeros_like(rows.mT)
     for block, patches in _patches(x, window, groups):
         np.matmul(rows, patches, out=outputs[..., block.run])
-        dw += cotangent[..., block.run] @ patches.mT
-    return batch_first(y), dw.reshape(weight.shape)
+        dw += patches @ cotangent[..., block.run].mT
+    return batch_first(y), dw.mT.reshape(weight.shape)
 
 
 def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) -> Array:
