@@ -23,8 +23,8 @@ from npdl.functional.windows import Pair, Window
 __all__ = ["batch_first", "batch_last", "correlate", "gradients", "spread", "weight_gradient"]
 
 
-# Numbers in the patches of one block, 8 MiB: the product of many columns is faster than what a block
-# of the second-level cache's size saves, and each of its threads reads what another one wrote.
+# Numbers in the patches of one block, 8 MiB: a product of many columns gains more than a block that
+# fits the second-level cache would, since its threads read what only one of them has written.
 BLOCK = 1 << 21
 FEWEST_PIXELS = 512
 
