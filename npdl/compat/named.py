@@ -13,6 +13,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from npdl.functional.layer import describe
+
 __all__ = ["Named", "find"]
 
 T = TypeVar("T", bound="Named")
@@ -31,10 +33,17 @@ class Named:
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration: the class and its arguments, as JSON values."""
-        args, keywords = self.__dict__.get("_made_with", ((), {}))
-        arguments = _by_name(type(self), args, keywords)
+        arguments = self._arguments()
         encoded = {name: self._encoded(name, value) for name, value in arguments.items()}
         return {"class": _name(type(self)), **encoded}
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={_shown(value)}" for name, value in self._arguments().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _arguments(self) -> dict[str, Any]:
+        args, keywords = self.__dict__.get("_made_with", ((), {}))
+        return _by_name(type(self), args, keywords)
 
     @classmethod
     def from_json(cls: type[T], config: str | Mapping[str, Any]) -> T:
@@ -83,6 +92,11 @@ class Named:
             f"{type(self).__name__}.to_json: {name} is a {type(value).__name__}, which JSON has "
             f"no form for"
         )
+
+
+def _shown(value: Any) -> str:
+    """Write an argument: an array by its type and shape."""
+    return describe(value) if isinstance(value, np.ndarray) else repr(value)
 
 
 def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], example: str) -> T:

@@ -1,0 +1,27 @@
+"""What instances of the stateful API print as."""
+
+import numpy as np
+
+import npdl
+
+
+def test_an_instance_prints_as_the_call_that_made_it():
+    layer = npdl.layers.Dense(3, n_in=2, activation=npdl.activations.Elliot(2))
+    assert repr(layer) == "Dense(n_out=3, n_in=2, activation=Elliot(steepness=2))"
+    assert str(layer) == "Dense"
+    assert repr(npdl.optimizers.Adam(0.8, lr=0.1)) == "Adam(beta1=0.8, lr=0.1)"
+    assert repr(npdl.layers.LSTM(n_out=4)) == "LSTM(n_out=4)"
+    assert repr(npdl.objectives.MSE()) == "MeanSquaredError()"
+
+
+def test_arrays_are_printed_by_type_and_shape():
+    layer = npdl.layers.Embedding(np.zeros((500, 4)), static=False)
+    assert repr(layer) == "Embedding(embed_words=float64[500, 4], static=False)"
+
+
+def test_a_subclass_prints_its_own_arguments():
+    class Wide(npdl.layers.Dense):
+        def __init__(self, times=2):
+            super().__init__(8 * times, activation="relu")
+
+    assert repr(Wide(times=3)) == "Wide(times=3)"
