@@ -11,6 +11,7 @@ __all__ = [
     "accuracy",
     "as_metrics",
     "batches",
+    "can_be_classes",
     "check_count",
     "check_pair",
     "check_weight",
@@ -39,9 +40,14 @@ def check_weight(weight: Any, count: int) -> Array | None:
     if weight is None:
         return None
     weights: Array = np.asarray(weight)
-    if weights.shape != (count,) or weights.dtype.kind not in "fiub":
+    if (
+        weights.shape != (count,)
+        or weights.dtype.kind not in "fiub"
+        or not np.all((weights >= 0) & np.isfinite(weights))
+    ):
         raise ValueError(
-            f"sample_weight must have one number for each of the {count} examples, got an array "
+            f"sample_weight must have a finite number, not negative, for each of the {count} "
+            f"examples, got an array "
             f"{weights.dtype}{list(weights.shape)}"
         )
     return weights
@@ -71,9 +77,15 @@ def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]
 def batches(
     data: tuple[Any, ...], size: int, order: Array | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the parts of arrays; nothing is copied where there is no order."""
-    for start in range(0, len(data[0]), size):
-        part = slice(start, start + size)
+    """Yield the parts of arrays; nothing is copied where there is no order.
+
+    A last example that is left over joins the part before, since a single one has no variance,
+    which a batch normalization needs.
+    """
+    count = len(data[0])
+    joins = count % size == 1 and count > size > 1
+    for start in range(0, count - joins, size):
+        part = slice(start, count if joins and start + size == count - 1 else start + size)
         yield _rows(data, part if order is None else order[part])
 
 
@@ -92,6 +104,8 @@ def weighted(values: Array, weight: Array | None) -> Array:
 def accuracy(outputs: Any, targets: Any) -> float:
     """Return the fraction of rows whose largest entry is that of the target.
 
+    Of outputs with a single column, those count that are on the target's side of 0.5.
+
     Parameters
     ----------
     outputs : array
@@ -105,6 +119,8 @@ def accuracy(outputs: Any, targets: Any) -> float:
     0.5
     """
     scores, given = np.asarray(outputs), np.asarray(targets)
+    if scores.shape[-1:] == (1,) and given.size == scores.size:
+        return float(np.mean((scores.ravel() > 0.5) == (given.ravel() > 0.5)))
     labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
     if labels.shape != scores.shape[:-1]:
         raise ValueError(
@@ -114,8 +130,16 @@ def accuracy(outputs: Any, targets: Any) -> float:
     return float(np.mean(scores.argmax(axis=-1) == labels))
 
 
+def can_be_classes(outputs: Any, targets: Any) -> bool:
+    """Whether an accuracy of such outputs says something: there are columns to choose from."""
+    shape = np.shape(outputs)
+    return len(shape) > 1 and shape[-1] > 1 and np.shape(targets) in (shape, shape[:-1])
+
+
 def as_metrics(metrics: Any) -> Metrics:
     """Return functions by name, from a name, a list of names and functions, or a dict."""
+    if metrics is None:
+        return {}
     if isinstance(metrics, Mapping):
         return metrics
     found: dict[str, Callable[[Any, Any], Any]] = {}

@@ -13,6 +13,8 @@
 array([0, 1, 1, 0])
 """
 
+import inspect
+import operator
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -28,6 +30,7 @@ from npdl.compat.fitting import (
     accuracy,
     as_metrics,
     batches,
+    can_be_classes,
     check_count,
     check_pair,
     check_weight,
@@ -68,7 +71,7 @@ class Model(Saved):
         self.optimizer: Optimizer | None = None
         self.metrics: Metrics = {}
         self.stop_training = False
-        self._connected = 0
+        self._connected: list[Layer] = []
         for layer in layers or ():
             self.add(layer)
 
@@ -78,16 +81,14 @@ class Model(Saved):
         Parameters
         ----------
         layer : Layer
-            Any object with the methods of a layer.
+            A layer of `npdl.layers`, or of a subclass of :class:`npdl.layers.Layer`.
 
         Raises
         ------
         TypeError
             If it is not a layer.
         """
-        if not isinstance(layer, Layer) and not all(
-            callable(getattr(layer, name, None)) for name in ("connect_to", "forward", "backward")
-        ):
+        if not isinstance(layer, Layer):
             raise TypeError(
                 f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}; "
                 f"a layer of npdl.functional goes into npdl.layers.Functional(...)"
@@ -100,7 +101,7 @@ class Model(Saved):
         self,
         loss: str | Objective | None = None,
         optimizer: str | Optimizer | None = None,
-        metrics: Any = (),
+        metrics: Any = None,
     ) -> None:
         """Connect the layers, and choose the loss and the optimizer.
 
@@ -129,7 +130,7 @@ class Model(Saved):
             raise ValueError("Model.compile: the model has no layers; add(layer) comes first")
         before = [dict(vars(layer)) for layer in self.layers]
         try:
-            self._connect(isinstance(chosen, SCCE))
+            self._connect()
         except Exception:
             for layer, attributes in zip(self.layers, before, strict=True):
                 vars(layer).clear()
@@ -137,22 +138,30 @@ class Model(Saved):
             raise
         self.loss, self.optimizer, self.metrics = chosen, rule, figures
 
-    def _connect(self, cross_entropy: bool) -> None:
+    def _connect(self) -> None:
+        """Connect the layers from the first one on that has another place than before."""
+        changed = False
         for i, layer in enumerate(self.layers):
-            if i >= self._connected:
+            changed = changed or i >= len(self._connected) or self._connected[i] is not layer
+            if changed:
                 try:
                     layer.connect_to(self.layers[i - 1] if i else None)
                 except Exception as error:
                     error.add_note(f"in layer {i} of the model, {layer}")
                     raise
-            if hasattr(layer, "exact_softmax"):
-                layer.exact_softmax = not (cross_entropy and i == len(self.layers) - 1)
-        self._connected = len(self.layers)
-        # Nothing before the first layer with parameters is trained, so it needs no gradient.
-        for layer in self.layers:
-            layer.first_layer = True
-            if layer.params:
-                break
+        self._connected = list(self.layers)
+
+    def _claim(self) -> None:
+        """Tell the layers of their place, which is another in another model."""
+        exact = not isinstance(self.loss, SCCE)
+        below = True
+        for i, layer in enumerate(self.layers):
+            # Nothing before the first layer with parameters is trained, so it needs no gradient.
+            layer.first_layer = below
+            below = below and not layer.params
+            wanted = exact or i < len(self.layers) - 1
+            if getattr(layer, "exact_softmax", wanted) is not wanted:
+                layer.exact_softmax = wanted  # type: ignore[attr-defined]
 
     @property
     def params(self) -> list[Array]:
@@ -177,7 +186,7 @@ class Model(Saved):
         *,
         epochs: int | None = None,
         verbose: int = 1,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Any] | None = None,
         metrics: Any = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
@@ -236,10 +245,16 @@ class Model(Saved):
             (*data, check_weight(sample_weight, len(data[0]))), validation_split
         )
         if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+                raise TypeError("validation_data must be a pair of arrays, (X, Y)")
             validation = check_pair("validation_data", *validation_data)
-        figures = self._figures(metrics)
+        # Whatever does not fit raises before anything is changed.
+        for part in (data, validation):
+            if part is not None:
+                self._check(part[0], part[1], batch_size)
+        figures = self._figures(metrics, data[0][:1], data[1][:1])
         history = History()
-        watchers = [*callbacks, history]
+        watchers = [*(callbacks or ()), history]
         call(watchers, "set_model", self)
         steps = -(-len(data[0]) // batch_size)
         call(watchers, "set_params", {"epochs": last, "steps": steps, "verbose": verbose})
@@ -286,8 +301,14 @@ class Model(Saved):
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return outputs, float(np.mean(values))
 
+    def _check(self, x: Any, y: Any, batch_size: int) -> None:
+        """Raise unless inputs and targets fit the model, as far as one batch of inputs tells."""
+        first = self.predict(x[:batch_size], batch_size)[:1]
+        self.loss.forward(np.broadcast_to(first, (len(y), *first.shape[1:])), y)  # type: ignore[union-attr]
+
     def forward(self, x: Any, train: bool = True) -> Any:
         """Return the outputs of the last layer, in training or in evaluation mode."""
+        self._claim()
         for i, layer in enumerate(self.layers):
             try:
                 x = layer.forward(x, train=train) if _takes_train(layer) else layer.forward(x)
@@ -298,6 +319,7 @@ class Model(Saved):
 
     def backward(self, g: Any) -> Any:
         """Hand the gradient of the outputs back through the layers."""
+        self._claim()
         for i in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[i]
             try:
@@ -342,9 +364,11 @@ class Model(Saved):
         """
         self._require_compiled("train_on_batch")
         x, y = check_pair("X and Y", X, Y)
-        return self._step(x, y, check_weight(sample_weight, len(x)))[1]
+        weight = check_weight(sample_weight, len(x))
+        self._check(x, y, len(x))
+        return self._step(x, y, weight)[1]
 
-    def predict(self, X: Any, batch_size: int = 256) -> Any:
+    def predict(self, X: Any, batch_size: int = 256, verbose: int = 0) -> Any:
         """Return the outputs for inputs, in evaluation mode.
 
         Parameters
@@ -353,6 +377,8 @@ class Model(Saved):
             The inputs, the batch first.
         batch_size : int
             Number of examples at a time.
+        verbose : int
+            Makes no difference; scripts for Keras give it.
         """
         self._require_connected("predict")
         check_count("batch_size", batch_size)
@@ -362,7 +388,9 @@ class Model(Saved):
         outputs = [self.forward(part, train=False) for (part,) in batches((x,), batch_size)]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
-    def evaluate(self, X: Any, Y: Any, batch_size: int = 256, metrics: Any = None) -> Any:
+    def evaluate(
+        self, X: Any, Y: Any, batch_size: int = 256, metrics: Any = None, verbose: int = 0
+    ) -> Any:
         """Return the mean loss; where there are metrics, the list of it and of them.
 
         Parameters
@@ -373,6 +401,8 @@ class Model(Saved):
             Number of examples at a time.
         metrics : list or dict, optional
             In place of those of :meth:`compile`.
+        verbose : int
+            Makes no difference; scripts for Keras give it.
         """
         self._require_compiled("evaluate")
         figures = self.metrics if metrics is None else as_metrics(metrics)
@@ -388,15 +418,18 @@ class Model(Saved):
 
     accuracy = staticmethod(accuracy)
 
-    def _figures(self, metrics: Any) -> Metrics:
-        """Return the metrics of training: always with the accuracy, where there are classes."""
+    def _figures(self, metrics: Any, x: Any, y: Any) -> Metrics:
+        """Return the metrics of training: with the accuracy, where outputs can be classes."""
         figures = self.metrics if metrics is None else as_metrics(metrics)
-        shape = getattr(self.layers[-1], "out_shape", None)
-        has_classes = shape is None or shape[-1] != 1
-        return {"accuracy": accuracy} | dict(figures) if has_classes else figures
+        if can_be_classes(self.predict(x), y):
+            return {"accuracy": accuracy} | dict(figures)
+        return figures
 
     def _require_connected(self, method: str) -> None:
-        if not self.layers or self._connected < len(self.layers):
+        same = len(self._connected) == len(self.layers) and all(
+            map(operator.is_, self._connected, self.layers)
+        )
+        if not self.layers or not same:
             raise RuntimeError(
                 f"Model.{method}: call compile(loss=..., optimizer=...) first, after the last add"
             )
@@ -408,6 +441,11 @@ class Model(Saved):
 
 
 def _takes_train(layer: Any) -> bool:
-    """Whether `forward` has an argument `train`, which those of users' layers may lack."""
-    code = getattr(layer.forward, "__code__", None)
-    return code is None or "train" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    """Whether `forward` has an argument `train`, or any; those of users' layers may lack it."""
+    function = layer.forward
+    code = getattr(function, "__code__", None)
+    if code is None or hasattr(function, "__wrapped__"):
+        parameters = inspect.signature(function).parameters.values()
+        return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return "train" in names or bool(code.co_flags & inspect.CO_VARKEYWORDS)

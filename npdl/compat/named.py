@@ -164,15 +164,23 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _name(cls: type[Named]) -> str:
-    """Return a name that tells the layer Softmax from the activation."""
-    return f"{cls.family}.{cls.__name__}"
+    """Return a name that tells the layer Softmax from the activation, and from a user's layer."""
+    name = f"{cls.family}.{cls.__name__}"
+    if _is_own(cls) or all(_name(c) != name for c in _descendants(Named) if _is_own(c)):
+        return name
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+def _is_own(cls: type[Named]) -> bool:
+    return cls.__module__.startswith("npdl.")
 
 
 def _class_named(root: type[T], name: Any) -> type[T]:
     known = {_name(cls): cls for cls in _descendants(root)}
     if name not in known:
+        shown = sorted(name for name in known if "._" not in name)
         raise ValueError(
-            f"unknown class {name!r}: known are {', '.join(sorted(known))}; import the module that "
+            f"unknown class {name!r}: known are {', '.join(shown)}; import the module that "
             f"defines it before loading"
         )
     return known[name]

@@ -27,16 +27,18 @@ class Saved:
     layers: list[Any]
     loss: Any
     optimizer: Any
-    _connected: int
+    metrics: Any
+    _connected: list[Layer]
 
     def to_json(self) -> str:
-        """Return the configuration as JSON: the layers, the loss and the optimizer.
+        """Return the configuration as JSON: layers, loss, optimizer, and metrics that have a name.
 
         The weights are not in it; :meth:`save` writes both.
         """
         config: dict[str, Any] = {"layers": [layer.to_json() for layer in self.layers]}
         if self.loss is not None:
             config |= {"loss": self.loss.to_json(), "optimizer": self.optimizer.to_json()}
+            config |= {"metrics": [name for name in self.metrics if name == "accuracy"]}
         return json.dumps(config)
 
     @classmethod
@@ -54,12 +56,17 @@ class Saved:
             If a class is not known, or an argument is not one of its own.
         """
         values = json.loads(config) if isinstance(config, str) else config
-        known = {"layers", "loss", "optimizer"}
-        if not isinstance(values, Mapping) or "layers" not in values or values.keys() - known:
+        known = {"layers", "loss", "metrics", "optimizer"}
+        if (
+            not isinstance(values, Mapping)
+            or not isinstance(values.get("layers"), list)
+            or values.keys() - known
+            or ("loss" in values) != ("optimizer" in values)
+        ):
             keys = sorted(values) if isinstance(values, Mapping) else type(values).__name__
             raise ValueError(
-                f"{cls.__name__}.from_json: expected the keys {', '.join(sorted(known))}, got "
-                f"{keys}"
+                f"{cls.__name__}.from_json: expected a list of layers, and loss, optimizer and "
+                f"metrics where the model is compiled, got {keys}"
             )
         model: Any = cls()
         for layer in values["layers"]:
@@ -68,6 +75,7 @@ class Saved:
             model.compile(
                 objectives.Objective.from_json(values["loss"]),
                 optimizers.Optimizer.from_json(values["optimizer"]),
+                values.get("metrics"),
             )
         return model  # type: ignore[no-any-return]
 
@@ -111,6 +119,11 @@ class Saved:
             If the number of arrays or a shape differs; the model is then as it was.
         """
         given = [np.asarray(array) for array in weights]
+        if any(array.dtype.kind not in "fiub" for array in given):
+            raise TypeError(
+                f"Model.set_weights: expected arrays of numbers, got "
+                f"{', '.join(sorted({str(array.dtype) for array in given}))}"
+            )
         wanted = [np.shape(array) for layer in self.layers for array in _weights(layer)]
         if [array.shape for array in given] != wanted:
             raise ValueError(
@@ -271,7 +284,7 @@ class Saved:
                 stateful.hold()
             else:
                 stateful.connect_to(model.layers[i - 1] if i else None)
-        model._connected = len(model.layers)
+        model._connected = list(model.layers)
         return model  # type: ignore[no-any-return]
 
     def _require_connected(self, method: str) -> None:

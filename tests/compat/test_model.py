@@ -107,7 +107,8 @@ def test_every_example_counts_also_those_of_a_last_short_batch():
 
     class Watching(Linear):
         def forward(self, input, *args, **kwargs):
-            seen.extend(np.asarray(input)[:, 0])
+            if kwargs["train"]:
+                seen.extend(np.asarray(input)[:, 0])
             return super().forward(input, *args, **kwargs)
 
     model = npdl.Model([Watching(n_out=3, n_in=6), Softmax(n_out=3)])
@@ -388,6 +389,97 @@ def test_the_other_classes_of_ones_own_work_in_a_model(tmp_path):
     assert loaded.optimizer.iterations == 40
 
 
+class Passing(Dropout):
+    """Has the documented signature of forward."""
+
+    def forward(self, input, *args, **kwargs):
+        return super().forward(input, *args, **kwargs)
+
+
+def test_evaluation_reaches_a_forward_that_takes_any_argument():
+    model = npdl.Model([Dense(8, n_in=6), Passing(0.5), Softmax(3)])
+    model.compile()
+    assert np.array_equal(model.predict(X), model.predict(X))
+    assert not np.array_equal(model.forward(X), model.forward(X))
+
+
+def test_a_loss_of_ones_own_may_have_targets_of_any_shape():
+    class Pairs(npdl.objectives.Objective):
+        def forward(self, outputs, targets):
+            return (outputs - targets.reshape(outputs.shape)) ** 2
+
+        def backward(self, outputs, targets):
+            return outputs - targets.reshape(outputs.shape)
+
+    model = npdl.Model([Linear(4, n_in=6)])
+    model.compile(loss=Pairs(), optimizer="adam")
+    history = model.fit(X, np.ones((50, 2, 2)), epochs=2, verbose=0)
+    assert set(history.history) == {"loss"}
+
+
+# Layers in several models
+
+
+def test_a_trained_layer_goes_into_another_model_behind_a_new_one():
+    trained = Dense(8, n_in=4)
+    npdl.Model([trained, Softmax(2)]).compile()
+    model = npdl.Model([Dense(4, n_in=6), trained, Softmax(3)])
+    model.compile()
+    before, weights = model.get_weights()[0], trained.W.copy()
+    assert np.array_equal(trained.W, weights)
+    model.fit(X, Y, epochs=1, verbose=0)
+    assert not np.array_equal(model.get_weights()[0], before)
+
+
+def test_two_models_with_one_softmax_keep_their_gradients():
+    layer = Softmax(3, n_in=6)
+    one, other = npdl.Model([layer]), npdl.Model([layer])
+    one.compile(loss="scce")
+    one.backward(one.loss_gradient(one.forward(X), Y))
+    expected = layer.dW.copy()
+    other.compile(loss="mse")
+    other.forward(X)
+    one.backward(one.loss_gradient(one.forward(X), Y))
+    np.testing.assert_array_equal(layer.dW, expected)
+
+
+def test_the_last_layer_can_be_replaced():
+    model = mlp()
+    kept = model.layers[0].W.copy()
+    model.layers.pop()
+    model.add(Softmax(5))
+    with pytest.raises(RuntimeError, match="after the last add"):
+        model.predict(X)
+    model.compile()
+    assert model.predict(X).shape == (50, 5)
+    np.testing.assert_array_equal(model.layers[0].W, kept)
+    model.layers.insert(1, Dense(7))
+    model.compile()
+    assert model.predict(X).shape == (50, 5)
+
+
+def test_a_last_example_left_over_joins_the_batch_before():
+    model = npdl.Model([Dense(4, n_in=6), BatchNormal(), Softmax(3)])
+    model.compile()
+    sizes = []
+    model.forward = lambda x, train=True: (
+        sizes.append(len(x)),
+        type(model).forward(model, x, train),
+    )[1]
+    model.fit(X[:33], Y[:33], epochs=1, batch_size=16, verbose=0)
+    assert sizes[-2:] == [16, 17]
+
+
+def test_the_accuracy_of_one_column_is_that_of_its_side_of_a_half():
+    outputs, targets = np.array([[0.2], [0.7], [0.9], [0.4]]), np.array([[0], [1], [0], [1]])
+    assert npdl.Model.accuracy(outputs, targets) == 0.5
+    model = npdl.Model([Dense(1, n_in=6, activation="sigmoid")])
+    model.compile("bce", "sgd", metrics=["accuracy"])
+    target = (X[:, :1] > 0).astype(int)
+    history = model.fit(X, target, epochs=1, verbose=0)
+    assert 0 < history.history["accuracy"][0] < 1
+
+
 # Files
 
 
@@ -418,6 +510,7 @@ def test_training_goes_on_from_a_file_to_the_same_bits(tmp_path, generator):
         npdl.utils.set_rng(np.random)
     model = big()
     model.fit(IMAGES, Y, epochs=2, batch_size=16, verbose=0)
+    model.metrics = {"accuracy": model.accuracy}
     model.save(tmp_path / "model.npz")
     model.fit(IMAGES, Y, epochs=2, batch_size=16, verbose=0)
     npdl.utils.set_seed(99)
@@ -425,6 +518,7 @@ def test_training_goes_on_from_a_file_to_the_same_bits(tmp_path, generator):
     assert type(npdl.utils.get_rng()).__name__ in (generator, "module")
     loaded.fit(IMAGES, Y, epochs=2, batch_size=16, verbose=0)
     assert same_weights(model, loaded)
+    assert loaded.evaluate(IMAGES, Y) == model.evaluate(IMAGES, Y)
     assert np.array_equal(model.predict(IMAGES), loaded.predict(IMAGES))
 
 
@@ -646,6 +740,28 @@ UNFIT = {
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+CHANGES_NOTHING = {
+    "a wrong class at the end": {"Y": np.r_[Y[:-1], 9]},
+    "validation of other features": {"validation_data": (X[:, :3], Y)},
+    "validation of other classes": {"validation_data": (X, Y + 1)},
+    "validation that is no pair": {"validation_data": X},
+    "negative weights": {"sample_weight": -np.ones(50)},
+}
+
+
+@pytest.mark.parametrize("options", CHANGES_NOTHING.values(), ids=CHANGES_NOTHING)
+def test_what_does_not_fit_is_found_before_anything_changes(options):
+    model = npdl.Model([Dense(8, n_in=6), BatchNormal(), Softmax(3)])
+    model.compile()
+    before = model.get_weights()
+    with pytest.raises((ValueError, TypeError)):
+        model.fit(X, options.pop("Y", Y), batch_size=5, shuffle=False, verbose=0, **options)
+    assert all(map(np.array_equal, model.get_weights(), before))
+    with pytest.raises(TypeError, match="arrays of numbers"):
+        model.set_weights([before[0] + 1, *[array.astype(str) for array in before[1:]]])
+    assert all(map(np.array_equal, model.get_weights(), before))
 
 
 def test_a_compile_that_fails_leaves_the_model_as_it_was():

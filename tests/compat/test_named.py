@@ -25,3 +25,16 @@ def test_a_subclass_prints_its_own_arguments():
             super().__init__(8 * times, activation="relu")
 
     assert repr(Wide(times=3)) == "Wide(times=3)"
+
+
+def test_a_class_of_ones_own_may_have_a_name_of_npdls():
+    saved = npdl.layers.Dense(3, n_in=2).to_json()
+
+    class Dense(npdl.layers.Layer):
+        def __init__(self, units):
+            self.units = units
+
+    assert type(npdl.layers.Layer.from_json(saved)) is npdl.layers.Dense
+    mine = npdl.layers.Layer.from_json(Dense(4).to_json())
+    assert type(mine) is Dense
+    assert mine.units == 4
