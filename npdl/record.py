@@ -102,6 +102,11 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:
         value = function(*args, **kwargs)
+        if not isinstance(value, Recorded):
+            raise TypeError(
+                f"{function.__name__} is decorated as a constructor, such as with @layer, and must "
+                f"return a Layer or the like, got {value!r}"
+            )
         signature = _signature(function)
         bound = signature.bind(*args, **kwargs)
         positional: tuple[Any, ...] = ()

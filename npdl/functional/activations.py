@@ -11,7 +11,7 @@ array([0. , 0.5, 1. ])
 
 import numpy as np
 
-from npdl.functional.elementwise import FAR, check_positive, elementwise, logistic, ramp
+from npdl.functional.elementwise import check_positive, elementwise, far, logistic, ramp
 from npdl.functional.layer import Array, Layer, Params, check_float, layer, no_params, same_shape
 
 __all__ = [
@@ -59,7 +59,7 @@ def sigmoid() -> Layer:
     """
 
     def forward(x: Array) -> tuple[Array, Array]:
-        y = logistic(x.clip(-FAR, np.inf))
+        y = logistic(x.clip(-far(x), np.inf))
         return y, y
 
     def derivative(y: Array) -> Array:

@@ -4,7 +4,7 @@ from typing import Any
 
 from npdl.functional.correlation import batch_first, batch_last, correlate, gradients
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
-from npdl.functional.layer import Array, Layer, Params, Shape, layer
+from npdl.functional.layer import Array, Layer, Params, Shape, check_params, layer
 from npdl.functional.windows import (
     Window,
     as_images,
@@ -179,6 +179,9 @@ def _convolution(
         return params
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
+        part = params["weight"].shape[1] if "weight" in params else 1
+        shapes: dict[str, Shape] = {"weight": (filters, part, *kernel_size)}
+        check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = as_images(params["weight"], axes)
         check_images(name, x, axes, weight.shape[1] * groups, weight.dtype)
         shift = params["bias"] if bias else None

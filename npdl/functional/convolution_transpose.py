@@ -11,7 +11,7 @@ from npdl.functional.correlation import (
     weight_gradient,
 )
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
-from npdl.functional.layer import Array, Layer, Params, Shape, layer
+from npdl.functional.layer import Array, Layer, Params, Shape, check_params, layer
 from npdl.functional.windows import (
     Pair,
     Window,
@@ -114,6 +114,9 @@ def conv2d_transpose(
         return params
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
+        channels = params["weight"].shape[0] if "weight" in params else 1
+        shapes: dict[str, Shape] = {"weight": (channels, filters // groups, *window.size)}
+        check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = params["weight"]
         check_images(name, x, 2, weight.shape[0], weight.dtype)
         y = spread(x, weight, window, groups, _larger(window, extra, x.shape[2:]))

@@ -5,7 +5,16 @@ import math
 import numpy as np
 
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_params,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike, fold
 
 __all__ = ["dense"]
@@ -64,6 +73,14 @@ def dense(
         # The check is a call, and this is the hot path of small networks.
         if type(x) is not np.ndarray or x.dtype is not weight.dtype:
             check_float(x, "dense", weight.dtype)
+        if (
+            weight.shape[1] != units
+            or len(params) != 1 + bias
+            or (bias and params["bias"].shape != (units,))
+            or (bias and params["bias"].dtype is not weight.dtype)
+        ):
+            expected: dict[str, Shape] = {"weight": (weight.shape[0], units)}
+            check_params("dense", params, expected | ({"bias": (units,)} if bias else {}))
         shape = x.shape
         if not shape or shape[-1] != weight.shape[0]:
             raise ValueError(

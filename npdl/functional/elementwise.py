@@ -15,6 +15,7 @@ __all__ = [
     "check_positive",
     "elementwise",
     "expm1",
+    "far",
     "logistic",
     "normal_cdf",
     "normal_pdf",
@@ -58,8 +59,13 @@ def blocks(x: Array) -> Iterator[slice]:
 FAR = 87.0
 
 
+def far(x: Array) -> float:
+    """Return the largest number whose exponential is finite in the type of `x`, and normal."""
+    return FAR if x.dtype.itemsize <= 4 else 708.0
+
+
 def logistic(x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)) of numbers that are not below -87."""
+    """Return 1 / (1 + exp(-x)) of numbers that are not below -:func:`far`."""
     # A tanh would lose the digits of small values, and takes longer than exp in float64.
     y = np.negative(x)
     np.exp(y, out=y)

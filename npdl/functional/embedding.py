@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.initializers import Initializer, normal
-from npdl.functional.layer import Array, Layer, Params, Shape, describe, layer
+from npdl.functional.layer import Array, Layer, Params, Shape, check_params, describe, layer
 from npdl.random import KeyLike, fold
 
 __all__ = ["embedding"]
@@ -83,6 +83,7 @@ def embedding(
         return {"table": table}
 
     def apply(params: Params, ids: Array) -> tuple[Array, Any]:
+        check_params("embedding", params, {"table": (vocabulary, units)})
         table = params["table"]
         _check_ids(ids, len(table))
         y = table.take(ids, axis=0)

@@ -70,9 +70,16 @@ def _check_elementwise(name: str, role: str, activation: Layer) -> None:
     # Inside, the last axis is the batch, and a softmax along it would mix the examples.
     x = np.array([[0.5, -0.5], [0.5, 2.0]], np.float32)
     params = activation.init(0, (2,))
-    y = None if tree.leaves(params) else activation(params, x)
-    if not (isinstance(y, np.ndarray) and y.shape == x.shape and y[0, 0] == y[1, 0]):
+    y, trained = None, np.zeros(0)
+    if not tree.leaves(params):
+        y, trained = activation(params, x), activation(params, x, train=True, rng=0)
+    if not (
+        isinstance(y, np.ndarray)
+        and y.shape == x.shape
+        and y[0, 0] == y[1, 0]
+        and np.array_equal(y, trained)
+    ):
         raise ValueError(
-            f"{name}: {role} must work element by element and have no parameters, as tanh() does, "
-            f"got {activation!r}"
+            f"{name}: {role} must work element by element, in training too, and have no "
+            f"parameters, as tanh() does, got {activation!r}"
         )

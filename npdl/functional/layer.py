@@ -146,6 +146,9 @@ def value_and_grad(
     ((2, 3), (4, 3))
     """
 
+    if not callable(loss):
+        raise TypeError(f"expected a loss, such as F.softmax_cross_entropy, got {loss!r}")
+
     def value_and_grad_of(
         params: Params,
         x: Any,
@@ -154,7 +157,17 @@ def value_and_grad(
         rng: random.KeyLike | None = None,
     ) -> tuple[Any, Params, Aux]:
         outputs, cache = model.apply(params, x, train=train, rng=rng)
-        value, g = loss(outputs, *targets)
+        result = loss(outputs, *targets)
+        if type(result) is not tuple or len(result) != 2:
+            raise TypeError(
+                f"the loss must return (value, gradient in the outputs), got {describe(result)}"
+            )
+        value, g = result
+        if type(g) is np.ndarray and type(outputs) is np.ndarray and g.shape != outputs.shape:
+            raise ValueError(
+                f"the loss returned the gradient {describe(g)} for the outputs "
+                f"{describe(outputs)}; both need one shape"
+            )
         grads, dx = model.backward(params, cache, g, input_grad=input_grad)
         return value, grads, Aux(outputs, cache, dx)
 
@@ -177,6 +190,21 @@ def check_float(x: Any, name: str, dtype: Any = None) -> None:
         f"{name}: the input is {describe(x)}, but the parameters are {dtype}, and nothing is "
         f"promoted silently; convert one of them: x.astype(np.{dtype}) or "
         f"npdl.tree.astype(params, np.{kind})"
+    )
+
+
+def check_params(name: str, params: Params, shapes: dict[str, Shape]) -> None:
+    """Raise unless the parameters of a layer are these arrays, of one data type."""
+    if isinstance(params, dict) and params.keys() == shapes.keys():
+        dtype = params[next(iter(shapes))].dtype
+        if all(params[key].shape == shape for key, shape in shapes.items()) and all(
+            array.dtype == dtype for array in params.values()
+        ):
+            return
+    wanted = ", ".join(f"{key}: {list(shape)}" for key, shape in shapes.items())
+    raise ValueError(
+        f"{name}: this layer takes params of one data type with the shapes {{{wanted}}}, got "
+        f"{describe(params)}; are they of another layer?"
     )
 
 
@@ -211,7 +239,10 @@ class _Probe:
     def __call__(self, shape: Shape) -> Shape:
         several = bool(shape) and isinstance(shape[0], tuple)
         example = tuple(map(_example, shape)) if several else _example(shape)
-        y, _ = self.apply(self.init(0, shape), example)
+        result = self.apply(self.init(0, shape), example)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"apply must return the tuple (y, cache), got {describe(result)}")
+        y = result[0]
         return tuple(part.shape[1:] for part in y) if isinstance(y, tuple) else y.shape[1:]
 
 

@@ -19,6 +19,7 @@ from npdl.functional.elementwise import (
     check_positive,
     elementwise,
     expm1,
+    far,
     logistic,
     normal_cdf,
     normal_pdf,
@@ -197,7 +198,7 @@ def silu() -> Layer:
     """
 
     def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-        y = x.clip(-FAR, np.inf)
+        y = x.clip(-far(x), np.inf)
         s = logistic(y)
         y *= s
         return y, (y, s)
@@ -206,7 +207,7 @@ def silu() -> Layer:
         # s + y (1 - s)
         y, s = cache
         slope = np.subtract(1.0, s)
-        slope *= y.clip(-np.inf, FAR)
+        slope *= y.clip(-np.inf, far(y))
         slope += s
         return slope
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdl.functional.initializers import Initializer
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe
+from npdl.functional.layer import Array, Layer, Params, Shape, check_float, check_params, describe
 from npdl.random import KeyLike, fold
 
 __all__ = ["Cell", "columns", "recurrent"]
@@ -306,6 +306,13 @@ def _inputs(
             f"{name}: the input is x, (x, mask) or (x, mask, state), got {describe(given)}"
         )
     x, mask, state = (*parts, None, None)[:3]
+    n_columns = len(cell.gates) * units
+    shapes: dict[str, Shape] = {
+        "weight": (len(params["weight"]) if "weight" in params else 1, n_columns),
+        "recurrent_weight": (units, n_columns),
+        **dict.fromkeys(cell.biases, (n_columns,)),
+    }
+    check_params(name, params, shapes)
     weight = params["weight"]
     check_float(x, name, weight.dtype)
     if x.ndim != 3 or x.shape[2] != len(weight):

@@ -154,6 +154,11 @@ def elementwise(
         return new(state_type, (*(0,)[:first], *slots))
 
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        if type(state) is not state_type or len(state) != len(fields):
+            raise ValueError(
+                f"expected a state of the type {state_type.__name__} with {len(fields)} entries, "
+                f"as init(params) returns it, got {describe(state)}; is it of another optimizer?"
+            )
         count = state[0] if first else 0
         # With bare arrays, which is how training calls it, this takes a microsecond.
         if type(grads) is np.ndarray and grads.ndim and _fits(grads, params):
