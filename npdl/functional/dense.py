@@ -61,6 +61,8 @@ def dense(
     if not (isinstance(units, int | np.integer) and units > 0):
         raise ValueError(f"dense: units must be a positive int, as in dense(128), got {units!r}")
 
+    out = (units,)
+
     def init(rng: KeyLike, shape: Shape) -> Params:
         n_features = _features(shape)
         params = {"weight": weight_init(fold(rng, "weight"), (n_features, units))}
@@ -73,14 +75,14 @@ def dense(
         # The check is a call, and this is the hot path of small networks.
         if type(x) is not np.ndarray or x.dtype is not weight.dtype:
             check_float(x, "dense", weight.dtype)
-        if (
-            weight.shape[1] != units
-            or len(params) != 1 + bias
-            or (bias and params["bias"].shape != (units,))
-            or (bias and params["bias"].dtype is not weight.dtype)
+        shift = params["bias"] if bias else None
+        if weight.shape[1] != units or (
+            len(params) != 1
+            if shift is None
+            else shift.shape != out or shift.dtype is not weight.dtype
         ):
             expected: dict[str, Shape] = {"weight": (weight.shape[0], units)}
-            check_params("dense", params, expected | ({"bias": (units,)} if bias else {}))
+            check_params("dense", params, expected | ({"bias": out} if bias else {}))
         shape = x.shape
         if not shape or shape[-1] != weight.shape[0]:
             raise ValueError(
@@ -90,8 +92,8 @@ def dense(
         # One product for all leading axes. The method costs 0.7 µs less than the operator.
         rows = x if len(shape) <= 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
         y = rows.dot(weight)
-        if bias:
-            y += params["bias"]
+        if shift is not None:
+            y += shift
         return y if len(shape) <= 2 else y.reshape(*shape[:-1], units), x
 
     def backward(

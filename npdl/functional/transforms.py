@@ -146,7 +146,7 @@ def elementwise(
         the old ones; without it, or with `None` in it, they are new arrays.
     """
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
-    first = 1 if fields[:1] == ("count",) else 0
+    first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
     new = tuple.__new__  # a NamedTuple's own takes twice as long
 
     def init(params: Params) -> State:
@@ -154,9 +154,9 @@ def elementwise(
         return new(state_type, (*(0,)[:first], *slots))
 
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
-        if type(state) is not state_type or len(state) != len(fields):
+        if type(state) is not state_type or len(state) != n_fields:
             raise ValueError(
-                f"expected a state of the type {state_type.__name__} with {len(fields)} entries, "
+                f"expected a state of the type {state_type.__name__} with {n_fields} entries, "
                 f"as init(params) returns it, got {describe(state)}; is it of another optimizer?"
             )
         count = state[0] if first else 0
