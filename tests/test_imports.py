@@ -15,6 +15,7 @@ PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
 SHARED |= {"initializers", "layout", "loss_terms", "recurrent", "sliding", "targets", "windows"}
+SHARED |= {"winograd"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph", "stack"}
 # Layers that are made of other layers.

@@ -7,6 +7,9 @@ view; an array that does not lie this way in memory, such as the first layer's i
 
 Patches are made for a block of pixels at a time, in one workspace that fits the caches, and made
 anew in `backward` rather than kept.
+
+Windows of three rows that move by one pixel have a faster way, with the images in another order:
+see :mod:`npdl.functional.winograd`.
 """
 
 import itertools
@@ -18,9 +21,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional.layer import Array
+from npdl.functional.layout import aligned
 from npdl.functional.windows import Pair, Window
+from npdl.functional.winograd import fits, products
 
-__all__ = ["batch_first", "batch_last", "correlate", "gradients", "spread", "weight_gradient"]
+__all__ = ["correlate", "gradients", "spread", "sum_of_channels", "weight_gradient"]
 
 
 # Numbers in the patches of one block: few enough for the caches, enough for products to be fast.
@@ -49,6 +54,8 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
     array of shape (batch, filters, places down, places across)
         A view of an array that lies batch last.
     """
+    if fits(window, groups, x.shape, len(weight)):
+        return from_rows(products(as_rows(x), window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     rows, outputs = _grouped(weight, groups), _grouped(y, groups)
     shift = None if bias is None else bias.reshape(groups, -1, 1)
@@ -62,6 +69,8 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
 
 def weight_gradient(x: Array, g: Array, weight: Array, window: Window, groups: int) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
+    if fits(window, groups, x.shape, len(weight)):
+        return products(as_rows(x), window, g=as_rows(g))[1]
     rows, outputs = np.zeros_like(_grouped(weight, groups)), _grouped(batch_last(g), groups)
     for block, patches in _patches(x, window, groups):
         rows += outputs[..., block.run] @ patches.mT
@@ -102,6 +111,9 @@ def correlate_with_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
+    if fits(window, groups, x.shape, len(weight)):
+        y, dw = products(as_rows(x), window, weight, g=as_rows(g))
+        return from_rows(y), dw
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     rows, outputs, cotangent = (_grouped(part, groups) for part in (weight, y, batch_last(g)))
     dw = np.zeros_like(rows)
@@ -259,6 +271,30 @@ def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
 def batch_first(x: Array) -> Array:
     """Return the view (batch, channels, height, width)."""
     return x.transpose(3, 0, 1, 2)
+
+
+def as_rows(x: Array) -> Array:
+    """Return (height, width, channels, batch), contiguous: a view of `x` where it lies this way."""
+    rows = x.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        return rows
+    copy = aligned(rows.shape, x.dtype)
+    _copy(x.transpose(1, 2, 3, 0), copy.transpose(2, 0, 1, 3))
+    return copy
+
+
+def from_rows(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 2, 0, 1)
+
+
+def sum_of_channels(g: Array) -> Array:
+    """Return the sum over all but the channels, the gradient of a bias."""
+    rows = g.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        # Sums of long runs, which are fast.
+        return rows.sum(axis=0).sum(axis=0).sum(axis=1)
+    return batch_last(g).reshape(g.shape[1], -1).sum(axis=1)
 
 
 def _copy(source: Array, target: Array) -> None:
