@@ -1,7 +1,7 @@
 """The order of an array's axes in memory, which layers of images keep.
 
-Convolutions give images whose batch is the last axis in memory, though the first of the shape; the
-images of a data set lie as their shape says. NumPy's element-wise functions keep either order and
+Convolutions give images whose batch is the last axis in memory, though the first of the shape, and
+whose rows may be the first; the images of a data set lie as their shape says. NumPy's element-wise functions keep either order and
 are fast on both, where all their arrays have the same one.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from npdl.functional.layer import Array, Shape
 
-__all__ = ["aligned", "arranged", "blocks", "laid_like", "memory_order"]
+__all__ = ["BLOCK", "aligned", "arranged", "blocks", "laid_like", "memory_order"]
 
 # Numbers in one block: all that is made on the way fits the second-level cache.
 BLOCK = 1 << 17
