@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from npdl.functional.correlation import batch_first, batch_last, correlate, gradients
+from npdl.functional.correlation import correlate, gradients, sum_of_channels
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import Array, Layer, Params, Shape, check_params, layer
 from npdl.functional.windows import (
@@ -191,12 +191,11 @@ def _convolution(
     def backward(
         params: Params, x: Array, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
-        weight, images = as_images(params["weight"], axes), as_images(x, axes)
-        g_last = batch_last(as_images(g, axes))
-        dw, dx = gradients(images, batch_first(g_last), weight, window, groups, input_grad)
+        weight, images, g = (as_images(part, axes) for part in (params["weight"], x, g))
+        dw, dx = gradients(images, g, weight, window, groups, input_grad)
         grads = {"weight": dw if axes == 2 else dw[:, :, 0]}
         if bias:
-            grads["bias"] = g_last.reshape(filters, -1).sum(axis=1)
+            grads["bias"] = sum_of_channels(g)
         return grads, dx if dx is None or axes == 2 else dx[:, :, 0]
 
     def out_shape(shape: Shape) -> Shape:

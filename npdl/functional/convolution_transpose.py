@@ -4,10 +4,9 @@ import operator
 from typing import Any
 
 from npdl.functional.correlation import (
-    batch_first,
-    batch_last,
     correlate_with_gradient,
     spread,
+    sum_of_channels,
     weight_gradient,
 )
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
@@ -128,14 +127,13 @@ def conv2d_transpose(
         params: Params, x: Array, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
         weight, dx = params["weight"], None
-        g_last = batch_last(g)
         if input_grad:
-            dx, dw = correlate_with_gradient(batch_first(g_last), x, weight, window, groups)
+            dx, dw = correlate_with_gradient(g, x, weight, window, groups)
         else:
-            dw = weight_gradient(batch_first(g_last), x, weight, window, groups)
+            dw = weight_gradient(g, x, weight, window, groups)
         grads = {"weight": dw}
         if bias:
-            grads["bias"] = g_last.reshape(filters, -1).sum(axis=1)
+            grads["bias"] = sum_of_channels(g)
         return grads, dx
 
     def out_shape(shape: Shape) -> Shape:

@@ -7,6 +7,9 @@ view; an array that does not lie this way in memory, such as the first layer's i
 
 Patches are made for a block of pixels at a time, in one workspace, and made anew in `backward`
 rather than kept; where it can be, for whole rows of places, as `row_products.py` says.
+
+Windows of three rows that move by one pixel have a faster way, with the images in another order:
+see `winograd.py`.
 """
 
 import itertools
@@ -18,10 +21,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional.layer import Array
+from npdl.functional.layout import aligned
 from npdl.functional.row_products import by_rows, kernel_matrix, kernel_of, row_blocks
 from npdl.functional.windows import Pair, Window
+from npdl.functional.winograd import fits, products
 
-__all__ = ["batch_first", "batch_last", "correlate", "gradients", "spread", "weight_gradient"]
+__all__ = ["correlate", "gradients", "spread", "sum_of_channels", "weight_gradient"]
 
 
 # Numbers in the patches of one block, 8 MiB: a product of many columns gains more than a block that
@@ -51,6 +56,8 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
     array of shape (batch, filters, places down, places across)
         A view of an array that lies batch last.
     """
+    if fits(window, groups, x.shape, len(weight)):
+        return from_rows(products(as_rows(x), window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
     rows, outputs = plan.rows, plan.arranged(y)
@@ -67,6 +74,9 @@ def weight_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int, rowwise: bool = True
 ) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
+    if rowwise and fits(window, groups, x.shape, len(weight)):
+        dw: Array = products(as_rows(x), window, g=as_rows(g))[1]
+        return dw
     plan = _plan(x, weight, window, groups, rowwise)
     outputs, dw = plan.arranged(batch_last(g)), np.zeros_like(plan.rows.mT)
     for index, patches in plan.blocks:
@@ -108,6 +118,9 @@ def correlate_with_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
+    if fits(window, groups, x.shape, len(weight)):
+        y, dw = products(as_rows(x), window, weight, g=as_rows(g))
+        return from_rows(y), dw
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
     outputs, cotangent = plan.arranged(y), plan.arranged(batch_last(g))
@@ -304,6 +317,32 @@ def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
 def batch_first(x: Array) -> Array:
     """Return the view (batch, channels, height, width)."""
     return x.transpose(3, 0, 1, 2)
+
+
+def as_rows(x: Array) -> Array:
+    """Return (height, width, channels, batch), contiguous: a view of `x` where it lies this way."""
+    rows = x.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        return rows
+    copy = aligned(rows.shape, x.dtype)
+    _copy(x.transpose(1, 2, 3, 0), copy.transpose(2, 0, 1, 3))
+    return copy
+
+
+def from_rows(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 2, 0, 1)
+
+
+def sum_of_channels(g: Array) -> Array:
+    """Return the sum over all but the channels, the gradient of a bias."""
+    rows = g.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        # Sums of long runs, which are fast.
+        sums: Array = rows.sum(axis=0).sum(axis=0).sum(axis=1)
+    else:
+        sums = batch_last(g).reshape(g.shape[1], -1).sum(axis=1)
+    return sums
 
 
 def _copy(source: Array, target: Array) -> None:

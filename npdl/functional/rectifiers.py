@@ -11,6 +11,7 @@ array([0., 0., 3.])
 
 import math
 
+import attrs
 import numpy as np
 
 from npdl.functional.elementwise import (
@@ -25,7 +26,8 @@ from npdl.functional.elementwise import (
     normal_pdf,
     ramp,
 )
-from npdl.functional.layer import Array, Layer, layer
+from npdl.functional.layer import Array, Layer, Params, layer
+from npdl.functional.layout import laid_like, memory_order
 
 __all__ = ["elu", "gelu", "hard_silu", "leaky_relu", "mish", "relu", "selu", "silu", "softplus"]
 
@@ -44,10 +46,32 @@ def relu() -> Layer:
         y = np.maximum(x, 0.0) if x.size < _SMALL else x.clip(0.0, np.inf)
         return y, y
 
-    def derivative(y: Array) -> Array:
-        return np.sign(y) if y.size < _SMALL else (y > 0.0).astype(y.dtype)
+    def backward(
+        params: Params, y: Array, g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad:
+            return None, None
+        if y.size < _SMALL:
+            return None, np.sign(y) * g
+        return None, _where_positive(g, y)
 
-    return elementwise("relu", forward, derivative)
+    return attrs.evolve(elementwise("relu", forward, np.sign), backward=backward)
+
+
+def _where_positive(g: Array, y: Array) -> Array:
+    """Return `g` where `y` is positive, and 0 elsewhere."""
+    g, dx = laid_like(g, y), np.empty_like(y)
+    order = memory_order(y)
+    lines = [array.transpose(order).reshape(-1) for array in (dx, y, g)]
+    for start in range(0, y.size, _BLOCK):
+        # What is made on the way stays in the cache.
+        target, signs, cotangent = (line[start : start + _BLOCK] for line in lines)
+        np.copyto(target, signs > 0.0)
+        target *= cotangent
+    return dx
+
+
+_BLOCK = 1 << 16
 
 
 # Up to here the cheaper call wins, from here on the better vectorised one.

@@ -10,12 +10,14 @@ Nothing is padded, and images keep their order in memory: see :mod:`npdl.functio
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import attrs
 import numpy as np
 
 from npdl.functional.layer import Array, Shape
-from npdl.functional.layout import arranged, blocks, laid_like
+from npdl.functional.layout import BLOCK, arranged, blocks, laid_like
 from npdl.functional.windows import Pair, Window
 
 __all__ = ["maxima", "maxima_gradient", "means", "means_gradient"]
@@ -36,37 +38,34 @@ def maxima(x: Array, window: Window) -> Array:
     array of shape (batch, channels, places down, places across)
         In the memory order of `x`.
     """
-    steps = _steps(window, x.shape[2:])
-    y = _empty(x, steps[-1])
-    for block in blocks(x):
-        _combine_all(np.maximum, -np.inf, x[block], steps, y[block])
+    y = np.empty_like(x, shape=(*x.shape[:2], *window.out(*x.shape[2:])))
+    for pixels, places, steps in _parts(x, window):
+        _combine_all(np.maximum, -np.inf, x[pixels], steps, y[places])
     return y
 
 
 def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
     """Return the gradient of :func:`maxima`: that of each place goes to its first maximum."""
-    across, *down = _steps(window, x.shape[2:])
     g, dx = laid_like(g, y), np.empty_like(x)
-    for block in blocks(x):
-        part, ends = g[block], y[block]
+    for pixels, places, (across, *down) in _parts(x, window):
+        images, part, ends = x[pixels], g[places], y[places]
         for step in down:
-            rows = _empty(x[block], across)
+            rows = _empty(images, across)
             row_gradient = np.empty_like(rows)
-            _combine(np.maximum, -np.inf, x[block], across, rows)
+            _combine(np.maximum, -np.inf, images, across, rows)
             _send_to_first(part, rows, ends, step, row_gradient)
             part, ends = row_gradient, rows
-        _send_to_first(part, x[block], ends, across, dx[block])
+        _send_to_first(part, images, ends, across, dx[pixels])
     return dx
 
 
 def means(x: Array, window: Window, count_padding: bool) -> Array:
     """Return the mean in the window at each place, as :func:`maxima` does the maximum."""
-    steps = _steps(window, x.shape[2:])
     counts = _counts(window, x.shape[2:], x.dtype, count_padding)
-    y = _empty(x, steps[-1])
-    for block in blocks(x):
-        part = y[block]
-        _combine_all(np.add, 0, x[block], steps, part)
+    y = np.empty_like(x, shape=(*x.shape[:2], *window.out(*x.shape[2:])))
+    for pixels, places, steps in _parts(x, window):
+        part = y[places]
+        _combine_all(np.add, 0, x[pixels], steps, part)
         part /= counts
     return y
 
@@ -75,17 +74,18 @@ def means_gradient(
     g: Array, shape: Shape, order: tuple[int, ...], window: Window, count_padding: bool
 ) -> Array:
     """Return the gradient of :func:`means` for an input of that shape and memory order."""
-    across, *down = steps = _steps(window, shape[2:])
     counts = _counts(window, shape[2:], g.dtype, count_padding)
     dx = arranged(shape, order, g.dtype)
-    for block in blocks(dx):
-        part = _empty(dx[block], steps[-1])
-        np.divide(g[block], counts, out=part)
+    for pixels, places, steps in _parts(dx, window):
+        images = dx[pixels]
+        part = _empty(images, steps[-1])
+        np.divide(g[places], counts, out=part)
+        across, *down = steps
         for step in down:
-            rows = _empty(dx[block], across)
+            rows = _empty(images, across)
             _share_out(part, step, rows)
             part = rows
-        _share_out(part, across, dx[block])
+        _share_out(part, across, images)
     return dx
 
 
@@ -122,6 +122,26 @@ def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Ste
     apart = all(window.stride[axis] >= window.size[axis] for axis in axes)
     met = all(out[axis] * window.size[axis] == image[axis] for axis in axes)
     return _Step(out, elements, padded, apart, apart and met and not padded)
+
+
+def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
+    """Yield indices of some pixels and of all places that meet these, and the steps for them."""
+    height, width = x.shape[2:]
+    steps = _steps(window, (height, width))
+    if x.strides[2] <= max(x.strides[:2]):
+        yield from ((block, block, steps) for block in blocks(x))
+    elif len(steps) > 1 or steps[0].padded or not steps[0].apart:
+        yield ..., ..., steps
+    else:
+        # The rows are outermost in memory, and each is met at one row of places at most.
+        rows, stride = steps[0].out[0], window.stride[0]
+        alone = attrs.evolve(window, padding="valid")
+        count = max(BLOCK * rows // max(x.size, 1), 1)
+        for first in range(0, rows, count):
+            last = first + count
+            top, bottom = first * stride, last * stride if last < rows else height
+            steps = _steps(alone, (bottom - top, width))
+            yield np.s_[:, :, top:bottom], np.s_[:, :, first:last], steps
 
 
 def _empty(x: Array, step: _Step) -> Array:
