@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from npdl.functional.correlation import correlate, gradients, sum_of_channels
+from npdl.functional.correlation import correlate, gradients
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import Array, Layer, Params, Shape, check_params, layer
+from npdl.functional.layout import sum_of_channels
 from npdl.functional.windows import (
     Window,
     as_images,

@@ -6,11 +6,11 @@ from typing import Any
 from npdl.functional.correlation import (
     correlate_with_gradient,
     spread,
-    sum_of_channels,
     weight_gradient,
 )
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import Array, Layer, Params, Shape, check_params, layer
+from npdl.functional.layout import sum_of_channels
 from npdl.functional.windows import (
     Pair,
     Window,

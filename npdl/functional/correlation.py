@@ -21,12 +21,18 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional.layer import Array
-from npdl.functional.layout import aligned
+from npdl.functional.layout import (
+    as_rows,
+    batch_first,
+    batch_last,
+    from_rows,
+    share,
+)
 from npdl.functional.row_products import by_rows, kernel_matrix, kernel_of, row_blocks
 from npdl.functional.windows import Pair, Window
 from npdl.functional.winograd import fits, products
 
-__all__ = ["correlate", "gradients", "spread", "sum_of_channels", "weight_gradient"]
+__all__ = ["correlate", "gradients", "spread", "weight_gradient"]
 
 
 # Numbers in the patches of one block, 8 MiB: a product of many columns gains more than a block that
@@ -74,7 +80,7 @@ def weight_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int, rowwise: bool = True
 ) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
-    if rowwise and fits(window, groups, x.shape, len(weight)):
+    if fits(window, groups, x.shape, len(weight)):
         dw: Array = products(as_rows(x), window, g=as_rows(g))[1]
         return dw
     plan = _plan(x, weight, window, groups, rowwise)
@@ -100,8 +106,9 @@ def gradients(
         else:
             dw = weight_gradient(g, x, mirrored, turned, groups)
         return _mirrored(dw, groups), dx
-    if not input_grad:
-        return weight_gradient(x, g, weight, window, groups, rowwise=False), None
+    if not input_grad or fits(window, groups, x.shape, len(weight)):
+        dx = spread(g, weight, window, groups, image) if input_grad else None
+        return weight_gradient(x, g, weight, window, groups, rowwise=False), dx
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
     dw, padded = np.zeros_like(rows.mT), _padded_zeros(x.shape, window, x.dtype)
     targets = _windows(padded, window)
@@ -133,7 +140,9 @@ def correlate_with_gradient(
 
 def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) -> Array:
     """Return the gradient of :func:`correlate` in its input of the size `image`."""
-    if _gathers(window, image, weight):
+    if _gathers(window, image, weight) or (
+        window.can_mirror(*image) and fits(window, groups, g.shape, weight.shape[1])
+    ):
         return correlate(g, _mirrored(weight, groups), None, window.mirrored(*image), groups)
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
     padded = _padded_zeros((len(g), weight.shape[1] * groups, *image), window, g.dtype)
@@ -252,9 +261,9 @@ def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Arr
     *patch, rows, columns, images = shape
     limit = max(BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
     # As many rows as there is room for, or a part of a row, or a part of the images of a place.
-    height = _share(rows, limit // max(columns * images, 1))
-    width = _share(columns, limit // max(images, 1))
-    count = _share(images, limit)
+    height = share(rows, limit // max(columns * images, 1))
+    width = share(columns, limit // max(images, 1))
+    count = share(images, limit)
     memory = np.empty(math.prod(patch) * height * width * count, dtype)
     for row, column, image in itertools.product(
         range(0, rows, height), range(0, columns, width), range(0, images, count)
@@ -265,12 +274,6 @@ def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Arr
         area = slice(row, ends[0]), slice(column, ends[1]), slice(image, ends[2])
         workspace = memory[: math.prod(patch) * math.prod(sizes)].reshape(*patch, *sizes)
         yield Block(area, slice(start, start + math.prod(sizes))), workspace
-
-
-def _share(length: int, most: int) -> int:
-    """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
-    parts = -(-length // max(most, 1))
-    return -(-length // max(parts, 1)) or 1
 
 
 def _padded_zeros(shape: tuple[int, ...], window: Window, dtype: Any) -> Array:
@@ -291,73 +294,3 @@ def _add(targets: Array, columns: Array) -> None:
         # The windows overlap, but the pixels at one place in all of them are different ones.
         pixels = targets[:, i, j]
         pixels += columns[:, i, j]
-
-
-def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
-    """Return (channels, height, width, batch), contiguous and padded with zeros.
-
-    This is a view of `x`, where that lies this way and nothing is padded.
-    """
-    source = x.transpose(1, 2, 3, 0)
-    (top, bottom), (left, right) = pads
-    padded = top + bottom + left + right > 0
-    if source.flags.c_contiguous and not padded:
-        return source
-    channels, height, width, batch = source.shape
-    y = np.empty((channels, top + height + bottom, left + width + right, batch), x.dtype)
-    if padded:
-        y[:, :top] = 0
-        y[:, top + height :] = 0
-        y[:, :, :left] = 0
-        y[:, :, left + width :] = 0
-    _copy(source, y[:, top : top + height, left : left + width])
-    return y
-
-
-def batch_first(x: Array) -> Array:
-    """Return the view (batch, channels, height, width)."""
-    return x.transpose(3, 0, 1, 2)
-
-
-def as_rows(x: Array) -> Array:
-    """Return (height, width, channels, batch), contiguous: a view of `x` where it lies this way."""
-    rows = x.transpose(2, 3, 1, 0)
-    if rows.flags.c_contiguous:
-        return rows
-    copy = aligned(rows.shape, x.dtype)
-    _copy(x.transpose(1, 2, 3, 0), copy.transpose(2, 0, 1, 3))
-    return copy
-
-
-def from_rows(x: Array) -> Array:
-    """Return the view (batch, channels, height, width)."""
-    return x.transpose(3, 2, 0, 1)
-
-
-def sum_of_channels(g: Array) -> Array:
-    """Return the sum over all but the channels, the gradient of a bias."""
-    rows = g.transpose(2, 3, 1, 0)
-    if rows.flags.c_contiguous:
-        # Sums of long runs, which are fast.
-        sums: Array = rows.sum(axis=0).sum(axis=0).sum(axis=1)
-    else:
-        sums = batch_last(g).reshape(g.shape[1], -1).sum(axis=1)
-    return sums
-
-
-def _copy(source: Array, target: Array) -> None:
-    """Copy between layouts in pieces whose lines of memory stay in the first-level cache."""
-    channels, height, width, batch = source.shape
-    if batch < 2 or source.strides[3] <= min(source.strides[:3]):
-        np.copyto(target, source)
-    elif batch < 8:
-        for image in range(batch):
-            target[..., image] = source[..., image]
-    else:
-        rows = max(1, min(height, 2048 // width))
-        planes = max(1, 2048 // (rows * width))
-        for channel, row, image in itertools.product(
-            range(0, channels, planes), range(0, height, rows), range(0, batch, 16)
-        ):
-            piece = np.s_[channel : channel + planes, row : row + rows, :, image : image + 16]
-            np.copyto(target[piece], source[piece])

@@ -1,10 +1,12 @@
 """The order of an array's axes in memory, which layers of images keep.
 
-Convolutions give images whose batch is the last axis in memory, though the first of the shape, and
-whose rows may be the first; the images of a data set lie as their shape says. NumPy's element-wise
-functions keep any order and are fast on each, where all their arrays have the same one.
+The images of a data set lie as their shape says: (batch, channels, height, width). Convolutions
+give images whose batch is the last axis in memory: (channels, height, width, batch) or, by rows,
+(height, width, channels, batch). NumPy's element-wise functions keep any order and are fast on all,
+where their arrays have the same one.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +14,22 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array, Shape
+from npdl.functional.windows import Pair
 
-__all__ = ["BLOCK", "aligned", "arranged", "blocks", "laid_like", "memory_order"]
+__all__ = [
+    "BLOCK",
+    "aligned",
+    "arranged",
+    "as_rows",
+    "batch_first",
+    "batch_last",
+    "blocks",
+    "from_rows",
+    "laid_like",
+    "memory_order",
+    "share",
+    "sum_of_channels",
+]
 
 # Numbers in one block: all that is made on the way fits the second-level cache.
 BLOCK = 1 << 17
@@ -67,3 +83,79 @@ def laid_like(g: Array, y: Array) -> Array:
     copy = np.empty_like(y)
     np.copyto(copy, g)
     return copy
+
+
+def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
+    """Return (channels, height, width, batch), contiguous and padded with zeros.
+
+    This is a view of `x`, where that lies this way and nothing is padded.
+    """
+    source = x.transpose(1, 2, 3, 0)
+    (top, bottom), (left, right) = pads
+    padded = top + bottom + left + right > 0
+    if source.flags.c_contiguous and not padded:
+        return source
+    channels, height, width, batch = source.shape
+    y = np.empty((channels, top + height + bottom, left + width + right, batch), x.dtype)
+    if padded:
+        y[:, :top] = 0
+        y[:, top + height :] = 0
+        y[:, :, :left] = 0
+        y[:, :, left + width :] = 0
+    _copy(source, y[:, top : top + height, left : left + width])
+    return y
+
+
+def batch_first(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 0, 1, 2)
+
+
+def as_rows(x: Array) -> Array:
+    """Return (height, width, channels, batch), contiguous: a view of `x` where it lies this way."""
+    rows = x.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        return rows
+    copy = aligned(rows.shape, x.dtype)
+    _copy(x.transpose(1, 2, 3, 0), copy.transpose(2, 0, 1, 3))
+    return copy
+
+
+def from_rows(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 2, 0, 1)
+
+
+def sum_of_channels(g: Array) -> Array:
+    """Return the sum over all but the channels, the gradient of a bias."""
+    rows = g.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        # Sums of long runs, which are fast.
+        sums: Array = rows.sum(axis=0).sum(axis=0).sum(axis=1)
+    else:
+        sums = batch_last(g).reshape(g.shape[1], -1).sum(axis=1)
+    return sums
+
+
+def _copy(source: Array, target: Array) -> None:
+    """Copy between layouts in pieces whose lines of memory stay in the first-level cache."""
+    channels, height, width, batch = source.shape
+    if batch < 2 or source.strides[3] <= min(source.strides[:3]):
+        np.copyto(target, source)
+    elif batch < 8:
+        for image in range(batch):
+            target[..., image] = source[..., image]
+    else:
+        rows = max(1, min(height, 2048 // width))
+        planes = max(1, 2048 // (rows * width))
+        for channel, row, image in itertools.product(
+            range(0, channels, planes), range(0, height, rows), range(0, batch, 16)
+        ):
+            piece = np.s_[channel : channel + planes, row : row + rows, :, image : image + 16]
+            np.copyto(target[piece], source[piece])
+
+
+def share(length: int, most: int) -> int:
+    """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
+    parts = -(-length // max(most, 1))
+    return -(-length // max(parts, 1)) or 1

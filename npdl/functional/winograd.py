@@ -24,7 +24,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional.layer import Array
-from npdl.functional.layout import aligned
+from npdl.functional.layout import aligned, share
 from npdl.functional.windows import Window
 
 __all__ = ["fits", "products"]
@@ -81,6 +81,7 @@ def products(
     height, width, channels, batch = x.shape
     down, across = window.out(height, width)
     (top, _), (left, _) = window.pads(height, width)
+    u: Any = None
     y = du = None
     if weight is not None:
         u, filters = _transformed(weight), len(weight)
@@ -89,9 +90,10 @@ def products(
         filters = g.shape[2]
         du = np.zeros((4, window.size[1] * channels, filters), x.dtype)
     # As many columns at a time as leave the workspaces in the second-level cache.
-    length = _share(across, BLOCK // max(max(channels, filters) * batch, 1))
+    length = share(across, BLOCK // max(max(channels, filters) * batch, 1))
     row = aligned((length + window.size[1] - 1, channels, batch), x.dtype)
     m = aligned((4, length, filters, batch), x.dtype)
+    parts: Any = None if du is None else aligned((length, *du.shape[1:]), x.dtype)
     zeros = np.zeros(x.shape[1:], x.dtype)
     shift = None if bias is None else np.repeat(bias[:, None], batch, axis=1)
     for first, start in itertools.product(range(0, down, 2), range(0, across, length)):
@@ -99,21 +101,16 @@ def products(
         count = min(length, across - start)
         rows = [x[i] if 0 <= i < height else zeros for i in range(first - top, first - top + 4)]
         sums = (_patches(row, pair, start - left, count, window.size[1]) for pair in _pairs(rows))
-        cotangents = [None] * 4 if g is None else _pulled_back(g[part])
+        cotangents: Any = [None] * 4 if g is None else _pulled_back(g[part])
         for t, (patches, cotangent) in enumerate(zip(sums, cotangents, strict=True)):
             if y is not None:
                 np.matmul(u[t], patches, out=m[t, :count])
             if du is not None:
-                du[t] += (patches @ cotangent).sum(axis=0)
+                np.matmul(patches, cotangent, out=parts[:count])
+                du[t] += np.add.reduce(parts[:count], axis=0)
         if y is not None:
             _combine(m[:, :count], shift, y[part])
     return y, None if du is None else _transformed_back(du, channels)
-
-
-def _share(length: int, most: int) -> int:
-    """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
-    parts = -(-length // max(most, 1))
-    return -(-length // max(parts, 1)) or 1
 
 
 _Pair: TypeAlias = tuple[np.ufunc, Array, Array]

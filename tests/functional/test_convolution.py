@@ -53,6 +53,18 @@ def test_the_gradient_of_the_input_is_that_of_the_transposed_layer():
     np.testing.assert_allclose(forward.backward(params, cache, y)[1], back(params, y), atol=1e-5)
 
 
+@pytest.mark.parametrize("filters", [5, 40])
+def test_the_gradient_of_the_weight_is_the_same_without_that_of_the_input(filters):
+    layer = F.conv2d(filters, 3, padding="same")
+    params, x = layer.init(0, (9, 7, 33)), numbers(16, 9, 7, 33)
+    y, cache = layer.apply(params, x)
+    grads, _ = layer.backward(params, cache, y)
+    alone, dx = layer.backward(params, cache, y, input_grad=False)
+    assert dx is None
+    for name, leaf in grads.items():
+        np.testing.assert_array_equal(leaf, alone[name])
+
+
 # The fans of the initial weights: those of one group's channels, and of all filters.
 
 FANS = [

@@ -139,7 +139,7 @@ def reference(layer, x, params):
 
 
 def assert_agrees(layer, shape, dtype, tolerance, batch=5, ties=False):
-    """Compare with PyTorch, for images that lie as their shape says, and batch last in memory."""
+    """Compare with PyTorch, for images in each order in memory that layers have."""
     generator = random.generator(1)
     params = tree.map(lambda leaf: generator.normal(size=leaf.shape), layer.init(0, shape))
     x = generator.normal(size=(batch, *shape))
@@ -149,7 +149,7 @@ def assert_agrees(layer, shape, dtype, tolerance, batch=5, ties=False):
     theirs = {name: torch.tensor(leaf, requires_grad=True) for name, leaf in dict(params).items()}
     their_y = reference(layer, their_x, theirs)
     their_y.backward(torch.tensor(g))
-    for images in (x, batch_last(x)):
+    for images in (x, batch_last(x), rows_first(x)):
         y, cache = layer.apply(params, images)
         grads, dx = layer.backward(params, cache, g)
         pairs = {"y": (y, their_y.detach()), "dx": (dx, their_x.grad)}
@@ -163,6 +163,11 @@ def assert_agrees(layer, shape, dtype, tolerance, batch=5, ties=False):
 
 def batch_last(x):
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
+
+
+def rows_first(x):
+    order = (*range(2, x.ndim), 1, 0)
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -225,6 +230,37 @@ ROWS += [
 @pytest.mark.parametrize(("layer", "shape"), ROWS, ids=repr)
 def test_outputs_and_gradients_agree(layer, shape, dtype, tolerance):
     assert_agrees(layer, shape, dtype, tolerance)
+
+
+# Batches that are large enough for fewer multiplications: three rows, and any columns.
+
+LARGE_BATCHES = [
+    (F.conv2d(filters, (3, columns), padding=padding), (8, height, 33), 16)
+    for filters, columns, padding, height in (
+        (9, 3, "same", 6),
+        (9, 3, "same", 7),
+        (4, 3, "valid", 5),
+        (30, 3, 1, 4),
+        (9, 3, ((0, 2), (1, 0)), 6),
+        (9, 3, ((2, 1), (2, 3)), 3),
+        (9, 3, 4, 1),
+        (9, 1, (1, 0), 6),
+        (9, 5, "same", 7),
+        (9, 35, (1, 2), 4),
+    )
+]
+LARGE_BATCHES += [
+    (F.conv2d(12, 3, padding="same", bias=False), (40, 5, 31), 64),  # more than one block
+    (F.conv2d(70, 3), (3, 5, 31), 64),
+    (F.conv2d_transpose(9, 3, padding=1), (8, 7, 33), 17),
+    (F.conv2d_transpose(9, 3), (8, 6, 33), 17),
+]
+
+
+@TYPES
+@pytest.mark.parametrize(("layer", "shape", "batch"), LARGE_BATCHES, ids=repr)
+def test_large_batches_agree(layer, shape, batch, dtype, tolerance):
+    assert_agrees(layer, shape, dtype, tolerance, batch)
 
 
 MAXIMA = [row for row in ROWS if "max" in row[0].call.name]
