@@ -191,6 +191,10 @@ class _Made:
     parts: tuple["_Made", ...]
 
 
+class _Nothing(tuple[()]):
+    """Empty parameters that are not the same object as those of all other layers without any."""
+
+
 def _watched(layer: Layer, report: Callable[[_Made], None]) -> Layer:
     """Return the layer with an `init` that reports; it and its parts compute nothing but zeros."""
     parts: list[_Made] = []
@@ -200,6 +204,8 @@ def _watched(layer: Layer, report: Callable[[_Made], None]) -> Layer:
         # A constructor may have tried its parts before.
         parts.clear()
         params = inner.init(rng, shape)
+        if type(params) is tuple and not params:
+            params = _Nothing()
         report(_Made(layer, shape, params, tuple(parts)))
         return params
 
@@ -286,14 +292,8 @@ def _rows(
 
 def _names(made: _Made) -> list[str]:
     """Return for each part the path of its parameters in those of the whole."""
-    # The shallow ones first, because empty parameters are all the same object.
-    nodes = sorted(_nodes(made.params, ()), key=lambda node: len(node[0]))
-    names = []
-    for part in made.parts:
-        path = next((path for path, node in nodes if node is part.params), ())
-        nodes = [node for node in nodes if node[0][: len(path)] != path]
-        names.append("/".join(map(str, path)))
-    return names
+    places = {id(node): "/".join(map(str, path)) for path, node in _nodes(made.params, ())}
+    return [places.get(id(part.params), "") for part in made.parts]
 
 
 def _nodes(params: Params, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:

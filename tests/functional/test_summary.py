@@ -144,6 +144,68 @@ def test_the_combinators_of_users_show_their_parts():
     ]
 
 
+def test_a_part_has_the_name_of_its_own_place_also_where_it_has_no_parameters():
+    block = F.transformer_encoder_block(2, 5, activation=F.tanh())
+    names = [(row.name, row.label) for row in F.summary(block, (3, 4)).rows]
+    assert names == [
+        ("", "transformer_encoder_block(heads=2, hidden_units=5)"),
+        ("feed_forward/1", "tanh()"),
+    ]
+
+    @F.layer
+    def swapped(first, second):
+        """Make the parameters of the second part first."""
+
+        def init(rng, shape):
+            made = second.init(1, shape)
+            return {"first": first.init(0, shape), "second": made}
+
+        return F.Layer(init, first.apply, first.backward, lambda shape: shape)
+
+    rows = F.summary(swapped(F.serial(F.relu()), F.tanh()), (3,)).rows
+    assert [(row.depth, row.name, row.label) for row in rows] == [
+        (0, "", "swapped"),
+        (1, "second", "tanh()"),
+        (1, "first", "serial"),
+        (2, "0", "relu()"),
+    ]
+
+
+def test_what_init_made_of_a_part_counts_for_the_layer_above():
+    @F.layer
+    def small(inner):
+        def init(rng, shape):
+            params = inner.init(rng, shape)
+            own = {"weight": 0.1 * params["weight"], "unused": np.zeros(7, np.float32)}
+            return params | own
+
+        def backward(params, cache, g):
+            grads, dx = inner.backward(params, cache, g)
+            return grads | {"unused": None}, dx
+
+        return F.Layer(init, inner.apply, backward, inner.out_shape)
+
+    rows = F.summary(small(F.dense(4)), (3,)).rows
+    assert [(row.label, row.trained, row.untrained) for row in rows] == [
+        ("small", 12, 7),
+        ("dense(units=4)", 4, 0),
+    ]
+
+
+def test_what_leads_nowhere_is_not_trained():
+    model = F.graph("x", {"used": (F.dense(4), "x"), "idle": (F.dense(2), "x")}, "used")
+    summary = F.summary(model, (3,))
+    assert [row.trained for row in summary.rows] == [0, 16, 0]
+    assert [row.untrained for row in summary.rows] == [0, 0, 8]
+
+
+def test_a_summary_is_the_same_each_time_and_says_nothing_else(capfd):
+    first, second = F.summary(CNN, (1, 8, 8)), F.summary(CNN, (1, 8, 8))
+    assert first == second
+    assert first != F.summary(CNN, (1, 6, 6))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_layer_that_cannot_be_tried_counts_as_trained():
     @F.layer
     def picky():
