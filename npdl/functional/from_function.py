@@ -166,7 +166,8 @@ def _follow(
             found = [np.zeros_like(leaves[i]) for i in places]
         gradients: list[Any] = [None] * len(leaves)
         for i, gradient in zip(places, found, strict=True):
-            # Autograd's derivatives of mean, max and where are float64.
+            # Some derivatives of autograd are float64; that it adds them up in the type of the leaf
+            # is promised nowhere.
             gradients[i] = np.asarray(gradient, leaves[i].dtype)
         return tree.unflatten(structure, gradients)  # type: ignore[no-any-return]
 

@@ -1,6 +1,7 @@
 """The table of a model: its rows, its totals, and how it looks as text and as HTML."""
 
 import textwrap
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -204,6 +205,74 @@ def test_a_summary_is_the_same_each_time_and_says_nothing_else(capfd):
     assert first == second
     assert first != F.summary(CNN, (1, 6, 6))
     assert capfd.readouterr() == ("", "")
+
+
+def partly(check):
+    """Return a layer with one parameter that is trained and one that is not, which checks `x`."""
+
+    def init(rng, shape):
+        return {"a": np.zeros(3, np.float32), "fixed": np.zeros(2, np.float32)}
+
+    def apply(params, x):
+        check(x)
+        first = x[0] if isinstance(x, tuple) else x
+        return first.astype(np.float32), None
+
+    def backward(params, cache, g):
+        return {"a": np.zeros(3, np.float32), "fixed": None}, None
+
+    return F.Layer(init, apply, backward, lambda shape: shape)
+
+
+def takes_ids(x):
+    np.zeros(4)[x]
+
+
+def takes_a_mask_that_may_be_missing(x):
+    assert x[0].dtype == np.float32
+    assert x[1] is None or x[1].dtype == bool
+
+
+def takes_ids_and_a_mask(x):
+    takes_ids(x[0])
+    assert x[1] is None or x[1].dtype == bool
+
+
+def needs_examples(x):
+    assert len(x) > 0
+
+
+def warns(x):
+    np.mean(np.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("check", "shape"),
+    [
+        (takes_ids, (5,)),
+        (takes_a_mask_that_may_be_missing, ((5, 2), (5,))),
+        (takes_ids_and_a_mask, ((5,), (5,))),
+        (needs_examples, (5,)),
+        (warns, (5,)),
+    ],
+)
+def test_layers_of_any_input_tell_what_they_do_not_train(check, shape):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        summary = F.summary(F.serial(partly(check)), shape)
+    assert (summary.trained, summary.untrained) == (3, 2)
+    assert not caught
+
+
+def test_a_layer_that_takes_no_examples_computes_nothing():
+    seen = []
+    F.summary(F.serial(F.dense(4), partly(lambda x: seen.append(len(x)))), (3,))
+    assert set(seen) == {0}
+
+
+def test_activations_inside_a_layer_are_no_parts_of_it():
+    (row,) = F.summary(F.rnn(4, activation=F.silu()), (5, 3)).rows
+    assert (row.label, row.trained) == ("rnn(units=4, activation=silu())", 32)
 
 
 def test_a_layer_that_cannot_be_tried_counts_as_trained():
