@@ -21,7 +21,7 @@ __all__ = ["Packed", "pack", "update_in_place"]
 
 # Arrays of fewer numbers are joined; blocks of this size keep a rule's working set in the cache.
 SMALL = 1 << 14
-BLOCK = 1 << 17
+BLOCK = 1 << 16
 
 
 class Packed(NamedTuple):
