@@ -352,3 +352,31 @@ def test_an_optimizer_of_ones_own_is_a_pair_of_functions():
     np.testing.assert_allclose(history[-1]["layers"][0]["weight"], [0.8, 2.2], rtol=1e-6)
     with pytest.raises(TypeError, match="made without a constructor"):
         signs.__reduce__()
+
+
+@pytest.mark.parametrize(
+    "part", [F.scale_by_adam(), F.scale_by_nadam(), F.scale_by_adamax()], ids=repr
+)
+def test_what_gets_no_gradient_any_more_fades_to_zero_and_not_to_subnormal_numbers(part):
+    # Arithmetic with those takes ten times as long.
+    params = {"a": grad(1.0, 2.0, 3.0), "b": np.array(3.0, np.float32), "ids": np.arange(2)}
+    grads = {"a": grad(0.5, -1e-3, 0.0), "b": np.array(1.0, np.float32), "ids": None}
+    zeros = {"a": grad(0.0, 0.0, 0.0), "b": np.array(0.0, np.float32), "ids": None}
+    state = part.init(params)
+    bare = part.init(params["a"])
+    for i in range(1152):
+        g = grads if i < 3 else zeros
+        before = tree.map(np.copy, state[1:])
+        _, state = part.update(g, state, params)
+        _, bare = part.overwrite(g["a"], bare, params["a"])
+        assert exactly(bare[1], state[1]["a"])
+        assert exactly(bare[2], state[2]["a"])
+        if i == 127:
+            # Only what is next to nothing is dropped.
+            decay = np.float32(0.9)
+            np.testing.assert_allclose(state[1]["a"], before[0]["a"] * decay, rtol=1e-6)
+    smallest = np.finfo(np.float32).tiny
+    for leaf in tree.leaves(state[1:]):
+        sizes = np.abs(leaf)
+        assert not np.any((sizes > 0) & (sizes < smallest))
+    assert not np.any(state[1]["a"])
