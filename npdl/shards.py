@@ -66,6 +66,7 @@ def over_shards(
 
         def compute() -> tuple[Any, Any]:
             figures, kept = [], []
+            sizes: list[dict[str, int]] = []
 
             def term(i: int) -> Vectors:
                 child = None if key is None else (*key, i)
@@ -76,14 +77,16 @@ def over_shards(
                     raise
                 figures.append((float(loss), tree.map(_as_float64, means)))
                 kept.append(rest)
-                return Vectors(grads, weights[i])
+                vectors = Vectors(grads, weights[i])
+                sizes.append(vectors.sizes)
+                _check_sizes([sizes[0], sizes[-1]])
+                return vectors
 
             sums = local_sums(batch.mine, batch.split.count, term)
-            sizes = [vectors.sizes for vectors in sums.values()]
             return (sums, tuple(kept)), (sizes[:1], figures)
 
         (sums, kept), done = shared(comm, compute)
-        check_alike("gradients", [sizes[0] for sizes, _ in done if sizes])
+        _check_sizes([size for sizes, _ in done for size in sizes])
         figures = [figure for _, each in done for figure in each]
         loss = fixed_sum(0, len(figures), lambda i: weights[i] * figures[i][0])
         return loss, _means(figures, batch), spread(batch.split, comm, sums), kept
@@ -185,6 +188,17 @@ def _weights(begun: list[tuple[int, list[float]]]) -> list[float]:
     return [weight / total for weight in weights]
 
 
+def _check_sizes(sizes: list[dict[str, int]]) -> None:
+    """Raise, on every rank, unless the gradients of all shards can be added."""
+    for size in sizes:
+        if size != sizes[0]:
+            raise ValueError(
+                f"the gradients of the shards differ in size, {sizes[0]} and {size}; all ranks "
+                f"need the same model, and a layer that has no gradient for some data must return "
+                f"zeros there, not None"
+            )
+
+
 def _means(figures: list[tuple[float, dict[str, Array]]], batch: _Batch) -> dict[str, Any]:
     """Return the means over the examples of the batch."""
 
@@ -243,6 +257,7 @@ def check_alike(what: str, reports: list[Any]) -> None:
 
 
 def place_of(comm: Any) -> tuple[int, int]:
+    """Return this rank, and the number of ranks."""
     return (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
 
 
