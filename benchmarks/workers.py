@@ -72,7 +72,6 @@ def work():
     """Measure on the ranks of this job, and print the figures on the first."""
     from mpi4py import MPI
 
-    from npdl import tree
     from npdl.distributed import all_reduce
 
     comm = MPI.COMM_WORLD
