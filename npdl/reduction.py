@@ -22,8 +22,8 @@ from npdl.tree import Tree
 
 __all__ = ["Split", "Vectors", "fixed_sum", "local_sums", "meet", "part_of"]
 
-# Bytes of a message: one block is added while it is still in the second-level cache.
-BLOCK = 1 << 19
+# Bytes of a message: few enough that what came is added while it is still in the cache.
+BLOCK = 1 << 21
 
 T = TypeVar("T")
 
