@@ -33,7 +33,7 @@ class Comm:
 
     def __init__(self, job, rank):
         self.job, self.rank, self.round = job, rank, 0
-        self.received = 0
+        self.sent = self.received = 0
 
     def Get_rank(self):
         return self.rank
@@ -58,6 +58,7 @@ class Comm:
 
     def Isend(self, array, dest):
         self.put(array.copy(), dest)
+        self.sent += array.nbytes
         return Done()
 
     def Recv(self, array, source):

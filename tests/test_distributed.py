@@ -123,12 +123,12 @@ def test_ranks_add_in_the_order_of_one(count, ranks, monkeypatch):
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_powers_of_two_exchange_once_a_level(ranks):
-    def received(comm):
+    def traffic(comm):
         all_reduce(np.ones(1000, np.float32), comm)
-        return comm.received
+        return comm.sent, comm.received
 
-    levels = ranks.bit_length() - 1
-    assert checked(on_ranks(ranks, received)) == [4000 * levels] * ranks
+    each = 4000 * (ranks.bit_length() - 1)
+    assert checked(on_ranks(ranks, traffic)) == [(each, each)] * ranks
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 8])
