@@ -33,6 +33,7 @@ bench: $(VENV)/.bench
 	$(RUN) benchmarks/compat_step.py
 	$(RUN) benchmarks/layers.py
 	$(RUN) benchmarks/step_memory.py
+	$(RUN) benchmarks/workers.py
 
 # One stamp for each set of extras, remade when the requirements change.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python

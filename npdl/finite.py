@@ -14,23 +14,19 @@ __all__ = ["raise_if_not_finite"]
 
 
 def raise_if_not_finite(
-    model: Layer, loss: Any, step: int, params: Params, batch: Any, rng: Key, value: Any, grads: Any
+    model: Layer, loss: Any, params: Params, batch: Any, rng: Key, value: Any, grads: Any
 ) -> None:
     """Raise if the loss or a gradient of a step is not finite, and say where that began.
 
     Raises
     ------
     FloatingPointError
-        Naming the step and the first array that is not finite: of the batch, of the parameters,
-        of the outputs or gradients of a layer, or the loss.
+        Naming the first array that is not finite: of the batch, of the parameters, of the outputs
+        or gradients of a layer, or the loss.
     """
     if np.isfinite(value) and all(np.isfinite(g).all() for g in tree.leaves(grads)):
         return
-    try:
-        _search(model, loss, params, batch, rng)
-    except FloatingPointError as error:
-        error.add_note(f"in step {step}")
-        raise
+    _search(model, loss, params, batch, rng)
 
 
 def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> None:

@@ -14,6 +14,7 @@ True
 (64, 1)
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +33,7 @@ __all__ = ["TrainState", "evaluate", "fit", "predict", "train_step"]
 
 Loss = Callable[..., tuple[Any, Any]]
 Metrics = Mapping[str, Callable[..., Any]]
-Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
+Step = Callable[..., tuple[TrainState, dict[str, Any]]]
 
 
 def train_step(
@@ -43,6 +44,8 @@ def train_step(
     metrics: Metrics | None = None,
     donate: bool = False,
     check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
 ) -> Step:
     """Return a pure function that makes one step of training.
 
@@ -62,11 +65,20 @@ def train_step(
     check_finite : bool
         Whether to stop at the first number that is not finite, with an error that names the step,
         the layer and the array.
+    shards : int, optional
+        The number of shards that a batch is cut into, for :mod:`npdl.distributed`: the gradient
+        of each is computed on its own, and the result is the mean over the batch. The loss must
+        be a mean over the examples, weighted where it has an argument `weights`; the metrics
+        must be means over the examples.
+    comm : communicator, optional
+        Such as ``MPI.COMM_WORLD``: its ranks share the shards. All must make the same steps.
 
     Returns
     -------
     callable
-        ``step(state, (x, *targets)) -> (state, metrics)``, where `metrics` has ``"loss"``.
+        ``step(state, (x, *targets)) -> (state, metrics)``, where `metrics` has ``"loss"``. With
+        shards, ``step(state, batch, size=n)`` takes this rank's examples of a batch of n alone:
+        :func:`npdl.distributed.rows_of`.
 
     Examples
     --------
@@ -83,23 +95,39 @@ def train_step(
     if check_finite:
         # What is not finite raises with its place; NumPy's warning would come first, without.
         gradient = np.errstate(all="ignore")(gradient)
-    has_stats = model.update_stats is not keep_params
+    fold: Callable[..., Params] = model.update_stats
+    has_stats = fold is not keep_params
     _keep_freed_memory()
     stream = random.fold((0,), "step")[1]
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
-        x, *targets = batch
-        key = (*state.rng, stream, state.step)
-        value, grads, aux = gradient(state.params, x, *targets, train=True, rng=key)
+    def terms(params: Params, x: Any, *targets: Any, rng: random.Key) -> tuple[Any, ...]:
+        value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
         if check_finite:
-            raise_if_not_finite(model, loss, state.step, state.params, batch, key, value, grads)
+            raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
+        means = {name: f(aux.outputs, *targets[:1]) for name, f in (metrics or {}).items()}
+        return value, means, grads, aux.cache if has_stats else None
+
+    compute: Callable[..., tuple[Any, ...]] = terms
+    if shards is not None:
+        from npdl.distributed import fold_stats
+        from npdl.shards import over_shards, weights_of
+
+        compute = over_shards(terms, shards, comm, weights_of(loss))
+        fold = functools.partial(fold_stats, model, comm=comm)
+    elif comm is not None:
+        raise ValueError("comm was given without shards: train_step(..., shards=8, comm=comm)")
+
+    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, dict[str, Any]]:
+        key = (*state.rng, stream, state.step)
+        try:
+            value, means, grads, cache = compute(state.params, *batch, rng=key, **rows)
+        except FloatingPointError as error:
+            error.add_note(f"in step {state.step}")
+            raise
         state = state.updated(optimizer, grads, donate)
         if has_stats:
-            state = state.with_params(model.update_stats(state.params, aux.cache))
-        figures = {"loss": value}
-        if metrics:
-            figures |= {name: f(aux.outputs, *targets[:1]) for name, f in metrics.items()}
-        return state, figures
+            state = state.with_params(fold(state.params, cache))
+        return state, {"loss": value, **means}
 
     return step
 

@@ -1,0 +1,176 @@
+"""What a second worker gains: steps of one rank and of two, and the cost of adding up gradients.
+
+Each rank has one BLAS thread. The same global batch is taken by one rank, whole and in two shards,
+and by two ranks of one shard each. From the figures follows an estimate for more ranks, on this
+machine and on a network: `docs/workers.md` says how.
+
+    python benchmarks/workers.py --rounds 2
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+BATCH = 128
+NAMES = ("cnn_cifar", "lstm_char")
+MEGABYTES = (1, 10, 100)
+# Seconds of a message, and of a byte in both directions at once.
+NETWORKS = {"25 Gbit/s": (2e-5, 8 / 25e9), "10 Gbit/s": (3e-5, 8 / 10e9), "1 Gbit/s": (5e-5, 8e-9)}
+
+
+def seconds(run, comm, repeats, warmup=2):
+    """Return the median time of a run that all ranks make together."""
+    times = []
+    for _ in range(warmup + repeats):
+        comm.Barrier()
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[warmup:])
+
+
+def step(name, shards, comm):
+    """Return a function that makes a step, each rank with its own examples alone."""
+    from workloads import WORKLOADS
+
+    import npdl.functional as F
+    from npdl.distributed import rows_of
+    from npdl.training import TrainState, train_step
+
+    workload = attrs.evolve(WORKLOADS[name], batch=BATCH)
+    optimizer, params = F.adam(1e-3), workload.params()
+    state = TrainState(0, params, optimizer.init(params), (0,))
+    x, labels = workload.data()
+    options, rows = {}, slice(None)
+    if shards is not None:
+        rows = rows_of(BATCH, shards, comm)
+        options["size"] = BATCH
+    batch = np.ascontiguousarray(x[rows]), np.ascontiguousarray(labels[rows])
+    make = train_step(
+        workload.model, F.softmax_cross_entropy, optimizer, donate=True, shards=shards,
+        comm=comm if shards else None,
+    )  # fmt: skip
+
+    def run():
+        nonlocal state
+        state, _ = make(state, batch, **options)
+
+    return run
+
+
+def work():
+    """Measure on the ranks of this job, and print the figures on the first."""
+    from mpi4py import MPI
+
+    from npdl.distributed import all_reduce
+
+    comm = MPI.COMM_WORLD
+    figures = {}
+    for name in NAMES:
+        for shards in (None, 2) if comm.Get_size() == 1 else (2,):
+            figures[f"{name}, {shards} shards"] = seconds(step(name, shards, comm), comm, 12)
+    if comm.Get_size() > 1:
+        for size in MEGABYTES:
+            vector = np.ones(size << 18, np.float32)
+            figures[f"{size} MB"] = seconds(
+                lambda vector=vector: all_reduce(vector, comm), comm, 15
+            )
+        figures["1 number"] = seconds(lambda: all_reduce(np.ones(1), comm), comm, 300)
+    if comm.Get_rank() == 0:
+        print(json.dumps(figures))
+
+
+def launch(ranks):
+    """Return the figures of a job."""
+    folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    program = [shutil.which("mpiexec", path=folders), "--oversubscribe", "-n", str(ranks)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    output = subprocess.check_output(
+        [*program, sys.executable, __file__, "--work"], env=environment, text=True
+    )
+    return json.loads(output)
+
+
+def largest(compute, repeated, number, latency, byte):
+    """Return the most ranks, a power of two, that spend at least half of their time on shards.
+
+    A step of R ranks takes ``compute / R + repeated + log2(R) (latency + 4 number byte)``.
+    """
+    ranks = 1
+    while True:
+        more = 2 * ranks
+        rest = repeated + math.log2(more) * (latency + 4 * number * byte)
+        if rest > compute / more:
+            return ranks
+        ranks = more
+
+
+def main():
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work()
+        return
+    jobs = {ranks: [launch(ranks) for _ in range(arguments.rounds)] for ranks in (1, 2)}
+
+    def figure(ranks, name):
+        return min(job[name] for job in jobs[ranks])
+
+    print(
+        f"{'step of 128 examples, ms':26} {'1 rank':>8} {'2 shards':>9} {'2 ranks':>8} {'gain':>5}"
+    )
+    for name in NAMES:
+        whole, cut = figure(1, f"{name}, None shards"), figure(1, f"{name}, 2 shards")
+        two = figure(2, f"{name}, 2 shards")
+        print(
+            f"{name:26} {whole * 1e3:8.1f} {cut * 1e3:9.1f} {two * 1e3:8.1f} "
+            f"{min(whole, cut) / two:5.2f}"
+        )
+    print(f"\n{'all_reduce of 2 ranks':26} {'ms':>8} {'GB/s':>9}")
+    for size in MEGABYTES:
+        took = figure(2, f"{size} MB")
+        print(f"{size:23} MB {took * 1e3:8.2f} {(size << 20) / took / 1e9:9.2f}")
+    print(f"{'1 number':26} {figure(2, '1 number') * 1e3:8.3f}")
+    latency = figure(2, "1 number")
+    networks = {"shared memory": (latency, figure(2, "10 MB") / (10 << 20))} | NETWORKS
+    print(f"\n{'most ranks, on paper':26} " + " ".join(f"{name:>13}" for name in networks))
+    for name in NAMES:
+        compute = figure(1, f"{name}, None shards")
+        number, repeated = costs(name)
+        most = [largest(compute - repeated, repeated, number, *each) for each in networks.values()]
+        print(f"{name:26} " + " ".join(f"{ranks:13}" for ranks in most))
+
+
+def costs(name):
+    """Return how many numbers the gradient of a workload has, and the time of an update."""
+    from workloads import WORKLOADS
+
+    import npdl.functional as F
+    from npdl import tree
+    from npdl.training import TrainState
+
+    params, optimizer = WORKLOADS[name].params(), F.adam(1e-3)
+    state = TrainState(0, params, optimizer.init(params), (0,))
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        state = state.updated(optimizer, params, donate=True)
+        times.append(time.perf_counter() - start)
+    return tree.count(params), statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What the tests run under mpiexec: ``mpi_job.py NAME DIRECTORY``; rank by rank, or without MPI."""
+
+import os
+import pickle
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import npdl.functional as F
+from npdl import random
+from npdl.distributed import aborting, check_agreement, rows_of
+from npdl.training import TrainState, train_step
+
+MODEL = F.serial(
+    *(F.conv2d(4, 3), F.batch_norm(), F.relu(), F.dropout(0.2)),
+    *(F.flatten(), F.dense(7), F.batch_norm(), F.tanh(), F.dropout(0.3), F.dense(3)),
+)
+STEPS, BATCH, SHARDS = 100, 22, 8  # shards of two and three examples
+
+
+def train(comm, model=MODEL, count=60, steps=STEPS, on_step=lambda step: None):
+    """Train; each rank reads its own rows alone."""
+    generator = random.generator(1)
+    x = generator.normal(size=(count, 2, 6, 6)).astype(np.float32)
+    labels = generator.integers(3, size=count)
+    optimizer = F.adam(0.01)
+    state = TrainState.create(model, optimizer, (2, 6, 6), rng=3)
+    check_agreement(comm, model=model, state=state, lengths=count)
+    metrics = {"accuracy": F.accuracy}
+    step = train_step(
+        model, F.softmax_cross_entropy, optimizer, metrics=metrics, donate=True, shards=SHARDS,
+        comm=comm,
+    )  # fmt: skip
+    history = []
+    for number in range(steps):
+        on_step(number)
+        order = random.generator((5, number)).permutation(count)[:BATCH]
+        rows = order[rows_of(BATCH, SHARDS, comm)]
+        state, figures = step(state, (x[rows], labels[rows]), size=BATCH)
+        history.append(figures)
+    return state, history
+
+
+def fails(rank, how):
+    """Return what one rank does in the middle of training."""
+
+    def on_step(number):
+        if number == 5 and rank == 1:
+            how()
+
+    return on_step
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def divide():
+    raise ZeroDivisionError
+
+
+def main(name, directory):
+    """Run one job."""
+    if name == "alone":
+        Path(directory, "alone.pkl").write_bytes(pickle.dumps(train(None)))
+        return
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    rank = comm.Get_rank()
+    with aborting(comm):
+        if name == "train":
+            result = train(comm)
+            Path(directory, f"{rank}.pkl").write_bytes(pickle.dumps(result))
+        elif name == "killed":
+            train(comm, on_step=fails(rank, kill))
+        elif name == "raises":
+            train(comm, on_step=fails(rank, divide))
+        elif name == "models":
+            train(comm, model=F.serial(F.flatten(), F.dense(3 + rank % 2)))
+        elif name == "lengths":
+            train(comm, count=60 + rank // 2)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
