@@ -95,6 +95,8 @@ def launch(ranks):
     folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     program = [shutil.which("mpiexec", path=folders), "--oversubscribe", "-n", str(ranks)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # Open MPI refuses to run as root, as one is in a container, unless it is told so.
+    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     output = subprocess.check_output(
         [*program, sys.executable, __file__, "--work"], env=environment, text=True
     )
