@@ -43,6 +43,7 @@ from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
 from npdl.compat.saving import Saved
 from npdl.compat.utils.random import get_rng
+from npdl.rates import check_factor
 
 __all__ = ["History", "Model"]
 
@@ -172,6 +173,23 @@ class Model(Saved):
     def grads(self) -> list[Array]:
         """The gradients of all layers from the last step."""
         return [array for layer in self.layers for array in layer.grads]
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        self._require_compiled("learning_rate")
+        return self.optimizer.lr  # type: ignore[union-attr]
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rate from the next step on.
+
+        Parameters
+        ----------
+        factor : float
+            Not negative.
+        """
+        self._require_compiled("scale_learning_rate")
+        self.optimizer.lr *= check_factor(factor)  # type: ignore[union-attr]
 
     def fit(
         self,
