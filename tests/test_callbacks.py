@@ -121,7 +121,7 @@ WEIGHTS = {
     "another structure": (lambda w: w[:-1], "4"),
     "another shape": (
         lambda w: tree.map(lambda a: a[..., None], w),
-        r"expected float32\[6, 8\] at 0/weight",
+        r"expected float32\[8\] at 0/bias, got float32\[8, 1\]",
     ),
     "another type": (lambda w: tree.map(lambda a: a.astype(float), w), "got float64"),
 }
