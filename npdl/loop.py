@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from npdl.callbacks import History, call
+from npdl.callbacks import Callback, History, call
 from npdl.position import Position
 from npdl.resume import Checkpoint
 
@@ -113,8 +113,7 @@ class Loop:
         self.checkpoint, self.settings = checkpoint, settings
         checkpoint.prepare(resume, figures)
         if resume:
-            states = {name: _state(callback) for name, callback in self._named().items()}
-            self.found = checkpoint.find(settings, self.trainee.snapshot(), states)
+            self.found = checkpoint.find(settings, self.trainee.snapshot(), self._stateful())
         if self.found is not None:
             first = self.found[0].first
             self.epochs = range(first, first + len(self.epochs))
@@ -189,7 +188,6 @@ class Loop:
         return every is not None and step % every == 0
 
     def _save(self) -> None:
-        states = {name: _state(callback) for name, callback in self._named().items()}
         position = Position(
             first=self.epochs.start,
             epoch=self.epoch,
@@ -198,7 +196,7 @@ class Loop:
             totals=self.totals,
             stopped=bool(self.model.stop_training),
             best=self.best,
-            callbacks={name: state for name, state in states.items() if state is not None},
+            callbacks={name: each.state() for name, each in self._stateful().items()},
         )
         self.checkpoint.write(self.step, self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
 
@@ -207,21 +205,17 @@ class Loop:
         self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
         self.seen, self.totals = position.seen, dict(position.totals)
         self.best, self.model.stop_training = position.best, position.stopped
-        for name, callback in self._named().items():
-            if name in position.callbacks:
+        for name, callback in self._stateful().items():
+            if position.callbacks[name] is not None:
                 callback.restore(position.callbacks[name])
 
-    def _named(self) -> dict[str, Any]:
-        """Return the callbacks by the names of their classes, numbered where there are several."""
+    def _stateful(self) -> dict[str, Any]:
+        """Return the callbacks that have a state by their classes, numbered beyond the first."""
         named: dict[str, Any] = {}
         for callback in self.callbacks:
             name, number = type(callback).__name__, 1
             while (key := f"{name} {number}" if number > 1 else name) in named:
                 number += 1
-            named[key] = callback
+            if getattr(type(callback), "state", Callback.state) is not Callback.state:
+                named[key] = callback
         return named
-
-
-def _state(callback: Any) -> Any:
-    function = getattr(callback, "state", None)
-    return function() if callable(function) else None

@@ -7,7 +7,7 @@ it.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Position:
     best : pair or None
         The best value of the figure that the checkpoints are compared by, and its step.
     callbacks : dict
-        The states of the callbacks that have one, by their names.
+        The states of the callbacks that can have one, by their names.
     """
 
     first: int
@@ -147,7 +147,7 @@ def check_same(
     header: dict[str, Any],
     settings: Mapping[str, str],
     like: Mapping[str, Any],
-    callbacks: Mapping[str, Any],
+    callbacks: Iterable[str],
 ) -> None:
     """Raise unless a checkpoint is one of the run that wants to go on.
 
@@ -174,14 +174,12 @@ def _differences(
     header: Mapping[str, Any],
     settings: Mapping[str, str],
     leaves: Mapping[str, str],
-    callbacks: Mapping[str, Any],
+    callbacks: Iterable[str],
 ) -> list[str]:
-    stateful = {name for name, state in callbacks.items() if state is not None}
-    saved = set(header["callbacks"]["dict"])
-    # A callback may have no state yet, so a state in the file must only find its callback.
-    here = {f"callback {name}": "given" for name in stateful | (saved & callbacks.keys())}
-    here = {**settings, **leaves, **here}
-    there = {**header["settings"], **header["leaves"]} | {f"callback {n}": "given" for n in saved}
+    saved = header["callbacks"]["dict"]
+    here = {**settings, **leaves, **{f"callback {name}": "given" for name in callbacks}}
+    there = {**header["settings"], **header["leaves"]}
+    there |= {f"callback {name}": "given" for name in saved}
     pairs = {name: (there.get(name, "none"), here.get(name, "none")) for name in {**here, **there}}
     return [
         "{}: {} in the checkpoint, {} here".format(name, *_shortened(str(before), str(after)))

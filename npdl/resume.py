@@ -193,7 +193,7 @@ class Checkpoint:
                 path.unlink(missing_ok=True)
 
     def find(
-        self, settings: Mapping[str, str], like: Mapping[str, Any], callbacks: Mapping[str, Any]
+        self, settings: Mapping[str, str], like: Mapping[str, Any], callbacks: Iterable[str]
     ) -> tuple[Position, dict[str, Any]] | None:
         """Return where to go on and what was trained, of the newest good checkpoint.
 
