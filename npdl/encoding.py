@@ -44,11 +44,13 @@ def decoded(value: Any, arrays: Sequence[Any]) -> Any:
     ((kind, inside),) = value.items()
     if kind == "array":
         return arrays[inside]
+    if kind == "scalar":
+        return arrays[inside][()]
     if kind == "tuple":
         return tuple(decoded(item, arrays) for item in inside)
     if kind == "dict":
         return {key: decoded(item, arrays) for key, item in inside.items()}
-    raise ValueError(f"expected an array, a tuple or a dict, got {kind!r}")
+    raise ValueError(f"expected an array, a scalar, a tuple or a dict, got {kind!r}")
 
 
 def _encoded(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -62,8 +64,8 @@ def _encoded(value: Any, arrays: list[np.ndarray]) -> Any:
         return {"dict": {key: _encoded(item, arrays) for key, item in value.items()}}
     is_array = type(value) is np.ndarray or isinstance(value, np.generic)
     if is_array and value.dtype.kind in "biufc":
-        arrays.append(value)
-        return {"array": len(arrays) - 1}
+        arrays.append(np.asarray(value))
+        return {"scalar" if isinstance(value, np.generic) else "array": len(arrays) - 1}
     raise TypeError(
         f"a checkpoint holds dicts with keys of text, lists, tuples, arrays of numbers, numbers, "
         f"truth values, text and None, but not {value!r:.80}"

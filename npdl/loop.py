@@ -106,10 +106,13 @@ class Loop:
         settings : dict of str
             What must be the same in a run that goes on.
         """
-        if checkpoint is None:
-            if resume:
-                raise ValueError("resume=True needs checkpoint=Checkpoint(directory)")
+        if checkpoint is None and not resume:
             return
+        if not isinstance(checkpoint, Checkpoint):
+            raise TypeError(
+                f"expected checkpoint=Checkpoint(directory), got checkpoint={checkpoint!r}"
+                f"{' with resume=True' * resume}"
+            )
         self.checkpoint, self.settings = checkpoint, settings
         checkpoint.prepare(resume, figures)
         if resume:
@@ -216,6 +219,7 @@ class Loop:
             name, number = type(callback).__name__, 1
             while (key := f"{name} {number}" if number > 1 else name) in named:
                 number += 1
-            if getattr(type(callback), "state", Callback.state) is not Callback.state:
+            state = getattr(type(callback), "state", None)
+            if callable(state) and state is not Callback.state:
                 named[key] = callback
         return named

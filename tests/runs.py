@@ -1,6 +1,6 @@
 """Small runs of training that hold all that a resume must bring back; also run as a program.
 
-    python tests/runs.py NAME DIRECTORY RESULT
+    python tests/runs.py NAME DIRECTORY RESULT EPOCHS
 
 goes on with a run from its checkpoints, prints ``begun``, a line for each checkpoint once it is
 written, and ``done`` when the result is in its file.
@@ -8,17 +8,17 @@ written, and ``done`` when the result is in its file.
 
 import sys
 import warnings
-from pathlib import Path
 
 import attrs
 import numpy as np
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint, tree
+from npdl import checkpoint
 from npdl.callbacks import Callback
 from npdl.compat.utils.random import get_state
-from npdl.training import Checkpoint, ResumeWarning, fit
+from npdl.resume import FreshStartWarning
+from npdl.training import Checkpoint, fit
 
 
 class Plateau(Callback):
@@ -81,13 +81,12 @@ def pieces(shape):
     return (x[:30], labels[:30]), (x[30:], labels[30:])
 
 
-def functional(model, optimizer, shape, **fixed):
+def functional(model, optimizer, shape):
     def run(epochs=6, callbacks=(), **options):
         data, validation = pieces(shape)
-        options = {"batch_size": 8, "rng": 5} | fixed | options
+        options = {"batch_size": 8, "rng": 5} | options
         state, history = fit(
-            options.pop("model", model), F.softmax_cross_entropy, options.pop("optimizer", optimizer),
-            options.pop("data", data), epochs=epochs, validation=validation,
+            model, F.softmax_cross_entropy, optimizer, data, epochs=epochs, validation=validation,
             metrics={"accuracy": F.accuracy}, callbacks=[Plateau(), Smooth(), *callbacks],
             progress=False, **options,
         )  # fmt: skip
@@ -132,7 +131,7 @@ RUNS = {
     ),
     "convolution": functional(
         F.serial(F.conv2d(4, 3), F.batch_norm(), F.relu(), F.global_avg_pool(), F.dense(3)),
-        F.chain(F.clip_by_global_norm(1.0), F.momentum(F.exponential_decay(0.4, 9, 0.8))),
+        F.chain(F.clip_by_global_norm(1.0), F.momentum(F.exponential_decay(2.0, 9, 0.8))),
         (2, 5, 6),
     ),
     "lstm": functional(
@@ -144,20 +143,29 @@ RUNS = {
 }
 
 
+def say(line):
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 @attrs.frozen
 class Reporting(Checkpoint):
     """Prints a line after each checkpoint."""
 
     def write(self, step, *args):
         Checkpoint.write(self, step, *args)
-        print(f"written {step}", flush=True)
+        say(f"written {step}")
+
+
+def main(name, directory, result, epochs):
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", FreshStartWarning)
+    say("begun")
+    keeping = Reporting(directory, every_steps=1, best="val_loss")
+    found = RUNS[name](epochs=int(epochs), checkpoint=keeping, resume=True)
+    checkpoint.save(result, found)
+    say("done")
 
 
 if __name__ == "__main__":
-    name, directory, result = sys.argv[1:]
-    warnings.simplefilter("error")
-    warnings.simplefilter("ignore", ResumeWarning)
-    print("begun", flush=True)
-    found = RUNS[name](checkpoint=Reporting(directory, every_steps=1), resume=True)
-    checkpoint.save(Path(result), tree.map(lambda leaf: leaf, found))
-    print("done", flush=True)
+    main(*sys.argv[1:])

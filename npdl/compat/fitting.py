@@ -233,8 +233,12 @@ class Training:
         return self.model._evaluated(x, y, self.figures, self.batch_size)  # type: ignore[no-any-return]
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what decides the next step: that of `Model.save`, and the order of the epoch."""
-        return {**self.model._contents(), "before": self.before}
+        """Return what decides the next step; from its checkpoint, `Model.load` makes a model."""
+        try:
+            config = self.model.to_json()
+        except (NotImplementedError, TypeError):
+            config = ""  # a layer of the user's has arguments that JSON has no form for
+        return {"config": config, **self.model._progress(), "before": self.before}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot."""
