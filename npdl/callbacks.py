@@ -1,15 +1,46 @@
 """What `fit` calls while it trains, under Keras's names.
 
+`npdl.training.fit` and the `fit` of `npdl.Model` call the same methods:
+
+    set_model, set_params
+    on_train_begin
+        restore                         where the run goes on from a checkpoint
+        on_epoch_begin(epoch)
+            on_train_batch_begin(batch)
+            on_train_batch_end(batch, logs)
+        on_epoch_end(epoch, logs)
+    on_train_end
+
+``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have
+
+    stop_training                       set it to True, and training ends after the epoch
+    get_weights(), set_weights(…)       copies of all parameters, running statistics too
+    learning_rate                       of the next step
+    scale_learning_rate(factor)         multiply it from now on, schedules too
+
+What a callback remembers from one call to the next and lets decide something is its :meth:`state`,
+so that a run goes on from a checkpoint as if it had never been stopped.
+
 >>> from npdl.callbacks import Callback
 >>> class StopEarly(Callback):
 ...     def on_epoch_end(self, epoch, logs=None):
 ...         self.model.stop_training = logs["loss"] < 0.1
+>>> class SlowDown(Callback):
+...     best = float("inf")
+...     def on_epoch_end(self, epoch, logs=None):
+...         if logs["val_loss"] > self.best:
+...             self.model.scale_learning_rate(0.5)
+...         self.best = min(self.best, logs["val_loss"])
+...     def state(self):
+...         return {"best": self.best}
+...     def restore(self, state):
+...         self.best = state["best"]
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["Callback", "History", "call"]
+__all__ = ["Callback", "History", "call", "direction"]
 
 
 class Callback:
@@ -18,7 +49,7 @@ class Callback:
     Attributes
     ----------
     model : object
-        What is trained; with ``model.stop_training = True`` training ends after the epoch.
+        What is trained: its weights, its learning rate, and ``stop_training``.
     params : dict
         ``epochs``, and ``steps`` an epoch.
     """
@@ -52,6 +83,20 @@ class Callback:
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """After a step, with the mean figures of the epoch up to it."""
 
+    def state(self) -> Any:
+        """Return what decides later calls, for a checkpoint; `None`, if nothing does.
+
+        Returns
+        -------
+        tree
+            Dicts with keys of text, lists and tuples of arrays, numbers, truth values, text and
+            `None`.
+        """
+        return None
+
+    def restore(self, state: Any) -> None:
+        """Take what :meth:`state` returned, after `on_train_begin` in a run that goes on."""
+
 
 class History(Callback):
     """Keeps the figures of all epochs.
@@ -73,6 +118,54 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+
+    def state(self) -> Any:
+        """Return the figures."""
+        return {"history": self.history, "epoch": self.epoch}
+
+    def restore(self, state: Any) -> None:
+        """Take figures."""
+        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.epoch = list(state["epoch"])
+
+
+def direction(figure: str, mode: str = "auto") -> str:
+    """Return whether the best value of a figure is the smallest or the largest.
+
+    Parameters
+    ----------
+    figure : str
+        Its name, such as ``"val_loss"``.
+    mode : {"auto", "min", "max"}
+        ``"auto"`` goes by the name: losses and errors should be small, accuracies large.
+
+    Returns
+    -------
+    str
+        ``"min"`` or ``"max"``.
+
+    Raises
+    ------
+    ValueError
+        If the mode is another, or the name says nothing.
+
+    Examples
+    --------
+    >>> direction("val_loss"), direction("accuracy")
+    ('min', 'max')
+    """
+    if mode in ("min", "max"):
+        return mode
+    if mode != "auto":
+        raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+    if any(word in figure for word in ("loss", "error")):
+        return "min"
+    if "acc" in figure:
+        return "max"
+    raise ValueError(
+        f"the name {figure!r} does not say whether small or large values are good; give "
+        f"mode='min' or mode='max'"
+    )
 
 
 def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:

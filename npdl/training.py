@@ -16,23 +16,35 @@ True
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from npdl import random, tree
 from npdl.data import batches, check_data, check_positive, order_of
+from npdl.evaluation import Loss, Metrics, evaluate, keep_freed_memory, predict
 from npdl.finite import raise_if_not_finite
 from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.transforms import Optimizer
+from npdl.loop import Loop
+from npdl.position import setting
 from npdl.progress import Progress
+from npdl.resume import Checkpoint, ResumeWarning
+from npdl.run import Run
 from npdl.train_state import TrainState
 
-__all__ = ["TrainState", "evaluate", "fit", "predict", "train_step"]
+__all__ = [
+    "Checkpoint",
+    "ResumeWarning",
+    "Run",
+    "TrainState",
+    "evaluate",
+    "fit",
+    "predict",
+    "train_step",
+]
 
-Loss = Callable[..., tuple[Any, Any]]
-Metrics = Mapping[str, Callable[..., Any]]
 Step = Callable[..., tuple[TrainState, dict[str, Any]]]
 
 
@@ -97,7 +109,7 @@ def train_step(
         gradient = np.errstate(all="ignore")(gradient)
     fold: Callable[..., Params] = model.update_stats
     has_stats = fold is not keep_params
-    _keep_freed_memory()
+    keep_freed_memory()
     stream = random.fold((0,), "step")[1]
 
     def terms(params: Params, x: Any, *targets: Any, rng: random.Key) -> tuple[Any, ...]:
@@ -132,16 +144,6 @@ def train_step(
     return step
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep the arrays that a batch frees for those of the next one.
-
-    glibc hands freed memory back to the system, page by page to be faulted in anew for the next
-    batch, unless it has seen a larger array come and go: then it keeps twice that much. One of
-    just under 32 MB, its limit, costs nothing, because its pages are never touched.
-    """
-    np.empty((32 << 20) - (1 << 16), np.uint8)
-
-
 def fit(
     model: Layer,
     loss: Loss,
@@ -155,6 +157,9 @@ def fit(
     validation: Any = None,
     metrics: Metrics | None = None,
     rng: random.KeyLike = 0,
+    callbacks: Iterable[Any] = (),
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
     progress: bool = True,
     check_finite: bool = False,
 ) -> tuple[TrainState, dict[str, list[float]]]:
@@ -187,6 +192,15 @@ def fit(
         ``metric(outputs, targets) -> number``.
     rng : key
         The key of the run, where no `state` is given.
+    callbacks : list of Callback
+        Objects with any of the methods of :class:`npdl.callbacks.Callback`, whose `model` is a
+        :class:`Run`.
+    checkpoint : Checkpoint, optional
+        Where and how often to write checkpoints.
+    resume : bool
+        Whether to go on from the newest good checkpoint. The run ends where it would have without
+        the interruption: `epochs` counts from where the run began, not from the checkpoint, and
+        parameters, state of the optimizer and history have the same bits.
     progress : bool
         Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
         epoch.
@@ -205,6 +219,16 @@ def fit(
     ------
     ValueError, TypeError
         If the data are empty, of different lengths, or not numbers.
+    OSError
+        If checkpoints cannot be written.
+    CheckpointError
+        If no checkpoint can be read, or they are of another run.
+
+    Warns
+    -----
+    ResumeWarning
+        If there is no checkpoint to go on from, if the newest ones are damaged, or if they were
+        written where the same numbers may come out with other bits.
 
     Examples
     --------
@@ -226,120 +250,41 @@ def fit(
     if state is None:
         shape = tree.map(lambda array: array.shape[1:], data[0])
         state = TrainState.create(model, optimizer, shape, rng)
-    else:
-        # The steps below overwrite the arrays of their state, and these are the caller's.
-        state = tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, state)
-    step = train_step(
-        model, loss, optimizer, metrics=metrics, donate=True, check_finite=check_finite
-    )
+
+    def make_step(optimizer: Optimizer, donate: bool) -> Step:
+        return train_step(
+            model, loss, optimizer, metrics=metrics, donate=donate, check_finite=check_finite
+        )
+
+    key = state.rng
+
+    def parts(epoch: int, first: int) -> Iterator[tuple[Any, int]]:
+        order = order_of(key, epoch, count) if shuffle else None
+        return itertools.islice(batches(data, count, batch_size, order), first, None)
+
+    def validate(params: Params) -> dict[str, Any]:
+        if validation is None:
+            return {}
+        return evaluate(model, params, validation, loss=loss, metrics=metrics)
+
+    run = Run(model, optimizer, state, make_step, parts, validate)
     steps = -(-count // batch_size)
-    first = state.step // steps
-    history: dict[str, list[float]] = {}
-    with Progress(progress, first + epochs, steps) as report:
-        for epoch in range(first, first + epochs):
-            totals: dict[str, float] = {}
-            seen = 0
-            parts = batches(
-                data, count, batch_size, order_of(state.rng, epoch, count) if shuffle else None
-            )
-            for batch, size in itertools.islice(parts, state.step % steps, None):
-                try:
-                    state, figures = step(state, batch)
-                except Exception as error:
-                    error.add_note(f"in step {state.step} of fit, in epoch {epoch}")
-                    raise
-                seen += size
-                for name, value in figures.items():
-                    totals[name] = totals.get(name, 0.0) + float(value) * size
-                report.step(epoch, {name: total / seen for name, total in totals.items()})
-            means = {name: total / seen for name, total in totals.items()}
-            if validation is not None:
-                figures = evaluate(model, state.params, validation, loss=loss, metrics=metrics)
-                means |= {f"val_{name}": float(value) for name, value in figures.items()}
-            for name, value in means.items():
-                history.setdefault(name, []).append(value)
-            report.epoch(epoch, means)
-    return state, history
-
-
-def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> Any:
-    """Return the outputs of a model, computed in batches.
-
-    Parameters
-    ----------
-    model : Layer
-        The model.
-    params : tree
-        Its parameters.
-    x : array or tuple of arrays
-        The inputs, the examples along the first axis.
-    batch_size : int
-        Number of examples at a time.
-
-    Returns
-    -------
-    array or tuple of arrays
-        The outputs for all examples.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> model = F.dense(2)
-    >>> predict(model, model.init(0, (3,)), np.ones((1000, 3), np.float32)).shape
-    (1000, 2)
-    """
-    count = check_data((x,), "x")
-    check_positive("batch_size", batch_size)
-    _keep_freed_memory()
-    outputs = [model(params, part) for (part,), _ in batches((x,), count, batch_size)]
-    return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)
-
-
-def evaluate(
-    model: Layer,
-    params: Params,
-    data: Any,
-    *,
-    loss: Loss | None = None,
-    metrics: Metrics | None = None,
-    batch_size: int = 256,
-) -> dict[str, Any]:
-    """Return the loss and metrics of a model on data, in inference mode.
-
-    Parameters
-    ----------
-    model : Layer
-        The model.
-    params : tree
-        Its parameters.
-    data : tuple
-        ``(x, *targets)``, as for :func:`fit`.
-    loss : callable, optional
-        The loss, for a figure named ``"loss"``.
-    metrics : dict of callables, optional
-        Figures of all outputs and targets at once, each ``metric(outputs, targets)``.
-    batch_size : int
-        Number of examples at a time.
-
-    Returns
-    -------
-    dict
-        A figure for each name.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import npdl.functional as F
-    >>> model = F.dense(2)
-    >>> data = np.ones((10, 3), np.float32), np.zeros(10, int)
-    >>> sorted(evaluate(model, model.init(0, (3,)), data, loss=F.softmax_cross_entropy))
-    ['loss']
-    """
-    check_data(data, "data")
-    x, *targets = data
-    outputs = predict(model, params, x, batch_size=batch_size)
-    figures = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
-    return figures | {
-        name: metric(outputs, *targets[:1]) for name, metric in (metrics or {}).items()
-    }
+    first, batch = divmod(state.step, steps)
+    loop = Loop(run, run, callbacks, range(first, first + epochs), steps, batch)
+    names = ["loss", *(metrics or {})]
+    names += [f"val_{name}" for name in names] if validation is not None else []
+    settings = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
+    loop.keep(
+        checkpoint,
+        resume,
+        names,
+        {name: setting(value) for name, value in settings.items()}
+        | {
+            "figures": ", ".join(names),
+            "data": f"{count} examples in batches of {batch_size}{', shuffled' * shuffle}",
+            "validation": f"{check_data(validation, 'validation') if validation else 0} examples",
+        },
+    )
+    with Progress(progress, loop.epochs.stop, steps) as report:
+        history = loop.run(report)
+    return run.result, history.history

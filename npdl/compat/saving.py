@@ -165,15 +165,18 @@ class Saved:
             If the file is damaged or holds no model.
         """
         found = checkpoint.scalars(path)
-        if not {"config", "dtype", "generator"} <= found.keys():
+        if not {"config", "dtype", "generator"} <= found.keys() or not found["config"]:
             raise checkpoint.CheckpointError(
-                f"{path} holds no model; Model.save writes them, npdl.checkpoint.load reads others"
+                f"{path} holds no configuration of a model; Model.save writes it, and "
+                f"npdl.checkpoint.load or Model.load_weights read others"
             )
+        # A checkpoint of fit holds more than the model.
+        partial = "run/header" in found
         generator, dtype = get_state(), get_dtype()
         try:
             set_dtype(found["dtype"])
             model = cls.from_json(found["config"])
-            contents = checkpoint.load(path, model._contents())
+            contents = checkpoint.load(path, model._contents(), partial)
         finally:
             # The weights that it began with are replaced, so drawing them must leave no trace.
             set_state(generator)
@@ -200,9 +203,12 @@ class Saved:
         self.set_weights(checkpoint.load(path, mine, partial=True)["weights"])
 
     def _contents(self) -> dict[str, Any]:
+        return {"config": self.to_json(), **self._progress()}
+
+    def _progress(self) -> dict[str, Any]:
+        """Return what training changes."""
         params = [array for layer in self.layers for array in layer.params]
         return {
-            "config": self.to_json(),
             "dtype": str(np.dtype(next((p.dtype for p in params), get_dtype()))),
             "weights": self.get_weights(),
             "optimizer": self.optimizer.get_state(params),

@@ -1,0 +1,150 @@
+"""What callbacks see of a run of training: where it stands, and what they can change."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl import tree
+from npdl.functional.layer import Layer, Params, describe
+from npdl.functional.transforms import Optimizer
+from npdl.rates import check_factor, rate_of, scale_rate
+from npdl.train_state import TrainState
+
+__all__ = ["Run"]
+
+MakeStep = Callable[[Optimizer, bool], Callable[[TrainState, Any], tuple[TrainState, Any]]]
+
+
+class Run:
+    """What :func:`npdl.training.fit` trains, as callbacks see it: ``callback.model``.
+
+    Attributes
+    ----------
+    layer : Layer
+        The model.
+    optimizer : Optimizer
+        The optimizer, with its learning rates as they are now.
+    stop_training : bool
+        Set by a callback to end training after the epoch.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        optimizer: Optimizer,
+        state: TrainState,
+        make_step: MakeStep,
+        batches: Callable[[int, int], Iterator[tuple[Any, int]]],
+        validate: Callable[[Params], Mapping[str, Any]],
+    ) -> None:
+        self.layer, self.stop_training = layer, False
+        self.batches = batches
+        self._given, self._factor = optimizer, 1.0
+        self._make_step, self._validate = make_step, validate
+        # The steps overwrite the arrays of their state, and these are the caller's. All arrays are
+        # in C order, since sums of others may have other bits, and files keep no order.
+        self._state: TrainState = tree.map(_copied, state)
+        self._shown = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        changed = self._factor != 1
+        self.optimizer = scale_rate(self._given, self._factor) if changed else self._given
+        self._pure = self._make_step(self.optimizer, False)
+        self._donating = self._make_step(self.optimizer, True)
+
+    @property
+    def state(self) -> TrainState:
+        """The state of training after the last step.
+
+        Its arrays are read-only and are never written again, so it may be kept; the next step then
+        needs memory for new ones.
+        """
+        self._shown = True
+        state: TrainState = tree.map(_read_only, self._state)
+        return state
+
+    @property
+    def result(self) -> TrainState:
+        """The state after the last step, for its owner: a further step may overwrite it."""
+        return self._state
+
+    def get_weights(self) -> Params:
+        """Return a copy of the parameters, running statistics included."""
+        return tree.map(_copied, self._state.params)
+
+    def set_weights(self, weights: Params) -> None:
+        """Set the parameters.
+
+        Parameters
+        ----------
+        weights : tree
+            Like what :meth:`get_weights` returned; the arrays are copied.
+
+        Raises
+        ------
+        ValueError
+            If the structure, a shape or a type is another; nothing is changed then.
+        """
+        now = self._state
+        given = tree.aligned(weights, now.params)
+        for (path, old), new in zip(tree.items(now.params), given, strict=True):
+            if describe(old) != describe(new):
+                raise ValueError(
+                    f"set_weights: expected {describe(old)} at {path}, got {describe(new)}"
+                )
+        params = tree.unflatten(now.params, [_copied(array) for array in given])
+        self._state = TrainState(now.step, params, tree.map(_copied, now.opt_state), now.rng)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step; where there are several, the largest."""
+        return rate_of(self.optimizer, self._state.step)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rate from the next step on; that of a schedule too.
+
+        Parameters
+        ----------
+        factor : float
+            Not negative; factors of several calls are multiplied.
+        """
+        self._factor *= check_factor(factor)
+        self._prepare()
+
+    def step(self, batch: Any) -> Mapping[str, Any]:
+        """Make a step, for the loop."""
+        # What a callback has seen stays as it is; else the arrays are used again.
+        make = self._pure if self._shown else self._donating
+        self._shown = False
+        self._state, figures = make(self._state, batch)
+        return figures  # type: ignore[no-any-return]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that decides the next step, for the loop; its arrays are those in use."""
+        state = self._state
+        names = [field.name for field in attrs.fields(TrainState)]
+        return {name: getattr(state, name) for name in names} | {"rate_factor": self._factor}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot, for the loop."""
+        self._factor = snapshot.pop("rate_factor")
+        self._state, self._shown = TrainState(**snapshot), False
+        self._prepare()
+
+    def validate(self) -> Mapping[str, Any]:
+        """Return the figures of the validation data, for the loop."""
+        return self._validate(self._state.params)
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _read_only(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        leaf = leaf.view()
+        leaf.flags.writeable = False
+    return leaf
