@@ -50,9 +50,10 @@ class CheckpointError(ValueError):
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """Write a tree to a file, in place of the file of that name.
 
-    The new file is written beside the old one, forced to the disk and then renamed over it. So a
-    process that is killed at any moment leaves the old file or the new one, whole; a failure also
-    leaves no temporary file. (A kill may leave one, ``.….tmp``, which is never read.)
+    The new file is written beside the old one, forced to the disk, read back and compared, and then
+    renamed over it. So a process that is killed at any moment leaves the old file or the new one,
+    whole; a failure also leaves no temporary file. (A kill may leave one, ``.….tmp``, which is
+    never read.)
 
     Parameters
     ----------
@@ -70,6 +71,8 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
         or the Python scalars take more than 16 MiB.
     OSError
         If the file system refuses; the old file is as it was.
+    CheckpointError
+        If something else is read back than was written; the old file is as it was.
 
     Examples
     --------
@@ -78,14 +81,47 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     ...
     ValueError: unknown suffix '.pkl' of model.pkl; a checkpoint ends in .npz or .safetensors
     """
-    write = container_format(path).write
+    form = container_format(path)
     leaves = _by_path(tree)
     header = _encoded({p: leaf for p, leaf in leaves.items() if type(leaf) in _SCALARS})
     arrays = {
         p: np.asarray(leaf, order="C") for p, leaf in leaves.items() if type(leaf) not in _SCALARS
     }
     # The file that a link points to is replaced, not the link.
-    replace_file(Path(path).resolve(), lambda file: write(file, header, arrays))
+    replace_file(
+        Path(path).resolve(),
+        lambda file: form.write(file, header, arrays),
+        lambda written: _check_written(form.open, written, header, arrays),
+    )
+
+
+def _check_written(opener: Any, path: Path, header: str, arrays: dict[str, np.ndarray]) -> None:
+    """Raise unless a file has these bits."""
+    try:
+        with path.open("rb") as file, opener(path, file) as container:
+            different = [p for p, array in arrays.items() if not _same(container.read(p), array)]
+            if container.header != header:
+                different.append("the header")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"what was written cannot be read back ({type(error).__name__}: {error}); is the disk "
+            f"or the memory broken?"
+        ) from error
+    if different:
+        raise CheckpointError(
+            f"another value was read back than was written of {', '.join(different)}; is the disk "
+            f"or the memory broken?"
+        )
+
+
+def _same(found: np.ndarray, written: np.ndarray) -> bool:
+    """Whether two arrays have the same bits, in any byte order."""
+    array = np.asarray(written, found.dtype, order="C")
+    return found.shape == array.shape and bool(
+        np.array_equal(found.reshape(-1).view(np.uint8), array.reshape(-1).view(np.uint8))
+    )
 
 
 def load(path: str | os.PathLike[str], like: Tree, partial: bool = False) -> Tree:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 import attrs
 import numpy as np
 
-__all__ = ["Container", "Kind", "container_format", "replace_file"]
+__all__ = ["Container", "Kind", "container_format", "replace_file", "sync_directory"]
 
 Kind: TypeAlias = tuple[str, tuple[int, ...] | None]
 """The type and the shape of an array, or the type of a Python scalar and `None`."""
@@ -59,13 +59,16 @@ def container_format(path: str | os.PathLike[str]) -> Format:
     return _FORMATS[suffix]
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file beside `path`, and rename it over `path` once all of it is on the disk.
+def replace_file(
+    path: Path, write: Callable[[BinaryIO], None], check: Callable[[Path], None]
+) -> None:
+    """Write a file beside `path`, and rename it over `path` once it is on the disk and checked.
 
     Raises
     ------
     OSError
-        If the file system refuses; `path` is as it was, and no temporary file is left.
+        If the file system refuses; `path` is as it was, and no temporary file is left. The same
+        holds for what `check` raises, which is called with the path of the temporary file.
     """
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
     try:
@@ -73,19 +76,27 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                # So that the check reads the disk, and not the memory that was written from.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        check(temporary)
         temporary.replace(path)
     except BaseException as error:
         error.add_note(f"{path} was not written; what was there is untouched")
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    # The new name is on the disk once the directory is; only POSIX can open one.
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Force the names in a directory to the disk; only POSIX can open one."""
     if os.name == "posix":
-        directory = os.open(path.parent, os.O_RDONLY)
+        opened = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            os.fsync(opened)
         finally:
-            os.close(directory)
+            os.close(opened)
 
 
 _HEADER = "npdl.json"
@@ -109,6 +120,16 @@ def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> No
         for path, array in arrays.items():
             with archive.open(f"{path}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+        archive.comment = _list_sum(archive)
+
+
+def _list_sum(archive: zipfile.ZipFile) -> bytes:
+    """Return a checksum of the members' names and checksums, so that none can be of another file.
+
+    A zip protects the bytes of each member, but not which member they belong to.
+    """
+    listed = [[member.filename, member.CRC] for member in archive.infolist()]
+    return f"npdl {_sum(json.dumps(listed).encode())}".encode()
 
 
 @contextlib.contextmanager
@@ -116,6 +137,8 @@ def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
     with zipfile.ZipFile(file) as archive:
         members = _members(archive, os.fstat(file.fileno()).st_size)
         header = members.pop(_HEADER, None)
+        if header is not None and archive.comment != _list_sum(archive):
+            raise ValueError("the checksum of the list of members is another")
         _check_length(header.file_size if header else 0)
 
         def read(path: str) -> np.ndarray:

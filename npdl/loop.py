@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from npdl.callbacks import History, call
+from npdl.callbacks import Callback, History, call
+from npdl.position import Position
+from npdl.resume import Checkpoint
 
 __all__ = ["Loop", "Shown", "Trainee"]
 
@@ -19,6 +21,12 @@ class Trainee(Protocol):
 
     def validate(self) -> Mapping[str, Any]:
         """Return the figures of the validation data; none, where there are no such data."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a tree of all that decides the next step; its arrays may be those in use."""
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what :meth:`snapshot` returned."""
 
 
 class Shown(Protocol):
@@ -68,6 +76,47 @@ class Loop:
         self.totals: dict[str, float] = {}
         self.seen = 0
         self.begun = False
+        self.best: tuple[float, int] | None = None
+        self.checkpoint: Checkpoint | None = None
+        self.settings: Mapping[str, str] = {}
+        self.found: tuple[Position, dict[str, Any]] | None = None
+
+    @property
+    def step(self) -> int:
+        """The number of steps that were made."""
+        return self.epoch * self.steps + self.batch
+
+    def keep(
+        self,
+        checkpoint: Checkpoint | None,
+        resume: bool,
+        figures: Iterable[str],
+        settings: Mapping[str, str],
+    ) -> None:
+        """Write checkpoints, and with `resume`, go on from one; nothing is changed before `run`.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint, optional
+            Where; `None` for not at all.
+        resume : bool
+            Whether to go on.
+        figures : iterable of str
+            The names of the figures.
+        settings : dict of str
+            What must be the same in a run that goes on.
+        """
+        if checkpoint is None:
+            if resume:
+                raise ValueError("resume=True needs checkpoint=Checkpoint(directory)")
+            return
+        self.checkpoint, self.settings = checkpoint, settings
+        checkpoint.prepare(resume, figures)
+        if resume:
+            self.found = checkpoint.find(settings, self.trainee.snapshot(), self._stateful())
+        if self.found is not None:
+            first = self.found[0].first
+            self.epochs = range(first, first + len(self.epochs))
 
     def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
         """Train, and return the figures of all epochs; `params` is for the callbacks."""
@@ -76,7 +125,9 @@ class Loop:
         call(self.callbacks, "set_params", sizes | dict(params or {}))
         self.model.stop_training = False
         call(self.callbacks, "on_train_begin", {})
-        while self.epoch < self.epochs.stop and not self.model.stop_training:
+        if self.found is not None:
+            self._restore(*self.found)
+        while not self._ended():
             self._run_epoch(progress)
         call(self.callbacks, "on_train_end", {})
         return self.history
@@ -85,7 +136,6 @@ class Loop:
         if not self.begun:
             call(self.callbacks, "on_epoch_begin", self.epoch, {})
             self.begun = True
-        logs: dict[str, Any] = {}
         for batch, size in self.trainee.batches(self.epoch, self.batch):
             call(self.callbacks, "on_train_batch_begin", self.batch, {})
             try:
@@ -97,13 +147,75 @@ class Loop:
             self.seen += size
             for name, value in figures.items():
                 self.totals[name] = self.totals.get(name, 0.0) + float(value) * size
-            logs = {name: total / self.seen for name, total in self.totals.items()}
+            logs = self._means()
             call(self.callbacks, "on_train_batch_end", self.batch, logs)
             progress.step(self.epoch, logs)
             self.batch += 1
+            if self.batch < self.steps and self._due(self.step):
+                self._save()
+        logs = self._means()
         validation = self.trainee.validate()
         logs |= {f"val_{name}": float(value) for name, value in validation.items()}
         call(self.callbacks, "on_epoch_end", self.epoch, logs)
         progress.epoch(self.epoch, logs)
         self.epoch, self.batch, self.begun = self.epoch + 1, 0, False
         self.totals, self.seen = {}, 0
+        self._end_epoch(logs)
+
+    def _means(self) -> dict[str, Any]:
+        return {name: total / self.seen for name, total in self.totals.items()}
+
+    def _ended(self) -> bool:
+        at_end = self.epoch >= self.epochs.stop or self.model.stop_training
+        return at_end and not self.begun
+
+    def _end_epoch(self, logs: Mapping[str, Any]) -> None:
+        """Write a checkpoint, if it is time, the best one so far, or the last one."""
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            return
+        better = False
+        if checkpoint.best is not None:
+            value = float(logs[checkpoint.best])
+            better = checkpoint.is_better(value, self.best)
+            self.best = (value, self.step) if better else self.best
+        every = checkpoint.every_epochs
+        if better or self._ended() or self._due(self.step) or (every and self.epoch % every == 0):
+            self._save()
+
+    def _due(self, step: int) -> bool:
+        every = self.checkpoint.every_steps if self.checkpoint is not None else None
+        return every is not None and step % every == 0
+
+    def _save(self) -> None:
+        position = Position(
+            first=self.epochs.start,
+            epoch=self.epoch,
+            batch=self.batch,
+            seen=self.seen,
+            totals=self.totals,
+            stopped=bool(self.model.stop_training),
+            best=self.best,
+            callbacks={name: each.state() for name, each in self._stateful().items()},
+        )
+        self.checkpoint.write(self.step, self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
+
+    def _restore(self, position: Position, snapshot: dict[str, Any]) -> None:
+        self.trainee.restore(snapshot)
+        self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
+        self.seen, self.totals = position.seen, dict(position.totals)
+        self.best, self.model.stop_training = position.best, position.stopped
+        for name, callback in self._stateful().items():
+            if position.callbacks[name] is not None:
+                callback.restore(position.callbacks[name])
+
+    def _stateful(self) -> dict[str, Any]:
+        """Return the callbacks that have a state by their classes, numbered beyond the first."""
+        named: dict[str, Any] = {}
+        for callback in self.callbacks:
+            name, number = type(callback).__name__, 1
+            while (key := f"{name} {number}" if number > 1 else name) in named:
+                number += 1
+            if getattr(type(callback), "state", Callback.state) is not Callback.state:
+                named[key] = callback
+        return named

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 
 from npdl import tree
@@ -120,6 +121,18 @@ class Run:
         self._shown = False
         self._state, figures = make(self._state, batch)
         return figures  # type: ignore[no-any-return]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that decides the next step, for the loop; its arrays are those in use."""
+        state = self._state
+        names = [field.name for field in attrs.fields(TrainState)]
+        return {name: getattr(state, name) for name in names} | {"rate_factor": self._factor}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot, for the loop."""
+        self._factor = snapshot.pop("rate_factor")
+        self._state, self._shown = TrainState(**snapshot), False
+        self._prepare()
 
     def validate(self) -> Mapping[str, Any]:
         """Return the figures of the validation data, for the loop."""

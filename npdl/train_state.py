@@ -3,8 +3,9 @@
 from typing import Any
 
 import attrs
+import numpy as np
 
-from npdl import random
+from npdl import random, tree
 from npdl.functional.layer import Layer, Params, Shape
 from npdl.functional.transforms import Optimizer, apply_updates
 from npdl.packed import Packed, pack
@@ -82,6 +83,9 @@ class TrainState:
         if after is None:
             updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
             params = apply_updates(self.params, updates)
+            # In C order, as a checkpoint brings them back, since sums in another order may have
+            # other bits.
+            params, opt_state = tree.map(_in_c_order, (params, opt_state))
             return TrainState(self.step + 1, params, opt_state, self.rng)
         return self._with(after, self.step + 1)
 
@@ -105,3 +109,9 @@ class TrainState:
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in attrs.fields(TrainState)}
+
+
+def _in_c_order(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray) and not leaf.flags.c_contiguous:
+        return leaf.copy()
+    return leaf

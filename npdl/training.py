@@ -27,11 +27,22 @@ from npdl.finite import raise_if_not_finite
 from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
+from npdl.position import setting
 from npdl.progress import Progress
+from npdl.resume import Checkpoint, ResumeWarning
 from npdl.run import Run
 from npdl.train_state import TrainState
 
-__all__ = ["Run", "TrainState", "evaluate", "fit", "predict", "train_step"]
+__all__ = [
+    "Checkpoint",
+    "ResumeWarning",
+    "Run",
+    "TrainState",
+    "evaluate",
+    "fit",
+    "predict",
+    "train_step",
+]
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
 
@@ -119,6 +130,8 @@ def fit(
     metrics: Metrics | None = None,
     rng: random.KeyLike = 0,
     callbacks: Iterable[Any] = (),
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
     progress: bool = True,
     check_finite: bool = False,
 ) -> tuple[TrainState, dict[str, list[float]]]:
@@ -154,6 +167,12 @@ def fit(
     callbacks : list of Callback
         Objects with any of the methods of :class:`npdl.callbacks.Callback`, whose `model` is a
         :class:`Run`.
+    checkpoint : Checkpoint, optional
+        Where and how often to write checkpoints.
+    resume : bool
+        Whether to go on from the newest good checkpoint. The run ends where it would have without
+        the interruption: `epochs` counts from where the run began, not from the checkpoint, and
+        parameters, state of the optimizer and history have the same bits.
     progress : bool
         Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
         epoch.
@@ -172,6 +191,16 @@ def fit(
     ------
     ValueError, TypeError
         If the data are empty, of different lengths, or not numbers.
+    OSError
+        If checkpoints cannot be written.
+    CheckpointError
+        If no checkpoint can be read, or they are of another run.
+
+    Warns
+    -----
+    ResumeWarning
+        If there is no checkpoint to go on from, if the newest ones are damaged, or if they were
+        written where the same numbers may come out with other bits.
 
     Examples
     --------
@@ -214,6 +243,20 @@ def fit(
     steps = -(-count // batch_size)
     first, batch = divmod(state.step, steps)
     loop = Loop(run, run, callbacks, range(first, first + epochs), steps, batch)
-    with Progress(progress, first + epochs, steps) as report:
+    names = ["loss", *(metrics or {})]
+    names += [f"val_{name}" for name in names] if validation is not None else []
+    settings = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
+    loop.keep(
+        checkpoint,
+        resume,
+        names,
+        {name: setting(value) for name, value in settings.items()}
+        | {
+            "figures": ", ".join(names),
+            "data": f"{count} examples in batches of {batch_size}{', shuffled' * shuffle}",
+            "validation": f"{check_data(validation, 'validation') if validation else 0} examples",
+        },
+    )
+    with Progress(progress, loop.epochs.stop, steps) as report:
         history = loop.run(report)
     return run.result, history.history

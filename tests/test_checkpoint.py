@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from strategies import NUMBERS, Pair, Record, arrays, identical, scalars, trees
 
 import npdl
-from npdl import checkpoint, tree
+from npdl import checkpoint, containers, tree
 from npdl.checkpoint import CheckpointError, environment, load, save
 
 needs_safetensors = pytest.mark.skipif(
@@ -70,6 +70,7 @@ def forge(path, pairs, compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in pairs:
             archive.writestr(name, data)
+        archive.comment = containers._list_sum(archive)
 
 
 def entries(directory):

@@ -40,7 +40,7 @@ so that a run goes on from a checkpoint as if it had never been stopped.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["Callback", "History", "call"]
+__all__ = ["Callback", "History", "call", "direction"]
 
 
 class Callback:
@@ -127,6 +127,45 @@ class History(Callback):
         """Take figures."""
         self.history = {name: list(values) for name, values in state["history"].items()}
         self.epoch = list(state["epoch"])
+
+
+def direction(figure: str, mode: str = "auto") -> str:
+    """Return whether the best value of a figure is the smallest or the largest.
+
+    Parameters
+    ----------
+    figure : str
+        Its name, such as ``"val_loss"``.
+    mode : {"auto", "min", "max"}
+        ``"auto"`` goes by the name: losses and errors should be small, accuracies large.
+
+    Returns
+    -------
+    str
+        ``"min"`` or ``"max"``.
+
+    Raises
+    ------
+    ValueError
+        If the mode is another, or the name says nothing.
+
+    Examples
+    --------
+    >>> direction("val_loss"), direction("accuracy")
+    ('min', 'max')
+    """
+    if mode in ("min", "max"):
+        return mode
+    if mode != "auto":
+        raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+    if any(word in figure for word in ("loss", "error")):
+        return "min"
+    if "acc" in figure:
+        return "max"
+    raise ValueError(
+        f"the name {figure!r} does not say whether small or large values are good; give "
+        f"mode='min' or mode='max'"
+    )
 
 
 def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:

@@ -1,15 +1,23 @@
 """What models need to train: checked data, batches, metrics, and the line of an iteration."""
 
+import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
+import attrs
 import numpy as np
+
+from npdl.compat.utils.random import get_rng, get_state, set_state
 
 __all__ = [
     "Array",
+    "Lines",
     "Metrics",
+    "Training",
     "accuracy",
     "as_metrics",
+    "batch_count",
     "batches",
     "can_be_classes",
     "check_count",
@@ -83,10 +91,19 @@ def batches(
     which a batch normalization needs.
     """
     count = len(data[0])
-    joins = count % size == 1 and count > size > 1
+    joins = _joins(count, size)
     for start in range(0, count - joins, size):
         part = slice(start, count if joins and start + size == count - 1 else start + size)
         yield _rows(data, part if order is None else order[part])
+
+
+def batch_count(count: int, size: int) -> int:
+    """Return how many parts :func:`batches` yields."""
+    return -(-(count - _joins(count, size)) // size)
+
+
+def _joins(count: int, size: int) -> bool:
+    return count % size == 1 and count > size > 1
 
 
 def _rows(data: tuple[Any, ...], rows: Any) -> tuple[Any, ...]:
@@ -174,3 +191,69 @@ def line(epoch: int, logs: Mapping[str, float]) -> str:
         if figures:
             parts.append(f"{part}-[{', '.join(figures)}]; ")
     return f"iter {epoch + 1}, {''.join(parts)}"
+
+
+@attrs.define
+class Training:
+    """What the loop of `npdl.loop` trains, made of a model and its data."""
+
+    model: Any
+    data: tuple[Any, ...]
+    validation: Any
+    figures: Metrics
+    batch_size: int
+    shuffle: bool
+    # The generator's state before it drew the order of the epoch.
+    before: str = ""
+
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
+        """Yield the batches of an epoch from number `first` on, each with its size."""
+        now = get_state()
+        if first:
+            set_state(self.before)
+        else:
+            self.before = now
+        order = get_rng().permutation(len(self.data[0])) if self.shuffle else None
+        if first:
+            set_state(now)
+        parts = batches(self.data, self.batch_size, order)
+        return ((part, len(part[0])) for part in itertools.islice(parts, first, None))
+
+    def step(self, batch: Any) -> dict[str, Any]:
+        """Make a step, and return the figures of the batch."""
+        x, y, weight = batch
+        outputs, loss = self.model._step(x, y, weight)
+        return {"loss": loss} | {name: f(outputs, y) for name, f in self.figures.items()}
+
+    def validate(self) -> dict[str, float]:
+        """Return the figures of the validation data; none, where there are no such data."""
+        if self.validation is None:
+            return {}
+        x, y = self.validation
+        return self.model._evaluated(x, y, self.figures, self.batch_size)  # type: ignore[no-any-return]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what decides the next step: that of `Model.save`, and the order of the epoch."""
+        return {**self.model._contents(), "before": self.before}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self.before = snapshot["before"]
+        self.model._take(snapshot)
+        set_state(snapshot["generator"])
+
+
+@attrs.frozen
+class Lines:
+    """Prints a line an iteration, where `shown`."""
+
+    shown: bool
+    file: TextIO | None
+
+    def step(self, epoch: int, means: Mapping[str, float]) -> None:
+        """Print nothing."""
+
+    def epoch(self, epoch: int, means: Mapping[str, float]) -> None:
+        """Print the line."""
+        if self.shown:
+            print(line(epoch, means), file=self.file or sys.stdout)

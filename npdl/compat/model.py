@@ -15,26 +15,27 @@ array([0, 1, 1, 0])
 
 import inspect
 import operator
-import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
 import numpy as np
 
-from npdl.callbacks import History, call
+from npdl.callbacks import History
 from npdl.compat import objectives, optimizers
 from npdl.compat.activations import Softmax
 from npdl.compat.fitting import (
     Array,
+    Lines,
     Metrics,
+    Training,
     accuracy,
     as_metrics,
+    batch_count,
     batches,
     can_be_classes,
     check_count,
     check_pair,
     check_weight,
-    line,
     split,
     weighted,
 )
@@ -42,8 +43,10 @@ from npdl.compat.layers.base import Layer
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
 from npdl.compat.saving import Saved
-from npdl.compat.utils.random import get_rng
+from npdl.loop import Loop
+from npdl.position import setting
 from npdl.rates import check_factor
+from npdl.resume import Checkpoint
 
 __all__ = ["History", "Model"]
 
@@ -208,6 +211,8 @@ class Model(Saved):
         metrics: Any = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
+        checkpoint: Checkpoint | None = None,
+        resume: bool = False,
     ) -> History:
         """Train the model.
 
@@ -240,6 +245,11 @@ class Model(Saved):
             A weight for each example, by which its loss and gradient are multiplied.
         initial_epoch : int
             The number of iterations that were made before, and count.
+        checkpoint : npdl.training.Checkpoint, optional
+            Where and how often to write checkpoints.
+        resume : bool
+            Whether to go on from the newest good checkpoint, to the same bits as if training had
+            not been stopped. The generator of `npdl.utils.random` is then set as it was.
 
         Returns
         -------
@@ -252,6 +262,10 @@ class Model(Saved):
             If the model is not compiled.
         ValueError
             If the arrays do not fit, or an argument is out of range.
+        OSError
+            If checkpoints cannot be written.
+        npdl.checkpoint.CheckpointError
+            If no checkpoint can be read, or they are of another model.
         """
         self._require_compiled("fit")
         last = max_iter if epochs is None else epochs
@@ -271,44 +285,26 @@ class Model(Saved):
             if part is not None:
                 self._check(part[0], part[1], batch_size)
         figures = self._figures(metrics, data[0][:1], data[1][:1])
-        history = History()
-        watchers = [*(callbacks or ()), history]
-        call(watchers, "set_model", self)
-        steps = -(-len(data[0]) // batch_size)
-        call(watchers, "set_params", {"epochs": last, "steps": steps, "verbose": verbose})
-        self.stop_training = False
-        call(watchers, "on_train_begin", {})
-        for epoch in range(initial_epoch, last):
-            call(watchers, "on_epoch_begin", epoch, {})
-            order = get_rng().permutation(len(data[0])) if shuffle else None
-            logs = self._epoch(batches(data, batch_size, order), figures, watchers)
-            if validation is not None:
-                x, y = validation
-                values = self._evaluated(x, y, figures, batch_size)
-                logs |= {f"val_{name}": value for name, value in values.items()}
-            call(watchers, "on_epoch_end", epoch, logs)
-            if verbose:
-                print(line(epoch, logs), file=file or sys.stdout)
-            if self.stop_training:
-                break
-        call(watchers, "on_train_end", {})
-        return history
-
-    def _epoch(self, parts: Any, figures: Metrics, watchers: list[Any]) -> dict[str, float]:
-        """Make a step with each part; return the mean figures of its examples."""
-        totals: dict[str, float] = {}
-        logs: dict[str, float] = {}
-        seen = 0
-        for i, (x, y, weight) in enumerate(parts):
-            call(watchers, "on_train_batch_begin", i, {})
-            outputs, loss = self._step(x, y, weight)
-            seen += len(x)
-            values = {"loss": loss} | {name: f(outputs, y) for name, f in figures.items()}
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(x)
-            logs = {name: total / seen for name, total in totals.items()}
-            call(watchers, "on_train_batch_end", i, logs)
-        return logs
+        training = Training(self, data, validation, figures, batch_size, shuffle)
+        steps = batch_count(len(data[0]), batch_size)
+        loop = Loop(training, self, callbacks or (), range(initial_epoch, last), steps)
+        names = ["loss", *figures]
+        names += [f"val_{name}" for name in names] if validation is not None else []
+        loop.keep(
+            checkpoint,
+            resume,
+            names,
+            {
+                "layers": setting(self.layers),
+                "optimizer": setting(self.optimizer),
+                "loss": setting(self.loss),
+                "figures": ", ".join(names),
+                "data": f"{len(data[0])} examples in batches of {batch_size}"
+                f"{', shuffled' * bool(shuffle)}",
+                "validation": f"{len(validation[0]) if validation is not None else 0} examples",
+            },
+        )
+        return loop.run(Lines(bool(verbose), file), {"verbose": verbose})
 
     def _step(self, x: Any, y: Any, weight: Array | None = None) -> tuple[Any, float]:
         """Change the parameters once; return the outputs and the loss from before."""

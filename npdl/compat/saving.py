@@ -169,11 +169,13 @@ class Saved:
             raise checkpoint.CheckpointError(
                 f"{path} holds no model; Model.save writes them, npdl.checkpoint.load reads others"
             )
+        # A checkpoint of fit holds more than the model.
+        partial = "run/header" in found
         generator, dtype = get_state(), get_dtype()
         try:
             set_dtype(found["dtype"])
             model = cls.from_json(found["config"])
-            contents = checkpoint.load(path, model._contents())
+            contents = checkpoint.load(path, model._contents(), partial)
         finally:
             # The weights that it began with are replaced, so drawing them must leave no trace.
             set_state(generator)

@@ -1,0 +1,263 @@
+"""The checkpoints of a run of training: written whole, found again, and only then taken up.
+
+A directory holds files ``step-000000120.npz``, named after the number of steps that were made. Each
+is a file of :mod:`npdl.checkpoint`. It holds what is trained at the top, so that
+``npdl.checkpoint.load(path, like=state, partial=True)`` reads a :class:`npdl.training.TrainState`
+from it, and under ``run`` where the run stands: a text of JSON, and the arrays of callbacks.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from npdl import checkpoint
+from npdl.callbacks import direction
+from npdl.checkpoint import CheckpointError
+from npdl.containers import sync_directory
+from npdl.data import check_positive
+from npdl.position import OtherRunError, Position, check_same, read_header, read_run, run_tree
+
+__all__ = [
+    "Checkpoint",
+    "DamagedCheckpointWarning",
+    "FreshStartWarning",
+    "OtherEnvironmentWarning",
+    "ResumeWarning",
+]
+
+_NAME = re.compile(r"step-(\d{9,})\.npz")
+
+
+class ResumeWarning(UserWarning):
+    """What a run that goes on should tell its owner; the base of the others."""
+
+
+class FreshStartWarning(ResumeWarning):
+    """There was no checkpoint to go on from, so training starts from the beginning."""
+
+
+class DamagedCheckpointWarning(ResumeWarning):
+    """The newest checkpoint could not be read, so training goes on from an older one."""
+
+
+class OtherEnvironmentWarning(ResumeWarning):
+    """The checkpoint was written elsewhere, where the same numbers may come out with other bits."""
+
+
+def _positive_or_none(record: Any, field: Any, value: Any) -> None:
+    if value is not None:
+        check_positive(f"Checkpoint: {field.name}", value)
+
+
+@attrs.frozen
+class Checkpoint:
+    """Where and how often `fit` writes checkpoints, and how many of them stay.
+
+    A file is written beside the others, forced to the disk, read back and compared, and then takes
+    its name; only then are older ones removed. A run that has come to its end writes one too.
+
+    Parameters
+    ----------
+    directory : str or PathLike
+        A directory for this run alone; it is made, if it is not there.
+    every_steps : int, optional
+        After how many steps to write one, also in the middle of an epoch.
+    every_epochs : int, optional
+        After how many epochs; `None` for not at all.
+    keep : int
+        How many of the newest stay.
+    best : str, optional
+        A figure, such as ``"val_loss"``: the checkpoint of the epoch with its best value stays too,
+        and is written whenever there is a better one.
+    mode : {"auto", "min", "max"}
+        Whether the best value is the smallest or the largest; ``"auto"`` goes by the name.
+    limit : int
+        How many bytes the arrays in the states of callbacks may take.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.training import Checkpoint, fit
+    >>> data = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> def train(epochs, resume):
+    ...     return fit(
+    ...         F.dense(4), F.softmax_cross_entropy, F.adam(0.1), data, epochs=epochs,
+    ...         checkpoint=Checkpoint(directory, best="loss"), resume=resume, progress=False,
+    ...     )
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     _ = train(3, resume=False)
+    ...     state, history = train(5, resume=True)
+    ...     [path.name for path in Checkpoint(directory).paths()]
+    ['step-000000003.npz', 'step-000000004.npz', 'step-000000005.npz']
+    >>> state.step, len(history["loss"])
+    (5, 5)
+    """
+
+    directory: Path = attrs.field(converter=Path)
+    every_steps: int | None = attrs.field(default=None, kw_only=True, validator=_positive_or_none)
+    every_epochs: int | None = attrs.field(default=1, kw_only=True, validator=_positive_or_none)
+    keep: int = attrs.field(default=3, kw_only=True, validator=_positive_or_none)
+    best: str | None = attrs.field(default=None, kw_only=True)
+    mode: str = attrs.field(default="auto", kw_only=True)
+    limit: int = attrs.field(default=1 << 30, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.best is not None:
+            direction(self.best, self.mode)
+
+    def paths(self) -> list[Path]:
+        """Return the files, from the oldest to the newest; the last one may be damaged."""
+        found = {
+            int(match[1]): path
+            for path in self.directory.glob("step-*.npz")
+            if (match := _NAME.fullmatch(path.name))
+        }
+        return [found[step] for step in sorted(found)]
+
+    def best_path(self) -> Path:
+        """Return the file of the best epoch.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        for path in reversed(self.paths()):
+            best = read_header(path)["best"]
+            if best is not None and (file := self._path(best[1])).exists():
+                return file
+        raise FileNotFoundError(f"{self.directory} holds no checkpoint of a best epoch")
+
+    def is_better(self, value: float, best: tuple[float, int] | None) -> bool:
+        """Whether a value of the figure is better than the best one so far; NaN never is."""
+        if value != value:
+            return False
+        sign = 1 if direction(str(self.best), self.mode) == "min" else -1
+        return best is None or sign * value < sign * best[0]
+
+    def prepare(self, resume: bool, figures: Iterable[str]) -> None:
+        """Make the directory, and raise unless checkpoints can be written and found there.
+
+        Parameters
+        ----------
+        resume : bool
+            Whether checkpoints may be there already.
+        figures : iterable of str
+            The names of the figures of the run.
+        """
+        if self.best is not None and self.best not in figures:
+            raise ValueError(
+                f"Checkpoint(best={self.best!r}): the figures of this run are "
+                f"{', '.join(figures)}; those that begin with val_ need validation data"
+            )
+        probe = self.directory / f".step-{os.urandom(8).hex()}.tmp"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with probe.open("xb") as file:
+                file.write(b"npdl")
+                file.flush()
+                os.fsync(file.fileno())
+            # Temporary files that a kill has left are never read.
+            for path in self.directory.glob(".step-*.tmp"):
+                path.unlink(missing_ok=True)
+            sync_directory(self.directory)
+            sync_directory(self.directory.resolve().parent)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"no checkpoints can be written in {self.directory}: {error.strerror}; nothing was "
+                f"trained. Choose another directory, or let this one be written",
+            ) from error
+        if not resume and (found := self.paths()):
+            raise FileExistsError(
+                f"{self.directory} holds checkpoints already, the newest of which is "
+                f"{found[-1].name}; give resume=True to go on from there, or another directory"
+            )
+
+    def write(
+        self, step: int, trained: Mapping[str, Any], position: Position, settings: Mapping[str, str]
+    ) -> None:
+        """Write a checkpoint, and then remove those that need not stay."""
+        run = run_tree(position, trained, settings, self.limit)
+        checkpoint.save(self._path(step), {**trained, "run": run})
+        kept = {step, position.best[1]} if position.best else {step}
+        for path in self.paths()[: -self.keep]:
+            if path not in map(self._path, kept):
+                path.unlink(missing_ok=True)
+
+    def find(
+        self, settings: Mapping[str, str], like: Mapping[str, Any], callbacks: Iterable[str]
+    ) -> tuple[Position, dict[str, Any]] | None:
+        """Return where to go on and what was trained, of the newest good checkpoint.
+
+        `None` is returned, and said, where there is none at all. Damaged ones are set aside under
+        another name, once a good one has been read.
+
+        Raises
+        ------
+        OtherRunError
+            If it is one of another run, listing the differences.
+        CheckpointError
+            If there are checkpoints, but all are damaged.
+        """
+        damaged: list[tuple[Path, Exception]] = []
+        for path in reversed(self.paths()):
+            try:
+                header = read_header(path)
+                check_same(path, header, settings, like, callbacks)
+                found = read_run(path, header, like, self.limit)
+            except OtherRunError:
+                raise
+            except (CheckpointError, OSError) as error:
+                damaged.append((path, error))
+                continue
+            for bad, reason in damaged:
+                aside = bad.replace(bad.with_name(f"{bad.name}.damaged"))
+                _warn(
+                    f"training goes on from {path.name}, because {bad.name} could not be read, and "
+                    f"was renamed to {aside.name}: {reason}",
+                    DamagedCheckpointWarning,
+                )
+            self._compare_environments(path)
+            return found
+        if damaged:
+            reasons = "".join(f"\n  {bad.name}: {reason}" for bad, reason in damaged)
+            raise CheckpointError(
+                f"none of the checkpoints in {self.directory} can be read, and nothing was changed:"
+                f"{reasons}\nRestore one from a copy, or train anew in another directory."
+            )
+        _warn(
+            f"resume=True, but {self.directory} holds no checkpoint: training starts from the "
+            f"beginning",
+            FreshStartWarning,
+        )
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"step-{step:09d}.npz"
+
+    def _compare_environments(self, path: Path) -> None:
+        there, here = checkpoint.environment(path), checkpoint.environment()
+        different = [
+            f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+            for name in [*here, *(there.keys() - here.keys())]
+            if there.get(name) != here.get(name)
+        ]
+        if different:
+            _warn(
+                f"{path} was written elsewhere: {'; '.join(different)}. Training goes on, but its "
+                f"numbers may differ in their last bits from those of a run that was never moved",
+                OtherEnvironmentWarning,
+            )
+
+
+def _warn(message: str, category: type[ResumeWarning]) -> None:
+    # Of the frames between, those of find, of the loop and of fit, none is the user's.
+    warnings.warn(message, category, stacklevel=5)
