@@ -1,4 +1,4 @@
-"""How far a long run has come: a bar in a terminal where tqdm is installed, else lines."""
+"""How far a long run has come: a bar where somebody watches and tqdm is installed, else lines."""
 
 import importlib.util
 import sys
@@ -15,11 +15,16 @@ class Progress:
         self.epochs, self.steps = epochs, steps
         self.lines = shown
         self.bar: Any = None
-        if shown and sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None:
+        if shown and (_in_notebook() or sys.stderr.isatty()) and _installed("tqdm"):
             import tqdm
 
             self.lines = False
-            self.bar = tqdm.tqdm(unit="step", dynamic_ncols=True)
+            bar = tqdm.tqdm
+            if _in_notebook() and _installed("ipywidgets"):
+                import tqdm.notebook
+
+                bar = tqdm.notebook.tqdm
+            self.bar = bar(unit="step", dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -30,6 +35,10 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
 
@@ -50,6 +59,16 @@ class Progress:
         elif self.lines:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _in_notebook() -> bool:
+    """Whether the output goes to a notebook: its kernel is the only one that has IPKernelApp."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def _shown(means: dict[str, float]) -> str:

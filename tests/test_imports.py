@@ -21,7 +21,8 @@ COMBINATORS = {"bidirectional", "combinators", "graph", "parallel", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
-OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "torch", "tqdm"}
+OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "tensorboard"}
+OPTIONAL |= {"torch", "tqdm"}
 
 
 def name_of(path):

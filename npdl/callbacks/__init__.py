@@ -1,0 +1,25 @@
+"""Callbacks, which `fit` calls while it trains; `base` says when."""
+
+from npdl.callbacks.base import Callback, History, call, direction
+from npdl.callbacks.reports import CSVLogger, LambdaCallback, ProgressBar, TensorBoard
+from npdl.callbacks.steering import (
+    EarlyStopping,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "ModelCheckpoint",
+    "ProgressBar",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "TerminateOnNaN",
+    "call",
+    "direction",
+]

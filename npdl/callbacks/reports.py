@@ -1,0 +1,240 @@
+"""Callbacks that tell people, files and other programs how training goes.
+
+They change nothing in the run. A file goes on where it ended when a run is resumed: what had been
+written after the checkpoint is written anew, not twice.
+"""
+
+import contextlib
+import csv
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from npdl.callbacks.base import Callback
+from npdl.progress import Progress
+
+__all__ = ["CSVLogger", "LambdaCallback", "ProgressBar", "TensorBoard"]
+
+Logs = Mapping[str, Any] | None
+
+
+class CSVLogger(Callback):
+    """Write a line of comma-separated figures for each epoch.
+
+    The columns are ``epoch``, which counts from 0 as Keras's does, and the figures of the first
+    epoch by name. Each line is on the disk before the next epoch begins.
+
+    Parameters
+    ----------
+    filename : str or PathLike
+        The file.
+    separator : str
+        A single character between the columns.
+    append : bool
+        Whether to go on in a file that is there; otherwise it is replaced.
+
+    Raises
+    ------
+    ValueError
+        If the separator is not a single character, or an epoch has other figures than the columns.
+    OSError
+        If the file cannot be written, before the first epoch.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.training import fit
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "log.csv"
+    >>> data = np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])
+    >>> _ = fit(
+    ...     F.dense(2), F.softmax_cross_entropy, F.sgd(0.1), data, epochs=2,
+    ...     callbacks=[CSVLogger(path)], progress=False,
+    ... )
+    >>> path.read_text().splitlines()[0]
+    'epoch,loss'
+    """
+
+    def __init__(
+        self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
+    ) -> None:
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"CSVLogger: separator must be one character, got {separator!r}")
+        self.path, self.separator, self.append = Path(filename), separator, append
+        self.columns: list[str] | None = None
+        self.begun = False
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """See that the file can be written; what is in it is left alone until the first line."""
+        self.columns, self.begun = None, False
+        with self.path.open("a"):
+            pass
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write a line."""
+        figures = {"epoch": epoch} | dict(logs or {})
+        if not self.begun:
+            self.begun = True
+            self._begin(list(figures))
+        if self.columns != list(figures):
+            raise ValueError(
+                f"CSVLogger: {self.path} has the columns {self.columns}, and epoch {epoch} has the "
+                f"figures {list(figures)}; write to another file"
+            )
+        with self.path.open("a", newline="") as file:
+            self._writer(file).writerow(figures.values())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _begin(self, columns: list[str]) -> None:
+        """Write the names of the columns, unless the file goes on."""
+        with self.path.open(newline="") as file:
+            first = next(csv.reader(file, delimiter=self.separator), None)
+        if self.append and first is not None:
+            self.columns = first
+            return
+        self.columns = columns
+        with self.path.open("w", newline="") as file:
+            self._writer(file).writerow(columns)
+
+    def _writer(self, file: Any) -> Any:
+        return csv.writer(file, delimiter=self.separator, lineterminator="\n")
+
+    def state(self) -> Any:
+        """Return the columns, and how long the file is."""
+        if not self.begun:
+            return {"columns": None, "size": 0}
+        return {"columns": self.columns, "size": self.path.stat().st_size}
+
+    def restore(self, state: Any) -> None:
+        """Cut off what was written after the checkpoint."""
+        if state["columns"] is None:
+            return
+        self.columns, self.begun = list(state["columns"]), True
+        if self.path.stat().st_size < state["size"]:
+            raise ValueError(
+                f"CSVLogger: {self.path} is shorter than when the checkpoint was written; put the "
+                f"file back, or resume without this callback"
+            )
+        os.truncate(self.path, state["size"])
+
+
+class TensorBoard(Callback):
+    """Write the figures of each epoch for TensorBoard; needs the library of that name, an extra.
+
+    ``tensorboard --logdir DIRECTORY`` shows them, those of the validation data in the same chart.
+
+    Parameters
+    ----------
+    log_dir : str or PathLike
+        A directory; the figures go to ``train`` and ``validation`` in it.
+
+    Raises
+    ------
+    ImportError
+        If the library is not installed.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str] = "logs") -> None:
+        try:
+            from tensorboard.summary import Writer
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard needs its library: pip install 'npdl[tensorboard]'"
+            ) from error
+        self._make = Writer
+        self.log_dir = Path(log_dir)
+        self.writers: dict[str, Any] = {}
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Open no file yet: which ones there are follows from the figures."""
+        self.writers = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write the figures, and the learning rate where the model knows it."""
+        figures = dict(logs or {})
+        with contextlib.suppress(AttributeError, ValueError):
+            figures["learning_rate"] = self.model.learning_rate
+        for name, value in figures.items():
+            part = "validation" if name.startswith("val_") else "train"
+            if part not in self.writers:
+                self.writers[part] = self._make(str(self.log_dir / part))
+            self.writers[part].add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+        for writer in self.writers.values():
+            writer.flush()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Close the files."""
+        for writer in self.writers.values():
+            writer.close()
+
+
+class ProgressBar(Callback):
+    """Show how far training has come, with the figures so far.
+
+    In a terminal and in a notebook this is a bar where tqdm is installed, with a line for each
+    epoch above it; in a log file it is the lines alone. `npdl.training.fit` shows the same unless
+    ``progress=False``; in a `Model`, pass ``verbose=0`` beside it.
+    """
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.epoch = 0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Open the bar."""
+        self.progress = Progress(True, self.params["epochs"], self.params["steps"])
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Note the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Move on."""
+        if self.progress is not None:
+            self.progress.step(self.epoch, dict(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write a line."""
+        if self.progress is not None:
+            self.progress.epoch(epoch, dict(logs or {}))
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Close the bar."""
+        if self.progress is not None:
+            self.progress.close()
+
+
+class LambdaCallback(Callback):
+    """Call functions of yours.
+
+    Parameters
+    ----------
+    **hooks : callable
+        Functions under the names of the methods of :class:`Callback`: ``on_epoch_end=function``
+        is called with ``(epoch, logs)``.
+
+    Raises
+    ------
+    TypeError
+        If there is no such method, or it is given something that cannot be called.
+
+    Examples
+    --------
+    >>> shown = LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
+    >>> shown.on_epoch_end(0, {"loss": 1.5})
+    0 {'loss': 1.5}
+    """
+
+    def __init__(self, **hooks: Callable[..., Any]) -> None:
+        known = [name for name in vars(Callback) if name.startswith("on_")]
+        for name, function in hooks.items():
+            if name not in known:
+                raise TypeError(
+                    f"LambdaCallback: there is no hook {name!r}; there are {', '.join(known)}"
+                )
+            if not callable(function):
+                raise TypeError(f"LambdaCallback: {name} must be a function, got {function!r}")
+            setattr(self, name, function)

@@ -1,0 +1,324 @@
+"""Callbacks that act on a run: they end it, slow it down, or keep its weights.
+
+Each watches one figure. What it has seen is its state, so a run that goes on from a checkpoint
+acts as if it had never been stopped.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from npdl import checkpoint
+from npdl.callbacks.base import Callback, direction
+
+__all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN"]
+
+Logs = Mapping[str, Any] | None
+
+
+class _Watch(Callback):
+    """Knows the best value of a figure, and for how many epochs there was no better one."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
+        self.monitor, self.mode = monitor, direction(monitor, mode)
+        self.min_delta = _number(self, "min_delta", min_delta, 0)
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.best_epoch = -1
+        self.wait = 0
+
+    def value(self, logs: Logs) -> float:
+        """Return the figure of an epoch, or raise."""
+        if self.monitor not in (logs or {}):
+            known = ", ".join(map(repr, logs or {})) or "none"
+            raise ValueError(
+                f"{type(self).__name__}: there is no figure {self.monitor!r}; fit has {known} "
+                f"(those of validation data need validation=, or validation_data= in a Model)"
+            )
+        return float(logs[self.monitor])  # type: ignore[index]
+
+    def improved(self, epoch: int, value: float) -> bool:
+        """Take the value of an epoch, and say whether it is the best one so far."""
+        gain = self.best - value if self.mode == "min" else value - self.best
+        if gain > self.min_delta:
+            self.best, self.best_epoch, self.wait = value, epoch, 0
+            return True
+        self.wait += 1
+        return False
+
+    def state(self) -> Any:
+        """Return what was seen."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
+
+    def restore(self, state: Any) -> None:
+        """Take what was seen."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.wait = state["wait"]
+
+
+class EarlyStopping(_Watch):
+    """End training when a figure has not got better for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        The figure: ``"val_loss"``, ``"val_accuracy"``, or another of the history.
+    min_delta : float
+        What is better by no more than this does not count.
+    patience : int
+        How many epochs without a better value end training.
+    mode : {"auto", "min", "max"}
+        Whether a small or a large value is good; ``"auto"`` goes by the name.
+    restore_best_weights : bool
+        Whether the model has the weights of its best epoch in the end, however training ends.
+
+    Attributes
+    ----------
+    best, best_epoch : float, int
+        The best value, and the epoch that it is of.
+    stopped_epoch : int or None
+        The epoch after which training was ended, if it was.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range; at the end of an epoch, if it has no such figure.
+
+    References
+    ----------
+    Prechelt: Early stopping – but when?, 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.training import fit
+    >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
+    >>> stopping = EarlyStopping("loss", patience=3)
+    >>> state, history = fit(
+    ...     F.dense(1), F.mean_squared_error, F.sgd(0.5), (x, x**2), epochs=500,
+    ...     callbacks=[stopping], progress=False,
+    ... )
+    >>> len(history["loss"]) < 100
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        restore_best_weights: bool = False,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.patience = _number(self, "patience", patience, 0, whole=True)
+        self.restore_best_weights = restore_best_weights
+        self.best_weights: Any = None
+        self.stopped_epoch: int | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Keep the weights of the best epoch, or lose patience."""
+        if self.improved(epoch, self.value(logs)):
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+        elif self.wait >= max(self.patience, 1):
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Put the best weights back."""
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+
+    def state(self) -> Any:
+        """Return what was seen, and the best weights."""
+        kept = {"weights": self.best_weights, "stopped_epoch": self.stopped_epoch}
+        return super().state() | kept
+
+    def restore(self, state: Any) -> None:
+        """Take what was seen, and the best weights."""
+        super().restore(state)
+        self.best_weights, self.stopped_epoch = state["weights"], state["stopped_epoch"]
+
+
+class ReduceLROnPlateau(_Watch):
+    """Make the learning rate smaller when a figure has not got better for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        The figure, as in :class:`EarlyStopping`.
+    factor : float
+        What the learning rate is multiplied by, in (0, 1); that of a schedule too.
+    patience : int
+        How many epochs without a better value make it smaller.
+    mode : {"auto", "min", "max"}
+        Whether a small or a large value is good; ``"auto"`` goes by the name.
+    min_delta : float
+        What is better by no more than this does not count.
+    cooldown : int
+        How many epochs after that are not counted.
+    min_lr : float
+        The learning rate does not get smaller than this.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range; at the end of an epoch, if it has no such figure.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.training import fit
+    >>> x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
+    >>> slower = ReduceLROnPlateau("loss", factor=0.5, patience=2)
+    >>> state, history = fit(
+    ...     F.dense(1), F.mean_squared_error, F.sgd(0.5), (x, x**2), epochs=40,
+    ...     callbacks=[slower], progress=False,
+    ... )
+    >>> slower.model.learning_rate < 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.factor = _number(self, "factor", factor, 0)
+        if not 0 < self.factor < 1:
+            raise ValueError(
+                f"ReduceLROnPlateau: factor must be in (0, 1), as in factor=0.5, got {factor!r}"
+            )
+        self.patience = _number(self, "patience", patience, 0, whole=True)
+        self.cooldown = _number(self, "cooldown", cooldown, 0, whole=True)
+        self.min_lr = _number(self, "min_lr", min_lr, 0)
+        self.resting = 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Lose patience, or not."""
+        better = self.improved(epoch, self.value(logs))
+        if self.resting > 0:
+            self.resting -= 1
+            self.wait = 0
+        elif not better and self.wait >= max(self.patience, 1):
+            rate = self.model.learning_rate
+            if rate > self.min_lr:
+                self.model.scale_learning_rate(max(self.factor, self.min_lr / rate))
+            self.resting, self.wait = self.cooldown, 0
+
+    def state(self) -> Any:
+        """Return what was seen."""
+        return super().state() | {"resting": self.resting}
+
+    def restore(self, state: Any) -> None:
+        """Take what was seen."""
+        super().restore(state)
+        self.resting = state["resting"]
+
+
+class ModelCheckpoint(_Watch):
+    """Write the weights to a file after each epoch, or after the best one so far.
+
+    This is to keep models. To stop and resume a run, ``fit(checkpoint=Checkpoint(directory))``.
+
+    Parameters
+    ----------
+    filepath : str or PathLike
+        A name that ends in ``.npz`` or ``.safetensors``, in which ``{epoch}``, which counts from 1,
+        and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced.
+    monitor : str
+        The figure that decides what is best.
+    save_best_only : bool
+        Whether to write only when the figure is better than ever.
+    mode : {"auto", "min", "max"}
+        Whether a small or a large value is good; ``"auto"`` goes by the name.
+
+    Notes
+    -----
+    The file holds what ``model.get_weights()`` returns: the parameters, which
+    ``npdl.checkpoint.load(path, like=params)`` reads.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another; at the end of an epoch, if it has no such figure.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> keeper = ModelCheckpoint("digits-{epoch}-{val_accuracy:.2f}.npz", "val_accuracy")
+    >>> keeper.path(4, {"val_accuracy": 0.987})
+    'digits-5-0.99.npz'
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, mode, 0.0)
+        self.filepath, self.save_best_only = os.fspath(filepath), save_best_only
+        if not self.filepath.endswith((".npz", ".safetensors")):
+            raise ValueError(
+                f"ModelCheckpoint: the name must end in .npz or .safetensors, as in "
+                f"'model-{{epoch}}.npz', got {self.filepath!r}"
+            )
+
+    def path(self, epoch: int, logs: Logs = None) -> str:
+        """Return the name of the file of an epoch."""
+        try:
+            return self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"ModelCheckpoint: {self.filepath!r} cannot be filled in ({error!r}); there are "
+                f"epoch, {', '.join(logs or {})}"
+            ) from error
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write the file, if it is to be."""
+        if not self.save_best_only or self.improved(epoch, self.value(logs)):
+            checkpoint.save(self.path(epoch, logs), self.model.get_weights())
+
+
+class TerminateOnNaN(Callback):
+    """End training with an error as soon as the loss is not a finite number.
+
+    Where in the model the first such number appeared, ``fit(check_finite=True)`` tells.
+
+    Raises
+    ------
+    FloatingPointError
+        After the step with that loss.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Look at the loss."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"TerminateOnNaN: the loss is {loss} after step {batch} of the epoch; a smaller "
+                f"learning rate or clipped gradients may help"
+            )
+
+
+def _number(owner: Any, name: str, value: Any, least: float, whole: bool = False) -> Any:
+    """Return an argument, or raise unless it is a number that is large enough."""
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+        what = "an int" if whole else "a number"
+        raise ValueError(
+            f"{type(owner).__name__}: {name} must be {what} of at least {least}, got {value!r}"
+        )
+    return value

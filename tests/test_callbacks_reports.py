@@ -1,0 +1,133 @@
+"""Callbacks that tell people, files and other programs how training goes."""
+
+import csv
+import sys
+import types
+
+import pytest
+from test_training import DATA, run
+
+import npdl.progress
+from npdl.callbacks import CSVLogger, LambdaCallback, ProgressBar, TensorBoard
+from npdl.progress import Progress
+
+
+def rows(path, separator=","):
+    with path.open(newline="") as file:
+        return list(csv.reader(file, delimiter=separator))
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_line_an_epoch_with_the_figures_of_the_history(tmp_path, separator):
+    path = tmp_path / "log.csv"
+    _, history = run(epochs=3, callbacks=[CSVLogger(path, separator)], validation=DATA)
+    names, *lines = rows(path, separator)
+    assert names == ["epoch", *history]
+    assert [int(line[0]) for line in lines] == [0, 1, 2]
+    for name, values in history.items():
+        assert [float(line[names.index(name)]) for line in lines] == values
+
+
+def test_a_file_is_replaced_or_goes_on(tmp_path):
+    path = tmp_path / "log.csv"
+    for append, count in ((False, 2), (True, 4), (True, 6), (False, 2)):
+        run(epochs=2, callbacks=[CSVLogger(path, append=append)])
+        assert rows(path)[0] == ["epoch", "loss"]
+        assert len(rows(path)) == 1 + count
+
+
+def test_other_columns_are_an_error_that_leaves_the_file(tmp_path):
+    path = tmp_path / "log.csv"
+    run(epochs=1, callbacks=[CSVLogger(path)])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"has the columns .*write to another file"):
+        run(epochs=1, callbacks=[CSVLogger(path, append=True)], validation=DATA)
+    assert path.read_bytes() == before
+
+
+def test_what_was_written_after_a_checkpoint_is_not_there_twice(tmp_path):
+    path = tmp_path / "log.csv"
+    logger = CSVLogger(path)
+    logger.on_train_begin({})
+    logger.on_epoch_end(0, {"loss": 3.0})
+    state = logger.state()
+    logger.on_epoch_end(1, {"loss": 2.0})
+    again = CSVLogger(path)
+    again.on_train_begin({})
+    again.restore(state)
+    again.on_epoch_end(1, {"loss": 2.5})
+    assert rows(path) == [["epoch", "loss"], ["0", "3.0"], ["1", "2.5"]]
+    path.write_text("")
+    with pytest.raises(ValueError, match="is shorter than when the checkpoint was written"):
+        again.restore(state)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_training(tmp_path):
+    steps = []
+    watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    with pytest.raises(FileNotFoundError):
+        run(epochs=1, callbacks=[CSVLogger(tmp_path / "no" / "log.csv"), watch])
+    assert not steps
+    with pytest.raises(ValueError, match="separator must be one character"):
+        CSVLogger(tmp_path / "log.csv", separator=", ")
+
+
+def test_tensorboard_reads_the_figures(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, history = run(epochs=3, callbacks=[TensorBoard(tmp_path)], validation=DATA)
+    for part, prefix in (("train", ""), ("validation", "val_")):
+        events = EventAccumulator(str(tmp_path / part))
+        events.Reload()
+        tensors = events.Tensors("epoch_loss")
+        assert [event.step for event in tensors] == [0, 1, 2]
+        values = [event.tensor_proto.float_val[0] for event in tensors]
+        assert values == pytest.approx(history[f"{prefix}loss"], rel=1e-6)
+
+
+def test_without_its_library_tensorboard_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    with pytest.raises(ImportError, match=r"pip install 'npdl\[tensorboard\]'"):
+        TensorBoard()
+
+
+def test_the_progress_bar_writes_the_lines_of_fit(capsys):
+    run(epochs=2, callbacks=[ProgressBar()], validation=DATA)
+    lines = capsys.readouterr().out
+    run(epochs=2, progress=True, validation=DATA)
+    assert lines == capsys.readouterr().out != ""
+
+
+def test_in_a_notebook_there_is_a_bar(monkeypatch, capsys):
+    tqdm = pytest.importorskip("tqdm")
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(npdl.progress, "_installed", lambda name: name == "tqdm")
+    with Progress(True, 2, 3) as progress:
+        assert isinstance(progress.bar, tqdm.tqdm)
+        for _ in range(3):
+            progress.step(0, {"loss": 0.5})
+        progress.epoch(0, {"loss": 0.5})
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "loss 0.5" in shown.err
+    assert "3/3" in shown.err
+
+
+def test_lambda_callback_calls_functions_and_knows_the_hooks():
+    seen = []
+    run(
+        epochs=2,
+        callbacks=[
+            LambdaCallback(
+                on_epoch_end=lambda epoch, logs: seen.append((epoch, sorted(logs))),
+                on_train_end=lambda logs: seen.append("end"),
+            )
+        ],
+    )
+    assert seen == [(0, ["loss"]), (1, ["loss"]), "end"]
+    with pytest.raises(TypeError, match="there is no hook 'on_epoch'; there are on_train_begin"):
+        LambdaCallback(on_epoch=print)
+    with pytest.raises(TypeError, match="on_epoch_end must be a function"):
+        LambdaCallback(on_epoch_end=1)
