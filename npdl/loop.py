@@ -192,6 +192,7 @@ class Loop:
 
     def _save(self) -> None:
         position = Position(
+            step=self.step,
             first=self.epochs.start,
             epoch=self.epoch,
             batch=self.batch,
@@ -201,7 +202,7 @@ class Loop:
             best=self.best,
             callbacks={name: each.state() for name, each in self._stateful().items()},
         )
-        self.checkpoint.write(self.step, self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
+        self.checkpoint.write(self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
 
     def _restore(self, position: Position, snapshot: dict[str, Any]) -> None:
         self.trainee.restore(snapshot)

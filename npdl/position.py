@@ -42,6 +42,8 @@ class Position:
 
     Parameters
     ----------
+    step : int
+        The number of steps that were made.
     first, epoch, batch : int
         The first epoch of the run, the one that it is in, and the number of steps made in that.
     seen, totals
@@ -54,6 +56,7 @@ class Position:
         The states of the callbacks that can have one, by their names.
     """
 
+    step: int
     first: int
     epoch: int
     batch: int
@@ -204,13 +207,13 @@ def _shortened(a: str, b: str, around: int = 40) -> tuple[str, str]:
 
 def _position(header: Mapping[str, Any], callbacks: Any) -> Position:
     """Return the position in a header, or raise unless it is one."""
-    counts = {name: header[name] for name in ("first", "epoch", "batch", "seen")}
+    counts = {name: header[name] for name in ("step", "first", "epoch", "batch", "seen")}
     totals, best, stopped = header["totals"], header["best"], header["stopped"]
     if (
         any(type(count) is not int or count < 0 for count in counts.values())
         or any(type(total) is not float for total in totals.values())
         or type(stopped) is not bool
-        or [type(part) for part in best or (0.0, 0)] != [float, int]
+        or (best is not None and [type(part) for part in best] != [float, int])
     ):
         raise ValueError(f"there is no such position: {counts}, {totals}, {best}, {stopped}")
     return Position(

@@ -182,12 +182,12 @@ class Checkpoint:
             )
 
     def write(
-        self, step: int, trained: Mapping[str, Any], position: Position, settings: Mapping[str, str]
+        self, trained: Mapping[str, Any], position: Position, settings: Mapping[str, str]
     ) -> None:
         """Write a checkpoint, and then remove those that need not stay."""
         run = run_tree(position, trained, settings, self.limit)
-        checkpoint.save(self._path(step), {**trained, "run": run})
-        kept = {step, position.best[1]} if position.best else {step}
+        checkpoint.save(self._path(position.step), {**trained, "run": run})
+        kept = {position.step, *(position.best or ())[1:]}
         for path in self.paths()[: -self.keep]:
             if path not in map(self._path, kept):
                 path.unlink(missing_ok=True)
@@ -210,9 +210,7 @@ class Checkpoint:
         damaged: list[tuple[Path, Exception]] = []
         for path in reversed(self.paths()):
             try:
-                header = read_header(path)
-                check_same(path, header, settings, like, callbacks)
-                found = read_run(path, header, like, self.limit)
+                found = self.read(path, settings, like, callbacks)
             except OtherRunError:
                 raise
             except (CheckpointError, OSError) as error:
@@ -239,6 +237,31 @@ class Checkpoint:
             FreshStartWarning,
         )
         return None
+
+    def read(
+        self, path: Path, settings: Mapping[str, str], like: Mapping[str, Any], names: Iterable[str]
+    ) -> tuple[Position, dict[str, Any]]:
+        """Return where to go on and what was trained, of one checkpoint; for the errors see `find`.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        settings : dict of str
+            What must be the same.
+        like : tree
+            What is trained is like this.
+        names : iterable of str
+            The names of the callbacks that have a state.
+        """
+        header = read_header(path)
+        check_same(path, header, settings, like, names)
+        position, trained = read_run(path, header, like, self.limit)
+        if path != self._path(position.step):
+            raise CheckpointError(
+                f"{path} is damaged: it is the checkpoint of step {position.step}"
+            )
+        return position, trained
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:09d}.npz"

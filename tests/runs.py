@@ -11,10 +11,11 @@ import warnings
 
 import attrs
 import numpy as np
+from strategies import identical
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint
+from npdl import checkpoint, tree
 from npdl.callbacks import Callback
 from npdl.compat.utils.random import get_state
 from npdl.resume import FreshStartWarning
@@ -121,6 +122,11 @@ def compat(epochs=6, callbacks=(), **options):
         npdl.utils.set_rng(rng)
 
 
+def equal(a, b):
+    """Whether two results have the same bits."""
+    return tree.paths(a) == tree.paths(b) and identical(tree.leaves(a), tree.leaves(b))
+
+
 def as_arrays(history):
     return {name: np.array(values) for name, values in history.items()}
 
@@ -152,9 +158,9 @@ def say(line):
 class Reporting(Checkpoint):
     """Prints a line after each checkpoint."""
 
-    def write(self, step, *args):
-        Checkpoint.write(self, step, *args)
-        say(f"written {step}")
+    def write(self, trained, position, settings):
+        Checkpoint.write(self, trained, position, settings)
+        say(f"written {position.step}")
 
 
 def main(name, directory, result, epochs):

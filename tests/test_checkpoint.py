@@ -66,11 +66,12 @@ def members(path):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def forge(path, pairs, compression=zipfile.ZIP_STORED):
+def forge(path, pairs, compression=zipfile.ZIP_STORED, comment=None):
+    """Write an archive, with the checksum of its members unless another comment is given."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in pairs:
             archive.writestr(name, data)
-        archive.comment = containers._list_sum(archive)
+        archive.comment = containers._list_sum(archive) if comment is None else comment
 
 
 def entries(directory):

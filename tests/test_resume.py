@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runs
-from runs import RUNS
+from runs import RUNS, equal
 from strategies import identical
 from test_checkpoint import forge, members
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint, tree
+from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
 from npdl.resume import (
     DamagedCheckpointWarning,
@@ -27,11 +27,6 @@ from npdl.resume import (
 from npdl.training import Checkpoint, fit
 
 each_run = pytest.mark.parametrize("name", RUNS)
-
-
-def equal(a, b):
-    """Whether two results have the same bits; the form of the state is the same too."""
-    return identical(tree.leaves(a), tree.leaves(b)) and tree.paths(a) == tree.paths(b)
 
 
 @pytest.fixture(scope="module")
