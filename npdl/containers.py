@@ -216,7 +216,8 @@ def _open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
 
         def read(path: str) -> np.ndarray:
             array = np.array(tensors.get_tensor(path))
-            if _sum(array.astype(_little(array), copy=False)) != expected[path]:
+            little = array.astype(_little(array), copy=False)
+            if header is not None and _sum(little) != expected[path]:
                 raise ValueError(f"the checksum of {path!r} is another")
             return array
 

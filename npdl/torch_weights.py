@@ -110,8 +110,9 @@ def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
 
 def _attention(p: Named, given: Given) -> Weights:
     query, context = p["query_weight"], p["context_weight"]
-    weights = {"in_proj_weight": turned(joined(p["weight"], query, context))}
-    if query is not None and len(query) != len(context):
+    if query is None or len(query) == len(context):
+        weights = {"in_proj_weight": turned(joined(p["weight"], query, context))}
+    else:
         key, value = np.split(context, 2, axis=1)
         products = {"q": query, "k": key, "v": value}
         weights = {f"{name}_proj_weight": turned(array) for name, array in products.items()}
