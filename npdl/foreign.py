@@ -54,9 +54,9 @@ Given: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Any, Given], Weights]
 
 
-def turned(array: Array | None) -> Array | None:
-    """Return the transpose."""
-    return None if array is None else array.T
+def turned(array: Array | None, *axes: int) -> Array | None:
+    """Return the transpose, or the axes in this order."""
+    return None if array is None else array.transpose(*axes)
 
 
 def joined(*arrays: Array | None) -> Array | None:
@@ -127,7 +127,11 @@ def load_foreign(
             leaves[i] = attrs.evolve(leaf, channels=Channels(flattened[leaf.path], True))
     units = [_unit(leaf, rules) for leaf in leaves]
     # Statistics from elsewhere count as those of one batch.
-    counts = [leaf.params["count"] for leaf in leaves if leaf.name == "batch_norm"]
+    counts = [
+        leaf.params["count"]
+        for leaf in leaves
+        if leaf.name == "batch_norm" and "count" in leaf.params
+    ]
     _check_reached(like, counts + [array for unit in units for array in unit.places.values()])
     result = np.zeros_like(vector)
     for count in counts:

@@ -23,6 +23,7 @@ from npdl.foreign import (
     Weights,
     gates,
     load_foreign,
+    turned,
     under,
     weights_of,
 )
@@ -141,10 +142,10 @@ def _attention(p: Named, given: Given) -> Weights:
 
 _LAYERS: dict[str, Rule] = {
     "dense": lambda p, given: {"kernel": p["weight"], "bias": p["bias"]},
-    "conv1d": lambda p, given: {"kernel": p["weight"].transpose(2, 1, 0), "bias": p["bias"]},
-    "conv2d": lambda p, given: {"kernel": p["weight"].transpose(2, 3, 1, 0), "bias": p["bias"]},
+    "conv1d": lambda p, given: {"kernel": turned(p["weight"], 2, 1, 0), "bias": p["bias"]},
+    "conv2d": lambda p, given: {"kernel": turned(p["weight"], 2, 3, 1, 0), "bias": p["bias"]},
     "conv2d_transpose": lambda p, given: {
-        "kernel": p["weight"].transpose(2, 3, 1, 0),
+        "kernel": turned(p["weight"], 2, 3, 1, 0),
         "bias": p["bias"],
     },
     "batch_norm": lambda p, given: {

@@ -8,7 +8,7 @@ import attrs
 
 import npdl.functional as F
 from npdl import tree
-from npdl.functional.layer import Layer, Params, describe
+from npdl.functional.layer import Layer, Params
 
 __all__ = ["UNKNOWN", "Channels", "Follow", "Leaf", "constructor_of", "leaf_layers"]
 
@@ -58,48 +58,64 @@ def leaf_layers(
     follow : callable, optional
         What to know of the arrays between the layers.
     """
-    found: list[Leaf] = []
+    walk = _Walk(whole, follow, [])
+    walk.visit(model, params, (), None)
+    return walk.found
+
+
+Path: TypeAlias = tuple[str, ...]
+
+
+@attrs.frozen
+class _Walk:
+    """A way through a model in the order of its layers; each method returns what is behind."""
+
+    whole: Container[str]
+    follow: Follow
+    found: list[Leaf]
 
     def visit(
-        layer: Layer, params: Params, path: tuple[str, ...], before: Channels | None
+        self, layer: Layer, params: Params, path: Path, before: Channels | None
     ) -> Channels | None:
         name, given = constructor_of(layer)
         if name in ("freeze", "one_step"):
-            return visit(given["inner"], params, path, before)
+            return self.visit(given["inner"], params, path, before)
         if name in ("serial", "residual", "stack"):
-            for i, child in enumerate(_children(name, given["layers"], params, path)):
-                before = visit(child, params[i], (*path, str(i)), before)
+            for child, part, place in _children(name, given["layers"], params, path):
+                before = self.visit(child, part, place, before)
             return before
         if name == "parallel":
-            children = _children(name, given["layers"], params, path)
-            return _joined(
-                given,
-                [
-                    visit(child, params[i], (*path, str(i)), before)
-                    for i, child in enumerate(children)
-                ],
-            )
+            branches = _children(name, given["layers"], params, path)
+            return _joined(given, [self.visit(*branch, before) for branch in branches])
         if name == "graph":
-            nodes = [(_names(names), *node) for names, node in given["nodes"].items()]
-            _check_keys(name, [names[0] for names, _, _ in nodes], params, path)
-            known = dict.fromkeys(_names(given["inputs"]), before)
-            for names, child, sources in nodes:
-                merged = _merged(known[source] for source in _names(sources))
-                after = visit(child, params[names[0]], (*path, names[0]), merged)
-                known |= dict.fromkeys(names, after)
-            return _merged(known[output] for output in _names(given["outputs"]))
-        if name in _BLOCKS and name not in whole:
+            return self.nodes(given, params, path, before)
+        if name in _BLOCKS:
             parts = _block_parts(name, given["heads"])
-            _check_keys(name, parts, params, path, exactly=False)
-            for key, child in parts.items():
-                visit(child, params[key], (*path, key), None)
-            return before
+            _check_keys(name, list(parts), params, path, exactly=False)
+            if name not in self.whole:
+                for key, part in parts.items():
+                    self.visit(part, params[key], (*path, key), before)
+                return before
         if tree.leaves(params):
-            found.append(Leaf("/".join(path), name, layer, given, params, before))
-        return follow(name, given, before)
+            if name == "bidirectional":
+                _children(name, (layer, layer), params, path)
+            elif name in self.whole and not isinstance(params, dict):
+                raise _other_params(name, "a dict", params, path)
+            self.found.append(Leaf("/".join(path), name, layer, given, params, before))
+        return self.follow(name, given, before)
 
-    visit(model, params, (), None)
-    return found
+    def nodes(
+        self, given: dict[str, Any], params: Params, path: Path, before: Channels | None
+    ) -> Channels | None:
+        """Visit the nodes of a graph."""
+        nodes = [(_names(names), *node) for names, node in given["nodes"].items()]
+        _check_keys("graph", [names[0] for names, _, _ in nodes], params, path)
+        known = dict.fromkeys(_names(given["inputs"]), before)
+        for names, child, sources in nodes:
+            merged = _merged(known[source] for source in _names(sources))
+            after = self.visit(child, params[names[0]], (*path, names[0]), merged)
+            known |= dict.fromkeys(names, after)
+        return _merged(known[output] for output in _names(given["outputs"]))
 
 
 def constructor_of(layer: Layer) -> tuple[str, dict[str, Any]]:
@@ -113,15 +129,16 @@ def constructor_of(layer: Layer) -> tuple[str, dict[str, Any]]:
 
 
 def _children(
-    name: str, layers: Sequence[Layer], params: Params, path: tuple[str, ...]
-) -> Sequence[Layer]:
+    name: str, layers: Sequence[Layer], params: Params, path: Path
+) -> list[tuple[Layer, Params, Path]]:
+    """Return the layers with their parameters and paths."""
     if not isinstance(params, tuple | list) or len(params) != len(layers):
         raise _other_params(name, f"a tuple of {len(layers)}", params, path)
-    return layers
+    return [(layer, params[i], (*path, str(i))) for i, layer in enumerate(layers)]
 
 
 def _check_keys(
-    name: str, keys: Iterable[str], params: Params, path: tuple[str, ...], exactly: bool = True
+    name: str, keys: list[str], params: Params, path: Path, exactly: bool = True
 ) -> None:
     wanted = set(keys)
     given = params.keys() if isinstance(params, dict) else set()
@@ -129,11 +146,19 @@ def _check_keys(
         raise _other_params(name, f"a dict of {', '.join(keys)}", params, path)
 
 
-def _other_params(name: str, wanted: str, params: Params, path: tuple[str, ...]) -> ValueError:
+def _other_params(name: str, wanted: str, params: Params, path: Path) -> ValueError:
     return ValueError(
         f"`like` does not belong to the model: {'/'.join(path) or 'the root'} is {name}(…), with "
-        f"{wanted}, got {describe(params)}; give model.init(rng, shape)"
+        f"{wanted}, not {_described(params)}; give model.init(rng, shape)"
     )
+
+
+def _described(params: Params) -> str:
+    if isinstance(params, dict):
+        return f"a dict of {', '.join(map(str, params))}"
+    if isinstance(params, tuple | list):
+        return f"a {type(params).__name__} of {len(params)}"
+    return "an array"
 
 
 def _names(names: Any) -> list[str]:

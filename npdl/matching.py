@@ -119,6 +119,8 @@ class Modules:
                 prefixes.sort(key=_sort_key)
                 if not all(map(_differ_in_numbers, prefixes, prefixes[1:])):
                     unclear.append((group, prefixes))
+            # If there are more than layers, something is wrong, which the order tells best.
+            prefixes = prefixes if len(prefixes) <= len(group) else []
             pairs = zip(group, prefixes, strict=False)
             found += [self._nearest(unit, [prefix]) for unit, prefix in pairs]
             left += group[len(prefixes) :]
@@ -136,7 +138,8 @@ class Modules:
 
     def _nearest(self, unit: Unit, prefixes: list[str]) -> Pair:
         """Return the first of the pairs with the most names in common, and the fewest beside."""
-        best, most = Pair(unit, "", {}, unit.spellings[0]), (0, 0)
+        where = prefixes[0] if len(prefixes) == 1 else ""
+        best, most = Pair(unit, where, {}, unit.spellings[0]), (0, 0)
         for prefix in prefixes:
             module = self.by_prefix[prefix]
             for spelling in unit.spellings:
