@@ -105,7 +105,11 @@ class Modules:
             If what is given names what is not there.
         """
         self._check_given(given)
-        found = [self._nearest(unit, [given[unit.path]]) for unit in units if unit.path in given]
+        found = [
+            self._nearest(unit, [prefix], where=prefix)
+            for unit in units
+            if (prefix := given.get(unit.path)) is not None
+        ]
         groups: dict[Any, list[Unit]] = {}
         for unit in units:
             if unit.path not in given:
@@ -136,9 +140,11 @@ class Modules:
         taken = {name for pair in found for name in pair.module.values()}
         return [p for p, module in self.by_prefix.items() if taken.isdisjoint(module.values())]
 
-    def _nearest(self, unit: Unit, prefixes: list[str]) -> Pair:
-        """Return the first of the pairs with the most names in common, and the fewest beside."""
-        where = prefixes[0] if len(prefixes) == 1 else ""
+    def _nearest(self, unit: Unit, prefixes: list[str], where: str = "") -> Pair:
+        """Return the first of the pairs with the most names in common, and the fewest beside.
+
+        Without any, names are missing at `where`.
+        """
         best, most = Pair(unit, where, {}, unit.spellings[0]), (0, 0)
         for prefix in prefixes:
             module = self.by_prefix[prefix]

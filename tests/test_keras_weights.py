@@ -541,3 +541,131 @@ def test_outputs_are_those_of_the_formulas(case, way, tmp_path):
     assert found.shape == expected.shape
     bound = 1e-5 * max(1, np.abs(expected).max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
+
+
+def images(*layers):
+    """A model of images of two channels, 3 by 3 pixels, and Keras's weights in its order."""
+    model = F.serial(F.conv2d(2, 1), *layers)
+    return model, model.init(0, (2, 3, 3)), drawn(layers_of_images(model))
+
+
+def layers_of_images(model):
+    return layers(
+        conv2d=biased((1, 1, 2, 2)), dense=biased(model.init(0, (2, 3, 3))[-1]["weight"].shape)
+    )
+
+
+@F.layer
+def shifted():
+    """A layer of the user's, of which nobody knows what it does to the order."""
+    return F.Layer(lambda rng, shape: (), lambda params, x: (x + 1, None), lambda p, c, g: ((), g))
+
+
+@pytest.mark.parametrize("between", [shifted(), F.reshape((9, 2))], ids=repr)
+def test_where_the_order_of_features_cannot_be_followed_it_is_asked_for(between):
+    model, like, weights = images(between, F.flatten(), F.dense(4))
+    with pytest.raises(ValueError, match=r"which order .*flattened=\{'3': 64\}") as caught:
+        from_keras(weights, model, like)
+    assert "in 3 = dense(units=4)" in caught.value.__notes__
+    kernel = weights["dense/kernel"]
+    same = from_keras(weights, model, like, flattened={"3": 1})
+    np.testing.assert_array_equal(same[3]["weight"], kernel)
+    moved = from_keras(weights, model, like, flattened={"3": 2})
+    for channel in range(2):
+        for pixel in range(9):
+            row = moved[3]["weight"][9 * channel + pixel]
+            np.testing.assert_array_equal(row, kernel[2 * pixel + channel])
+
+
+def test_images_that_no_convolution_has_seen_keep_the_order_in_which_they_are_given():
+    model = F.serial(F.flatten(), F.dense(4))
+    weights = drawn(layers(dense=biased((18, 4))))
+    params = from_keras(weights, model, model.init(0, (3, 3, 2)))
+    np.testing.assert_array_equal(params[1]["weight"], weights["dense/kernel"])
+
+
+def test_global_pooling_and_channels_moved_last_need_nothing():
+    for between in (F.global_avg_pool(), F.serial(F.transpose((0, 2, 3, 1)), F.flatten())):
+        model, like, weights = images(between, F.dense(4))
+        params = from_keras(weights, model, like)
+        np.testing.assert_array_equal(params[2]["weight"], weights["dense/kernel"])
+
+
+def test_what_is_no_weight_is_left_out():
+    model = F.serial(F.dense(4), F.dropout(0.5))
+    weights = drawn(layers(dense=biased((3, 4))))
+    others = {
+        "dropout/seed_generator/seed_generator_state": np.zeros(2, np.uint32),
+        "optimizer/vars/0": np.array(3),
+        "optimizer/vars/1": np.zeros((3, 4), np.float32),
+    }
+    params = from_keras(weights | others, model, model.init(0, (3,)))
+    np.testing.assert_array_equal(params[0]["weight"], weights["dense/kernel"])
+
+
+DENSE = F.serial(F.dense(4), F.dense(4))
+LIKE = DENSE.init(0, (4,))
+PAIR = drawn(layers(dense=biased((4, 4)), dense_1=biased((4, 4))))
+CNN = F.serial(F.conv2d(2, 1), F.flatten(), F.dense(4))
+CNN_LIKE, CNN_WEIGHTS = CNN.init(0, (2, 3, 3)), drawn(layers_of_images(CNN))
+BAD = {
+    "missing": (
+        lambda: from_keras({k: a for k, a in PAIR.items() if k != "dense/bias"}, DENSE, LIKE),
+        r"missing: dense/bias, \[4\], for 0/bias of dense\(units=4\)",
+    ),
+    "heads of another size": (
+        lambda: from_keras(
+            drawn(layers(attention=heads(6, 6, 2, 4, 6))),
+            F.multi_head_attention(2),
+            F.multi_head_attention(2).init(0, SEQUENCES),
+        ),
+        r"of another shape: attention/query/kernel is \[6, 2, 4\], but weight of .* \[6, 2, 3\]",
+    ),
+    "sorted words": (
+        lambda: from_keras(
+            {
+                "layers/hidden/vars/0": np.ones((4, 4), "f4"),
+                "layers/out/vars/0": np.ones((4, 4), "f4"),
+            },
+            F.serial(*[F.dense(4, bias=False)] * 2),
+            F.serial(*[F.dense(4, bias=False)] * 2).init(0, (4,)),
+        ),
+        r"names=\{'0': 'layers/hidden', '1': 'layers/out'\}",
+    ),
+    "names of no module": (
+        lambda: from_keras(PAIR, DENSE, LIKE, names={"1": "dense_2"}),
+        "has no module 'dense_2'",
+    ),
+    "flattened for no layer": (
+        lambda: from_keras(PAIR, DENSE, LIKE, flattened={"2": 4}),
+        "flattened: '2' is not the path of a layer with parameters; these are '0', '1'",
+    ),
+    "channels that do not divide": (
+        lambda: from_keras(PAIR, DENSE, LIKE, flattened={"1": 3}),
+        "3 channels do not divide the 4 features",
+    ),
+    "no channels": (
+        lambda: from_keras(CNN_WEIGHTS, CNN, CNN_LIKE, flattened={"2": 0}),
+        "Keras has channels last",
+    ),
+    "norms of rows of pixels": (
+        lambda: from_keras(
+            drawn(layers(conv2d=biased((1, 1, 2, 2)), norm=vectors(3, *NORM))),
+            F.serial(F.conv2d(2, 1), F.layer_norm()),
+            F.serial(F.conv2d(2, 1), F.layer_norm()).init(0, (2, 3, 3)),
+        ),
+        r"transpose\(\(0, 2, 3, 1\)\)",
+    ),
+    "a layer of one's own": (
+        lambda: from_keras(
+            {"w": np.ones(3, "f4")}, F.Layer(lambda r, s: 0, print, print), {"w": np.ones(3, "f4")}
+        ),
+        "has parameters for which Keras has no names",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
+def test_bad_calls_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,7 +1,9 @@
 """Weights of PyTorch's layers, in npdl's: the outputs agree, whatever file they come in."""
 
 import importlib.util
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -555,3 +557,12 @@ def test_a_file_that_does_not_fit_costs_no_memory(tmp_path):
             np.lib.format.write_array_header_1_0(member, header)
     with pytest.raises(CheckpointError, match=rf"weight is \[{shape[0]}\], but"):
         from_torch(path, F.dense(4), F.dense(4).init(0, (4,)))
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
+    path = Path(__file__).parents[1] / "docs" / "weights.md"
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        exec(example, names)
+    assert names["params"][0]["weight"].shape == (4, 4)
