@@ -123,13 +123,17 @@ class Modules:
                 prefixes.sort(key=_sort_key)
                 if not all(map(_differ_in_numbers, prefixes, prefixes[1:])):
                     unclear.append((group, prefixes))
-            # If there are more than layers, something is wrong, which the order tells best.
-            prefixes = prefixes if len(prefixes) <= len(group) else []
-            pairs = zip(group, prefixes, strict=False)
+            if len(prefixes) != len(group):
+                left += group
+                continue
+            pairs = zip(group, prefixes, strict=True)
             found += [self._nearest(unit, [prefix]) for unit, prefix in pairs]
-            left += group[len(prefixes) :]
+        # Something is wrong with these; the order tells best which of the modules is meant.
         for unit in sorted(left, key=units.index):
-            found.append(self._nearest(unit, self._free(found)))
+            free = self._free(found)
+            if not self._is_sorted():
+                free = [prefix for prefix in free if self._nearest(unit, [prefix]).module][:1]
+            found.append(self._nearest(unit, free))
         self._check(found, like)
         if unclear:
             raise CheckpointError(self._unclear(*unclear[0]))
