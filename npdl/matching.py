@@ -93,6 +93,11 @@ class Modules:
             for i in range(len(parts)):
                 prefix, local = separator.join(parts[:i]), separator.join(parts[i:])
                 self.by_prefix.setdefault(prefix, {})[local] = name
+        # Sorted names, as in a file of safetensors, have lost the order of the modules.
+        by_type: dict[str, list[str]] = {}
+        for name in self.names.values():
+            by_type.setdefault(kinds[name][0], []).append(name)
+        self.is_sorted = all(names == sorted(names) for names in by_type.values())
 
     def pairs(self, units: list[Unit], given: dict[str, str], like: Params) -> list[Pair]:
         """Return the module of each layer.
@@ -110,34 +115,41 @@ class Modules:
             for unit in units
             if (prefix := given.get(unit.path)) is not None
         ]
-        groups: dict[Any, list[Unit]] = {}
-        for unit in units:
-            if unit.path not in given:
-                groups.setdefault(unit.alike, []).append(unit)
-        unclear: list[tuple[list[Unit], list[str]]] = []
-        left: list[Unit] = []
-        # A block comes before the layers that its parts could be taken for.
-        for group in sorted(groups.values(), key=lambda group: -len(group[0].places)):
-            prefixes = [prefix for prefix in self._free(found) if self._fits(group[0], prefix)]
-            if len(prefixes) > 1 and self._is_sorted():
-                prefixes.sort(key=_sort_key)
-                if not all(map(_differ_in_numbers, prefixes, prefixes[1:])):
-                    unclear.append((group, prefixes))
-            if len(prefixes) != len(group):
-                left += group
-                continue
-            pairs = zip(group, prefixes, strict=True)
-            found += [self._nearest(unit, [prefix]) for unit, prefix in pairs]
+        free = [unit for unit in units if unit.path not in given]
+        left, unclear = self._match(free, found)
         # Something is wrong with these; the order tells best which of the modules is meant.
-        for unit in sorted(left, key=units.index):
-            free = self._free(found)
-            if not self._is_sorted():
-                free = [prefix for prefix in free if self._nearest(unit, [prefix]).module][:1]
-            found.append(self._nearest(unit, free))
+        for unit in left:
+            prefixes = self._free(found)
+            if not self.is_sorted:
+                prefixes = [p for p in prefixes if self._nearest(unit, [p]).module][:1]
+            found.append(self._nearest(unit, prefixes))
         self._check(found, like)
+        if left:
+            unclear.append((left, [pair.prefix for pair in found[-len(left) :]]))
         if unclear:
             raise CheckpointError(self._unclear(*unclear[0]))
         return found
+
+    def _match(
+        self, units: list[Unit], found: list[Pair]
+    ) -> tuple[list[Unit], list[tuple[list[Unit], list[str]]]]:
+        """Pair all layers that are alike with as many modules; return the others, and doubts."""
+        groups: dict[Any, list[Unit]] = {}
+        for unit in units:
+            groups.setdefault(unit.alike, []).append(unit)
+        left, unclear = set(units), []
+        # A block comes before the layers that its parts could be taken for.
+        for group in sorted(groups.values(), key=lambda group: -len(group[0].places)):
+            prefixes = [prefix for prefix in self._free(found) if self._fits(group[0], prefix)]
+            if len(prefixes) > 1 and self.is_sorted:
+                prefixes.sort(key=_sort_key)
+                if not all(map(_differ_in_numbers, prefixes, prefixes[1:])):
+                    unclear.append((group, prefixes))
+            if len(prefixes) == len(group):
+                pairs = zip(group, prefixes, strict=True)
+                found += [self._nearest(unit, [prefix]) for unit, prefix in pairs]
+                left -= set(group)
+        return [unit for unit in units if unit in left], unclear
 
     def _free(self, found: list[Pair]) -> list[str]:
         """Return the modules of which nothing is taken."""
@@ -168,13 +180,6 @@ class Modules:
             and not pair.missing()
             and all(self.kinds[name][1] == places.shape for name, places in shared)
         )
-
-    def _is_sorted(self) -> bool:
-        """Whether the names have lost the order of the modules, as in files of safetensors."""
-        by_type: dict[str, list[str]] = {}
-        for name in self.names.values():
-            by_type.setdefault(self.kinds[name][0], []).append(name)
-        return all(names == sorted(names) for names in by_type.values())
 
     def _check(self, pairs: list[Pair], like: Params) -> None:
         """Raise unless the pairs take all that is in the file, and nothing else."""
@@ -222,10 +227,10 @@ class Modules:
     def _unclear(self, units: list[Unit], prefixes: list[str]) -> str:
         example = dict(zip([unit.path for unit in units], prefixes, strict=False))
         return (
-            f"{self.title} has its names in sorted order, which tells nothing about the order of "
-            f"the layers, and these are alike: {', '.join(prefixes)}, for "
-            f"{', '.join(f'{unit.path} = {unit.label}' for unit in units)}. Say which is which, as "
-            f"in names={example}, or give the arrays in the order of the layers."
+            f"{self.title} has modules that are alike, {', '.join(prefixes)}, for "
+            f"{', '.join(f'{unit.path} = {unit.label}' for unit in units)}, and its names, which "
+            f"may be sorted, do not tell their order; nothing was loaded. Say which is which, as "
+            f"in names={example}"
         )
 
     def _check_given(self, given: dict[str, str]) -> None:

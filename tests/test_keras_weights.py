@@ -632,6 +632,17 @@ BAD = {
         ),
         r"names=\{'0': 'layers/hidden', '1': 'layers/out'\}",
     ),
+    "numbered arrays of unlike layers": (
+        lambda: from_keras(
+            {
+                "layers/b_2/vars/0": np.ones((4, 4), "f4"),
+                "layers/b_1/vars/0": np.ones((4, 4), "f4"),
+            },
+            F.serial(F.embedding(4, 4), F.dense(4, bias=False)),
+            F.serial(F.embedding(4, 4), F.dense(4, bias=False)).init(0, (2,)),
+        ),
+        r"alike, layers/b_2, layers/b_1, for 0 = embedding.*, 1 = dense.*nothing was loaded",
+    ),
     "names of no module": (
         lambda: from_keras(PAIR, DENSE, LIKE, names={"1": "dense_2"}),
         "has no module 'dense_2'",

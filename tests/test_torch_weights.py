@@ -414,7 +414,9 @@ def test_names_in_order_tell_equal_layers_apart_and_sorted_ones_by_their_numbers
     assert order("block", "block_1", "block_10") == ["block", "block_1", "block_10"]
     assert order("v1_10.a", "v1_9.a", "v2_1.a") == ["v1_9.a", "v1_10.a", "v2_1.a"]
     for names in [("a", "b", "c"), ("fc1.b", "fc1.c", "fc2.a"), ("a.0", "b.0", "b.1")]:
-        with pytest.raises(CheckpointError, match=r"sorted order.*names=\{'0': '.*', '2': '"):
+        with pytest.raises(
+            CheckpointError, match=r"do not tell their order.*names=\{'0': '.*', '2': '"
+        ):
             order(*names)
 
 
