@@ -23,6 +23,7 @@ header of at most 16 MiB.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -30,15 +31,17 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from npdl.containers import CheckpointError, Container, Kind, container_format, opened, replace_file
-from npdl.keras_weights import from_keras
-from npdl.torch_weights import from_torch
 from npdl.tree import Tree, items, unflatten
+
+if TYPE_CHECKING:
+    from npdl.keras_weights import from_keras
+    from npdl.torch_weights import from_torch
 
 __all__ = [
     "CheckpointError",
@@ -51,6 +54,14 @@ __all__ = [
 ]
 
 _FORMAT, _VERSION = "npdl.checkpoint", 1
+
+
+def __getattr__(name: str) -> Any:
+    # Few programs need these, and all would wait for their import.
+    if name in ("from_keras", "from_torch"):
+        module = importlib.import_module(f"npdl.{name.removeprefix('from_')}_weights")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
