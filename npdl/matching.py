@@ -184,7 +184,7 @@ class Modules:
     def _check(self, pairs: list[Pair], like: Params) -> None:
         """Raise unless the pairs take all that is in the file, and nothing else."""
         ours = list(tree.items(like))
-        dtype = np.result_type(*(leaf for _, leaf in ours))
+        dtype = np.result_type(np.float16, *(leaf for _, leaf in ours))
         ends = np.cumsum([np.size(leaf) for _, leaf in ours])
 
         def of(pair: Pair, places: Array) -> str:

@@ -442,6 +442,12 @@ def test_names_say_which_layer_is_which():
     assert params["last"]["weight"][0, 0] == 0
 
 
+def test_a_model_without_parameters_takes_an_empty_state_dict():
+    assert from_torch(nn.ReLU().state_dict(), F.relu(), ()) == ()
+    with pytest.raises(CheckpointError, match=r"unexpected: weight, float32\[5, 6\]"):
+        from_torch(nn.Linear(6, 5).state_dict(), F.relu(), ())
+
+
 def test_layers_of_a_recurrent_module_have_names_of_their_own():
     model = F.serial(*[F.rnn(4, return_sequence=True)] * 2)
     like, weights = model.init(0, (None, 4)), drawn(nn.RNN(4, 4, num_layers=2)).state_dict()
@@ -454,6 +460,13 @@ def test_layers_of_a_recurrent_module_have_names_of_their_own():
 def own():
     """A layer of the user's."""
     inner = F.serial(F.dense(4), F.relu())
+    return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape)
+
+
+@F.layer
+def own_recurrent(reverse=False):
+    """A recurrent layer of the user's."""
+    inner = F.lstm(4, reverse=reverse)
     return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape)
 
 
@@ -489,9 +502,13 @@ BAD = {
         r"0 = own\(\) has parameters for which PyTorch has no names",
     ),
     "a layer of one's own in both directions": (
-        lambda: from_torch(FULL, F.dense(4), LIKE),
+        lambda: from_torch(
+            FULL,
+            F.bidirectional(own_recurrent()),
+            F.bidirectional(own_recurrent()).init(0, (None, 4)),
+        ),
         ValueError,
-        r"dense\(…\), with a dict, not a tuple of 3",
+        r"own_recurrent\(\) has no counterpart",
     ),
     "the other reset": (
         lambda: from_torch(
