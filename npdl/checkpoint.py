@@ -23,6 +23,7 @@ header of at most 16 MiB.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -30,21 +31,37 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
-from npdl.containers import Container, Kind, container_format, replace_file
+from npdl.containers import CheckpointError, Container, Kind, container_format, opened, replace_file
 from npdl.tree import Tree, items, unflatten
 
-__all__ = ["CheckpointError", "environment", "load", "save", "scalars"]
+if TYPE_CHECKING:
+    from npdl.keras_weights import from_keras
+    from npdl.torch_weights import from_torch
+
+__all__ = [
+    "CheckpointError",
+    "environment",
+    "from_keras",
+    "from_torch",
+    "load",
+    "save",
+    "scalars",
+]
 
 _FORMAT, _VERSION = "npdl.checkpoint", 1
 
 
-class CheckpointError(ValueError):
-    """The file is damaged, is no checkpoint, or holds another tree than was asked for."""
+def __getattr__(name: str) -> Any:
+    # Few programs need these, and all would wait for their import.
+    if name in ("from_keras", "from_torch"):
+        module = importlib.import_module(f"npdl.{name.removeprefix('from_')}_weights")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
@@ -359,19 +376,9 @@ class _Contents:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[_Contents]:
-    """Open a checkpoint; whatever NumPy or zipfile raises over it means that it is damaged."""
-    opener = container_format(path).open
-    with Path(path).open("rb") as file:
-        try:
-            with opener(Path(path), file) as container:
-                yield _contents(path, container)
-        except (CheckpointError, ImportError, MemoryError):
-            raise
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is damaged, or is no checkpoint ({type(error).__name__}: {error}); "
-                f"restore it from a copy, or load an earlier one"
-            ) from error
+    """Open a checkpoint."""
+    with opened(path) as container:
+        yield _contents(path, container)
 
 
 def _contents(path: Any, container: Container) -> _Contents:

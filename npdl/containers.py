@@ -19,10 +19,22 @@ from typing import Any, BinaryIO, TypeAlias
 import attrs
 import numpy as np
 
-__all__ = ["Container", "Kind", "container_format", "replace_file", "sync_directory"]
+__all__ = [
+    "CheckpointError",
+    "Container",
+    "Kind",
+    "container_format",
+    "opened",
+    "replace_file",
+    "sync_directory",
+]
 
 Kind: TypeAlias = tuple[str, tuple[int, ...] | None]
 """The type and the shape of an array, or the type of a Python scalar and `None`."""
+
+
+class CheckpointError(ValueError):
+    """The file is damaged, is no checkpoint, or holds another tree than was asked for."""
 
 
 @attrs.frozen
@@ -57,6 +69,23 @@ def container_format(path: str | os.PathLike[str]) -> Format:
             f"{' or '.join(_FORMATS)}"
         )
     return _FORMATS[suffix]
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Container]:
+    """Open a file; whatever NumPy or zipfile raises over it means that it is damaged."""
+    opener = container_format(path).open
+    with Path(path).open("rb") as file:
+        try:
+            with opener(Path(path), file) as container:
+                yield container
+        except (CheckpointError, ImportError, MemoryError):
+            raise
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is damaged, or is no checkpoint ({type(error).__name__}: {error}); "
+                f"restore it from a copy, or load an earlier one"
+            ) from error
 
 
 def replace_file(
@@ -164,7 +193,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
             raise ValueError(f"the member {name!r} is not an array")
         # A few compressed bytes can swell to any size.
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise ValueError(f"the member {name!r} is compressed, and save compresses nothing")
+            raise ValueError(f"the member {name!r} is compressed; save and np.savez never do so")
         if member.header_offset + member.file_size > size:
             raise ValueError(f"the member {name!r} declares more bytes than the file has")
         members[name] = member
@@ -218,7 +247,8 @@ def _open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
 
         def read(path: str) -> np.ndarray:
             array = np.array(tensors.get_tensor(path))
-            if _sum(array.astype(_little(array), copy=False)) != expected[path]:
+            little = array.astype(_little(array), copy=False)
+            if header is not None and _sum(little) != expected[path]:
                 raise ValueError(f"the checksum of {path!r} is another")
             return array
 

@@ -96,3 +96,4 @@ def test_importing_npdl_loads_no_more_than_it_needs():
     loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
     assert not {name.split(".")[0] for name in loaded} & OPTIONAL
     assert "numpy.random" not in loaded
+    assert "npdl.foreign" not in loaded
