@@ -13,7 +13,7 @@ import numpy as np
 from npdl import tree
 from npdl.record import Recorded
 
-__all__ = ["aborting", "check_agreement", "check_communicator"]
+__all__ = ["aborting", "check_agreement", "check_communicator", "is_first"]
 
 
 def check_communicator(comm: Any) -> None:
@@ -23,6 +23,11 @@ def check_communicator(comm: Any) -> None:
             f"comm must be a communicator of MPI, such as MPI.COMM_WORLD after "
             f"`from mpi4py import MPI`, or None; got {comm!r}"
         )
+
+
+def is_first(comm: Any) -> bool:
+    """Whether this is the first rank, or the only process, which is the one that writes."""
+    return comm is None or comm.Get_rank() == 0
 
 
 def check_agreement(comm: Any, **named: Any) -> None:

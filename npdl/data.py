@@ -1,6 +1,10 @@
-"""Data for training: checked once, then cut into batches."""
+"""Data for training: checked once, then cut into batches.
 
-from collections.abc import Iterator
+They are arrays, also mapped from a file, or a source that reads what it is asked for: an object
+with a length, which gives for an array of row numbers the tuple (x, *targets) of these rows.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,15 @@ __all__ = ["batches", "check_data", "check_positive", "order_of"]
 
 def check_data(data: Any, name: str) -> int:
     """Return the number of examples; raise unless all arrays hold that many numbers."""
+    if is_source(data):
+        if not len(data):
+            raise ValueError(f"{name} is empty: there is no example in it")
+        return len(data)
     if not isinstance(data, tuple | list):
-        raise TypeError(f"{name} must be a tuple (x, *targets) of arrays, got {describe(data)}")
+        raise TypeError(
+            f"{name} must be a tuple (x, *targets) of arrays, or a source of them with a length "
+            f"and data[rows], got {describe(data)}"
+        )
     lengths = {}
     for path, array in tree.items(tuple(data)):
         where = f"{name}[{path.replace('/', '][')}]"
@@ -34,6 +45,21 @@ def check_data(data: Any, name: str) -> int:
     return next(iter(lengths.values()))
 
 
+def is_source(data: Any) -> bool:
+    """Whether `data` reads the rows that it is asked for."""
+    return (
+        not isinstance(data, tuple | list | dict | str | np.ndarray)
+        and hasattr(type(data), "__len__")
+        and hasattr(type(data), "__getitem__")
+    )
+
+
+def example_shape(data: Any) -> Any:
+    """Return the shape of one example of the inputs, or a tuple of shapes."""
+    x = _read(data, np.zeros(1, np.intp))[0] if is_source(data) else data[0]
+    return tree.map(lambda array: array.shape[1:], x)
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raise unless an argument is a positive int."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
@@ -46,14 +72,38 @@ def order_of(rng: random.Key, epoch: int, count: int) -> Array:
 
 
 def batches(
-    data: Any, count: int, batch_size: int, order: Array | None = None
+    data: Any,
+    count: int,
+    batch_size: int,
+    order: Array | None = None,
+    part: Callable[[int], slice] = slice,
+    first: int = 0,
 ) -> Iterator[tuple[Any, int]]:
-    """Yield each batch with its size; nothing is copied where there is no order."""
-    for start in range(0, count, batch_size):
+    """Yield each batch, from number `first` on, with its size.
+
+    Nothing is copied where arrays are given without an order. Of a batch of n examples,
+    ``part(n)`` are read.
+    """
+    source = is_source(data)
+    for start in range(first * batch_size, count, batch_size):
         size = min(batch_size, count - start)
-        chosen = slice(start, start + size)
-        if order is None:
-            yield tree.map(lambda array, chosen=chosen: array[chosen], tuple(data)), size
+        wanted = part(size)
+        if source or order is not None:
+            rows = np.arange(start, start + size) if order is None else order[start : start + size]
+            yield (_read if source else _taken)(data, rows[wanted]), size
         else:
-            rows = order[chosen]
-            yield tree.map(lambda array, rows=rows: array.take(rows, axis=0), tuple(data)), size
+            here = slice(start, start + size)
+            yield tree.map(lambda array, here=here: array[here][wanted], tuple(data)), size  # noqa: B023
+
+
+def _taken(data: Any, rows: Array) -> Any:
+    return tree.map(lambda array: array.take(rows, axis=0), tuple(data))
+
+
+def _read(source: Any, rows: Array) -> Any:
+    """Return rows of a source, or raise unless it gave so many."""
+    # A source is never asked for nothing, for which it may have no types.
+    found = source[rows if len(rows) else np.zeros(1, np.intp)]
+    if (given := check_data(found, "what data[rows] returned")) != max(len(rows), 1):
+        raise ValueError(f"data[rows] returned {given} examples for {len(rows)} rows")
+    return tuple(found) if len(rows) else tree.map(lambda array: array[:0], tuple(found))

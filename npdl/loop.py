@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from npdl.agreement import is_first
 from npdl.callbacks import Callback, History, call
 from npdl.position import Position
 from npdl.resume import Checkpoint
@@ -92,6 +93,7 @@ class Loop:
         resume: bool,
         figures: Iterable[str],
         settings: Mapping[str, str],
+        comm: Any = None,
     ) -> None:
         """Write checkpoints, and with `resume`, go on from one; nothing is changed before `run`.
 
@@ -105,6 +107,8 @@ class Loop:
             The names of the figures.
         settings : dict of str
             What must be the same in a run that goes on.
+        comm : communicator, optional
+            Its first rank reads and writes, and tells the others where to go on.
         """
         if checkpoint is None and not resume:
             return
@@ -113,10 +117,13 @@ class Loop:
                 f"expected checkpoint=Checkpoint(directory), got checkpoint={checkpoint!r}"
                 f"{' with resume=True' * resume}"
             )
-        self.checkpoint, self.settings = checkpoint, settings
-        checkpoint.prepare(resume, figures)
-        if resume:
-            self.found = checkpoint.find(settings, self.trainee.snapshot(), self._stateful())
+        if is_first(comm):
+            self.checkpoint, self.settings = checkpoint, settings
+            checkpoint.prepare(resume, figures)
+            if resume:
+                self.found = checkpoint.find(settings, self.trainee.snapshot(), self._stateful())
+        if resume and comm is not None:
+            self.found = comm.bcast(self.found, root=0)
         if self.found is not None:
             first = self.found[0].first
             self.epochs = range(first, first + len(self.epochs))

@@ -52,10 +52,14 @@ class Callback:
         What is trained: its weights, its learning rate, and ``stop_training``.
     params : dict
         ``epochs``, and ``steps`` an epoch.
+    first_rank_only : bool
+        Whether, of many workers, only the first one calls it: true where it writes or shows
+        something. What steers the run has to be called by all.
     """
 
     model: Any = None
     params: Mapping[str, Any] = {}
+    first_rank_only = False
 
     def set_model(self, model: Any) -> None:
         """Tell what is trained."""

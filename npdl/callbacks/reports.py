@@ -57,6 +57,8 @@ class CSVLogger(Callback):
     'epoch,loss'
     """
 
+    first_rank_only = True
+
     def __init__(
         self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
     ) -> None:
@@ -137,6 +139,8 @@ class TensorBoard(Callback):
         If the library is not installed.
     """
 
+    first_rank_only = True
+
     def __init__(self, log_dir: str | os.PathLike[str] = "logs") -> None:
         try:
             from tensorboard.summary import Writer
@@ -178,6 +182,8 @@ class ProgressBar(Callback):
     epoch above it; in a log file it is the lines alone. `npdl.training.fit` shows the same unless
     ``progress=False``; in a `Model`, pass ``verbose=0`` beside it.
     """
+
+    first_rank_only = True
 
     def __init__(self) -> None:
         self.progress: Progress | None = None

@@ -261,6 +261,8 @@ class ModelCheckpoint(_Watch):
     'digits-5-0.99.npz'
     """
 
+    first_rank_only = True
+
     def __init__(
         self,
         filepath: str | os.PathLike[str],

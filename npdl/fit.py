@@ -1,0 +1,210 @@
+"""Training on data, from the first epoch to the last."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from npdl import random
+from npdl.agreement import aborting, check_agreement, is_first
+from npdl.data import (
+    batches,
+    check_data,
+    check_positive,
+    example_shape,
+    is_source,
+    order_of,
+)
+from npdl.evaluation import Loss, Metrics, evaluate
+from npdl.functional.layer import Layer, Params
+from npdl.functional.transforms import Optimizer
+from npdl.loop import Loop
+from npdl.position import setting
+from npdl.progress import Progress
+from npdl.resume import Checkpoint
+from npdl.run import Run
+from npdl.shards import rows_of
+from npdl.step import Step, train_step
+from npdl.train_state import TrainState
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Any,
+    *,
+    state: TrainState | None = None,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    validation: Any = None,
+    metrics: Metrics | None = None,
+    rng: random.KeyLike = 0,
+    callbacks: Iterable[Any] = (),
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
+) -> tuple[TrainState, dict[str, list[float]]]:
+    """Train a model on arrays.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient)``, such as :func:`softmax_cross_entropy`.
+    optimizer : Optimizer
+        The optimizer, such as ``F.adam(1e-3)``.
+    data : tuple
+        ``(x, *targets)``: arrays of one length, the examples along the first axis. `x` may be a
+        tuple of arrays; what follows it goes to the loss: labels, and weights if there are any.
+        Arrays may be mapped from files. Or any object with a length and ``data[rows]``, which
+        returns such a tuple for an array of row numbers, and so reads no more than a batch.
+    state : TrainState, optional
+        Where to go on from; it is left as it is. The position follows from ``state.step``, also
+        in the middle of an epoch.
+    epochs : int
+        Number of epochs to train, each over every example once.
+    batch_size : int
+        Number of examples a step; the last batch of an epoch may be smaller.
+    shuffle : bool
+        Whether each epoch has an order of its own, which follows from (rng, epoch).
+    validation : tuple, optional
+        Data of the same form, on which the model is evaluated after each epoch.
+    metrics : dict of callables, optional
+        ``{"accuracy": F.accuracy}``: figures to report beside the loss, each
+        ``metric(outputs, targets) -> number``.
+    rng : key
+        The key of the run, where no `state` is given.
+    callbacks : list of Callback
+        Objects with any of the methods of :class:`npdl.callbacks.Callback`, whose `model` is a
+        :class:`Run`.
+    checkpoint : Checkpoint, optional
+        Where and how often to write checkpoints.
+    resume : bool
+        Whether to go on from the newest good checkpoint. The run ends where it would have without
+        the interruption: `epochs` counts from where the run began, not from the checkpoint, and
+        parameters, state of the optimizer and history have the same bits.
+    progress : bool
+        Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
+        epoch.
+    check_finite : bool
+        Whether to stop at the first number that is not finite, naming step, layer and array.
+    shards : int, optional
+        The number of parts that each batch is cut into, whose gradients are computed one by one
+        and added in a fixed order: :mod:`npdl.distributed`. The result depends on it.
+    comm : communicator, optional
+        Such as ``MPI.COMM_WORLD``: its ranks share the shards, and each reads its own examples
+        only. The result has the same bits for any number of ranks. All ranks call the callbacks,
+        but for those that write, which the first rank calls; it alone writes checkpoints and
+        shows progress. An error on one rank ends the job.
+
+    Returns
+    -------
+    state : TrainState
+        The state after the last step.
+    history : dict of lists
+        For each epoch, the mean over its examples of ``"loss"`` and of the metrics, and the same
+        names with ``"val_"`` before them for the validation data.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the data are empty, of different lengths, or not numbers; or if ranks began with
+        different models, states, settings or lengths of data.
+    OSError
+        If checkpoints cannot be written.
+    CheckpointError
+        If no checkpoint can be read, or they are of another run.
+
+    Warns
+    -----
+    ResumeWarning
+        If there is no checkpoint to go on from, if the newest ones are damaged, or if they were
+        written where the same numbers may come out with other bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.eye(4, dtype=np.float32)
+    >>> state, history = fit(
+    ...     F.dense(4), F.softmax_cross_entropy, F.adam(0.1), (x, np.arange(4)),
+    ...     epochs=50, metrics={"accuracy": F.accuracy}, progress=False,
+    ... )
+    >>> history["accuracy"][-1]
+    1.0
+    """
+    if comm is not None and shards is None:
+        raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
+    with aborting(comm):
+        count = check_data(data, "data")
+        check_positive("batch_size", batch_size)
+        check_positive("epochs", epochs)
+        if state is None:
+            state = TrainState.create(model, optimizer, example_shape(data), rng)
+        figures = ["loss", *(metrics or {})]
+        if validation is not None:
+            figures += [f"val_{name}" for name in figures]
+        key = state.rng
+        named = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
+        settings = {name: setting(value) for name, value in named.items()} | {
+            "figures": ", ".join(figures),
+            "data": _described(count, batch_size, shuffle, shards),
+            "validation": f"{0 if validation is None else _check_arrays(validation)} examples",
+        }
+        check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
+
+        def make_step(optimizer: Optimizer, donate: bool) -> Step:
+            step = train_step(
+                model, loss, optimizer, metrics=metrics, donate=donate, check_finite=check_finite,
+                shards=shards, comm=comm,
+            )  # fmt: skip
+            if shards is None:
+                return step
+            return lambda state, part: step(state, part[0], size=part[1])
+
+        def parts(epoch: int, first: int) -> Iterator[tuple[Any, int]]:
+            order = order_of(key, epoch, count) if shuffle else None
+            if shards is None:
+                return batches(data, count, batch_size, order, first=first)
+            mine = functools.partial(rows_of, shards=shards, comm=comm)
+            made = batches(data, count, batch_size, order, mine, first)
+            return (((part, size), size) for part, size in made)
+
+        def validate(params: Params) -> dict[str, Any]:
+            if validation is None:
+                return {}
+            return evaluate(model, params, validation, loss=loss, metrics=metrics)
+
+        run = Run(model, optimizer, state, make_step, parts, validate)
+        steps = -(-count // batch_size)
+        first, batch = divmod(state.step, steps)
+        called = [each for each in callbacks if is_first(comm) or not _writes(each)]
+        loop = Loop(run, run, called, range(first, first + epochs), steps, batch)
+        loop.keep(checkpoint, resume, figures, settings, comm)
+        with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
+            history = loop.run(report)
+        return run.result, history.history
+
+
+def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -> str:
+    """Describe how the data are gone through, all of which the numbers depend on."""
+    text = f"{count} examples in batches of {batch_size}"
+    text += f", in {shards} shards" if shards is not None else ""
+    return f"{text}, shuffled" if shuffle else text
+
+
+def _check_arrays(validation: Any) -> int:
+    if is_source(validation):
+        raise TypeError("validation must be a tuple (x, *targets) of arrays, got a source")
+    return check_data(validation, "validation")
+
+
+def _writes(callback: Any) -> bool:
+    return bool(getattr(callback, "first_rank_only", False))

@@ -1,0 +1,114 @@
+"""One step of training, as a pure function of the state and a batch."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl import random
+from npdl.evaluation import Loss, Metrics, keep_freed_memory
+from npdl.finite import raise_if_not_finite
+from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
+from npdl.functional.transforms import Optimizer
+from npdl.train_state import TrainState
+
+__all__ = ["Step", "train_step"]
+
+Step = Callable[..., tuple[TrainState, dict[str, Any]]]
+
+
+def train_step(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    metrics: Metrics | None = None,
+    donate: bool = False,
+    check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
+) -> Step:
+    """Return a pure function that makes one step of training.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient)``.
+    optimizer : Optimizer
+        The optimizer.
+    metrics : dict of callables, optional
+        Further figures of the batch, each ``metric(outputs, targets) -> number``.
+    donate : bool
+        Whether a step may overwrite the arrays of the state that it is given, which saves memory
+        and time. The state that was passed must then not be used again.
+    check_finite : bool
+        Whether to stop at the first number that is not finite, with an error that names the step,
+        the layer and the array.
+    shards : int, optional
+        The number of shards that a batch is cut into, for :mod:`npdl.distributed`: the gradient
+        of each is computed on its own, and the result is the mean over the batch. The loss must
+        be a mean over the examples, weighted where it has an argument `weights`; the metrics
+        must be means over the examples.
+    comm : communicator, optional
+        Such as ``MPI.COMM_WORLD``: its ranks share the shards. All must make the same steps.
+
+    Returns
+    -------
+    callable
+        ``step(state, (x, *targets)) -> (state, metrics)``, where `metrics` has ``"loss"``. With
+        shards, ``step(state, batch, size=n)`` takes this rank's examples of a batch of n alone:
+        :func:`npdl.distributed.rows_of`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model, optimizer = F.dense(2), F.sgd(0.1)
+    >>> state = TrainState.create(model, optimizer, shape=(3,))
+    >>> step = train_step(model, F.softmax_cross_entropy, optimizer)
+    >>> state, metrics = step(state, (np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])))
+    >>> state.step, sorted(metrics)
+    (1, ['loss'])
+    """
+    gradient = value_and_grad(model, loss)
+    if check_finite:
+        # What is not finite raises with its place; NumPy's warning would come first, without.
+        gradient = np.errstate(all="ignore")(gradient)
+    fold: Callable[..., Params] = model.update_stats
+    has_stats = fold is not keep_params
+    keep_freed_memory()
+    stream = random.fold((0,), "step")[1]
+
+    def terms(params: Params, x: Any, *targets: Any, rng: random.Key) -> tuple[Any, ...]:
+        value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
+        if check_finite:
+            raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
+        means = {name: f(aux.outputs, *targets[:1]) for name, f in (metrics or {}).items()}
+        return value, means, grads, aux.cache if has_stats else None
+
+    compute: Callable[..., tuple[Any, ...]] = terms
+    if shards is not None:
+        from npdl.distributed import fold_stats
+        from npdl.shards import over_shards, weights_of
+
+        compute = over_shards(terms, shards, comm, weights_of(loss))
+        fold = functools.partial(fold_stats, model, comm=comm)
+    elif comm is not None:
+        raise ValueError("comm was given without shards: train_step(..., shards=8, comm=comm)")
+
+    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, dict[str, Any]]:
+        key = (*state.rng, stream, state.step)
+        try:
+            value, means, grads, cache = compute(state.params, *batch, rng=key, **rows)
+        except FloatingPointError as error:
+            error.add_note(f"in step {state.step}")
+            raise
+        state = state.updated(optimizer, grads, donate)
+        if has_stats:
+            state = state.with_params(fold(state.params, cache))
+        return state, {"loss": value, **means}
+
+    return step
