@@ -1,8 +1,8 @@
 """Talk to the chatbot in a terminal; or answer each line of the standard input.
 
-    python examples/chatbot/chat.py
-    python examples/chatbot/chat.py --temperature 0.7
-    python examples/chatbot/chat.py < examples/chatbot/reworded.txt
+python examples/chatbot/chat.py
+python examples/chatbot/chat.py --temperature 0.7
+python examples/chatbot/chat.py < examples/chatbot/reworded.txt
 """
 
 import argparse

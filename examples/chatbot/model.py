@@ -16,13 +16,18 @@ from npdl import random, tree
 
 @F.layer
 def unknown_words(rate):
-    """In training, replace a fraction of the words by the unknown one, so that it does no harm."""
+    """In training, replace a fraction of the words by the unknown one, so that it does no harm.
+
+    The only word of a text stays, because without it nothing is left to answer to.
+    """
 
     def apply(params, words, *, train=False, rng=None):
         if not train:
             return words, None
+        known = words > END
         hidden = random.generator(rng).random(words.shape) < rate
-        return np.where(hidden & (words > END), UNKNOWN, words), None
+        hidden &= known & (known.sum(axis=1, keepdims=True) > 1)
+        return np.where(hidden, UNKNOWN, words), None
 
     return F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), None))
 
@@ -125,7 +130,7 @@ class Parts(NamedTuple):
 
 
 @functools.cache
-def make_parts(vocabulary_size, units=64, unknown=0.1, dropout=0.3):
+def make_parts(vocabulary_size, units=64, bottleneck=96, unknown=0.1, dropout=0.3):
     """Return the model for a vocabulary.
 
     Where all words of the answer but the last are known, as in training, the decoder takes them
@@ -137,9 +142,7 @@ def make_parts(vocabulary_size, units=64, unknown=0.1, dropout=0.3):
     )
     reader = F.lstm(units, return_sequence=True, return_state=True)
     writer = F.lstm(2 * units, return_sequence=True, return_state=True)
-    scorer = F.serial(
-        F.dropout(dropout), F.dense(units), F.tanh(), F.dropout(dropout), F.dense(vocabulary_size)
-    )
+    scorer = F.serial(F.dense(bottleneck), F.tanh(), F.dense(vocabulary_size))
     encoder = F.graph(
         ("asked", "mask"),
         {

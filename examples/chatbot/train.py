@@ -18,7 +18,7 @@ import npdl.functional as F
 from npdl.training import fit
 
 
-def train(dialogues, epochs=60, batch_size=32, key=0, progress=True):
+def train(dialogues, epochs=100, batch_size=32, key=0, progress=True):
     """Return a bot that was trained on pairs (question, answer)."""
     vocabulary = Vocabulary.of_dialogues(dialogues)
     steps = epochs * -(-len(dialogues) // batch_size)
@@ -26,7 +26,7 @@ def train(dialogues, epochs=60, batch_size=32, key=0, progress=True):
         make_parts(len(vocabulary.words)).whole,
         loss,
         F.chain(
-            F.clip_by_global_norm(1.0), F.adamw(F.cosine_decay(1e-2, steps), weight_decay=0.02)
+            F.clip_by_global_norm(1.0), F.adamw(F.cosine_decay(1e-2, steps), weight_decay=0.05)
         ),
         as_arrays(dialogues, vocabulary),
         epochs=epochs,
@@ -53,7 +53,7 @@ def main():
     )
     parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FILE")
     parser.add_argument("--output", type=Path, default=MODEL, metavar="FILE")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
     arguments = parser.parse_args()
 
