@@ -66,7 +66,8 @@ def ask(opened, question):
         return found[before:] if len(found) > before and not waiting else None
 
     (answer,) = WebDriverWait(opened, 20).until(answered)
-    return answer.text
+    # Before the text stands who speaks, for those who do not see the colours.
+    return opened.execute_script("return arguments[0].lastChild.textContent", answer)
 
 
 def main():
@@ -79,7 +80,7 @@ def main():
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with serving(create_app(load())) as address, browser(1100, 700) as opened:
         opened.get(address)
-        for question in ("Hey, how are you?", "I'm so tired today", "How can I save my model?"):
+        for question in ("Hey, how are you?", "I'm so tired today", "How can I check my gradients?"):
             print(f"{question}\t{ask(opened, question)}")
         opened.save_screenshot(str(arguments.output))
 

@@ -11,7 +11,6 @@ import npdl.functional as F
 from npdl import tree
 from npdl.gradcheck import check_gradients
 
-pytest.importorskip("bot", reason="the examples are not there")
 
 from bot import MODEL, Bot, load, save
 from data import (

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("bot", reason="the examples are not there")
 pytest.importorskip("flask", reason="needs Flask")
 
 import server
