@@ -83,7 +83,9 @@ def save(path, bot):
 
 def load(path=MODEL):
     """Read a bot from a file."""
-    words = checkpoint.scalars(path)["words"]
+    words = checkpoint.scalars(path).get("words")
+    if words is None:
+        raise ValueError(f"{path} holds no chatbot; write one with train.py --output {path}")
     vocabulary = Vocabulary.of(words.split("\n"))
     params = make_parts(len(vocabulary.words)).whole.init(0, ((1,), (1,), (1,)))
     like = {"words": words, "params": tree.astype(params, np.float16)}

@@ -33,10 +33,11 @@ def main():
     )
     parser.add_argument("--seed", type=int, default=0, help="decides what is drawn")
     arguments = parser.parse_args()
-    if arguments.beam < 1 or arguments.temperature < 0:
-        parser.error("--beam must be at least 1, and --temperature not negative")
+    if arguments.beam < 1 or not 0 <= arguments.temperature < 100:
+        parser.error("--beam must be at least 1, and --temperature from 0 to below 100")
 
     bot = load(arguments.model)
+    sys.stdin.reconfigure(errors="replace")  # whatever comes gets an answer
     interactive = sys.stdin.isatty()
     if interactive:
         print("Ask me something. An empty line ends the conversation.")

@@ -19,6 +19,7 @@ from server import create_app
 from werkzeug.serving import make_server
 
 PROGRAMS = ("chromium", "chromedriver")
+QUESTIONS = ("Hey, how are you?", "I'm so tired today", "How can I check my gradients?")
 
 
 @contextlib.contextmanager
@@ -80,7 +81,11 @@ def main():
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with serving(create_app(load())) as address, browser(1100, 700) as opened:
         opened.get(address)
-        for question in ("Hey, how are you?", "I'm so tired today", "How can I check my gradients?"):
+        for question in (
+            "Hey, how are you?",
+            "I'm so tired today",
+            "How can I check my gradients?",
+        ):
             print(f"{question}\t{ask(opened, question)}")
         opened.save_screenshot(str(arguments.output))
 

@@ -56,6 +56,10 @@ def main():
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
     arguments = parser.parse_args()
+    # What would be an error after the training had better be one before it.
+    if arguments.output.suffix not in (".npz", ".safetensors"):
+        parser.error(f"--output must end in .npz or .safetensors, got {arguments.output}")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
 
     dialogues = read_dialogues(arguments.corpus)
     start = time.perf_counter()

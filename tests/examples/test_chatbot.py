@@ -1,17 +1,14 @@
 """The chatbot of examples/chatbot: its data, gradients, decoding, training, and what it answers."""
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-import npdl.functional as F
-from npdl import tree
-from npdl.gradcheck import check_gradients
-
-
 from bot import MODEL, Bot, load, save
 from data import (
     CORPUS,
@@ -28,6 +25,10 @@ from data import (
 from decode import beam_search, sample
 from model import attention, joined_states, make_parts, shared, unknown_words
 from train import share_right, train
+
+import npdl.functional as F
+from npdl import checkpoint, tree
+from npdl.gradcheck import check_gradients
 
 FOLDER = Path(CORPUS).parent
 DIALOGUES = [
@@ -289,6 +290,49 @@ def test_a_small_corpus_is_learned_saved_and_loaded(tmp_path):
     assert again.vocabulary == bot.vocabulary
     assert share_right(again, DIALOGUES) == 1
     assert again.reply("blah").answer == "What?"
+
+
+def test_a_file_that_holds_no_bot(tmp_path):
+    checkpoint.save(tmp_path / "other.npz", {"params": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"other\.npz holds no chatbot"):
+        load(tmp_path / "other.npz")
+
+
+def run(program, *arguments, text=b""):
+    command = [sys.executable, "-W", "error", FOLDER / program, *arguments]
+    # The program's own folder is the first on its path; npdl comes from here.
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent.parent), "PYTHONUTF8": "1"}
+    return subprocess.run(command, input=text, capture_output=True, env=environment, check=False)
+
+
+def test_the_programs_train_on_a_file_and_answer(tmp_path):
+    corpus, model = tmp_path / "mine.tsv", tmp_path / "new" / "mine.npz"
+    corpus.write_text("".join(f"{question}\t{answer}\n" for question, answer in DIALOGUES))
+    trained = run("train.py", "--corpus", corpus, "--output", model, "--epochs", "150")
+    assert trained.returncode == 0, trained.stderr
+    assert b"answers 100.0% of its questions" in trained.stdout
+    text = "How are you?\n\u4f60\u597d\n".encode() + b"\xff\xfe\x00\n"
+    chat = run("chat.py", "--model", model, text=text)
+    assert chat.returncode == 0, chat.stderr
+    answers = [line.split("\t")[1] for line in chat.stdout.decode().splitlines()]
+    assert answers[:2] == ["I am fine.", "What?"]
+    assert len(answers) == 3
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("chat.py", ["--temperature", "nan"], "--temperature from 0 to below 100"),
+        ("chat.py", ["--beam", "0"], "--beam must be at least 1"),
+        ("train.py", ["--output", "bot.pkl"], "must end in .npz or .safetensors"),
+        ("train.py", ["--corpus", "nowhere.tsv"], "nowhere.tsv"),
+    ],
+    ids=range(4),
+)
+def test_the_programs_refuse_what_makes_no_sense(program, arguments, message):
+    result = run(program, *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr.decode()
 
 
 # What the shipped bot answers
