@@ -1,0 +1,179 @@
+"""The model: an LSTM reads the question in both directions, another one writes the answer.
+
+At each word of the answer, attention looks at all words of the question. The four layers that
+npdl does not have are written here, which takes ten lines each.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from data import END, UNKNOWN
+
+import npdl.functional as F
+from npdl import random, tree
+
+
+@F.layer
+def unknown_words(rate):
+    """In training, replace a fraction of the words by the unknown one, so that it does no harm.
+
+    The only word of a text stays, because without it nothing is left to answer to.
+    """
+
+    def apply(params, words, *, train=False, rng=None):
+        if not train:
+            return words, None
+        known = words > END
+        hidden = random.generator(rng).random(words.shape) < rate
+        hidden &= known & (known.sum(axis=1, keepdims=True) > 1)
+        return np.where(hidden, UNKNOWN, words), None
+
+    return F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), None))
+
+
+@F.layer
+def shared(inner):
+    """Apply one layer to each of several inputs, with the same parameters."""
+
+    def apply(params, x, *, train=False, rng=None):
+        keys = [random.fold(rng, i) if train else None for i in range(len(x))]
+        pairs = [
+            inner.apply(params, part, train=train, rng=key)
+            for part, key in zip(x, keys, strict=True)
+        ]
+        return tuple(zip(*pairs, strict=True))
+
+    def backward(params, caches, g, *, input_grad=True):
+        pairs = [
+            inner.backward(params, cache, part, input_grad=input_grad)
+            for cache, part in zip(caches, g, strict=True)
+        ]
+        grads, dx = zip(*pairs, strict=True)
+        total = grads[0]
+        for part in grads[1:]:
+            total = tree.add(total, part)
+        return total, dx
+
+    def init(rng, shapes):
+        return inner.init(rng, shapes[0])
+
+    return F.Layer(init, apply, backward, lambda shapes: tuple(map(inner.out_shape, shapes)))
+
+
+@F.layer
+def joined_states():
+    """Join the states of two directions, ``((h, c), (h', c'))``, to one, ``(h h', c c')``."""
+
+    def apply(params, states):
+        return tuple(np.concatenate(pair, axis=1) for pair in zip(*states, strict=True)), None
+
+    def backward(params, cache, g):
+        halves = [np.split(part, 2, axis=1) for part in g]
+        return (), tuple(zip(*halves, strict=True))
+
+    def out_shape(shapes):
+        ((units,), _), _ = shapes
+        return (2 * units,), (2 * units,)
+
+    return F.Layer(lambda rng, shape: (), apply, backward, out_shape)
+
+
+@F.layer
+def attention():
+    """Look at the steps of a memory that are like the query: ``softmax(Q W Mᵀ) M``.
+
+    From (queries, memory, mask) to the queries with what was found beside them, and the weights,
+    (batch, queries, steps).
+    """
+
+    def init(rng, shapes):
+        (_, queries), (_, features), _ = shapes
+        return {"weight": F.glorot_uniform()(rng, (queries, features))}
+
+    def apply(params, x):
+        queries, memory, mask = x
+        seen = queries @ params["weight"]
+        scores = seen @ memory.swapaxes(1, 2) + np.where(mask, 0, -1e9)[:, None].astype(seen.dtype)
+        weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+        weights /= weights.sum(axis=2, keepdims=True)
+        found = np.concatenate([queries, weights @ memory], axis=2)
+        return (found, weights), (queries, memory, seen, weights)
+
+    def backward(params, cache, g):
+        queries, memory, seen, weights = cache
+        g_found, g_weights = g
+        g_queries, g_mixed = np.split(g_found, [queries.shape[2]], axis=2)
+        through = g_mixed @ memory.swapaxes(1, 2)
+        if g_weights is not None:
+            through = through + g_weights
+        g_scores = weights * (through - np.sum(through * weights, axis=2, keepdims=True))
+        g_seen = g_scores @ memory
+        g_memory = weights.swapaxes(1, 2) @ g_mixed + g_scores.swapaxes(1, 2) @ seen
+        g_weight = np.tensordot(queries, g_seen, axes=((0, 1), (0, 1)))
+        return {"weight": g_weight}, (g_queries + g_seen @ params["weight"].T, g_memory, None)
+
+    def out_shape(shapes):
+        (time, queries), (steps, features), _ = shapes
+        return (time, queries + features), (time, steps)
+
+    return F.Layer(init, apply, backward, out_shape)
+
+
+class Parts(NamedTuple):
+    """The parts of the model, and the whole; the parameters of the whole are those of its parts."""
+
+    words: F.Layer  # (question, before) -> two arrays of vectors
+    encoder: F.Layer  # (asked, mask) -> (memory, state)
+    decoder: F.Layer  # (said, memory, mask, state) -> (scores, weights, state)
+    whole: F.Layer  # (question, mask, before) -> (scores, weights)
+
+
+@functools.cache
+def make_parts(vocabulary_size, units=64, bottleneck=96, unknown=0.1, dropout=0.3):
+    """Return the model for a vocabulary.
+
+    Where all words of the answer but the last are known, as in training, the decoder takes them
+    all at once. Where they come one by one, it takes one with the state that it returned before:
+    the same layer with the same parameters, and so the same numbers.
+    """
+    words = shared(
+        F.serial(unknown_words(unknown), F.embedding(vocabulary_size, units), F.dropout(dropout))
+    )
+    reader = F.lstm(units, return_sequence=True, return_state=True)
+    writer = F.lstm(2 * units, return_sequence=True, return_state=True)
+    scorer = F.serial(F.dense(bottleneck), F.tanh(), F.dense(vocabulary_size))
+    encoder = F.graph(
+        ("asked", "mask"),
+        {
+            ("memory", "ends"): (F.bidirectional(reader), ("asked", "mask")),
+            "state": (joined_states(), "ends"),
+        },
+        ("memory", "state"),
+    )
+    decoder = F.graph(
+        ("said", "memory", "mask", "state"),
+        {
+            ("thoughts", "next_state"): (writer, ("said", None, "state")),
+            ("found", "weights"): (attention(), ("thoughts", "memory", "mask")),
+            "scores": (scorer, "found"),
+        },
+        ("scores", "weights", "next_state"),
+    )
+    whole = F.graph(
+        ("question", "mask", "before"),
+        {
+            ("asked", "said"): (words, ("question", "before")),
+            ("memory", "state"): (encoder, ("asked", "mask")),
+            ("scores", "weights", "last"): (decoder, ("said", "memory", "mask", "state")),
+        },
+        ("scores", "weights"),
+    )
+    return Parts(words, encoder, decoder, whole)
+
+
+def loss(outputs, after, weights):
+    """Return the cross-entropy of the words of the answer, and its gradient."""
+    scores, _ = outputs
+    value, g = F.softmax_cross_entropy(scores, after, weights, label_smoothing=0.1)
+    return value, (g, None)

@@ -1,0 +1,75 @@
+"""Train the chatbot on a file of dialogues, and write it to a file.
+
+The file has a question, a tab and an answer on each line; <unk> in a question stands for any word
+that is not known. A question may have several answers, on several lines.
+
+    python examples/chatbot/train.py --corpus my-dialogues.tsv --output my-bot.npz
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from bot import MODEL, Bot, load, save
+from data import CORPUS, Vocabulary, as_arrays, read_dialogues, words_of_question
+from model import loss, make_parts
+
+import npdl.functional as F
+from npdl.training import fit
+
+
+def train(dialogues, epochs=100, batch_size=32, key=0, progress=True):
+    """Return a bot that was trained on pairs (question, answer)."""
+    vocabulary = Vocabulary.of_dialogues(dialogues)
+    steps = epochs * -(-len(dialogues) // batch_size)
+    state, _ = fit(
+        make_parts(len(vocabulary.words)).whole,
+        loss,
+        F.chain(
+            F.clip_by_global_norm(1.0), F.adamw(F.cosine_decay(1e-2, steps), weight_decay=0.05)
+        ),
+        as_arrays(dialogues, vocabulary),
+        epochs=epochs,
+        batch_size=batch_size,
+        rng=key,
+        progress=progress,
+    )
+    return Bot(vocabulary, state.params)
+
+
+def share_right(bot, dialogues):
+    """Return the share of the questions that get one of their answers, to the letter."""
+    answers = {}
+    for question, answer in dialogues:
+        answers.setdefault(tuple(words_of_question(question)), set()).add(answer)
+    right = [bot.reply(" ".join(words)).answer in known for words, known in answers.items()]
+    return sum(right) / len(right)
+
+
+def main():
+    """Train, write the file, and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FILE")
+    parser.add_argument("--output", type=Path, default=MODEL, metavar="FILE")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
+    arguments = parser.parse_args()
+    # What would be an error after the training had better be one before it.
+    if arguments.output.suffix not in (".npz", ".safetensors"):
+        parser.error(f"--output must end in .npz or .safetensors, got {arguments.output}")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+
+    dialogues = read_dialogues(arguments.corpus)
+    start = time.perf_counter()
+    bot = train(dialogues, arguments.epochs, key=arguments.seed)
+    print(f"{len(dialogues)} exchanges, {time.perf_counter() - start:.0f} s of training")
+    save(arguments.output, bot)
+    size = arguments.output.stat().st_size
+    share = share_right(load(arguments.output), dialogues)
+    print(f"{arguments.output}: {size / 1e6:.2f} MB, answers {share:.1%} of its questions")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,419 @@
+"""The chatbot of examples/chatbot: its data, gradients, decoding, training, and what it answers."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bot import MODEL, Bot, load, save
+from data import (
+    CORPUS,
+    END,
+    LIMIT,
+    PADDING,
+    UNKNOWN,
+    Vocabulary,
+    as_arrays,
+    read_dialogues,
+    words_of_answer,
+    words_of_question,
+)
+from decode import beam_search, sample
+from model import attention, joined_states, make_parts, shared, unknown_words
+from train import share_right, train
+
+import npdl.functional as F
+from npdl import checkpoint, tree
+from npdl.gradcheck import check_gradients
+
+FOLDER = Path(CORPUS).parent
+DIALOGUES = [
+    ("How are you?", "I am fine."),
+    ("Hi", "Hello, you!"),
+    ("Hi", "Hi."),
+    ("<unk>", "What?"),
+]
+
+
+@pytest.fixture(scope="module")
+def bot():
+    return load()
+
+
+def tiny_bot(seed=0):
+    """A bot that has learned nothing."""
+    vocabulary = Vocabulary.of_dialogues(DIALOGUES)
+    parts = make_parts(len(vocabulary.words))
+    return Bot(vocabulary, parts.whole.init(seed, ((3,), (3,), (4,))))
+
+
+# Data
+
+
+def test_the_words_of_an_answer_are_the_answer():
+    for _, answer in read_dialogues():
+        assert "".join(words_of_answer(answer)) == " " + answer
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("What's up?", "what is up"),
+        ("I'm SURE you’re right, aren't you!", "i am sure you are right are not you"),
+        ("I can't, I cannot, I won't", "i can not i can not i will not"),
+        ("What does F.softmax_cross_entropy do?", "what does f.softmax_cross_entropy do"),
+        ("  tabs\tand\nlines\x00and\x1b[31mcolours ", "tabs and lines and 31mcolours"),
+        ("<script>alert(1)</script>", "script alert 1 script"),
+        ("the <unk> word", "the <unk> word"),
+        ("¿Qué? 你好 привет", "qué 你好 привет"),
+        ("", ""),
+        ("?!… 🙂", ""),
+    ],
+)
+def test_the_words_of_a_question(text, words):
+    assert [word[1:] for word in words_of_question(text)] == words.split()
+
+
+def test_long_texts_are_cut():
+    assert words_of_question("a " * 10**6) == [" a"] * LIMIT
+    assert len(words_of_answer("a " * 1000)) == LIMIT
+    assert len(words_of_question("x" * 10**6)) == 1
+
+
+def test_dialogues_as_arrays():
+    vocabulary = Vocabulary.of_dialogues(DIALOGUES)
+    (question, mask, before), after, weights = as_arrays(DIALOGUES, vocabulary)
+    number = vocabulary.numbers
+    assert question.tolist() == [
+        [number[" how"], number[" are"], number[" you"], END],
+        [number[" hi"], END, PADDING, PADDING],
+        [number[" hi"], END, PADDING, PADDING],
+        [UNKNOWN, END, PADDING, PADDING],
+    ]
+    assert mask.tolist() == (question != PADDING).tolist()
+    assert vocabulary.decode(after[0]) == [" I", " am", " fine", ".", "<end>"]
+    assert vocabulary.decode(before[0]) == ["<end>", " I", " am", " fine", "."]
+    assert vocabulary.decode(after[2]) == [" Hi", ".", "<end>", "<pad>", "<pad>"]
+    assert weights[2].tolist() == [1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hello\thi\n\nno tab here\n", "line 3: expected a question, a tab and an answer"),
+        ("hello\t \n", "line 1: expected a question, a tab and an answer"),
+        ("\n", "there is no dialogue in it"),
+    ],
+)
+def test_a_file_of_dialogues_that_is_none(tmp_path, text, message):
+    path = tmp_path / "mine.tsv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_dialogues(path)
+
+
+def test_the_corpus_is_as_large_as_is_said():
+    questions = {tuple(words_of_question(question)) for question, _ in read_dialogues()}
+    assert len(questions) >= 400
+
+
+# The model
+
+QUESTION = np.array([[3, 4, 5, 2], [6, 2, 0, 0], [7, 8, 2, 0]])
+BEFORE = np.array([[2, 3, 4, 5, 6], [2, 8, 7, 0, 0], [2, 3, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("train_mode", [False, True])
+def test_the_gradient_is_exact(train_mode):
+    whole = make_parts(9, units=3).whole
+    check_gradients(
+        whole, ((4,), (4,), (5,)), x=(QUESTION, QUESTION != 0, BEFORE), train=train_mode
+    )
+
+
+@F.layer
+def pair_of_states():
+    """(h, c) -> ((h, c), (c, h))."""
+    return F.Layer(
+        lambda rng, shape: (),
+        lambda params, x: ((x, x[::-1]), None),
+        lambda params, cache, g: ((), (g[0][0] + g[1][1], g[0][1] + g[1][0])),
+        lambda shape: (shape, shape[::-1]),
+    )
+
+
+def queries_memory_mask():
+    queries, memory = (np.random.default_rng(i).normal(size=(2, 3 + i, 2 + i)) for i in range(2))
+    return queries, memory, np.array([[True, True, True, False], [True, False, False, False]])
+
+
+def test_the_gradients_of_its_own_layers_are_exact():
+    check_gradients(shared(F.dense(2)), ((5, 3), (4, 3)))
+    check_gradients(F.serial(pair_of_states(), joined_states()), ((3,), (3,)))
+    check_gradients(attention(), ((3, 2), (4, 3), (4,)), x=queries_memory_mask())
+
+
+def test_attention_does_not_look_behind_the_mask():
+    layer = attention()
+    params = layer.init(0, ((3, 2), (4, 3), (4,)))
+    queries, memory, mask = tree.astype(queries_memory_mask(), np.float32)
+    found, weights = layer(params, (queries, memory, mask))
+    assert np.allclose(weights.sum(axis=2), 1, atol=1e-6)
+    assert not weights[0, :, 3].any()
+    assert (weights[1, :, 0] == 1).all()
+    assert np.array_equal(found[..., :2], queries)
+    assert np.allclose(found[1, :, 2:], memory[1, 0], atol=1e-6)
+    assert found.dtype == weights.dtype == np.float32
+
+
+def test_unknown_words_replace_words_only_and_not_the_only_one():
+    words = np.tile([END, 3, 4, 5, END, PADDING], (1000, 1))
+    words[::2, 2:4] = PADDING
+    layer = unknown_words(0.25)
+    assert layer((), words) is words
+    hidden = layer((), words, train=True, rng=(0, 1))
+    assert np.array_equal(hidden[::2], words[::2])
+    assert np.array_equal(hidden[1::2, [0, 4, 5]], words[1::2, [0, 4, 5]])
+    replaced = hidden[1::2, 1:4] != words[1::2, 1:4]
+    assert (hidden[1::2, 1:4][replaced] == UNKNOWN).all()
+    assert 0.21 < replaced.mean() < 0.29
+    assert np.array_equal(hidden, layer((), words, train=True, rng=(0, 1)))
+
+
+def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
+    bot = tiny_bot()
+    answer = bot.vocabulary.encode([" Hello", ",", " you", "!"])
+    whole = make_parts(len(bot.vocabulary.words)).whole
+    question = np.array([bot.vocabulary.encode([" how", " are", " you"])])
+    before = np.array([[END, *answer[:-1]]])
+    scores, _ = whole(bot.params, (question, question != PADDING, before))
+    expected = F.log_softmax()((), scores)[0]
+    step, state = bot.begin("How are you?")
+    for t in range(before.shape[1]):
+        log_probabilities, state = step(before[:, t], state)
+        assert np.allclose(log_probabilities[0, END:], expected[t, END:], atol=1e-5)
+
+
+def test_padding_changes_nothing():
+    whole = make_parts(9, units=4).whole
+    params = whole.init(1, ((4,), (4,), (5,)))
+    together = whole(params, (QUESTION, QUESTION != 0, BEFORE))[0]
+    alone = whole(params, (QUESTION[1:2, :2], QUESTION[1:2, :2] != 0, BEFORE[1:2, :3]))[0]
+    assert np.allclose(together[1, :3], alone[0], atol=1e-5)
+
+
+# Decoding
+
+
+def chain(seed, size=5):
+    """A step whose probabilities depend on all words so far, by a hash of them as the state."""
+
+    def step(words, state):
+        state = state * 31 + words + 1
+        rows = [np.random.default_rng((seed, int(s))).normal(size=size) * 2 for s in state]
+        return F.log_softmax()((), np.array(rows)), state
+
+    return step, np.array([7])
+
+
+def log_probability(step, state, words):
+    total = 0.0
+    for before, word in itertools.pairwise((END, *words)):
+        log_probabilities, state = step(np.array([before]), state)
+        total += log_probabilities[0, word]
+    return total
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wide_beam_finds_what_an_exhaustive_search_finds(seed):
+    limit, size = 4, 5
+    step, state = chain(seed, size)
+    others = [word for word in range(size) if word != END]
+    ended = [(*words, END) for n in range(limit) for words in itertools.product(others, repeat=n)]
+    cut = list(itertools.product(others, repeat=limit))
+    best = max([*ended, *cut], key=lambda words: log_probability(step, state, words))
+    (found, total), *rest = beam_search(step, state, width=size**limit, limit=limit)
+    assert tuple(found) == tuple(word for word in best if word != END)
+    assert np.isclose(total, log_probability(step, state, best))
+    assert all(total >= other for _, other in rest)
+
+
+def test_a_narrow_beam_is_greedy_and_a_wider_one_is_not_worse_here():
+    totals = {width: [] for width in (1, 4, 625)}
+    for seed in range(10):
+        step, state = chain(seed)
+        greedy, now, word = [], state, END
+        while len(greedy) < 4:
+            log_probabilities, now = step(np.array([word]), now)
+            word = int(log_probabilities[0].argmax())
+            if word == END:
+                break
+            greedy.append(word)
+        for width, found in totals.items():
+            answers = beam_search(step, state, width, limit=4)
+            found.append(answers[0][1])
+            if width == 1:
+                assert answers[0][0] == greedy
+    assert sum(totals[1]) < sum(totals[4]) <= sum(totals[625])
+
+
+def test_samples_follow_from_the_key_and_the_probabilities():
+    step, state = chain(3)
+    drawn = [tuple(sample(step, state, (0, i), limit=1)) for i in range(3000)]
+    assert drawn[:50] == [tuple(sample(step, state, (0, i), limit=1)) for i in range(50)]
+    probabilities = np.exp(step(np.array([END]), state)[0][0])
+    for word in range(5):
+        share = drawn.count(() if word == END else (word,)) / len(drawn)
+        assert abs(share - probabilities[word]) < 0.04
+    cold = {tuple(sample(step, state, (0, i), temperature=1e-3, limit=4)) for i in range(20)}
+    assert cold == {tuple(beam_search(step, state, width=1, limit=4)[0][0])}
+
+
+# Training and files
+
+
+def test_training_is_repeated_by_its_key():
+    first, again, other = (train(DIALOGUES, epochs=3, key=k, progress=False) for k in (1, 1, 2))
+    assert tree.all_close(first.params, again.params, rtol=0, atol=0)
+    assert not tree.all_close(first.params, other.params)
+
+
+def test_a_small_corpus_is_learned_saved_and_loaded(tmp_path):
+    bot = train(DIALOGUES, epochs=80, batch_size=2, progress=False)
+    assert share_right(bot, DIALOGUES) == 1
+    save(tmp_path / "bot.npz", bot)
+    again = load(tmp_path / "bot.npz")
+    assert again.vocabulary == bot.vocabulary
+    assert share_right(again, DIALOGUES) == 1
+    assert again.reply("blah").answer == "What?"
+
+
+def test_a_file_that_holds_no_bot(tmp_path):
+    checkpoint.save(tmp_path / "other.npz", {"params": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"other\.npz holds no chatbot"):
+        load(tmp_path / "other.npz")
+
+
+def run(program, *arguments, text=b""):
+    command = [sys.executable, "-W", "error", FOLDER / program, *arguments]
+    # The program's own folder is the first on its path; npdl comes from here.
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent.parent), "PYTHONUTF8": "1"}
+    return subprocess.run(command, input=text, capture_output=True, env=environment, check=False)
+
+
+def test_the_programs_train_on_a_file_and_answer(tmp_path):
+    corpus, model = tmp_path / "mine.tsv", tmp_path / "new" / "mine.npz"
+    corpus.write_text("".join(f"{question}\t{answer}\n" for question, answer in DIALOGUES))
+    trained = run("train.py", "--corpus", corpus, "--output", model, "--epochs", "150")
+    assert trained.returncode == 0, trained.stderr
+    assert b"answers 100.0% of its questions" in trained.stdout
+    text = "How are you?\n\u4f60\u597d\n".encode() + b"\xff\xfe\x00\n"
+    chat = run("chat.py", "--model", model, text=text)
+    assert chat.returncode == 0, chat.stderr
+    answers = [line.split("\t")[1] for line in chat.stdout.decode().splitlines()]
+    assert answers[:2] == ["I am fine.", "What?"]
+    assert len(answers) == 3
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("chat.py", ["--temperature", "nan"], "--temperature from 0 to below 100"),
+        ("chat.py", ["--beam", "0"], "--beam must be at least 1"),
+        ("train.py", ["--output", "bot.pkl"], "must end in .npz or .safetensors"),
+        ("train.py", ["--corpus", "nowhere.tsv"], "nowhere.tsv"),
+    ],
+    ids=range(4),
+)
+def test_the_programs_refuse_what_makes_no_sense(program, arguments, message):
+    result = run(program, *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr.decode()
+
+
+# What the shipped bot answers
+
+
+def test_the_shipped_model_is_small_and_belongs_to_the_corpus(bot):
+    assert MODEL.stat().st_size < 1e6
+    assert bot.vocabulary == Vocabulary.of_dialogues(read_dialogues())
+
+
+def test_nine_in_ten_training_questions_are_answered_right(bot):
+    assert share_right(bot, read_dialogues()[::7]) >= 0.9
+
+
+@pytest.mark.slow
+def test_nine_in_ten_of_all_training_questions_are_answered_right(bot):
+    assert share_right(bot, read_dialogues()) >= 0.9
+
+
+def judged():
+    """The rows (question, answer, judgement) of the table in the README."""
+    lines = (FOLDER / "README.md").read_text().splitlines()
+    rows = [re.fullmatch(r"\| (.+) \| (.+) \| (yes|no)(?:, .*)? \|", line) for line in lines]
+    return [row.groups() for row in rows if row]
+
+
+def test_the_table_of_reworded_questions_is_what_the_bot_says(bot):
+    rows = judged()
+    assert [question for question, _, _ in rows] == (
+        FOLDER / "reworded.txt"
+    ).read_text().splitlines()
+    assert len(rows) == 50
+    known = {tuple(words_of_question(question)) for question, _ in read_dialogues()}
+    for question, answer, _ in rows:
+        assert tuple(words_of_question(question)) not in known
+        assert bot.reply(question).answer == answer
+    assert sum(judgement == "yes" for _, _, judgement in rows) >= 30
+
+
+ODD = [
+    "",
+    "   ",
+    "?!",
+    "🙂🙂🙂",
+    "зачем ты здесь",
+    "你好吗",
+    "مرحبا",
+    "<script>alert('x')</script>",
+    "<unk> <pad> <end>",
+    "\x00\x07\x1b[2J",
+    "\ud800",
+    "a" * 100_000,
+    "what " * 100_000,
+    "'; DROP TABLE users; --",
+    "{{ 7 * 7 }}",
+    "../../etc/passwd",
+]
+
+
+@pytest.mark.parametrize("question", ODD, ids=range(len(ODD)))
+def test_an_odd_question_gets_an_answer(bot, question):
+    reply = bot.reply(question)
+    assert reply.answer
+    assert len(reply.question_words) <= LIMIT + 1
+    assert reply.weights.shape == (len(reply.answer_words), len(reply.question_words))
+    assert len(reply.known) == len(reply.question_words)
+    assert np.isfinite(reply.weights).all()
+
+
+def test_drawn_answers_follow_from_the_key(bot):
+    answers = [bot.reply("Tell me a joke", temperature=1.0, key=(0, i)).answer for i in range(20)]
+    assert answers == [
+        bot.reply("Tell me a joke", temperature=1.0, key=(0, i)).answer for i in range(20)
+    ]
+    assert len(set(answers)) >= 3
+
+
+def test_the_weights_of_a_reply_belong_to_its_words(bot):
+    reply = bot.reply("What is npdl?")
+    assert reply.question_words == ["what", "is", "npdl", "<end>"]
+    assert "".join(words_of_answer(reply.answer)) == " " + reply.answer
+    assert [w.strip() for w in words_of_answer(reply.answer)] == reply.answer_words[:-1]
+    assert np.allclose(reply.weights.sum(axis=1), 1, atol=1e-5)
+    assert bot.reply("What is zzyzx?").known == [True, True, False, True]
