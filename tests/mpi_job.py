@@ -10,8 +10,9 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import random
+from npdl.callbacks import Callback
 from npdl.distributed import aborting, check_agreement, rows_of
-from npdl.training import TrainState, train_step
+from npdl.training import Checkpoint, TrainState, fit, train_step
 
 MODEL = F.serial(
     *(F.conv2d(4, 3), F.batch_norm(), F.relu(), F.dropout(0.2)),
@@ -43,6 +44,24 @@ def train(comm, model=MODEL, count=60, steps=STEPS, on_step=lambda step: None):
     return state, history
 
 
+def resumed(comm, directory, epochs, die_at=None):
+    """Train with `fit`, from the newest checkpoint on; rank 1 is killed at a step, or none is."""
+    generator = random.generator(1)
+    x = generator.normal(size=(66, 2, 6, 6)).astype(np.float32)
+    data = x, generator.integers(3, size=66)
+
+    class Killer(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if comm.Get_rank() == 1 and self.model.state.step == die_at:
+                kill()
+
+    return fit(
+        MODEL, F.softmax_cross_entropy, F.adam(0.01), data, epochs=epochs, batch_size=BATCH, rng=3,
+        shards=SHARDS, comm=comm, checkpoint=Checkpoint(directory, every_steps=1), resume=True,
+        callbacks=[Killer()] if die_at else [], progress=False,
+    )  # fmt: skip
+
+
 def fails(rank, how):
     """Return what one rank does in the middle of training."""
 
@@ -66,6 +85,10 @@ def main(name, directory):
     if name == "alone":
         Path(directory, "alone.pkl").write_bytes(pickle.dumps(train(None)))
         return
+    if name == "fit alone":
+        result = resumed(None, Path(directory, "alone"), 4)
+        Path(directory, "alone.pkl").write_bytes(pickle.dumps(result))
+        return
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
@@ -73,6 +96,11 @@ def main(name, directory):
     with aborting(comm):
         if name == "train":
             result = train(comm)
+            Path(directory, f"{rank}.pkl").write_bytes(pickle.dumps(result))
+        elif name == "fit dies":
+            resumed(comm, Path(directory, "run"), 4, die_at=5)
+        elif name == "fit":
+            result = resumed(comm, Path(directory, "run"), 4)
             Path(directory, f"{rank}.pkl").write_bytes(pickle.dumps(result))
         elif name == "killed":
             train(comm, on_step=fails(rank, kill))

@@ -87,3 +87,16 @@ def test_a_failing_rank_ends_the_job_and_is_named(name, message, tmp_path):
     assert job.returncode != 0
     assert message in job.stderr + job.stdout
     assert time.monotonic() - start < 30
+
+
+@needs_mpi
+def test_a_run_whose_rank_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
+    assert run(None, "fit alone", tmp_path).returncode == 0
+    expected = pickle.loads((tmp_path / "alone.pkl").read_bytes())
+    assert run(2, "fit dies", tmp_path).returncode != 0
+    assert (tmp_path / "run" / "step-000000004.npz").exists()
+    job = run(3, "fit", tmp_path)
+    assert job.returncode == 0, job.stderr
+    for rank in range(3):
+        result = pickle.loads((tmp_path / f"{rank}.pkl").read_bytes())
+        assert tree.all_close(result, expected, rtol=0, atol=0)
