@@ -113,10 +113,12 @@ class Loop:
                 f"expected checkpoint=Checkpoint(directory), got checkpoint={checkpoint!r}"
                 f"{' with resume=True' * resume}"
             )
-        self.checkpoint, self.settings = checkpoint, settings
-        checkpoint.prepare(resume, figures)
+        best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
+        self.checkpoint, self.settings = checkpoint, {**settings, "best": best}
+        like = self.trainee.snapshot()
+        checkpoint.prepare(resume, figures, like)
         if resume:
-            self.found = checkpoint.find(settings, self.trainee.snapshot(), self._stateful())
+            self.found = checkpoint.find(self.settings, like, self._stateful())
         if self.found is not None:
             first = self.found[0].first
             self.epochs = range(first, first + len(self.epochs))

@@ -324,6 +324,10 @@ OTHERS = {
     "the examples": ({"data": (X[1:], Y[1:])}, ["data: 20 examples", "19 examples in batches of"]),
     "the validation": ({"validation": (X, Y)}, ["validation: 0 examples in the checkpoint, 20"]),
     "the key": ({"rng": 1}, ["key: (0,) in the checkpoint, (1,) here"]),
+    "the figure of the best": (
+        {"keywords": {"best": "loss"}},
+        ["best: none in the checkpoint, loss (auto) here"],
+    ),
     "a callback less": (
         {"callbacks": []},
         ["callback Waiting: given in the checkpoint, none here"],
@@ -421,13 +425,36 @@ def test_a_resume_elsewhere_warns_with_what_is_different_and_goes_on(tmp_path):
     assert equal(state, train()[0])
 
 
-def test_a_warning_points_to_the_call_of_fit(tmp_path):
-    with pytest.warns(FreshStartWarning) as caught:
+def test_each_warning_points_to_the_call_of_fit(tmp_path):
+    def call():
         fit(
-            MODEL, F.softmax_cross_entropy, F.sgd(0.1), (X, Y), progress=False,
+            MODEL, F.softmax_cross_entropy, F.sgd(0.1), (X, Y), progress=False, epochs=2,
             checkpoint=Checkpoint(tmp_path), resume=True,
         )  # fmt: skip
-    assert caught[0].filename == __file__
+
+    with pytest.warns(FreshStartWarning) as first:
+        call()
+    older, newest = Checkpoint(tmp_path).paths()
+    newest.write_bytes(b"")
+    elsewhere(older, threads=77)
+    with pytest.warns(ResumeWarning) as second:
+        call()
+    assert [each.category for each in second] == [DamagedCheckpointWarning, OtherEnvironmentWarning]
+    assert [each.filename for each in (*first, *second)] == [__file__] * 3
+
+
+def test_what_no_file_can_hold_is_found_before_training(tmp_path):
+    @F.layer
+    def odd():
+        return F.Layer(
+            lambda rng, shape: {"names": np.array(["a"], object)},
+            lambda params, x: (x, None),
+            lambda params, cache, g: (None, g),
+        )
+
+    with pytest.raises(TypeError, match=r"the leaf at \S*0/names is a ndarray of object"):
+        train(tmp_path / "run", model=F.serial(odd(), F.dense(3)))
+    assert not (tmp_path / "run").exists()
 
 
 # Damaged checkpoints
