@@ -234,6 +234,22 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     }
 
 
+def check_tree(tree: Tree) -> None:
+    """Raise what :func:`save` would raise over a tree that no file can hold.
+
+    Parameters
+    ----------
+    tree : tree
+        Any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the leaf.
+    """
+    _by_path(tree)
+
+
 _THREADS = {
     "openblas": "OPENBLAS_NUM_THREADS",
     "mkl": "MKL_NUM_THREADS",

@@ -118,10 +118,12 @@ class Loop:
                 f"{' with resume=True' * resume}"
             )
         if is_first(comm):
-            self.checkpoint, self.settings = checkpoint, settings
-            checkpoint.prepare(resume, figures)
+            best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
+            self.checkpoint, self.settings = checkpoint, {**settings, "best": best}
+            like = self.trainee.snapshot()
+            checkpoint.prepare(resume, figures, like)
             if resume:
-                self.found = checkpoint.find(settings, self.trainee.snapshot(), self._stateful())
+                self.found = checkpoint.find(self.settings, like, self._stateful())
         if resume and comm is not None:
             self.found = comm.bcast(self.found, root=0)
         if self.found is not None:

@@ -6,6 +6,7 @@ is a file of :mod:`npdl.checkpoint`. It holds what is trained at the top, so tha
 from it, and under ``run`` where the run stands: a text of JSON, and the arrays of callbacks.
 """
 
+import contextlib
 import os
 import re
 import warnings
@@ -113,7 +114,7 @@ class Checkpoint:
             direction(self.best, self.mode)
 
     def paths(self) -> list[Path]:
-        """Return the files, from the oldest to the newest; the last one may be damaged."""
+        """Return the files, from the oldest to the newest, unread."""
         found = {
             int(match[1]): path
             for path in self.directory.glob("step-*.npz")
@@ -130,9 +131,10 @@ class Checkpoint:
             If there is none.
         """
         for path in reversed(self.paths()):
-            best = read_header(path)["best"]
-            if best is not None and (file := self._path(best[1])).exists():
-                return file
+            with contextlib.suppress(CheckpointError):
+                best = read_header(path)["best"]
+                if best is not None and (file := self._path(best[1])).exists():
+                    return file
         raise FileNotFoundError(f"{self.directory} holds no checkpoint of a best epoch")
 
     def is_better(self, value: float, best: tuple[float, int] | None) -> bool:
@@ -142,7 +144,7 @@ class Checkpoint:
         sign = 1 if direction(str(self.best), self.mode) == "min" else -1
         return best is None or sign * value < sign * best[0]
 
-    def prepare(self, resume: bool, figures: Iterable[str]) -> None:
+    def prepare(self, resume: bool, figures: Iterable[str], trained: Mapping[str, Any]) -> None:
         """Make the directory, and raise unless checkpoints can be written and found there.
 
         Parameters
@@ -151,7 +153,10 @@ class Checkpoint:
             Whether checkpoints may be there already.
         figures : iterable of str
             The names of the figures of the run.
+        trained : tree
+            What is to be written.
         """
+        checkpoint.check_tree(trained)
         if self.best is not None and self.best not in figures:
             raise ValueError(
                 f"Checkpoint(best={self.best!r}): the figures of this run are "
@@ -223,7 +228,13 @@ class Checkpoint:
                     f"was renamed to {aside.name}: {reason}",
                     DamagedCheckpointWarning,
                 )
-            self._compare_environments(path)
+            if different := _elsewhere(path):
+                _warn(
+                    f"{path} was written elsewhere: {'; '.join(different)}. Training goes on, but "
+                    f"its numbers may differ in their last bits from those of a run that was never "
+                    f"moved",
+                    OtherEnvironmentWarning,
+                )
             return found
         if damaged:
             reasons = "".join(f"\n  {bad.name}: {reason}" for bad, reason in damaged)
@@ -266,19 +277,15 @@ class Checkpoint:
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:09d}.npz"
 
-    def _compare_environments(self, path: Path) -> None:
-        there, here = checkpoint.environment(path), checkpoint.environment()
-        different = [
-            f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
-            for name in [*here, *(there.keys() - here.keys())]
-            if there.get(name) != here.get(name)
-        ]
-        if different:
-            _warn(
-                f"{path} was written elsewhere: {'; '.join(different)}. Training goes on, but its "
-                f"numbers may differ in their last bits from those of a run that was never moved",
-                OtherEnvironmentWarning,
-            )
+
+def _elsewhere(path: Path) -> list[str]:
+    """Return what is different here from where a checkpoint was written."""
+    there, here = checkpoint.environment(path), checkpoint.environment()
+    return [
+        f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in [*here, *(there.keys() - here.keys())]
+        if there.get(name) != here.get(name)
+    ]
 
 
 def _warn(message: str, category: type[ResumeWarning]) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from test_checkpoint import forge, members
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint
+from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError
 from npdl.resume import (
     DamagedCheckpointWarning,
@@ -324,6 +326,10 @@ OTHERS = {
     "the examples": ({"data": (X[1:], Y[1:])}, ["data: 20 examples", "19 examples in batches of"]),
     "the validation": ({"validation": (X, Y)}, ["validation: 0 examples in the checkpoint, 20"]),
     "the key": ({"rng": 1}, ["key: (0,) in the checkpoint, (1,) here"]),
+    "the figure of the best": (
+        {"keywords": {"best": "loss"}},
+        ["best: none in the checkpoint, loss (auto) here"],
+    ),
     "a callback less": (
         {"callbacks": []},
         ["callback Waiting: given in the checkpoint, none here"],
@@ -421,13 +427,36 @@ def test_a_resume_elsewhere_warns_with_what_is_different_and_goes_on(tmp_path):
     assert equal(state, train()[0])
 
 
-def test_a_warning_points_to_the_call_of_fit(tmp_path):
-    with pytest.warns(FreshStartWarning) as caught:
+def test_each_warning_points_to_the_call_of_fit(tmp_path):
+    def call():
         fit(
-            MODEL, F.softmax_cross_entropy, F.sgd(0.1), (X, Y), progress=False,
+            MODEL, F.softmax_cross_entropy, F.sgd(0.1), (X, Y), progress=False, epochs=2,
             checkpoint=Checkpoint(tmp_path), resume=True,
         )  # fmt: skip
-    assert caught[0].filename == __file__
+
+    with pytest.warns(FreshStartWarning) as first:
+        call()
+    older, newest = Checkpoint(tmp_path).paths()
+    newest.write_bytes(b"")
+    elsewhere(older, threads=77)
+    with pytest.warns(ResumeWarning) as second:
+        call()
+    assert [each.category for each in second] == [DamagedCheckpointWarning, OtherEnvironmentWarning]
+    assert [each.filename for each in (*first, *second)] == [__file__] * 3
+
+
+def test_what_no_file_can_hold_is_found_before_training(tmp_path):
+    @F.layer
+    def odd():
+        return F.Layer(
+            lambda rng, shape: {"names": np.array(["a"], object)},
+            lambda params, x: (x, None),
+            lambda params, cache, g: (None, g),
+        )
+
+    with pytest.raises(TypeError, match=r"the leaf at \S*0/names is a ndarray of object"):
+        train(tmp_path / "run", model=F.serial(odd(), F.dense(3)))
+    assert not (tmp_path / "run").exists()
 
 
 # Damaged checkpoints
@@ -675,6 +704,20 @@ def test_what_a_broken_disk_brings_back_does_not_take_the_place_of_what_was_ther
     assert names(tmp_path) == ["run.npz"]
 
 
+# The documentation
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[1] / "docs" / "reproducibility.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FreshStartWarning)
+        exec("\n".join(blocks), {})
+    assert capsys.readouterr().out.split()[-1] == np.__version__
+
+
 # npdl.Model
 
 
@@ -755,3 +798,46 @@ def test_the_generator_of_any_kind_is_brought_back(set_rng, tmp_path, monkeypatc
     finally:
         settings.set_rng(rng)
         np.random.set_state(before)  # noqa: NPY002
+
+
+ODD = {
+    "numbers": [0, -1, 2**70, 0.1, -0.0, 1e308, 5e-324, float("inf"), -float("inf"), float("nan")],
+    "text": ["", "é\0\n", "名", "\ud83d"],
+    "nothing": [None, [], (), {}, True, False],
+    "nested": {"a": ({"dict": {"tuple": [1]}, "array": 0}, [(), [()]])},
+    "arrays": [
+        np.array(3.5),
+        np.float32(2),
+        np.zeros((0, 3), np.int8),
+        np.arange(6).reshape(2, 3).T,
+        np.array([True]),
+        np.ones(2, np.complex64),
+    ],
+}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_the_state_of_a_callback_comes_back_as_it_was(value, tmp_path):
+    class Odd(npdl.callbacks.Callback):
+        def state(self):
+            return value
+
+        def restore(self, state):
+            self.restored = state
+
+    train(tmp_path, epochs=1, callbacks=[Odd()])
+    odd = Odd()
+    train(tmp_path, epochs=1, callbacks=[odd], resume=True)
+    assert identical(odd.restored, value)
+
+
+def test_the_arrays_of_a_state_are_in_the_order_of_a_file():
+    def update(grads, state, params=None):
+        fortran = tree.map(np.asfortranarray, grads)
+        return tree.map(lambda g: g * np.float32(-0.1), fortran), fortran
+
+    optimizer = F.Optimizer(lambda params: tree.map(np.zeros_like, params), update)
+    state, _ = train(optimizer=optimizer, epochs=1)
+    arrays = [leaf for leaf in tree.leaves(state) if isinstance(leaf, np.ndarray)]
+    assert len(arrays) == 8
+    assert all(array.flags.c_contiguous for array in arrays)
