@@ -19,7 +19,7 @@ digits of its eight bytes, so that neither is rounded. A `.safetensors` holds th
 metadata, with checksums, which that format lacks and `.npz` has.
 
 Nothing in a file is executed, and nothing is allocated that `like` does not ask for, beside a
-header of at most 16 MiB.
+header of at most 16 MiB, with at most 2¹⁸ brackets, and a list of arrays of at most 4 MiB.
 """
 
 import contextlib
@@ -35,7 +35,14 @@ from typing import Any
 import attrs
 import numpy as np
 
-from npdl.containers import Container, Kind, container_format, replace_file
+from npdl.containers import (
+    Container,
+    Kind,
+    check_json,
+    container_format,
+    read_json,
+    replace_file,
+)
 from npdl.tree import Tree, items, unflatten
 
 __all__ = ["CheckpointError", "environment", "load", "save", "scalars"]
@@ -360,7 +367,9 @@ def _encoded(scalars: dict[str, Any]) -> str:
             for path, leaf in scalars.items()
         },
     }
-    return json.dumps(header)
+    text = json.dumps(header)
+    check_json(text)
+    return text
 
 
 @attrs.frozen
@@ -396,7 +405,7 @@ def _contents(path: Any, container: Container) -> _Contents:
             f"{path} was not written by npdl.checkpoint.save; read it with the library that wrote "
             f"it, and make a tree of its arrays"
         )
-    header = json.loads(container.header)
+    header = read_json(container.header)
     if (header["format"], header["version"]) != (_FORMAT, _VERSION):
         raise CheckpointError(
             f"{path} has version {header['version']} of the format {header['format']!r}, and this "
