@@ -25,9 +25,7 @@ header of at most 16 MiB, with at most 2¹⁸ brackets, and a list of arrays of 
 import contextlib
 import json
 import os
-import platform
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +41,7 @@ from npdl.containers import (
     read_json,
     replace_file,
 )
+from npdl.environment import here
 from npdl.tree import Tree, items, unflatten
 
 __all__ = ["CheckpointError", "environment", "load", "save", "scalars"]
@@ -209,19 +208,7 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     if path is not None:
         with _opened(path) as contents:
             return contents.environment
-    from npdl import __version__
-
-    build = np.show_config(mode="dicts")
-    blas = build["Build Dependencies"]["blas"]
-    return {
-        "npdl": __version__,
-        "numpy": np.__version__,
-        "blas": f"{blas.get('name')} {blas.get('version')}",
-        "threads": _threads(str(blas.get("name"))),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "simd": list(build.get("SIMD Extensions", {}).get("found", [])),
-        "byteorder": sys.byteorder,
-    }
+    return here()
 
 
 def check_tree(tree: Tree) -> None:
@@ -238,25 +225,6 @@ def check_tree(tree: Tree) -> None:
         Naming the leaf.
     """
     _by_path(tree)
-
-
-_THREADS = {
-    "openblas": "OPENBLAS_NUM_THREADS",
-    "mkl": "MKL_NUM_THREADS",
-    "accelerate": "VECLIB_MAXIMUM_THREADS",
-    "blis": "BLIS_NUM_THREADS",
-}
-
-
-def _threads(blas: str) -> int:
-    """Return the number of threads that the variables of this BLAS, or the processors, allow."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for variable in [*(v for name, v in _THREADS.items() if name in blas), "OMP_NUM_THREADS"]:
-        value = os.environ.get(variable, "")
-        if value.isascii() and value.isdigit() and int(value) > 0:
-            return min(int(value), available)
-    return available
 
 
 def _float_digits(value: float) -> str:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from strategies import NUMBERS, Pair, Record, arrays, identical, scalars, trees
 
 import npdl
-from npdl import checkpoint, containers, tree
+from npdl import containers, tree
 from npdl.checkpoint import CheckpointError, environment, load, save
 
 needs_safetensors = pytest.mark.skipif(
@@ -897,7 +897,7 @@ def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variab
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
-    assert checkpoint._threads("scipy-openblas") == expected
+    assert npdl.environment._threads("scipy-openblas") == expected
 
 
 def test_every_type_of_array_was_drawn():
