@@ -19,16 +19,14 @@ digits of its eight bytes, so that neither is rounded. A `.safetensors` holds th
 metadata, with checksums, which that format lacks and `.npz` has.
 
 Nothing in a file is executed, and nothing is allocated that `like` does not ask for, beside a
-header of at most 16 MiB.
+header of at most 16 MiB, with at most 2¹⁸ brackets, and a list of arrays of at most 4 MiB.
 """
 
 import contextlib
 import importlib
 import json
 import os
-import platform
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +34,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from npdl.containers import CheckpointError, Container, Kind, container_format, opened, replace_file
+from npdl.containers import (
+    CheckpointError,
+    Container,
+    Kind,
+    check_json,
+    container_format,
+    opened,
+    read_json,
+    replace_file,
+)
+from npdl.environment import here
 from npdl.tree import Tree, items, unflatten
 
 if TYPE_CHECKING:
@@ -219,19 +227,7 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     if path is not None:
         with _opened(path) as contents:
             return contents.environment
-    from npdl import __version__
-
-    build = np.show_config(mode="dicts")
-    blas = build["Build Dependencies"]["blas"]
-    return {
-        "npdl": __version__,
-        "numpy": np.__version__,
-        "blas": f"{blas.get('name')} {blas.get('version')}",
-        "threads": _threads(str(blas.get("name"))),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "simd": list(build.get("SIMD Extensions", {}).get("found", [])),
-        "byteorder": sys.byteorder,
-    }
+    return here()
 
 
 def check_tree(tree: Tree) -> None:
@@ -248,25 +244,6 @@ def check_tree(tree: Tree) -> None:
         Naming the leaf.
     """
     _by_path(tree)
-
-
-_THREADS = {
-    "openblas": "OPENBLAS_NUM_THREADS",
-    "mkl": "MKL_NUM_THREADS",
-    "accelerate": "VECLIB_MAXIMUM_THREADS",
-    "blis": "BLIS_NUM_THREADS",
-}
-
-
-def _threads(blas: str) -> int:
-    """Return the number of threads that the variables of this BLAS, or the processors, allow."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for variable in [*(v for name, v in _THREADS.items() if name in blas), "OMP_NUM_THREADS"]:
-        value = os.environ.get(variable, "")
-        if value.isascii() and value.isdigit() and int(value) > 0:
-            return min(int(value), available)
-    return available
 
 
 def _float_digits(value: float) -> str:
@@ -377,7 +354,9 @@ def _encoded(scalars: dict[str, Any]) -> str:
             for path, leaf in scalars.items()
         },
     }
-    return json.dumps(header)
+    text = json.dumps(header)
+    check_json(text)
+    return text
 
 
 @attrs.frozen
@@ -403,7 +382,7 @@ def _contents(path: Any, container: Container) -> _Contents:
             f"{path} was not written by npdl.checkpoint.save; read it with the library that wrote "
             f"it, and make a tree of its arrays"
         )
-    header = json.loads(container.header)
+    header = read_json(container.header)
     if (header["format"], header["version"]) != (_FORMAT, _VERSION):
         raise CheckpointError(
             f"{path} has version {header['version']} of the format {header['format']!r}, and this "

@@ -23,8 +23,10 @@ __all__ = [
     "CheckpointError",
     "Container",
     "Kind",
+    "check_json",
     "container_format",
     "opened",
+    "read_json",
     "replace_file",
     "sync_directory",
 ]
@@ -128,8 +130,29 @@ def sync_directory(directory: Path) -> None:
             os.close(opened)
 
 
+def read_json(text: str) -> Any:
+    """Return the value of a text, unless it makes Python take far more memory than the text.
+
+    Raises
+    ------
+    ValueError
+        If it holds more lists and dicts than any header of npdl.
+    """
+    check_json(text)
+    return json.loads(text)
+
+
+def check_json(text: str) -> None:
+    """Raise unless :func:`read_json` reads a text."""
+    count = text.count("[") + text.count("{")
+    if count > _LISTS_LIMIT:
+        raise ValueError(f"the header has {count} brackets, and no more than {_LISTS_LIMIT} may be")
+
+
 _HEADER = "npdl.json"
 _HEADER_LIMIT = 1 << 24
+_LISTS_LIMIT = 1 << 18
+_MEMBERS_LIMIT = 1 << 22
 
 
 def _check_length(length: int) -> None:
@@ -143,6 +166,7 @@ def _check_length(length: int) -> None:
 
 def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> None:
     _check_length(len(header))
+    _check_members(sum(len(path.encode()) + 100 for path in arrays))
     with zipfile.ZipFile(file, "w") as archive:
         # Without the date of today, so that equal trees make equal files.
         archive.writestr(zipfile.ZipInfo(_HEADER), header)
@@ -163,6 +187,7 @@ def _list_sum(archive: zipfile.ZipFile) -> bytes:
 
 @contextlib.contextmanager
 def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
+    _check_members(_size_of_list(file))
     with zipfile.ZipFile(file) as archive:
         members = _members(archive, os.fstat(file.fileno()).st_size)
         header = members.pop(_HEADER, None)
@@ -180,6 +205,27 @@ def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
 
         kinds = {name.removesuffix(".npy"): _npy_kind(archive, name) for name in members}
         yield Container(None if header is None else archive.read(header).decode(), kinds, read)
+
+
+def _check_members(size: int) -> None:
+    if size > _MEMBERS_LIMIT:
+        raise ValueError(
+            f"the list of arrays takes {size} bytes, more than {_MEMBERS_LIMIT}; join small arrays"
+        )
+
+
+def _size_of_list(file: BinaryIO) -> int:
+    """Return how long the list of members is, of each of which zipfile makes a large object."""
+    file.seek(max(file.seek(0, os.SEEK_END) - (1 << 17), 0))
+    tail = file.read()
+    file.seek(0)
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0:
+        raise ValueError("there is no list of members, as at the end of each .npz")
+    (size,) = struct.unpack_from("<L", tail, end + 12)
+    if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # of more than 4 GB
+        (size,) = struct.unpack_from("<Q", tail, end - 36)
+    return int(size)
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:

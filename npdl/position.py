@@ -16,6 +16,7 @@ import numpy as np
 
 from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError
+from npdl.containers import read_json
 from npdl.encoding import decoded, encoded
 from npdl.functional.layer import describe
 
@@ -108,7 +109,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     found = checkpoint.scalars(path).get("run/header")
     try:
-        header = json.loads(found)  # type: ignore[arg-type]
+        header = read_json(found)  # type: ignore[arg-type]
         version = header["version"]
     except Exception as error:
         raise _unreadable(path, error) from error

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from strategies import NUMBERS, Pair, Record, arrays, identical, scalars, trees
 
 import npdl
-from npdl import checkpoint, containers, tree
+from npdl import containers, tree
 from npdl.checkpoint import CheckpointError, environment, load, save
 
 needs_safetensors = pytest.mark.skipif(
@@ -271,6 +271,7 @@ UNSAVABLE = {
     "equal paths": ({"b/c": 1, "b": {"c": 2}}, ValueError, "two leaves .* path 'a/0/b/c'"),
     "1 and '1'": ({1: 1, "1": 2}, ValueError, "two leaves .* path 'a/0/1'"),
     "too much text": ("x" * (1 << 24), ValueError, "the header takes"),
+    "too many brackets": ("[{" * (1 << 18), ValueError, "the header has .* brackets"),
 }
 
 
@@ -281,6 +282,15 @@ def test_what_no_file_can_hold_is_refused_and_the_old_file_stays(path, leaf, kin
         save(path, {"a": [leaf]})
     assert identical(load(path, like=TREE), TREE)
     assert entries(path.parent) == [path.name]
+
+
+def test_too_many_arrays_for_the_list_of_an_npz_are_refused(npz):
+    long = "n" * 50_000
+    with pytest.raises(ValueError, match=r"the list of arrays takes \d+ bytes, more than 4194304"):
+        save(npz, {f"{long}{i}": np.ones(1) for i in range(90)})
+    few = {f"{long}{i}": np.ones(1) for i in range(80)}
+    save(npz, few)
+    assert identical(load(npz, like=few), few)
 
 
 @needs_safetensors
@@ -887,7 +897,7 @@ def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variab
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
-    assert checkpoint._threads("scipy-openblas") == expected
+    assert npdl.environment._threads("scipy-openblas") == expected
 
 
 def test_every_type_of_array_was_drawn():
