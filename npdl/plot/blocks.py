@@ -107,7 +107,7 @@ def _wrapped(label: str) -> list[str]:
         lines[-1] += piece
     lines = [line.strip() for line in lines]
     if len(lines) > _LINES or len(lines[-1]) > _WIDEST:
-        lines = [*lines[: _LINES - 1], f"{lines[: _LINES][-1][: _WIDEST - 2]}…)"]
+        lines = [*lines[: _LINES - 1], f"{lines[:_LINES][-1][: _WIDEST - 2]}…)"]
     return lines
 
 

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "DARK", "PALE", "as_floats", "axes_or_new", "check_axes", "new_figure"]
+__all__ = [
+    "COLOURS",
+    "DARK",
+    "PALE",
+    "as_floats",
+    "axes_or_new",
+    "check_axes",
+    "new_figure",
+    "width_of",
+]
 
 # Told apart by all kinds of colour vision; Okabe, Ito: Color universal design, 2008.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -31,7 +40,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def axes_or_new(name: str, ax: Any, width: float, height: float) -> "Axes":
     """Return the axes that were given, or those of a new figure of that many inches."""
     if ax is None:
-        return new_figure(width, height).subplots()  # type: ignore[no-any-return]
+        return new_figure(width, height).subplots()
     check_axes(name, ax)
     return ax  # type: ignore[no-any-return]
 
@@ -43,6 +52,13 @@ def check_axes(name: str, ax: Any) -> None:
             f"{name}: ax must be axes of Matplotlib, such as figure.subplots() returns, "
             f"got {type(ax).__name__}"
         )
+
+
+def width_of(axes: "Axes") -> float:
+    """Return how many points axes are wide, with all that is in their figure by now."""
+    root: Any = axes.figure.figure
+    root.draw_without_rendering()
+    return float(axes.get_window_extent().width * 72 / root.dpi)
 
 
 def as_floats(name: str, what: str, values: Any, axes: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npdl.plot.canvas import DARK, PALE, as_floats, axes_or_new
+from npdl.plot.canvas import DARK, PALE, as_floats, axes_or_new, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,12 +67,10 @@ def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any =
     sums = counts.sum(1, keepdims=True)
     shares = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # Cells are of one size, so the size of the numbers follows from the width of the axes.
-    size = 9.0 if ax is None else _fitting(axes, classes, longest)
     for i, row in enumerate(texts):
         for j, text in enumerate(row):
             colour = "white" if shares[i, j] > 0.55 else DARK if counts[i, j] else PALE
-            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size)
+            axes.text(j, i, text, ha="center", va="center", color=colour)
     slanted = max(map(len, names)) > 4
     axes.set_xticks(range(classes), names)
     axes.set_yticks(range(classes), names)
@@ -85,11 +83,8 @@ def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any =
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.figure.colorbar(image, ax=axes, label="share of the row", shrink=0.8)
+    points = width_of(axes) / classes
+    for number in axes.texts:
+        number.set_fontsize(min(9.0, 0.8 * points, 1.4 * points / longest))
+    axes.tick_params(labelsize=min(10.0, 0.7 * points))
     return axes
-
-
-def _fitting(axes: "Axes", classes: int, longest: int) -> float:
-    """Return the size, in points, of digits that fit into the cells of given axes."""
-    box = axes.get_window_extent()
-    points = min(box.width, box.height) * 72 / axes.figure.dpi / classes
-    return float(min(9.0, 0.8 * points, 1.4 * points / longest))

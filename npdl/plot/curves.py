@@ -62,7 +62,7 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
                 axes.plot(epochs, values, line, color=colour, label=label, marker=mark)
         axes.set_xlabel("epoch")
         axes.set_ylabel(figure)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(color=DARK, alpha=0.12)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)

@@ -60,16 +60,20 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
     rows = np.arange(len(found))
     drawn = np.isfinite(sizes[:, 0]) & (sizes[:, 0] > 0)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter("")
     axes.hlines(rows, 0, 1, transform=axes.get_yaxis_transform(), color=DARK, alpha=0.12, lw=0.8)
     for column, (label, mark) in enumerate([("root mean square", "o"), ("mean absolute", "D")]):
         x = np.where(drawn, sizes[:, column], np.nan)
-        fill = COLOURS[column] if column == 0 else "none"
+        fill = COLOURS[column] if mark == "o" else "none"
         axes.plot(x, rows, mark, color=COLOURS[column], mfc=fill, ms=6, label=label)
     for row in rows[~drawn]:
         words = "zero" if sizes[row, 0] == 0 else "not finite"
-        axes.annotate(
-            words, (0.01, row), xycoords=axes.get_yaxis_transform(), va="center", fontsize=9
-        )
+        place = axes.text(0.02, row, words, transform=axes.get_yaxis_transform(), va="center")
+        place.set(fontsize=9, backgroundcolor="white")
+    if drawn.any():
+        # Whole decades, so that there is a label at both ends, and none between to crowd.
+        low, high = np.nanmin(sizes[drawn]), np.nanmax(sizes[drawn])
+        axes.set_xlim(10 ** np.floor(np.log10(low) - 0.02), 10 ** np.ceil(np.log10(high) + 0.02))
     axes.set_yticks(rows, [path for path, _ in found])
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlabel("size of the gradient")

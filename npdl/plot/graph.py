@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npdl.functional.combinators import serial
 from npdl.functional.graph import graph as graph_layer
 from npdl.functional.layer import Layer, Shape
 from npdl.plot.blocks import LINE, TEXT, Block, arranged
-from npdl.plot.canvas import DARK, axes_or_new, check_axes
+from npdl.plot.canvas import DARK, axes_or_new, check_axes, width_of
 from npdl.plot.wiring import flat, shape_text, wired
 
 if TYPE_CHECKING:
@@ -74,8 +73,8 @@ def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
     axes.set_ylim(block.height + _MARGIN, -_MARGIN)
     axes.set_aspect("equal")
     axes.axis("off")
-    axes.figure.draw_without_rendering()  # fixes the scale
-    scale = axes.get_window_extent().width / axes.figure.dpi * 72 / width
+    # The unit is a point, unless the axes are of another size.
+    scale = width_of(axes) / width
     _Drawing(axes, scale).inside(block, 0.0, 0.0)
     return axes
 
@@ -183,9 +182,7 @@ class _Drawing:
         va: str = "center",
     ) -> None:
         """Write a line."""
-        self.axes.text(
-            x, y, text, ha=ha, va=va, fontsize=size * self.scale, color=colour, zorder=3
-        )
+        self.axes.text(x, y, text, ha=ha, va=va, fontsize=size * self.scale, color=colour, zorder=3)
 
     def arrow(self, points: list[tuple[float, float]], head: bool) -> None:
         """Draw a line through pairs of points: straight between the two, curved to the next."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npdl.functional.layer import Array
-from npdl.plot.canvas import COLOURS, DARK, as_floats, axes_or_new
+from npdl.plot.canvas import COLOURS, DARK, as_floats, axes_or_new, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +72,8 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
         _draw_classes(axes, points, np.array(names), _in_order(classes))
     else:
         axes.plot(*points.T, "o", color=COLOURS[0], ms=4, alpha=0.8)
-    for direction, share, setter in zip("12", shares, (axes.set_xlabel, axes.set_ylabel)):
-        setter(f"component {direction} ({share:.0%} of the variance)".replace("%", " %", 1))
+    axes.set_xlabel(f"component 1 ({100 * shares[0]:.0f} % of the variance)")
+    axes.set_ylabel(f"component 2 ({100 * shares[1]:.0f} % of the variance)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.08)
     if names is not None and not is_classes:
@@ -112,8 +112,9 @@ def _write(axes: "Axes", points: Array, names: list[str]) -> None:
     from matplotlib.textpath import TextPath
 
     font = FontProperties(size=_TEXT)
-    axes.figure.draw_without_rendering()  # fixes the scale
-    places = axes.transData.transform(points) * 72 / axes.figure.dpi
+    width = width_of(axes)
+    places = axes.transAxes.inverted().transform(axes.transData.transform(points))
+    places *= width, width * axes.bbox.height / axes.bbox.width
     marks = np.concatenate([places - 2.5, places + 2.5], axis=1)
     taken = list(marks)
     for i, name in enumerate(names):
