@@ -99,9 +99,9 @@ def _block(part: Part) -> Block:
 
 
 def _wrapped(label: str) -> list[str]:
-    """Break a call into lines behind brackets and commas, and cut what is too long."""
+    """Break a call into lines between its arguments, and cut what is too long."""
     lines = [""]
-    for piece in re.findall(r"[^(,]*[(,]? ?", label):
+    for piece in re.split(r"(?<=\w\()|(?<=, )(?=\w+[=(])", label):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > _WIDEST:
             lines.append("")
         lines[-1] += piece
