@@ -22,21 +22,21 @@ LENGTH = 64  # characters that a model sees at once in training
 
 
 def rnn(characters):
-    """The simplest memory: one layer that reads its own output."""
+    """Return the simplest memory: one layer that reads its own output."""
     return F.serial(
         F.embedding(characters, 32), F.rnn(256, return_sequence=True), F.dense(characters)
     )
 
 
 def lstm(characters):
-    """A memory that decides what to keep."""
+    """Return a memory that decides what to keep."""
     return F.serial(
         F.embedding(characters, 32), F.lstm(256, return_sequence=True), F.dense(characters)
     )
 
 
 def transformer(characters):
-    """No memory, but a look at all characters before."""
+    """Return a model without memory, which looks at all characters before."""
     block = F.transformer_encoder_block(4, 256, activation=F.gelu(), causal=True)
     return F.serial(
         *(F.embedding(characters, 96, table_init=F.normal(0.1)), F.learned_positions(LENGTH)),
@@ -47,8 +47,8 @@ def transformer(characters):
 # With the steps that it makes in a time, and the highest learning rate.
 MODELS = {
     "rnn": (rnn, 1200, 2e-3),
-    "lstm": (lstm, 700, 8e-3),
-    "transformer": (transformer, 500, 4e-3),
+    "lstm": (lstm, 800, 8e-3),
+    "transformer": (transformer, 800, 4e-3),
 }
 
 
@@ -65,7 +65,7 @@ def train(model, ids, steps, rate, key):
     )
     optimizer = F.chain(F.clip_by_global_norm(1.0), F.adam(F.one_cycle(rate, steps)))
     data = windows(ids, starts)
-    state, history = fit(
+    state, _ = fit(
         model, F.softmax_cross_entropy, optimizer, data, shuffle=False, rng=key, progress=False
     )
     return state.params
@@ -100,7 +100,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
     parser.add_argument("--text", type=Path, metavar="FILE", help="a text in UTF-8 to learn")
-    parser.add_argument("--steps", type=int, help="of training; left out, each about half a minute")
+    parser.add_argument("--steps", type=int, help="of training; left out, about half a minute")
     parser.add_argument("--length", type=int, default=500, help="how much to write")
     parser.add_argument("--temperature", type=float, default=0.6, help="how daring; 1 is as it is")
     parser.add_argument("--seed", type=int, default=0, help="decides the training and the writing")
@@ -126,7 +126,7 @@ def main():
         seconds = time.perf_counter() - start
         found = bits(model, params, held_out)
         print(
-            f"\n{name}: {found:.2f} bits per character, {steps} steps in {seconds:.0f} s; writes:\n"
+            f"\n{name}: {found:.2f} bits per character, {steps} steps in {seconds:.1f} s; writes:\n"
         )
         length = 80 if arguments.quick else arguments.length
         written = write(model, params, held_out[:LENGTH], length, arguments.temperature, key)

@@ -37,8 +37,10 @@ def functional(training, validation, epochs, key):
         layer = F.conv2d(filters, 3, stride=stride, padding="same", bias=False)
         return layer, F.batch_norm(), F.relu()
 
+    is_large = training[0].shape[2] > 16
     model = F.serial(
-        *(*convolution(32), *convolution(32), F.dropout(0.2)),
+        *(convolution(16, stride=2) if is_large else convolution(32)),
+        *(*convolution(32), F.dropout(0.2)),
         *(*convolution(64, stride=2), *convolution(64), F.dropout(0.3), F.flatten()),
         *(F.dense(128), F.relu(), F.dropout(0.5), F.dense(10)),
     )
@@ -67,6 +69,8 @@ def compat(training, validation, epochs, key):
     layers = npdl.layers
     model = npdl.Model()
     model.add(layers.Convolution(32, (3, 3), input_shape=training[0].shape[1:]))
+    if training[0].shape[2] > 16:
+        model.add(layers.MaxPooling((2, 2)))
     model.add(layers.Convolution(64, (3, 3)))
     model.add(layers.MaxPooling((2, 2)))
     model.add(layers.Dropout(0.25))
@@ -83,10 +87,8 @@ def compat(training, validation, epochs, key):
 def draw(folder, model, params, history, image, counts):
     """Draw the model and what it learnt into PNGs."""
     first = model.call.positional[0]
-    if first.call.name == "serial":  # a layer with its activation, of compat
-        weight = params[0][0]["weight"]
-    else:
-        weight = params[0]["weight"]
+    is_pair = first.call.name == "serial"  # in compat, an activation is part of the layer
+    weight = (params[0][0] if is_pair else params[0])["weight"]
     pictures = {
         "curves": plot.learning_curves(history)[0],
         "confusion": plot.confusion_matrix(counts),

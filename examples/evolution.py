@@ -23,7 +23,7 @@ STEPS = 500
 
 
 def balance(model, params, states):
-    """Return for each start how many steps the pole stays up, and the cart on its rail.
+    """Return for each start how many steps the pole stays up and the cart on its rail.
 
     A state is (place of the cart, its speed, angle of the pole, its speed). The network says how
     hard to push, from -10 to 10 newtons.
@@ -33,7 +33,7 @@ def balance(model, params, states):
     up = np.ones(len(states), bool)
     for _ in range(STEPS):
         force = 10 * model(params, states)[:, 0]
-        x, speed, angle, spin = states.T
+        _, speed, angle, spin = states.T
         sine, cosine = np.sin(angle), np.cos(angle)
         push = (force + pole * half_length * spin**2 * sine) / (cart + pole)
         turn = (gravity * sine - cosine * push) / (
@@ -97,12 +97,9 @@ def main():
 
     after = balance(model, params, test)
     print(f"{tree.count(params)} parameters, {seconds:.0f} s")
-    print(
-        f"before: {before.mean():.0f} of {STEPS} steps on average, to the end {np.mean(before == STEPS):.0%}"
-    )
-    print(
-        f"after:  {after.mean():.0f} of {STEPS} steps on average, to the end {np.mean(after == STEPS):.0%}"
-    )
+    for name, lasted in (("before", before), ("after", after)):
+        share = np.mean(lasted == STEPS)
+        print(f"{name}: {lasted.mean():.0f} of {STEPS} steps on average, to the end {share:.0%}")
 
 
 if __name__ == "__main__":

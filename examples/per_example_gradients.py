@@ -75,9 +75,8 @@ def main():
         f"median norm of a gradient: right {np.median(norms[~wrong]):.3f}, "
         f"wrong {np.median(norms[wrong]):.3f}"
     )
-    print(
-        f"of the {count} largest gradients, {found:.1%} are of wrong labels; by chance {count / len(x):.1%}"
-    )
+    print(f"of the {count} largest gradients, {found:.1%} are of wrong labels")
+    print(f"of all gradients, {count / len(x):.1%}")
     print(f"a wrong label has a larger gradient than a right one in {auc:.1%} of the pairs")
     print(f"gradient noise scale: {noise:.0f} examples")
 

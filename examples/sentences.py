@@ -25,7 +25,7 @@ PADDING, UNKNOWN = 0, 1
 
 
 def cnn(vocabulary, classes):
-    """Filters over three, four and five words, and the strongest answer of each.
+    """Return filters over three, four and five words, of each its strongest answer.
 
     Kim: Convolutional neural networks for sentence classification, 2014.
     """
@@ -44,7 +44,7 @@ def cnn(vocabulary, classes):
 
 
 def lstm(vocabulary, classes):
-    """Read the words in both directions; a mask tells where the sentence ends."""
+    """Return a reader in both directions; a mask tells it where the sentence ends."""
     return F.graph(
         ("ids", "mask"),
         {
