@@ -46,9 +46,9 @@ def transformer(characters):
 
 # With the steps that it makes in a time, and the highest learning rate.
 MODELS = {
-    "rnn": (rnn, 1200, 2e-3),
-    "lstm": (lstm, 800, 8e-3),
-    "transformer": (transformer, 800, 4e-3),
+    "rnn": (rnn, 2000, 2e-3),
+    "lstm": (lstm, 600, 8e-3),
+    "transformer": (transformer, 450, 4e-3),
 }
 
 

@@ -3,17 +3,17 @@
 All sizes are in points.
 """
 
-import functools
 import re
 
 import attrs
 
+from npdl.plot.canvas import text_width
 from npdl.plot.layout import Edge, Layout, layered
 from npdl.plot.wiring import INPUT, Part, Source, shape_text
 
-__all__ = ["LINE", "TEXT", "Block", "arranged", "width_of"]
+__all__ = ["LINE", "SMALL", "TEXT", "Block", "arranged"]
 
-TEXT, LINE = 9.0, 11.5
+TEXT, SMALL, LINE = 9.0, 8.0, 11.5
 _WIDEST, _LINES = 32, 2  # letters a line, and lines, of a label
 _SIDE = 10.0
 
@@ -74,19 +74,6 @@ def arranged(part: Part, inputs: list[str], outputs: list[str]) -> Block:
     return _frame(part, first, last)
 
 
-def width_of(text: str, size: float = TEXT) -> float:
-    """Return how many points a text is wide."""
-    return _width(text) * size / TEXT
-
-
-@functools.lru_cache(4096)
-def _width(text: str) -> float:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    return float(TextPath((0, 0), text, prop=FontProperties(size=TEXT)).get_extents().width)
-
-
 def _block(part: Part) -> Block:
     if part.parts:
         port = Block("port", "", (), 0.0, 0.0)
@@ -112,7 +99,7 @@ def _wrapped(label: str) -> list[str]:
 
 
 def _box(kind: str, name: str, lines: list[str]) -> Block:
-    width = max(map(width_of, lines)) + 2 * _SIDE
+    width = max(text_width(line, TEXT) for line in lines) + 2 * _SIDE
     return Block(kind, name, tuple(lines), max(width, 60.0), len(lines) * LINE + 8.0)
 
 
@@ -129,7 +116,7 @@ def _frame(part: Part, inputs: list[Block], outputs: list[Block]) -> Block:
     layout = layered([b.width for b in blocks], [b.height for b in blocks], edges, last)
     ends = [layout.x[i] for i in (*range(counts[0]), *last)]
     # The label, in the upper left corner, stays clear of what enters.
-    label = width_of(part.label, 8) + 12
+    label = text_width(part.label, SMALL) + 12
     left = max(_SIDE, label - min(ends[: counts[0]], default=label))
     width = layout.width + left + max(_SIDE, label - layout.width - left)
     ports = [x + left - width / 2 for x in ends]

@@ -4,6 +4,7 @@ A new figure belongs to nobody but its axes. It is made without pyplot, which ke
 opens windows.
 """
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "axes_or_new",
     "check_axes",
     "new_figure",
+    "text_width",
     "width_of",
 ]
 
@@ -59,6 +61,18 @@ def width_of(axes: "Axes") -> float:
     root: Any = axes.figure.figure
     root.draw_without_rendering()
     return float(axes.get_window_extent().width * 72 / root.dpi)
+
+
+@functools.lru_cache(4096)
+def text_width(text: str, size: float) -> float:
+    """Return how many points a text of that size is wide; dollars mean nothing in it."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text.strip():
+        return 0.0
+    path = TextPath((0, 0), text.replace("$", r"\$"), prop=FontProperties(size=size))
+    return float(path.get_extents().width)
 
 
 def as_floats(name: str, what: str, values: Any, axes: int) -> np.ndarray:

@@ -72,8 +72,8 @@ def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any =
             colour = "white" if shares[i, j] > 0.55 else DARK if counts[i, j] else PALE
             axes.text(j, i, text, ha="center", va="center", color=colour)
     slanted = max(map(len, names)) > 4
-    axes.set_xticks(range(classes), names)
-    axes.set_yticks(range(classes), names)
+    axes.set_xticks(range(classes), names, parse_math=False)
+    axes.set_yticks(range(classes), names, parse_math=False)
     if slanted:
         axes.tick_params(axis="x", rotation=45)
         for tick in axes.get_xticklabels():

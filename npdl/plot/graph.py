@@ -7,7 +7,7 @@ import numpy as np
 
 from npdl.functional.graph import graph as graph_layer
 from npdl.functional.layer import Layer, Shape
-from npdl.plot.blocks import LINE, TEXT, Block, arranged
+from npdl.plot.blocks import LINE, SMALL, TEXT, Block, arranged
 from npdl.plot.canvas import DARK, axes_or_new, check_axes, width_of
 from npdl.plot.wiring import flat, shape_text, wired
 
@@ -157,14 +157,14 @@ class _Drawing:
         patch.set_gid(block.name)
         self.axes.add_patch(patch)
         if is_frame:
-            self.text(block.lines[0], left + 5, top + 3, 8.0, "#666666", ha="left", va="top")
+            self.text(block.lines[0], left + 5, top + 3, SMALL, "#666666", ha="left", va="top")
             self.inside(block, left, top)
             return
         middle = top + block.height / 2 - (len(block.lines) - 1) * LINE / 2
         for i, line in enumerate(block.lines):
             is_shape = i > 0 and i == len(block.lines) - 1
             colour = "#666666" if is_shape else "black"
-            size = TEXT - is_shape
+            size = SMALL if is_shape else TEXT
             self.text(line, left + block.width / 2, middle + i * LINE, size, colour)
 
     def fill(self, block: Block) -> str:
@@ -182,7 +182,9 @@ class _Drawing:
         va: str = "center",
     ) -> None:
         """Write a line."""
-        self.axes.text(x, y, text, ha=ha, va=va, fontsize=size * self.scale, color=colour, zorder=3)
+        size *= self.scale
+        label = self.axes.text(x, y, text, ha=ha, va=va, fontsize=size, color=colour, zorder=3)
+        label.set_parse_math(False)
 
     def arrow(self, points: list[tuple[float, float]], head: bool) -> None:
         """Draw a line through pairs of points: straight between the two, curved to the next."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npdl.functional.layer import Array
-from npdl.plot.canvas import COLOURS, DARK, as_floats, axes_or_new, width_of
+from npdl.plot.canvas import COLOURS, DARK, as_floats, axes_or_new, text_width, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,24 +103,22 @@ def _draw_classes(axes: "Axes", points: Array, names: Array, classes: list[str])
         chosen = points[names == name]
         axes.plot(*chosen.T, mark, color=colour, ms=5, mec="white", mew=0.3, label=name)
     columns = -(-len(classes) // 18)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns, frameon=False)
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _write(axes: "Axes", points: Array, names: list[str]) -> None:
     """Write each name beside its point, on the first side where it covers nothing."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    font = FontProperties(size=_TEXT)
-    width = width_of(axes)
+    across = width_of(axes)
     places = axes.transAxes.inverted().transform(axes.transData.transform(points))
-    places *= width, width * axes.bbox.height / axes.bbox.width
+    places *= across, across * axes.bbox.height / axes.bbox.width
     marks = np.concatenate([places - 2.5, places + 2.5], axis=1)
     taken = list(marks)
     for i, name in enumerate(names):
-        width = TextPath((0, 0), name, prop=font).get_extents().width if name.strip() else 0.0
-        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-            middle = places[i] + np.array([across * (width / 2 + 5), up * (_TEXT * 0.6 + 4)])
+        width = text_width(name, _TEXT)
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            middle = places[i] + np.array([right * (width / 2 + 5), up * (_TEXT * 0.6 + 4)])
             half = np.array([width / 2 + 1, _TEXT * 0.6])
             box = np.concatenate([middle - half, middle + half])
             others = np.array(taken)
@@ -136,5 +134,6 @@ def _write(axes: "Axes", points: Array, names: list[str]) -> None:
                     va="center",
                     fontsize=_TEXT,
                     color=DARK,
+                    parse_math=False,
                 )
                 break

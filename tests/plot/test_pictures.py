@@ -178,6 +178,17 @@ def test_words_are_written_beside_their_points_and_never_over_another():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_dollars_in_labels_are_no_mathematics(count, tmp_path):
+    labels = ["$$", "$\\frac{$", "a$b$", "$$"][:count]
+    for name, ax in {
+        "words": plot.embedding(np.eye(count), labels),
+        "matrix": plot.confusion_matrix(np.eye(count), labels),
+        "graph": plot.graph(F.graph("$\\frac{$", {"$$": (F.relu(), "$\\frac{$")}, "$$"), (3,)),
+    }.items():
+        ax.figure.savefig(tmp_path / f"{name}.png")
+
+
 def test_gradients_are_marked_by_path_and_what_has_no_place_is_told():
     grads = (
         {"weight": np.array([[3e-4, -4e-4]], np.float32), "bias": np.zeros(2)},
