@@ -86,7 +86,7 @@ def main():
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)
-    steps = 150 if arguments.quick else arguments.steps
+    steps = 600 if arguments.quick else arguments.steps
     start = time.perf_counter()
     rows = {
         "learnt to learn": trained(key, steps, inner_steps=3),

@@ -200,8 +200,8 @@ def test_learning_to_learn_beats_learning_all_waves():
     text = output_of("maml", "--quick")
     learnt = numbers(r"learnt to learn" + 5 * r" +([\d.]+)", text)
     together = numbers(r"learnt all waves" + 5 * r" +([\d.]+)", text)
-    assert learnt[-1] < together[-1]
-    assert learnt[-1] < 0.8 * learnt[0]
+    assert learnt[-1] < 0.7 * together[-1]
+    assert learnt[-1] < 0.7 * learnt[0]
 
 
 @pytest.mark.slow
