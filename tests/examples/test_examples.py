@@ -153,7 +153,6 @@ def test_characters_come_from_a_file(tmp_path):
     assert "birnen, äpfel" in text
 
 
-@pytest.mark.slow
 def test_an_ensemble_is_better_than_its_members():
     text = output_of("ensemble", "--quick")
     (member, member_loss) = numbers(r"on average +([\d.]+) +([\d.]+)", text)
@@ -167,7 +166,6 @@ def test_an_ensemble_is_better_than_its_members():
     assert right > rest
 
 
-@pytest.mark.slow
 def test_gradients_of_examples_find_wrong_labels():
     text = output_of("per_example_gradients", "--quick")
     (found,) = numbers(r"largest gradients, ([\d.]+)%", text)
@@ -187,7 +185,6 @@ def test_without_salient_pixels_a_digit_is_not_read(tmp_path):
     assert (tmp_path / "a.png").exists()
 
 
-@pytest.mark.slow
 def test_evolution_balances_the_pole_for_longer():
     text = output_of("evolution", "--quick")
     (before,) = numbers(r"before: (\d+)", text)
