@@ -102,7 +102,7 @@ def main():
     parser.add_argument("--text", type=Path, metavar="FILE", help="a text in UTF-8 to learn")
     parser.add_argument("--steps", type=int, help="of training; left out, about half a minute")
     parser.add_argument("--length", type=int, default=500, help="how much to write")
-    parser.add_argument("--temperature", type=float, default=0.8, help="how daring; 1 is as it is")
+    parser.add_argument("--temperature", type=float, default=0.7, help="how daring; 1 is as it is")
     parser.add_argument("--seed", type=int, default=0, help="decides the training and the writing")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     arguments = parser.parse_args()
