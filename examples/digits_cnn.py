@@ -68,9 +68,12 @@ def compat(training, validation, epochs, key):
     npdl.utils.set_seed(key[0])
     layers = npdl.layers
     model = npdl.Model()
-    model.add(layers.Convolution(32, (3, 3), input_shape=training[0].shape[1:]))
-    if training[0].shape[2] > 16:
+    shape = training[0].shape[1:]
+    if shape[1] > 16:  # MNIST's 28 pixels become 24, and 12
+        model.add(layers.Convolution(32, (5, 5), input_shape=shape))
         model.add(layers.MaxPooling((2, 2)))
+    else:
+        model.add(layers.Convolution(32, (3, 3), input_shape=shape))
     model.add(layers.Convolution(64, (3, 3)))
     model.add(layers.MaxPooling((2, 2)))
     model.add(layers.Dropout(0.25))

@@ -103,10 +103,14 @@ def test_the_files_of_mnist_are_read(mnist):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["digits", "digits_cnn"])
-def test_digits_come_from_the_files_of_mnist_too(script, mnist):
-    output = mnist / "out.png" if script == "digits" else mnist / "out"
-    text = output_of(script, "--quick", "--mnist", mnist, "--output", output)
+@pytest.mark.parametrize(
+    "arguments",
+    [("digits",), ("digits_cnn",), ("digits_cnn", "--style", "compat")],
+    ids=["mlp", "cnn", "compat"],
+)
+def test_digits_come_from_the_files_of_mnist_too(arguments, mnist):
+    output = mnist / ("out.png" if arguments == ("digits",) else "out")
+    text = output_of(*arguments, "--quick", "--mnist", mnist, "--output", output)
     assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.5
 
 
