@@ -6,6 +6,6 @@ import importlib.util
 # of the function that has its name.
 import npdl.functional  # noqa: F401
 
-NEEDS = {"npdl/functional/from_function.py": "autograd"}
+NEEDS = {"npdl/functional/from_function.py": "autograd", "npdl/plot": "matplotlib"}
 
 collect_ignore = [path for path, name in NEEDS.items() if importlib.util.find_spec(name) is None]

@@ -55,6 +55,9 @@ def allowed(name):
     if name == "functional.layer":
         return FLOOR
     folder, _, theme = name.rpartition(".")
+    if folder == "plot":
+        names = [name_of(other) for other in FILES]
+        return {"tree", *(n for n in names if n.startswith(("functional.", "plot.")))}
     if folder != "functional":
         return None
     if theme in OPTIMIZERS:
@@ -70,8 +73,9 @@ def allowed(name):
 def test_a_file_imports_only_what_its_floor_allows(path):
     rule = allowed(name_of(path))
     found = within(path)
-    if not name_of(path).startswith("compat"):
-        assert not any(name.startswith("compat") for name in found)
+    for top in ("compat", "plot"):
+        if not name_of(path).startswith(top):
+            assert not any(name.startswith(top) for name in found)
     if rule is not None:
         assert found <= rule, f"{name_of(path)} imports {sorted(found - rule)}"
 

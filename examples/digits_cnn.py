@@ -1,0 +1,139 @@
+"""Read handwritten digits with a convolutional network, in either style.
+
+Prints the accuracy on images that training has not seen and the confusion matrix, and draws the
+first layer's filters, what they make of a digit, and the model.
+
+    python examples/digits_cnn.py
+    python examples/digits_cnn.py --style compat
+    python examples/digits_cnn.py --mnist DIRECTORY
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from datasets import digits
+
+import npdl
+import npdl.functional as F
+from npdl import plot, random
+from npdl.training import fit, predict
+
+
+def with_shifts(x, labels):
+    """Return images, and those shifted by a pixel up, down, left and right."""
+    height, width = x.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    corners = [(1, 1), (2, 1), (0, 1), (1, 2), (1, 0)]
+    shifted = [padded[:, :, row : row + height, col : col + width] for row, col in corners]
+    return np.concatenate(shifted), np.tile(labels, len(corners))
+
+
+def functional(training, validation, epochs, key):
+    """Train with pure functions: the layer is a value, `fit` returns the parameters."""
+
+    def convolution(filters, stride=1):
+        layer = F.conv2d(filters, 3, stride=stride, padding="same", bias=False)
+        return layer, F.batch_norm(), F.relu()
+
+    is_large = training[0].shape[2] > 16
+    model = F.serial(
+        *(convolution(16, stride=2) if is_large else convolution(32)),
+        *(*convolution(32), F.dropout(0.2)),
+        *(*convolution(64, stride=2), *convolution(64), F.dropout(0.3), F.flatten()),
+        *(F.dense(128), F.relu(), F.dropout(0.5), F.dense(10)),
+    )
+    steps = epochs * -(-len(training[1]) // 64)
+    state, history = fit(
+        model,
+        F.softmax_cross_entropy,
+        F.adam(F.one_cycle(5e-3, steps)),
+        training,
+        epochs=epochs,
+        batch_size=64,
+        validation=validation,
+        metrics={"accuracy": F.accuracy},
+        rng=key,
+    )
+    return model, state.params, history
+
+
+def compat(training, validation, epochs, key):
+    """Train with objects that hold their parameters, in the style of Keras.
+
+    The convolutions have no padding here, and there is no schedule for the rate, so the network
+    is another one. At the end it becomes a functional one too, which has the same outputs.
+    """
+    npdl.utils.set_seed(key[0])
+    layers = npdl.layers
+    model = npdl.Model()
+    shape = training[0].shape[1:]
+    if shape[1] > 16:  # MNIST's 28 pixels become 24, and 12
+        model.add(layers.Convolution(32, (5, 5), input_shape=shape))
+        model.add(layers.MaxPooling((2, 2)))
+    else:
+        model.add(layers.Convolution(32, (3, 3), input_shape=shape))
+    model.add(layers.Convolution(64, (3, 3)))
+    model.add(layers.MaxPooling((2, 2)))
+    model.add(layers.Dropout(0.25))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(128, activation="relu"))
+    model.add(layers.Dropout(0.5))
+    model.add(layers.Softmax(10))
+    model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=2e-3), metrics=["accuracy"])
+    history = model.fit(*training, epochs=epochs, batch_size=64, validation_data=validation)
+    layer, params = model.to_functional()
+    return layer, params, history
+
+
+def draw(folder, model, params, history, image, counts):
+    """Draw the model and what it learnt into PNGs."""
+    first = model.call.positional[0]
+    is_pair = first.call.name == "serial"  # in compat, an activation is part of the layer
+    weight = (params[0][0] if is_pair else params[0])["weight"]
+    pictures = {
+        "curves": plot.learning_curves(history)[0],
+        "confusion": plot.confusion_matrix(counts),
+        "filters": plot.filters(weight, columns=8),
+        "maps": plot.feature_maps(model, params, image, layer=0, columns=8),
+        "model": plot.graph(model, image.shape),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, axes in pictures.items():
+        axes.figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def main():
+    """Train, report and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--style", choices=("functional", "compat"), default="functional")
+    parser.add_argument("--mnist", type=Path, metavar="DIR", help="where MNIST's IDX files are")
+    parser.add_argument("--epochs", type=int, help="8, or 12 in the style of compat; 1 of MNIST")
+    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
+    parser.add_argument("--output", type=Path, default=Path("output/digits_cnn"))
+    parser.add_argument("--quick", action="store_true", help="four epochs of fewer images")
+    arguments = parser.parse_args()
+
+    key = random.key(arguments.seed)
+    training, validation, test = digits(key, arguments.mnist)
+    is_small = len(training[1]) < 10_000
+    if is_small and not arguments.quick:
+        training = with_shifts(*training)
+    style = functional if arguments.style == "functional" else compat
+    usual = 1 if not is_small else 4 if arguments.quick else 8 if style is functional else 12
+    start = time.perf_counter()
+    model, params, history = style(training, validation, arguments.epochs or usual, key)
+    seconds = time.perf_counter() - start
+
+    images, labels = test
+    outputs = predict(model, params, images)
+    counts = F.confusion_matrix(outputs, labels, classes=10)
+    print(f"true digit by row, read digit by column:\n{counts}")
+    print(f"test accuracy {F.accuracy(outputs, labels):.4f}, after {seconds:.1f} s of training")
+    draw(arguments.output, model, params, history, images[0], counts)
+    print(f"pictures: {arguments.output}/")
+
+
+if __name__ == "__main__":
+    main()

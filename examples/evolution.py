@@ -1,0 +1,106 @@
+"""Teach a network to balance a pole without a gradient, by an evolution strategy on its tree.
+
+`tree.ravel` makes one vector of all parameters. Each generation tries pairs of steps, forth and
+back, from that vector, and moves it along those that balanced for longer; Adam makes the moves.
+Prints for how many of 500 steps the pole stays up, from starts that were not practised.
+
+    python examples/evolution.py --generations 40
+
+Salimans, Ho, Chen, Sidor, Sutskever: Evolution strategies as a scalable alternative to
+reinforcement learning, 2017. The cart and its pole: Barto, Sutton, Anderson: Neuronlike adaptive
+elements that can solve difficult learning control problems, 1983.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+import npdl.functional as F
+from npdl import random, tree
+
+STEPS = 500
+
+
+def balance(model, params, states):
+    """Return for each start how many steps the pole stays up and the cart on its rail.
+
+    A state is (place of the cart, its speed, angle of the pole, its speed). The network says how
+    hard to push, from -10 to 10 newtons.
+    """
+    gravity, cart, pole, half_length, seconds = 9.8, 1.0, 0.1, 0.5, 0.02
+    states, lasted = states.copy(), np.zeros(len(states))
+    up = np.ones(len(states), bool)
+    for _ in range(STEPS):
+        force = 10 * model(params, states)[:, 0]
+        _, speed, angle, spin = states.T
+        sine, cosine = np.sin(angle), np.cos(angle)
+        push = (force + pole * half_length * spin**2 * sine) / (cart + pole)
+        turn = (gravity * sine - cosine * push) / (
+            half_length * (4 / 3 - pole * cosine**2 / (cart + pole))
+        )
+        pull = push - pole * half_length * turn * cosine / (cart + pole)
+        states = states + np.float32(seconds) * np.stack([speed, pull, spin, turn], axis=1)
+        up &= (abs(states[:, 0]) < 2.4) & (abs(states[:, 2]) < np.radians(12))
+        if not up.any():
+            break
+        lasted += up
+        states[~up] = 0
+    return lasted
+
+
+def starts(key, count):
+    """Return starts near the middle, with the pole nearly upright."""
+    return random.generator(key).uniform(-0.2, 0.2, (count, 4)).astype(np.float32)
+
+
+def ranked(values):
+    """Return values by their ranks, from -0.5 to 0.5: a single lucky try does not count more."""
+    return (np.argsort(np.argsort(values)) / (len(values) - 1) - 0.5).astype(np.float32)
+
+
+def main():
+    """Evolve and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--generations", type=int, default=25)
+    parser.add_argument("--pairs", type=int, default=16, help="steps tried in a generation")
+    parser.add_argument("--size", type=float, default=0.3, help="of a step that is tried")
+    parser.add_argument("--seed", type=int, default=0, help="decides everything")
+    parser.add_argument("--quick", action="store_true", help="a few generations")
+    arguments = parser.parse_args()
+
+    key = random.key(arguments.seed)
+    model = F.serial(F.dense(16), F.tanh(), F.dense(1), F.tanh())
+    params = model.init(random.fold(key, "params"), (4,))
+    optimizer = F.adam(0.1)
+    state = optimizer.init(params)
+    test = starts(random.fold(key, "test"), 100)
+    before = balance(model, params, test)
+    begin = time.perf_counter()
+    for generation in range(3 if arguments.quick else arguments.generations):
+        now = random.fold(key, "generation", generation)
+        vector, unravel = tree.ravel(params)
+        shape = arguments.pairs, vector.size
+        noise = random.generator(random.fold(now, "noise")).standard_normal(shape, np.float32)
+        steps = np.concatenate([noise, -noise])
+        practice = starts(random.fold(now, "starts"), 8)
+        tries = [unravel(vector + arguments.size * step) for step in steps]
+        lasted = np.array([balance(model, candidate, practice).mean() for candidate in tries])
+        gradient = unravel(-(ranked(lasted) @ steps) / (len(steps) * np.float32(arguments.size)))
+        updates, state = optimizer.update(gradient, state, params)
+        params = F.apply_updates(params, updates)
+        if generation % 5 == 0:
+            print(
+                f"generation {generation}: {lasted.mean():.0f} steps, the best {lasted.max():.0f}"
+            )
+    seconds = time.perf_counter() - begin
+
+    after = balance(model, params, test)
+    print(f"{tree.count(params)} parameters, {seconds:.0f} s")
+    for name, lasted in (("before", before), ("after", after)):
+        share = np.mean(lasted == STEPS)
+        print(f"{name}: {lasted.mean():.0f} of {STEPS} steps on average, to the end {share:.0%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Find wrong labels by the gradient of each example.
+
+A few labels of the training digits are made wrong. After a few epochs, when the network has learnt
+what most labels say, a wrong one still pulls hard: the norm of its example's gradient is large.
+Prints how many of the wrong labels are among the examples with the largest norms, and how far the
+mean gradient stands out of the noise of its examples.
+
+    python examples/per_example_gradients.py --wrong 0.05
+"""
+
+import argparse
+
+import numpy as np
+from datasets import digits
+
+import npdl.functional as F
+from npdl import random, tree
+from npdl.training import fit
+
+
+def gradients(model, loss, params, x, labels):
+    """Return a tree of gradients with a first axis for the examples.
+
+    A gradient is a value, so there is nothing to it but to ask for each.
+    """
+    gradient = F.value_and_grad(model, loss)
+    each = [gradient(params, x[i : i + 1], labels[i : i + 1])[1] for i in range(len(x))]
+    return tree.map(lambda *leaves: np.stack(leaves), *each)
+
+
+def with_wrong(labels, share, key):
+    """Return labels of which a share is replaced by another digit, and where."""
+    generator = random.generator(random.fold(key, "wrong"))
+    wrong = generator.permutation(len(labels)) < round(share * len(labels))
+    return np.where(wrong, (labels + generator.integers(1, 10, len(labels))) % 10, labels), wrong
+
+
+def main():
+    """Spoil labels, train, and look for them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--wrong", type=float, default=0.05, help="the share of wrong labels")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0, help="decides the labels and the training")
+    parser.add_argument("--quick", action="store_true", help="fewer examples and epochs")
+    arguments = parser.parse_args()
+
+    key = random.key(arguments.seed)
+    (x, labels), _, _ = digits(key)
+    if arguments.quick:
+        x, labels = x[:400], labels[:400]
+    labels, wrong = with_wrong(labels, arguments.wrong, key)
+    model = F.serial(F.flatten(), F.dense(64), F.relu(), F.dense(10))
+    state, _ = fit(
+        model,
+        F.softmax_cross_entropy,
+        F.adam(2e-3),
+        (x, labels),
+        epochs=arguments.epochs,
+        rng=key,
+        progress=False,
+    )
+    each = gradients(model, F.softmax_cross_entropy, state.params, x, labels)
+    vectors = np.concatenate([leaf.reshape(len(x), -1) for leaf in tree.leaves(each)], axis=1)
+    norms = np.linalg.norm(vectors, axis=1)
+    ranks = np.argsort(-norms)
+    count = int(wrong.sum())
+    found = wrong[ranks[:count]].mean()
+    # The chance that a wrong label has a larger norm than a right one.
+    auc = np.mean(norms[wrong][:, None] > norms[~wrong])
+    mean = vectors.mean(0)
+    noise = vectors.var(0).sum() / np.sum(mean**2)
+
+    print(f"{len(x)} examples, {count} wrong labels, {vectors.shape[1]} parameters")
+    print(
+        f"median norm of a gradient: right {np.median(norms[~wrong]):.3f}, "
+        f"wrong {np.median(norms[wrong]):.3f}"
+    )
+    print(f"of the {count} largest gradients, {found:.1%} are of wrong labels")
+    print(f"of all gradients, {count / len(x):.1%}")
+    print(f"a wrong label has a larger gradient than a right one in {auc:.1%} of the pairs")
+    print(f"gradient noise scale: {noise:.0f} examples")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Ask a network which pixels of a digit made it decide.
+
+The gradient of the score of the digit that was read, in the pixels, comes from `backward` as it
+stands. Prints what becomes of the accuracy when the pixels that it names are taken away, and when
+as many others with ink are; and draws the maps.
+
+    python examples/saliency.py --output output/saliency.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from datasets import digits
+
+import npdl.functional as F
+from npdl import random
+from npdl.training import fit, predict
+
+
+def saliency(model, params, x):
+    """Return pixel times gradient of the highest score: what each pixel adds to it."""
+    scores, cache = model.apply(params, x)
+    chosen = np.eye(scores.shape[1], dtype=scores.dtype)[scores.argmax(1)]
+    _, dx = model.backward(params, cache, chosen)
+    return x * dx
+
+
+def without(x, order, count):
+    """Return images without the first `count` pixels of an order for each image."""
+    pixels = x.reshape(len(x), -1).copy()
+    np.put_along_axis(pixels, order[:, :count], 0, axis=1)
+    return pixels.reshape(x.shape)
+
+
+def draw(path, x, maps, read):
+    """Draw digits above their maps: red pixels speak for the digit, blue ones against it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 2.6), layout="constrained")
+    for column, axes in enumerate(figure.subplots(2, 10).T):
+        i = np.flatnonzero(read == column)[0]
+        largest = np.abs(maps[i]).max()
+        axes[0].imshow(x[i, 0], cmap="gray_r")
+        axes[1].imshow(maps[i, 0], cmap="RdBu_r", vmin=-largest, vmax=largest)
+        axes[0].set_title(f"read {column}", fontsize=9)
+        for each in axes:
+            each.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    """Train, explain and check the explanation."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
+    parser.add_argument("--output", type=Path, default=Path("output/saliency.png"))
+    parser.add_argument("--quick", action="store_true", help="a few epochs")
+    arguments = parser.parse_args()
+
+    key = random.key(arguments.seed)
+    training, _, (x, labels) = digits(key)
+    model = F.serial(
+        *(F.conv2d(16, 3, padding="same"), F.relu(), F.max_pool2d(2)),
+        *(F.conv2d(32, 3, padding="same"), F.relu(), F.flatten(), F.dense(10)),
+    )
+    epochs = 4 if arguments.quick else arguments.epochs
+    state, _ = fit(
+        model,
+        F.softmax_cross_entropy,
+        F.adam(2e-3),
+        training,
+        epochs=epochs,
+        rng=key,
+        progress=False,
+    )
+    maps = saliency(model, state.params, x)
+    flat, ink = maps.reshape(len(x), -1), x.reshape(len(x), -1) > 0
+    chance = random.generator(random.fold(key, "chance")).random(flat.shape)
+    orders = {
+        "that speak most for the digit": np.argsort(-flat, axis=1),
+        "chosen at random": np.argsort(np.where(ink, chance, 2.0), axis=1),
+        "that speak least for it": np.argsort(np.where(ink, flat, np.inf), axis=1),
+    }
+    counts = (0, 2, 4, 8)
+    print("accuracy without so many of the pixels with ink:")
+    print(f"{'':<30}" + "".join(f"{count:>8}" for count in counts))
+    for name, order in orders.items():
+        accuracies = [
+            F.accuracy(predict(model, state.params, without(x, order, count)), labels)
+            for count in counts
+        ]
+        print(f"{name:<30}" + "".join(f"{accuracy:8.3f}" for accuracy in accuracies))
+    draw(arguments.output, x, maps, predict(model, state.params, x).argmax(1))
+    print(f"digits and maps: {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Each example as a user runs it, in its short mode: what it prints, and what it found."""
+
+import gzip
+import importlib.util
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "datasets")
+
+pytest.importorskip("matplotlib")
+load_digits = pytest.importorskip("sklearn.datasets").load_digits
+
+
+def output_of(script, *arguments):
+    command = [sys.executable, "-W", "error", EXAMPLES / f"{script}.py", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def numbers(pattern, text):
+    """The numbers in the groups of the one line that fits the pattern."""
+    (found,) = re.findall(pattern, text)
+    return [float(number) for number in (found if isinstance(found, tuple) else (found,))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_says_what_it_does(script):
+    text = output_of(script, "--help")
+    first = (EXAMPLES / f"{script}.py").read_text().splitlines()[0].strip('"')
+    assert " ".join(first.split()) in " ".join(text.split())
+    assert "--quick" in text
+    assert "--seed" in text
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_readme_tells_of_every_example(script):
+    assert f"`{script}.py`" in (EXAMPLES / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_mlp_reads_digits(tmp_path):
+    text = output_of("digits", "--quick", "--output", tmp_path / "a.png")
+    assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.93
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("style", "least"), [("functional", 0.6), ("compat", 0.6)])
+def test_the_cnn_reads_digits_in_either_style(style, least, tmp_path):
+    text = output_of("digits_cnn", "--quick", "--style", style, "--output", tmp_path)
+    assert numbers(r"test accuracy ([\d.]+)", text)[0] > least
+    counts = np.array([line.split() for line in re.findall(r"\[([\d ]+)\]", text)], int)
+    assert counts.shape == (10, 10)
+    accuracy = np.trace(counts) / counts.sum()
+    assert abs(accuracy - numbers(r"test accuracy ([\d.]+)", text)[0]) < 1e-4
+    pictures = ("confusion", "curves", "filters", "maps", "model")
+    assert sorted(path.stem for path in tmp_path.glob("*.png")) == sorted(pictures)
+
+
+def write_idx(path, array):
+    content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """A small MNIST of scikit-learn's digits, enlarged: two files compressed, two not."""
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.kron(pixels.reshape(-1, 8, 8), np.ones((3, 3)))
+    images = np.pad(images * 255 / 16, ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
+    write_idx(tmp_path / "train-images-idx3-ubyte", images[:1500])
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", labels[:1500].astype(np.uint8))
+    write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", images[1500:])
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", labels[1500:].astype(np.uint8))
+    return tmp_path
+
+
+def test_the_files_of_mnist_are_read(mnist):
+    spec = importlib.util.spec_from_file_location("datasets", EXAMPLES / "datasets.py")
+    datasets = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(datasets)
+    pixels, labels = load_digits(return_X_y=True)
+    training, validation, test = datasets.digits((0,), mnist)
+    shapes = [x.shape for x, _ in (training, validation, test)]
+    assert shapes == [(1250, 1, 28, 28), (250, 1, 28, 28), (297, 1, 28, 28)]
+    found = np.concatenate([training[1], validation[1], test[1]])
+    np.testing.assert_array_equal(found, labels)
+    assert test[0].dtype == np.float32
+    np.testing.assert_allclose(
+        test[0][:, 0, 2:26:3, 2:26:3] * 16, pixels[1500:].reshape(-1, 8, 8), atol=0.07
+    )
+    (mnist / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(SystemExit, match="there is no t10k-labels-idx"):
+        datasets.digits((0,), mnist)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [("digits",), ("digits_cnn",), ("digits_cnn", "--style", "compat")],
+    ids=["mlp", "cnn", "compat"],
+)
+def test_digits_come_from_the_files_of_mnist_too(arguments, mnist):
+    output = mnist / ("out.png" if arguments == ("digits",) else "out")
+    text = output_of(*arguments, "--quick", "--mnist", mnist, "--output", output)
+    assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.5
+
+
+@pytest.mark.slow
+def test_sentences_are_told_apart():
+    text = output_of("sentences", "--quick")
+    (majority,) = numbers(r"always '\w+': accuracy ([\d.]+)", text)
+    for model in ("cnn", "lstm"):
+        (accuracy,) = numbers(rf"{model}: test accuracy ([\d.]+)", text)
+        assert accuracy > majority + 0.15
+    assert text.count("true class by row") == 2
+
+
+@pytest.mark.slow
+def test_questions_come_from_a_file(tmp_path):
+    kinds = {"LOC:city": "where is the town of", "NUM:count": "how many people live in"}
+    lines = [f"{kind} {start} place{i % 7} ?" for i in range(60) for kind, start in kinds.items()]
+    path = tmp_path / "questions.label"
+    path.write_text("\n".join(lines), "latin-1")
+    text = output_of("sentences", "--trec", path, "--model", "cnn", "--epochs", "4")
+    assert "120 sentences of 2 classes" in text
+    assert numbers(r"cnn: test accuracy ([\d.]+)", text) == [1.0]
+
+
+@pytest.mark.slow
+def test_models_of_characters_know_more_than_frequencies_and_write():
+    text = output_of("characters", "--quick")
+    (alone,) = numbers(r"frequencies alone: ([\d.]+)", text)
+    for model in ("rnn", "lstm", "transformer"):
+        (bits,) = numbers(rf"{model}: ([\d.]+) bits", text)
+        assert bits < alone - 0.4
+    written = text.split("writes:\n")[1:]
+    assert len(written) == 3
+    assert all(len(part) > 80 for part in written)
+
+
+@pytest.mark.slow
+def test_characters_come_from_a_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("äpfel und birnen, " * 2000, "utf-8")
+    arguments = ("--text", path, "--model", "lstm", "--steps", "60", "--length", "40")
+    text = output_of("characters", *arguments)
+    assert numbers(r"lstm: ([\d.]+) bits", text)[0] < 0.2
+    assert "birnen, äpfel" in text
+
+
+def test_an_ensemble_is_better_than_its_members():
+    text = output_of("ensemble", "--quick")
+    (member, member_loss) = numbers(r"on average +([\d.]+) +([\d.]+)", text)
+    (whole, whole_loss) = numbers(r"all together +([\d.]+) +([\d.]+)", text)
+    assert whole >= member > 0.8
+    assert whole_loss < member_loss
+    agree, right, rest = numbers(
+        r"on (\d+)% .* ([\d.]+)% are read rightly; .* not, ([\d.]+)%", text
+    )
+    assert 50 < agree < 100
+    assert right > rest
+
+
+def test_gradients_of_examples_find_wrong_labels():
+    text = output_of("per_example_gradients", "--quick")
+    (found,) = numbers(r"largest gradients, ([\d.]+)%", text)
+    (all_,) = numbers(r"of all gradients, ([\d.]+)%", text)
+    assert found > 8 * all_
+
+
+@pytest.mark.slow
+def test_without_salient_pixels_a_digit_is_not_read(tmp_path):
+    text = output_of("saliency", "--quick", "--output", tmp_path / "a.png")
+    most, chance, least = (
+        numbers(rf"{name} +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+", text)[0]
+        for name in ("speak most for the digit", "at random", "speak least for it")
+    )
+    assert most < chance - 0.1
+    assert chance <= least
+    assert (tmp_path / "a.png").exists()
+
+
+def test_evolution_balances_the_pole_for_longer():
+    text = output_of("evolution", "--quick")
+    (before,) = numbers(r"before: (\d+)", text)
+    (after,) = numbers(r"after: (\d+)", text)
+    assert after > 1.5 * before
+
+
+@pytest.mark.slow
+def test_learning_to_learn_beats_learning_all_waves():
+    text = output_of("maml", "--quick")
+    learnt = numbers(r"learnt to learn" + 5 * r" +([\d.]+)", text)
+    together = numbers(r"learnt all waves" + 5 * r" +([\d.]+)", text)
+    assert learnt[-1] < 0.7 * together[-1]
+    assert learnt[-1] < 0.7 * learnt[0]
+
+
+@pytest.mark.slow
+def test_a_sweep_has_the_same_bits_in_another_process():
+    text = output_of("sweep", "--quick")
+    assert "same bits: yes" in text
+    assert len(re.findall(r"^ +[\d.e-]+ +[\d.]+ +[\d.]+ +[\d.]+$", text, re.MULTILINE)) == 3
+    assert numbers(r"test accuracy of ([\d.]+)", text)[0] > 0.85
+
+
+@pytest.mark.slow
+def test_the_same_seed_prints_the_same():
+    first, second = (output_of("per_example_gradients", "--quick") for _ in range(2))
+    other = output_of("per_example_gradients", "--quick", "--seed", "1")
+    assert first == second != other

@@ -1,0 +1,341 @@
+"""What is drawn is the data: lines, cells, tiles, points and words."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import npdl
+import npdl.functional as F
+from npdl.callbacks import History
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from npdl import plot
+
+HISTORY = {"loss": [2.0, 1.0, 0.5], "val_loss": [2.5, 1.5, 1.25], "accuracy": [0.2, 0.6, 0.8]}
+MATRIX = np.array([[8, 2, 0], [0, 3, 1], [0, 0, 0]])
+CNN = F.serial(F.conv2d(5, 3, padding="same"), F.relu(), F.flatten(), F.dense(4))
+CNN_PARAMS = CNN.init(0, (2, 6, 7))
+IMAGE = np.random.default_rng(0).normal(size=(2, 6, 7)).astype(np.float32)
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def drawn(ax):
+    """The lines of axes by their labels: x, y, style, colour."""
+    return {
+        line.get_label(): (
+            line.get_xdata().tolist(),
+            line.get_ydata().tolist(),
+            line.get_linestyle(),
+            to_hex(line.get_color()),
+        )
+        for line in ax.lines
+    }
+
+
+def test_each_figure_of_a_history_has_axes_with_training_solid_and_validation_dashed():
+    loss, accuracy = plot.learning_curves(HISTORY)
+    assert [ax.get_ylabel() for ax in (loss, accuracy)] == ["loss", "accuracy"]
+    colour = drawn(loss)["training"][3]
+    assert drawn(loss) == {
+        "training": ([1, 2, 3], [2.0, 1.0, 0.5], "-", colour),
+        "validation": ([1, 2, 3], [2.5, 1.5, 1.25], "--", colour),
+    }
+    (line,) = drawn(accuracy).values()
+    assert line[:3] == ([1, 2, 3], [0.2, 0.6, 0.8], "-")
+    assert line[3] != colour
+
+
+def test_the_history_of_compat_is_drawn_with_its_numbers_of_epochs():
+    model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3), npdl.layers.Softmax(n_out=2)])
+    model.compile(loss="scce", optimizer="sgd")
+    x, y = np.ones((4, 3)), np.array([0, 1, 1, 0])
+    history = model.fit(x, y, epochs=7, initial_epoch=4, verbose=0, validation_data=(x, y))
+    assert isinstance(history, History)
+    first = plot.learning_curves(history)[0]
+    values = drawn(first)
+    assert values["training"][:2] == ([5, 6, 7], history.history["loss"])
+    assert values["validation"][:2] == ([5, 6, 7], history.history["val_loss"])
+
+
+def test_a_single_epoch_is_a_mark():
+    (ax,) = plot.learning_curves({"loss": [1.5]})
+    assert ax.lines[0].get_marker() == "o"
+
+
+def test_curves_are_drawn_into_the_given_axes():
+    given = Figure().subplots(1, 2)
+    assert plot.learning_curves(HISTORY, ax=given) == tuple(given)
+    assert [len(ax.lines) for ax in given] == [2, 1]
+
+
+def test_cells_show_the_numbers_in_the_colour_of_their_share_of_the_row():
+    ax = plot.confusion_matrix(MATRIX, labels=["cat", "dog", "eel"])
+    assert texts(ax) == ["8", "2", "0", "0", "3", "1", "0", "0", "0"]
+    assert [text.get_position() for text in ax.texts[:4]] == [(0, 0), (1, 0), (2, 0), (0, 1)]
+    np.testing.assert_allclose(
+        ax.images[0].get_array(), [[0.8, 0.2, 0], [0, 0.75, 0.25], [0, 0, 0]]
+    )
+    for axis in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [label.get_text() for label in axis] == ["cat", "dog", "eel"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+
+
+def test_the_numbers_of_cells_stay_inside_them_in_small_axes_too():
+    given = Figure(figsize=(2.5, 2.5)).subplots()
+    ax = plot.confusion_matrix(np.full((9, 9), 12345), ax=given)
+    ax.figure.draw_without_rendering()
+    cell = ax.get_window_extent().width / 9
+    widths = [text.get_window_extent().width for text in ax.texts]
+    assert max(widths) <= cell
+    assert min(widths) > cell / 4
+
+
+def test_filters_are_tiles_row_by_row_on_one_scale():
+    weight = np.arange(-20, 16, dtype=np.float32).reshape(4, 1, 3, 3)
+    ax = plot.filters(weight, columns=3)
+    image = ax.images[0].get_array().filled(np.nan)
+    assert image.shape == (7, 11)
+    np.testing.assert_array_equal(image[:3, :3], weight[0, 0])
+    np.testing.assert_array_equal(image[:3, 8:], weight[2, 0])
+    np.testing.assert_array_equal(image[4:, :3], weight[3, 0])
+    assert np.isnan(image[3]).all()
+    assert np.isnan(image[4:, 3:]).all()
+    assert ax.images[0].get_clim() == (-20, 20)
+
+
+def test_filters_of_three_channels_are_colours_with_zero_in_the_middle():
+    weight = np.zeros((2, 3, 4, 4))
+    weight[1, 0], weight[1, 2] = 2.0, -1.0
+    image = plot.filters(weight).images[0].get_array()
+    np.testing.assert_allclose(image[:4, :4], 0.5)
+    np.testing.assert_allclose(image[0, 6], [1.0, 0.5, 0.25])
+
+
+def test_filters_of_zeros_are_white():
+    assert plot.filters(np.zeros((1, 1, 2, 2))).images[0].get_clim() == (-1, 1)
+
+
+@pytest.mark.parametrize("layer", [1, -3])
+def test_feature_maps_are_the_outputs_of_the_layer(layer):
+    ax = plot.feature_maps(CNN, CNN_PARAMS, IMAGE, layer=layer, columns=5)
+    expected = F.serial(*CNN.call.positional[:2])(CNN_PARAMS[:2], IMAGE[None])[0]
+    image = ax.images[0].get_array().filled(np.nan)
+    tiles = [image[:, 8 * i : 8 * i + 7] for i in range(5)]
+    np.testing.assert_allclose(tiles, expected)
+    assert ax.get_title() == "1: relu()"
+
+
+def test_points_are_the_principal_components():
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    spread = rng.normal(size=(40, 5)) * [5, 3, 0.1, 0.1, 0.1]
+    table = spread @ axes.T + 7
+    ax = plot.embedding(table)
+    points = np.array(ax.lines[0].get_data())
+    variances = np.linalg.eigvalsh(np.cov(table.T))[::-1]
+    np.testing.assert_allclose(points.var(1, ddof=1), variances[:2])
+    # The plane keeps the distances of points that differ nowhere else.
+    lost = np.ptp(spread[:, 2:], axis=0).max()
+    between = np.linalg.norm(points[:, 3] - points[:, 8])
+    assert abs(between - np.linalg.norm(table[3] - table[8])) < lost
+    shares = variances / variances.sum()
+    assert ax.get_xlabel() == f"component 1 ({100 * shares[0]:.0f} % of the variance)"
+    assert ax.get_ylabel() == f"component 2 ({100 * shares[1]:.0f} % of the variance)"
+
+
+def test_labels_that_repeat_are_classes():
+    table = np.random.default_rng(0).normal(size=(30, 4))
+    classes = np.arange(30) % 10
+    ax = plot.embedding(table, classes)
+    every = np.array(plot.embedding(table).lines[0].get_data())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list("0123456789")
+    looks = set()
+    for k, line in enumerate(ax.lines):
+        np.testing.assert_array_equal(line.get_data(), every[:, classes == k])
+        looks.add((line.get_color(), line.get_marker()))
+    assert len(looks) == 10
+
+
+def test_words_are_written_beside_their_points_and_never_over_another():
+    table = np.random.default_rng(1).normal(size=(40, 6))
+    words = [f"word{i}" for i in range(40)]
+    ax = plot.embedding(table, words)
+    points = np.array(ax.lines[0].get_data()).T
+    for text in ax.texts:
+        np.testing.assert_array_equal(text.xy, points[words.index(text.get_text())])
+    assert len(ax.texts) > 30
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_dollars_in_labels_are_no_mathematics(count, tmp_path):
+    labels = ["$$", "$\\frac{$", "a$b$", "$$"][:count]
+    for name, ax in {
+        "words": plot.embedding(np.eye(count), labels),
+        "matrix": plot.confusion_matrix(np.eye(count), labels),
+        "graph": plot.graph(F.graph("$\\frac{$", {"$$": (F.relu(), "$\\frac{$")}, "$$"), (3,)),
+    }.items():
+        ax.figure.savefig(tmp_path / f"{name}.png")
+
+
+def test_gradients_are_marked_by_path_and_what_has_no_place_is_told():
+    grads = (
+        {"weight": np.array([[3e-4, -4e-4]], np.float32), "bias": np.zeros(2)},
+        None,
+        {"table": np.array([1.0, np.inf]), "scale": np.array([1e-30, 1e-30], np.float32)},
+    )
+    ax = plot.gradient_flow(grads)
+    paths = [label.get_text() for label in ax.get_yticklabels()]
+    assert paths == ["0/bias", "0/weight", "2/scale", "2/table"]
+    rms, mean = (line.get_xdata() for line in ax.lines)
+    np.testing.assert_allclose(rms, [np.nan, 1e-4 * 12.5**0.5, 1e-30, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(mean, [np.nan, 3.5e-4, 1e-30, np.nan], rtol=1e-6)
+    assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [
+        ("zero", 0),
+        ("not finite", 3),
+    ]
+    assert ax.get_xscale() == "log"
+    low, high = ax.get_xlim()
+    assert low < 1e-30 < 3.5e-4 < high
+
+
+PICTURES = {
+    "confusion_matrix": lambda ax: plot.confusion_matrix(MATRIX, ax=ax),
+    "embedding": lambda ax: plot.embedding(np.eye(3), list("abc"), ax=ax),
+    "feature_maps": lambda ax: plot.feature_maps(CNN, CNN_PARAMS, IMAGE, 0, ax=ax),
+    "filters": lambda ax: plot.filters(np.ones((2, 3, 2, 2)), ax=ax),
+    "gradient_flow": lambda ax: plot.gradient_flow(CNN_PARAMS, ax=ax),
+    "graph": lambda ax: plot.graph(CNN, (2, 6, 7), ax=ax),
+    "learning_curves": lambda ax: plot.learning_curves({"loss": [2, 1]}, ax=ax)[0],
+}
+
+
+def test_each_picture_is_in_the_table():
+    assert sorted(PICTURES) == plot.__all__
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+def test_a_picture_is_drawn_into_the_given_axes_or_a_figure_of_its_own(picture, tmp_path):
+    given = Figure().subplots()
+    assert picture(given) is given
+    assert given.lines or given.images or given.patches
+    own = picture(None)
+    assert own is not given
+    own.figure.savefig(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+def test_what_is_no_axes_is_told(picture):
+    with pytest.raises(TypeError, match="ax must be axes of Matplotlib"):
+        picture(3)
+
+
+def test_pictures_need_no_pyplot():
+    program = "import sys; from npdl import plot; plot.filters([[[[1.0]]]]); print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert "matplotlib.figure" in loaded
+    assert "matplotlib.pyplot" not in loaded
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'npdl\[plot\]'"):
+        plot.confusion_matrix(MATRIX)
+
+
+TWO = Figure().subplots(1, 2)
+BAD = {
+    "no history": (lambda: plot.learning_curves([1, 2]), TypeError, "the history that fit returns"),
+    "empty history": (lambda: plot.learning_curves({}), ValueError, "the history is empty"),
+    "words": (lambda: plot.learning_curves({"loss": ["a"]}), TypeError, "'loss' must be a list"),
+    "a number": (lambda: plot.learning_curves({"loss": 1.0}), ValueError, "for each epoch, got 1"),
+    "no epochs": (lambda: plot.learning_curves({"loss": []}), ValueError, "for each epoch, got []"),
+    "axes": (
+        lambda: plot.learning_curves({"loss": [1]}, ax=TWO),
+        ValueError,
+        "there are 1 figures (loss), and ax has 2 axes",
+    ),
+    "not square": (
+        lambda: plot.confusion_matrix(np.ones((2, 3))),
+        ValueError,
+        "must be square, [true, predicted]",
+    ),
+    "negative": (lambda: plot.confusion_matrix([[1, -2], [0, 1]]), ValueError, "number -2"),
+    "vector": (lambda: plot.confusion_matrix([1, 2]), ValueError, "must have 2 axes"),
+    "empty": (lambda: plot.confusion_matrix(np.ones((0, 0))), ValueError, "at least one number"),
+    "strings": (lambda: plot.confusion_matrix([["a"]]), TypeError, "must be an array of numbers"),
+    "labels": (lambda: plot.confusion_matrix(MATRIX, "ab"), ValueError, "2 labels for 3 classes"),
+    "channels": (
+        lambda: plot.filters(np.ones((2, 5, 3, 3))),
+        ValueError,
+        "but the filters have 5; choose one, such as weight[:, :1]",
+    ),
+    "dense weight": (lambda: plot.filters(np.ones((2, 5))), ValueError, "must have 4 axes"),
+    "NaN": (
+        lambda: plot.filters(np.full((1, 1, 2, 2), np.nan)),
+        ValueError,
+        "numbers that are not finite",
+    ),
+    "columns": (
+        lambda: plot.filters(np.ones((1, 1, 2, 2)), columns=0),
+        ValueError,
+        "columns must be an int of at least 1, got 0",
+    ),
+    "not serial": (
+        lambda: plot.feature_maps(F.relu(), (), IMAGE, 0),
+        TypeError,
+        "expected a serial(...), got relu()",
+    ),
+    "no such layer": (
+        lambda: plot.feature_maps(CNN, CNN_PARAMS, IMAGE, 4),
+        ValueError,
+        "one of the 4 layers, 0 to 3, got 4",
+    ),
+    "other params": (
+        lambda: plot.feature_maps(CNN, CNN_PARAMS[:2], IMAGE, 0),
+        ValueError,
+        "feature_maps: expected the parameters of 4 layers",
+    ),
+    "a batch": (
+        lambda: plot.feature_maps(CNN, CNN_PARAMS, IMAGE[None], 0),
+        ValueError,
+        "expected one image (channels, height, width), got float32[1, 2, 6, 7]",
+    ),
+    "no map": (
+        lambda: plot.feature_maps(CNN, CNN_PARAMS, IMAGE, 2),
+        ValueError,
+        "the output of 2: flatten() is float32[1, 210], which is no map",
+    ),
+    "one row": (lambda: plot.embedding(np.ones((1, 3))), ValueError, "needs two rows and two"),
+    "names": (lambda: plot.embedding(np.eye(3), ["a"]), ValueError, "1 labels for 3 rows"),
+    "classes": (
+        lambda: plot.embedding(np.eye(80), np.arange(80) % 40),
+        ValueError,
+        "40 classes, and no more than 35",
+    ),
+    "no gradient": (lambda: plot.gradient_flow((None, ())), ValueError, "there is no gradient"),
+    "gradient of words": (
+        lambda: plot.gradient_flow({"a": np.array(["b"])}),
+        TypeError,
+        "a must be an array of numbers, got <U1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_told(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert message in str(caught.value)
