@@ -5,13 +5,18 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check lint types wheel bench clean
+.PHONY: demo test check docs lint types wheel bench clean
 
 demo: $(VENV)/.examples
 	$(RUN) examples/digits.py
 
 test: $(VENV)/.test
 	$(RUN) -m pytest -m "not slow"
+
+# The pages run as they are built; a warning is an error.
+docs: $(VENV)/.docs
+	$(RUN) -m sphinx --builder html --jobs 2 --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "docs: build/docs/index.html"
 
 # What CI runs beside the tests.
 check: lint types wheel
@@ -43,4 +48,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_figures build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis
