@@ -28,7 +28,8 @@ class Block(NamedTuple):
     code: str
     printed: str | None
     line: int
-    end: int  # the place in the page behind it and its output
+    start: int  # the places in the page behind the code, and behind what it prints
+    end: int
 
 
 def blocks(page: str) -> list[Block]:
@@ -38,16 +39,17 @@ def blocks(page: str) -> list[Block]:
         language, text = match.groups()
         if language == "python":
             line = page.count("\n", 0, match.start()) + 1
-            found.append(Block(text, None, line, match.end()))
+            found.append(Block(text, None, line, match.end(), match.end()))
         elif language == "text" and found and not page[found[-1].end : match.start()].strip():
             found[-1] = found[-1]._replace(printed=text, end=match.end())
     return found
 
 
-def run(path: Path, after: Callable[[Block], Any] = lambda block: None) -> dict[str, Any]:
+def run(path: Path, after: Callable[[Block, str], Any] = lambda *_: None) -> dict[str, Any]:
     """Run all blocks of a page one after the other, and return the names that they made.
 
-    `after` is called behind each block. Warnings are errors.
+    `after` is called behind each block, with what it printed, if the page says what that is.
+    Warnings are errors.
     """
     page = path.read_text()
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -65,7 +67,7 @@ def run(path: Path, after: Callable[[Block], Any] = lambda block: None) -> dict[
                 f"{path}:{block.line}: the page says\n{block.printed}but the code prints\n"
                 f"{output.getvalue()}"
             )
-        after(block)
+        after(block, output.getvalue())
     return names
 
 

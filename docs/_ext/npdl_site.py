@@ -25,9 +25,6 @@ STYLE = {
     "figure.figsize": (7, 3),
     "figure.constrained_layout.use": True,
     "savefig.transparent": True,
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -39,7 +36,7 @@ STYLE = {
 
 
 def run_page(app, name, source):
-    """Run the code of a page, and put its pictures behind the blocks that drew them."""
+    """Run the code of a page, and put its pictures behind the blocks that draw them."""
     page = source[0]
     if not blocks.blocks(page):
         return
@@ -50,25 +47,33 @@ def run_page(app, name, source):
     mpl.rcParams.update(STYLE)
     folder = Path(app.srcdir, FIGURES)
     folder.mkdir(exist_ok=True)
-    insertions = []
+    changes = []
 
-    def take_figures(block):
+    count = 0
+
+    def after(block, printed):
+        nonlocal count
+        said = page[block.start : block.end]
+        if "..." in said:  # where the page leaves out what differs, the site has all of it
+            said = f"\n\n```text\n{printed.rstrip()}\n```"
         for number in plt.get_fignums():
             figure = plt.figure(number)
-            file = f"{name.replace('/', '-')}-{len(insertions)}.svg"
+            count += 1
+            file = f"{name.replace('/', '-')}-{count}.svg"
             figure.savefig(folder / file, metadata={"Date": None})
             plt.close(figure)
             titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
             labels = [axes.get_ylabel() for axes in figure.axes]
             alt = "; ".join(text for text in titles if text) or "; ".join(labels)
-            insertions.append((block.end, f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"))
+            said += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
+        changes.append((block, said))
 
     try:
-        blocks.run(Path(app.env.doc2path(name)), take_figures)
+        blocks.run(Path(app.env.doc2path(name)), after)
     except Exception as error:
         raise ExtensionError(f"the code of {name} fails: {error!r}", error) from error
-    for place, text in reversed(insertions):
-        page = page[:place] + text + page[place:]
+    for block, said in reversed(changes):
+        page = page[: block.start] + said + page[block.end :]
     source[0] = page
 
 
