@@ -71,7 +71,7 @@ def run_page(app, name, source):
     try:
         blocks.run(Path(app.env.doc2path(name)), after)
     except Exception as error:
-        raise ExtensionError(f"the code of {name} fails: {error!r}", error) from error
+        raise ExtensionError(f"the code of {name} fails: {type(error).__name__}: {error}", error) from error
     for block, said in reversed(changes):
         page = page[: block.start] + said + page[block.end :]
     source[0] = page
