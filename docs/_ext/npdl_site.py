@@ -25,6 +25,7 @@ STYLE = {
     "figure.figsize": (7, 3),
     "figure.constrained_layout.use": True,
     "savefig.transparent": True,
+    "savefig.bbox": "tight",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
