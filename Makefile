@@ -13,10 +13,11 @@ demo: $(VENV)/.examples
 test: $(VENV)/.test
 	$(RUN) -m pytest -m "not slow"
 
-# The pages run as they are built; a warning is an error.
+# The pages run while they are built. Warnings, and links that lead nowhere, are errors.
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx --builder html --jobs 2 --fail-on-warning --keep-going --quiet docs build/docs
-	@echo "docs: build/docs/index.html"
+	$(RUN) docs/_ext/links.py build/docs
+	@echo "the site: build/docs/index.html"
 
 # What CI runs beside the tests.
 check: lint types wheel

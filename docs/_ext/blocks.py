@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 __all__ = ["Block", "blocks", "run"]
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?(?!\d|\.\.\.)")
 
 
 class Block(NamedTuple):
@@ -76,7 +76,10 @@ def same(written: str, printed: str) -> bool:
     numbers = NUMBER.findall(written)
     pattern = re.escape(" ".join(NUMBER.sub("#", written).split())).replace(r"\.\.\.", ".*?")
     pattern = pattern.replace(r"\#", r"(-?\d+\.\d+(?:e[-+]?\d+)?)")
-    pattern = pattern.replace(r"\ ", r"\s+").replace(r"\[\s+", r"\[").replace(r"\[", r"\[\s*")
+    pattern = pattern.replace(r"\ ", r"\s+")
+    # NumPy pads the numbers of an array.
+    pattern = re.sub(r"(\\\[)(\\s\+)?", r"\1\\s*", pattern)
+    pattern = re.sub(r"(\\s\+)?(\\\])", r"\\s*\2", pattern)
     match = re.fullmatch(pattern, printed.strip(), re.DOTALL)
     return match is not None and all(map(_near, numbers, match.groups()))
 

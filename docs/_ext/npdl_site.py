@@ -72,7 +72,9 @@ def run_page(app, name, source):
     try:
         blocks.run(Path(app.env.doc2path(name)), after)
     except Exception as error:
-        raise ExtensionError(f"the code of {name} fails: {type(error).__name__}: {error}", error) from error
+        raise ExtensionError(
+            f"the code of {name} fails: {type(error).__name__}: {error}", error
+        ) from error
     for block, said in reversed(changes):
         page = page[: block.start] + said + page[block.end :]
     source[0] = page
@@ -176,11 +178,19 @@ def make_font(app):
     subset.save_font(font, str(target), options)
 
 
+def forget_modules_without_source(app, env):
+    """Keep sphinx.ext.viewcode from listing pages that it does not write, such as of `builtins`."""
+    modules = env._viewcode_modules
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+
+
 def setup(app):
     """Tell Sphinx of all this."""
     app.connect("source-read", run_page)
     app.connect("missing-reference", find_by_last_name)
     app.connect("builder-inited", make_font)
+    app.connect("env-check-consistency", forget_modules_without_source)
     app.add_directive("names", Names)
     app.add_post_transform(Equations)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
