@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from blocks import blocks, run, same
+from blocks import blocks, missing, run, same
 from equations import mathml
 from links import broken, read
 
@@ -33,14 +33,12 @@ def is_slow(page):
     "page", [pytest.param(page, marks=is_slow(page), id=name_of(page)) for page in WITH_CODE]
 )
 def test_a_page_prints_what_it_says(page, tmp_path, monkeypatch):
-    for library in ("autograd", "matplotlib", "sklearn"):
-        if library in code_of(page):
-            pytest.importorskip(library)
+    if absent := missing(page.read_text()):
+        pytest.skip(f"not installed: {', '.join(absent)}")
     if "matplotlib" in code_of(page):
         from matplotlib import pyplot as plt
 
         plt.switch_backend("Agg")
-        monkeypatch.setattr(plt, "show", None)
     monkeypatch.chdir(tmp_path)
     run(page, lambda *_: plt.close("all") if "matplotlib" in code_of(page) else None)
 

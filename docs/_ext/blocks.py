@@ -7,7 +7,9 @@ round differently, and ``...`` stands for anything. Nothing but the standard lib
     python docs/_ext/blocks.py README.md
 """
 
+import ast
 import contextlib
+import importlib.util
 import io
 import re
 import sys
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Block", "blocks", "run"]
+__all__ = ["Block", "blocks", "missing", "run", "same"]
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?(?!\d|\.\.\.)")
@@ -43,6 +45,18 @@ def blocks(page: str) -> list[Block]:
         elif language == "text" and found and not page[found[-1].end : match.start()].strip():
             found[-1] = found[-1]._replace(printed=text, end=match.end())
     return found
+
+
+def missing(page: str) -> set[str]:
+    """Return the libraries that a page imports and that are not installed."""
+    names = set()
+    for block in blocks(page):
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    return {name for name in names if importlib.util.find_spec(name) is None}
 
 
 def run(path: Path, after: Callable[[Block, str], Any] = lambda *_: None) -> dict[str, Any]:

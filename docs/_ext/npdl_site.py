@@ -19,6 +19,8 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 FIGURES = "_figures"
+# Pages that import one of these are shown as they are, where it is not installed.
+OPTIONAL = {"keras", "mpi4py", "torch"}
 # Readable on a light and on a dark page.
 INK = "#7c7f86"
 STYLE = {
@@ -39,7 +41,7 @@ STYLE = {
 def run_page(app, name, source):
     """Run the code of a page, and put its pictures behind the blocks that draw them."""
     page = source[0]
-    if not blocks.blocks(page):
+    if not blocks.blocks(page) or blocks.missing(page) & OPTIONAL:
         return
     import matplotlib as mpl
     from matplotlib import pyplot as plt
