@@ -78,10 +78,12 @@ def imported(code):
 
 
 def public_modules():
-    """The modules that pages and examples import, and those of the documented API."""
+    """The modules of the reference, those that pages and examples import, and the stateful ones."""
     programs = [*map(code_of, WITH_CODE), *map(code_of, (ROOT / "examples").rglob("*.py"))]
     names = {name for code in programs for name in imported(code) if name.startswith("npdl.")}
-    names |= {f"npdl.compat.{name}" for name in importlib.import_module("npdl.compat").__all__}
+    names |= reference().keys() | {
+        f"npdl.compat.{name}" for name in importlib.import_module("npdl.compat").__all__
+    }
     names |= {"npdl.compat.utils.data", "npdl.compat.utils.random"}
     names -= {"npdl.compat.Model", "npdl.compat.utils"}  # their names are those of other modules
     return {name for name in names if is_module(name)}
