@@ -138,11 +138,19 @@ def _kind(value):
 
 
 def find_by_last_name(app, env, node, contnode):
-    """Let a docstring name what another module documents by its last name alone."""
+    """Let a docstring name a module, or what another module has by its last name alone."""
     if node.get("refdomain") != "py":
         return None
     ends = f".{node['reftarget'].rpartition('.')[2]}"
     domain = env.domains["py"]
+    if node["reftype"] == "mod":
+        parts = [
+            entry
+            for name, entry in domain.objects.items()
+            if name.startswith(f"{node['reftarget']}.")
+        ]
+        if parts:
+            return make_refnode(app.builder, node["refdoc"], parts[0].docname, "", contnode)
     for prefix in ("npdl.functional", "npdl.", "npdl.compat."):
         found = sorted(
             name for name in domain.objects if name.startswith(prefix) and name.endswith(ends)
@@ -180,6 +188,12 @@ def make_font(app):
     subset.save_font(font, str(target), options)
 
 
+def keep_summary(app, what, name, value, options, lines):
+    """Keep napoleon from reading a property's summary with a colon as a type and its meaning."""
+    if what == "property" and lines:
+        lines[0] = lines[0].replace(": ", " – ")
+
+
 def forget_modules_without_source(app, env):
     """Keep sphinx.ext.viewcode from listing pages that it does not write, such as of `builtins`."""
     modules = env._viewcode_modules
@@ -192,6 +206,7 @@ def setup(app):
     app.connect("source-read", run_page)
     app.connect("missing-reference", find_by_last_name)
     app.connect("builder-inited", make_font)
+    app.connect("autodoc-process-docstring", keep_summary, priority=100)
     app.connect("env-check-consistency", forget_modules_without_source)
     app.add_directive("names", Names)
     app.add_post_transform(Equations)
