@@ -15,6 +15,7 @@ test: $(VENV)/.test
 
 # The pages run while they are built. Warnings, and links that lead nowhere, are errors.
 docs: $(VENV)/.docs
+	rm -rf build/docs docs/_figures
 	$(RUN) -m sphinx --builder html --jobs 2 --fail-on-warning --keep-going --quiet docs build/docs
 	$(RUN) docs/_ext/links.py build/docs
 	@echo "the site: build/docs/index.html"
