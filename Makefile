@@ -5,13 +5,20 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check lint types wheel bench clean
+.PHONY: demo test check docs lint types wheel bench clean
 
 demo: $(VENV)/.examples
 	$(RUN) examples/digits.py
 
 test: $(VENV)/.test
 	$(RUN) -m pytest -m "not slow"
+
+# The pages run while they are built. Warnings, and links that lead nowhere, are errors.
+docs: $(VENV)/.docs
+	rm -rf build/docs docs/_figures
+	$(RUN) -m sphinx --builder html --jobs 2 --fail-on-warning --keep-going --quiet docs build/docs
+	$(RUN) docs/_ext/links.py build/docs
+	@echo "the site: build/docs/index.html"
 
 # What CI runs beside the tests.
 check: lint types wheel
@@ -44,4 +51,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_figures build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ class Embedding(Stateful):
         The number of ids, which are 0 to input_size - 1, and the length of a row; needed where no
         table is given.
     nb_batch, nb_seq : int, optional
-        Sizes of the batch and of the time axis, for :attr:`out_shape` alone.
+        Sizes of the batch and of the time axis, for `out_shape` alone.
     init : str or Initializer
         Initial rows, where no table is given.
 

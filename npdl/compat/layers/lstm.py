@@ -189,7 +189,7 @@ class LSTM(_Memory):
         Returns
         -------
         array
-            (batch, n_out), or (batch, time, n_out) where :attr:`return_sequence`.
+            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
         """
         return self._run(input, mask, c0, h0, train)
 
@@ -275,7 +275,7 @@ class BatchLSTM(_Memory):
         Returns
         -------
         array
-            (batch, n_out), or (batch, time, n_out) where :attr:`return_sequence`.
+            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
         """
         return self._run(input, mask, c0, h0, train)
 

@@ -28,7 +28,7 @@ class Recurrent(Layer):
         Number of input features; the first layer of a model needs it, others know it from the
         layer before.
     nb_batch, nb_seq : int, optional
-        Sizes of the batch and of the time axis, for :attr:`out_shape` alone, where the layer before
+        Sizes of the batch and of the time axis, for `out_shape` alone, where the layer before
         does not say them.
     init, inner_init : str or Initializer
         Initial values of the weights from the input, and of those from the state.
@@ -145,7 +145,7 @@ class Unrolled(Recurrent, Stateful):
         Returns
         -------
         array
-            (batch, n_out), or (batch, time, n_out) where :attr:`return_sequence`.
+            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
         """
         return self._apply((self._as_input(input), as_mask(mask)), train)
 

@@ -1,0 +1,111 @@
+"""Run the Python blocks of a Markdown file, and hold what they print against what the page says.
+
+The blocks of a page are one program. A block fenced as ``text`` behind one of ``python`` is what
+that one prints: numbers may differ by two in the last digit that is written, since processors
+round differently, and ``...`` stands for anything. Nothing but the standard library is needed:
+
+    python docs/_ext/blocks.py README.md
+"""
+
+import ast
+import contextlib
+import importlib.util
+import io
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["Block", "blocks", "missing", "run", "same"]
+
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?(?!\d|\.\.\.)")
+
+
+class Block(NamedTuple):
+    """A block of code, with what the page says that it prints, if it says so."""
+
+    code: str
+    printed: str | None
+    line: int
+    start: int  # the places in the page behind the code, and behind what it prints
+    end: int
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the Python blocks of a page."""
+    found: list[Block] = []
+    for match in FENCED.finditer(page):
+        language, text = match.groups()
+        if language == "python":
+            line = page.count("\n", 0, match.start()) + 1
+            found.append(Block(text, None, line, match.end(), match.end()))
+        elif language == "text" and found and not page[found[-1].end : match.start()].strip():
+            found[-1] = found[-1]._replace(printed=text, end=match.end())
+    return found
+
+
+def missing(page: str) -> set[str]:
+    """Return the libraries that a page imports and that are not installed."""
+    names = set()
+    for block in blocks(page):
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    return {name for name in names if importlib.util.find_spec(name) is None}
+
+
+def run(path: Path, after: Callable[[Block, str], Any] = lambda *_: None) -> dict[str, Any]:
+    """Run all blocks of a page one after the other, and return the names that they made.
+
+    `after` is called behind each block, with what it printed, if the page says what that is.
+    Warnings are errors.
+    """
+    page = path.read_text()
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        # The empty lines let a traceback show the line of the page.
+        program = compile("\n" * block.line + block.code, str(path), "exec")
+        output = io.StringIO()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings(action="error"))
+            if block.printed is not None:
+                stack.enter_context(contextlib.redirect_stdout(output))
+            exec(program, names)
+        if block.printed is not None and not same(block.printed, output.getvalue()):
+            raise AssertionError(
+                f"{path}:{block.line}: the page says\n{block.printed}but the code prints\n"
+                f"{output.getvalue()}"
+            )
+        after(block, output.getvalue())
+    return names
+
+
+def same(written: str, printed: str) -> bool:
+    """Whether two texts agree but for spaces, the last digits of numbers, and ``...``."""
+    numbers = NUMBER.findall(written)
+    pattern = re.escape(" ".join(NUMBER.sub("#", written).split())).replace(r"\.\.\.", ".*?")
+    pattern = pattern.replace(r"\#", r"(-?\d+\.\d+(?:e[-+]?\d+)?)")
+    pattern = pattern.replace(r"\ ", r"\s+")
+    # NumPy pads the numbers of an array.
+    pattern = re.sub(r"(\\\[)(\\s\+)?", r"\1\\s*", pattern)
+    pattern = re.sub(r"(\\s\+)?(\\\])", r"\\s*\2", pattern)
+    match = re.fullmatch(pattern, printed.strip(), re.DOTALL)
+    return match is not None and all(map(_near, numbers, match.groups()))
+
+
+def _near(written: str, printed: str) -> bool:
+    mantissa, _, exponent = written.partition("e")
+    digits = len(mantissa.partition(".")[2]) - int(exponent or 0)
+    return abs(float(written) - float(printed)) <= 2.001 * 10.0**-digits
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        if not blocks(Path(name).read_text()):
+            sys.exit(f"{name} has no Python block")
+        run(Path(name))

@@ -1,0 +1,172 @@
+"""The pages: their code runs, their tables are right, and the reference has every public name."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from blocks import blocks, missing, run, same
+from equations import mathml
+from links import broken, read
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WITH_CODE = [page for page in PAGES if blocks(page.read_text())]
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def code_of(path):
+    if path.suffix == ".md":
+        return "\n".join(block.code for block in blocks(path.read_text()))
+    return path.read_text()
+
+
+def is_slow(page):
+    return [pytest.mark.slow] if page.parent.name == "tutorials" else []
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=is_slow(page), id=name_of(page)) for page in WITH_CODE]
+)
+def test_a_page_prints_what_it_says(page, tmp_path, monkeypatch):
+    if absent := missing(page.read_text()):
+        pytest.skip(f"not installed: {', '.join(absent)}")
+    if "matplotlib" in code_of(page):
+        from matplotlib import pyplot as plt
+
+        plt.switch_backend("Agg")
+    monkeypatch.chdir(tmp_path)
+    run(page, lambda *_: plt.close("all") if "matplotlib" in code_of(page) else None)
+
+
+def test_the_tables_of_equivalents_run():
+    page = ROOT / "docs" / "coming-from.md"
+    names, count = run(page), 0
+    for number, row in enumerate(page.read_text().splitlines(), start=1):
+        if not row.startswith("|"):
+            continue
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert len(cells) == 3, f"line {number} has {len(cells)} cells"
+        for code in re.findall(r"`([^`]+)`", cells[1]):
+            exec(compile("\n" * (number - 1) + code, str(page), "exec"), names)
+            count += 1
+    assert count > 100
+
+
+def reference():
+    """Return the names that the pages of the reference list, by module."""
+    listed = {}
+    for page in (ROOT / "docs").rglob("*.md"):
+        for module, text in re.findall(r"```\{names\} (\S+)\n(.*?)```", page.read_text(), re.S):
+            names = [line for line in text.split("\n") if line and not line.startswith(":")]
+            listed.setdefault(module, []).extend(names)
+    return listed
+
+
+def imported(code):
+    """Yield what a program imports of npdl, each module by its full name."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def public_modules():
+    """The modules of the reference, those that pages and examples import, and the stateful ones."""
+    programs = [*map(code_of, WITH_CODE), *map(code_of, (ROOT / "examples").rglob("*.py"))]
+    names = {name for code in programs for name in imported(code) if name.startswith("npdl.")}
+    names |= reference().keys() | {
+        f"npdl.compat.{name}" for name in importlib.import_module("npdl.compat").__all__
+    }
+    names |= {"npdl.compat.utils.data", "npdl.compat.utils.random"}
+    names -= {"npdl.compat.Model", "npdl.compat.utils"}  # their names are those of other modules
+    return {name for name in names if is_module(name)}
+
+
+def is_module(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("module", sorted(public_modules()))
+def test_the_reference_has_every_public_name_once(module):
+    assert sorted(reference().get(module, [])) == sorted(importlib.import_module(module).__all__)
+
+
+TYPESET = [
+    ("y = x W + b", "<mi>y</mi><mo>=</mo><mi>x</mi><mi>W</mi><mo>+</mo><mi>b</mi>"),
+    ("x / (1 + y)", None),
+    ("½ x", "<mn>½</mn><mi>x</mi>"),
+    ("β₂ᵗ", "<msubsup><mi>β</mi><mrow><mn>2</mn></mrow><mrow><mi>t</mi></mrow></msubsup>"),
+    (
+        "√(a / b)",
+        "<msqrt><mfrac><mrow><mi>a</mi></mrow><mrow><mi>b</mi></mrow></mfrac></msqrt>",
+    ),
+    (
+        "y = a / b / c",
+        "<mi>y</mi><mo>=</mo><mfrac><mrow><mi>a</mi><mo>/</mo><mi>b</mi></mrow>"
+        "<mrow><mi>c</mi></mrow></mfrac>",
+    ),
+    ("y = f(params, x)", None),
+    ("state = model.init(0, (3,))", None),
+    ("lr=1.0", None),
+    ("|x", None),
+    ("ε", None),
+]
+
+
+@pytest.mark.parametrize(("text", "inside"), TYPESET, ids=[text for text, _ in TYPESET])
+def test_equations_become_mathml_and_code_stays_code(text, inside):
+    html = mathml(text)
+    if inside is None:
+        assert html is None
+    else:
+        assert html.endswith(f"<mrow>{inside}</mrow></math>")
+
+
+SAME = [
+    ("a 0.12", "a  0.13\n", True),
+    ("a 0.12", "a 0.15", False),
+    ("0.12", "0.1249", True),
+    ("1.2e-3", "1.3e-3", True),
+    ("1.2e-3", "1.9e-3", False),
+    ("[[1. 0.5]]", "[[1.  0.5 ]]", True),
+    ("3 of 4", "3 of 5", False),
+    ("begins ... ends", "begins with\nmuch and ends", True),
+    ("begins ... ends", "begins and goes on", False),
+    ("0.9...", "0.9764", True),
+    ("0.9...", "0.8764", False),
+]
+
+
+@pytest.mark.parametrize(("written", "printed", "agree"), SAME)
+def test_outputs_agree_but_for_spaces_and_last_digits(written, printed, agree):
+    assert same(written, printed) == agree
+
+
+def test_a_page_that_says_something_else_than_its_code_prints_is_an_error(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n")
+    with pytest.raises(
+        AssertionError, match=r"page\.md:1: the page says\n3\nbut the code prints\n2"
+    ):
+        run(page)
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#here">1</a><a href="b.html#there">2</a><a href="c.html">3</a>'
+        '<a href="https://example.org">4</a><a href="#self">5</a><p id="self">'
+    )
+    (tmp_path / "b.html").write_text('<p id="here">')
+    found = [(path.name, link) for path, link in broken(read(tmp_path))]
+    assert found == [("a.html", "b.html#there"), ("a.html", "c.html")]
