@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -702,20 +700,6 @@ def test_what_a_broken_disk_brings_back_does_not_take_the_place_of_what_was_ther
     monkeypatch.undo()
     assert identical(checkpoint.load(path, like={"a": np.ones(9)}), {"a": np.ones(9)})
     assert names(tmp_path) == ["run.npz"]
-
-
-# The documentation
-
-
-def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[1] / "docs" / "reproducibility.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    monkeypatch.chdir(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FreshStartWarning)
-        exec("\n".join(blocks), {})
-    assert capsys.readouterr().out.split()[-1] == np.__version__
 
 
 # npdl.Model

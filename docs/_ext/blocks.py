@@ -13,6 +13,7 @@ import importlib.util
 import io
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -67,22 +68,35 @@ def run(path: Path, after: Callable[[Block, str], Any] = lambda *_: None) -> dic
     """
     page = path.read_text()
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks(page):
-        # The empty lines let a traceback show the line of the page.
-        program = compile("\n" * block.line + block.code, str(path), "exec")
-        output = io.StringIO()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(warnings.catch_warnings(action="error"))
-            if block.printed is not None:
-                stack.enter_context(contextlib.redirect_stdout(output))
-            exec(program, names)
-        if block.printed is not None and not same(block.printed, output.getvalue()):
-            raise AssertionError(
-                f"{path}:{block.line}: the page says\n{block.printed}but the code prints\n"
-                f"{output.getvalue()}"
-            )
-        after(block, output.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        for block in blocks(page):
+            _run_block(path, block, names, Path(folder), after)
     return names
+
+
+def _run_block(
+    path: Path,
+    block: Block,
+    names: dict[str, Any],
+    folder: Path,
+    after: Callable[[Block, str], Any],
+) -> None:
+    """Run one block in a folder, where it may write files, with the names of those before."""
+    # The empty lines let a traceback show the line of the page.
+    program = compile("\n" * block.line + block.code, str(path), "exec")
+    output = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(action="error"))
+        if block.printed is not None:
+            stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.chdir(folder))
+        exec(program, names)
+    if block.printed is not None and not same(block.printed, output.getvalue()):
+        raise AssertionError(
+            f"{path}:{block.line}: the page says\n{block.printed}but the code prints\n"
+            f"{output.getvalue()}"
+        )
+    after(block, output.getvalue())
 
 
 def same(written: str, printed: str) -> bool:
