@@ -1,10 +1,8 @@
 """Ranks that are to compute one thing: whether they began alike, and how they end together."""
 
 import contextlib
-import hashlib
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +94,8 @@ def aborting(comm: Any) -> Iterator[None]:
     except BaseException as error:
         if comm is not None and comm.Get_size() > 1:
             place = f"rank {comm.Get_rank()} of {comm.Get_size()}"
+            import traceback
+
             text = "".join(traceback.format_exception(error))
             sys.stderr.write(f"{place} failed, and ends the job:\n{text}")
             sys.stderr.flush()
@@ -119,6 +119,8 @@ def _mark(leaf: Any) -> str:
 
 
 def _digest(data: Any) -> str:
+    import hashlib  # here, because few imports of npdl need it
+
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 

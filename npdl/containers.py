@@ -9,15 +9,17 @@ import contextlib
 import json
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import attrs
 import numpy as np
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = [
     "CheckpointError",
@@ -165,6 +167,8 @@ def _check_length(length: int) -> None:
 
 
 def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> None:
+    import zipfile  # here, because `import npdl` would take noticeably longer with it
+
     _check_length(len(header))
     _check_members(sum(len(path.encode()) + 100 for path in arrays))
     with zipfile.ZipFile(file, "w") as archive:
@@ -176,7 +180,7 @@ def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> No
         archive.comment = _list_sum(archive)
 
 
-def _list_sum(archive: zipfile.ZipFile) -> bytes:
+def _list_sum(archive: "zipfile.ZipFile") -> bytes:
     """Return a checksum of the members' names and checksums, so that none can be of another file.
 
     A zip protects the bytes of each member, but not which member they belong to.
@@ -187,6 +191,8 @@ def _list_sum(archive: zipfile.ZipFile) -> bytes:
 
 @contextlib.contextmanager
 def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
+    import zipfile
+
     _check_members(_size_of_list(file))
     with zipfile.ZipFile(file) as archive:
         members = _members(archive, os.fstat(file.fileno()).st_size)
@@ -228,8 +234,10 @@ def _size_of_list(file: BinaryIO) -> int:
     return int(size)
 
 
-def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: "zipfile.ZipFile", size: int) -> "dict[str, zipfile.ZipInfo]":
     """Return the members by name, each of which is as long as it says."""
+    import zipfile
+
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name = member.filename
@@ -246,7 +254,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _npy_kind(archive: zipfile.ZipFile, name: str) -> Kind:
+def _npy_kind(archive: "zipfile.ZipFile", name: str) -> Kind:
     """Read no more of an array than its header."""
     with archive.open(name) as member:
         if (version := np.lib.format.read_magic(member)) != (1, 0):

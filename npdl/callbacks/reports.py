@@ -5,7 +5,6 @@ written after the checkpoint is written anew, not twice.
 """
 
 import contextlib
-import csv
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,6 +92,8 @@ class CSVLogger(Callback):
     def _begin(self, columns: list[str]) -> None:
         """Write the names of the columns, unless the file goes on."""
         with self.path.open(newline="") as file:
+            import csv
+
             first = next(csv.reader(file, delimiter=self.separator), None)
         if self.append and first is not None:
             self.columns = first
@@ -102,6 +103,8 @@ class CSVLogger(Callback):
             self._writer(file).writerow(columns)
 
     def _writer(self, file: Any) -> Any:
+        import csv
+
         return csv.writer(file, delimiter=self.separator, lineterminator="\n")
 
     def state(self) -> Any:

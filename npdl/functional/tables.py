@@ -1,6 +1,5 @@
 """Tables of indented rows, for a terminal and for a notebook."""
 
-import html
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -56,6 +55,8 @@ def html_table(heads: Sequence[str], rows: Rows, total: str) -> str:
     >>> "<td" in html_table(["name", "taste", "count"], [(0, ["a < b", "sour", "12"])], "")
     True
     """
+    import html
+
     lines = [_html_row("th", heads, 0, _RULE)]
     lines += [_html_row("td", cells, depth) for depth, cells in rows]
     lines.append(
@@ -72,6 +73,8 @@ _TABLE = "border-collapse: collapse; border: none; font-variant-numeric: tabular
 
 
 def _html_row(tag: str, cells: Sequence[str], depth: int, rule: str = "none") -> str:
+    import html
+
     written = []
     for column, text in enumerate(cells):
         is_text = column < len(_WIDEST)
