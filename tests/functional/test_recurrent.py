@@ -599,3 +599,24 @@ def test_bidirectional_and_one_step_say_what_they_take():
     step = F.one_step(F.gru(UNITS))
     with pytest.raises(ValueError, match=r"one_step: .*got float32\[3, 5, 2\]"):
         step.apply(params[0], X)
+
+
+@pytest.mark.parametrize("make", [F.rnn, F.gru, F.lstm], ids=["rnn", "gru", "lstm"])
+def test_a_gradient_that_has_vanished_is_zero_and_not_subnormal(make):
+    # Arithmetic with subnormal numbers takes ten times as long.
+    layer = make(3)
+    params = layer.init(0, (400, 2))
+    params = params | {"recurrent_weight": params["recurrent_weight"] * np.float32(0.01)}
+    x = np.random.default_rng(1).normal(size=(4, 400, 2)).astype(np.float32)
+    g = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+    grads, dx = layer.backward(params, layer.apply(params, x)[1], g)
+    exact = tree.astype(params, np.float64)
+    cache = layer.apply(exact, x.astype(np.float64))[1]
+    exact_grads, exact_dx = layer.backward(exact, cache, g.astype(np.float64))
+    np.testing.assert_allclose(dx, exact_dx, rtol=1e-3, atol=1e-28)
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(gradient, exact_grads[name], rtol=1e-4, atol=1e-6)
+    assert np.all(dx[:, -1])
+    assert not np.any(dx[:, 0])
+    sizes = np.abs(dx)
+    assert np.mean((sizes > 0) & (sizes < np.finfo(np.float32).tiny)) < 0.02
