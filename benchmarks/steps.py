@@ -1,29 +1,69 @@
 """A whole training step of a workload, for each library: forward, loss, backward, Adam.
 
 The loss is the softmax cross-entropy. All libraries begin with the same parameters, and take the
-same batch each time. Each function returns one that makes a step and returns its loss.
+same batch each time. Each function returns one that makes a number of steps and returns the loss
+of each, which it reads as a Python number before the next step, as somebody who watches a training
+does; except `jax_ahead`, which reads them after the last step.
 """
+
+import contextlib
+from functools import partial
 
 import numpy as np
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 from npdl.training import TrainState, train_step
 
 LEARNING_RATE = 1e-3
 
 
-def npdl_step(workload, dtype=np.float32):
-    """Return the step of npdl, in the form in which `fit` makes it."""
+def converted(workload, dtype):
+    """Return the batch and the parameters of a workload in another type of floats."""
+    return tree.astype(workload.data(), dtype), tree.astype(workload.params(), dtype)
+
+
+def npdl_step(workload, dtype=np.float32, donate=True):
+    """Return the step of npdl, by default in the form in which `fit` makes it."""
     batch, params = converted(workload, dtype)
     optimizer = F.adam(LEARNING_RATE)
-    state = TrainState(0, params, optimizer.init(params), random.key(0))
-    step = train_step(workload.model, F.softmax_cross_entropy, optimizer, donate=True)
+    state = TrainState(0, params, optimizer.init(params), (0,))
+    step = train_step(workload.model, F.softmax_cross_entropy, optimizer, donate=donate)
 
-    def run():
+    def run(count):
         nonlocal state
-        state, figures = step(state, batch)
-        return float(figures["loss"])
+        losses = []
+        for _ in range(count):
+            state, figures = step(state, batch)
+            losses.append(float(figures["loss"]))
+        return losses
+
+    return run
+
+
+def pure_step(workload, dtype=np.float32):
+    """Return the step of npdl that leaves the state before it as it was."""
+    return npdl_step(workload, dtype, donate=False)
+
+
+def compat_step(workload, dtype=np.float32):
+    """Return the steps of `Model.fit`, each an epoch, with the accuracy that it always reports."""
+    import npdl
+    from compat_layers import compat_model
+
+    (x, labels), params = converted(workload, dtype)
+    npdl.utils.set_dtype(dtype)
+    model, made = compat_model(workload.model, params, workload.shape)
+    # The gradient there is the sum over the batch.
+    adam = npdl.optimizers.Adam(lr=LEARNING_RATE, epsilon=1e-8 * labels.size)
+    model.compile("scce", adam)
+    for layer, arrays in made:
+        for name, array in arrays.items():
+            setattr(layer, name, array)
+
+    def run(count):
+        history = model.fit(x, labels, count, len(x), shuffle=False, verbose=0)
+        return history.history["loss"]
 
     return run
 
@@ -40,20 +80,100 @@ def torch_step(workload, dtype=np.float32):
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, LEARNING_RATE, fused=True)
 
-    def run():
-        optimizer.zero_grad()
-        outputs = model(x)
-        loss = torch.nn.functional.cross_entropy(outputs.reshape(len(labels), -1), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+    def run(count):
+        losses = []
+        for _ in range(count):
+            optimizer.zero_grad()
+            outputs = model(x)
+            loss = torch.nn.functional.cross_entropy(outputs.reshape(len(labels), -1), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
 
     return run
 
 
-def converted(workload, dtype):
-    """Return the batch and the parameters of a workload in another type of floats."""
-    return tree.astype(workload.data(), dtype), tree.astype(workload.params(), dtype)
+def jax_step(workload, dtype=np.float32, ahead=False):
+    """Return the step of JAX: one compiled function, whose state is donated, with optax's Adam."""
+    import jax
+    import optax
+    from jax_functions import function
+
+    exact = jax.enable_x64 if dtype == np.float64 else contextlib.nullcontext
+    model, optimizer = function(workload.model), optax.adam(LEARNING_RATE)
+
+    def loss(params, x, labels):
+        losses = optax.softmax_cross_entropy_with_integer_labels(model(params, x), labels)
+        return losses.mean()
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, x, labels):
+        params, opt_state = state
+        value, grads = jax.value_and_grad(loss)(params, x, labels)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    with exact():
+        (x, labels), params = jax.tree.map(jax.numpy.array, converted(workload, dtype))
+        state = params, optimizer.init(params)
+
+    def run(count):
+        nonlocal state
+        losses = []
+        with exact():
+            for _ in range(count):
+                state, value = step(state, x, labels)
+                losses.append(value if ahead else float(value))
+            return list(map(float, losses))
+
+    return run
 
 
-STEPS = {"npdl": npdl_step, "torch": torch_step}
+def jax_ahead_step(workload, dtype=np.float32):
+    """Return the step of JAX that may be begun before the one before it has ended."""
+    return jax_step(workload, dtype, ahead=True)
+
+
+def sklearn_step(workload, dtype=np.float32):
+    """Return the step of scikit-learn's classifier, for layers of `dense` and `relu` alone.
+
+    Of two classes it models one with a logistic function, so its losses are others then.
+    """
+    from sklearn.neural_network import MLPClassifier
+
+    (x, labels), params = converted(workload, dtype)
+    arrays = [part for part in params if part]
+    model = MLPClassifier(
+        [len(part["bias"]) for part in arrays[:-1]],
+        alpha=0,
+        batch_size=len(x),
+        learning_rate_init=LEARNING_RATE,
+        epsilon=5e-10,
+        shuffle=False,
+    )
+    # Its first step makes the arrays; then it begins again, with the parameters of the others.
+    model.partial_fit(x, labels, classes=np.arange(len(arrays[-1]["bias"])))
+    for weight, bias, part in zip(model.coefs_, model.intercepts_, arrays, strict=True):
+        weight[...] = part["weight"][:, : weight.shape[1]]
+        bias[...] = part["bias"][: len(bias)]
+    del model._optimizer
+
+    def run(count):
+        losses = []
+        for _ in range(count):
+            losses.append(model.partial_fit(x, labels).loss_)
+        return losses
+
+    return run
+
+
+STEPS = {
+    "npdl": npdl_step,
+    "npdl_pure": pure_step,
+    "compat": compat_step,
+    "torch": torch_step,
+    "jax": jax_step,
+    "jax_ahead": jax_ahead_step,
+    "sklearn": sklearn_step,
+}

@@ -1,0 +1,37 @@
+"""Times of several functions in one process, in alternation.
+
+A round is a run of each. A pause before it lets the threads of the other libraries go to sleep, and
+a call that is not timed brings its own data back into the caches.
+"""
+
+import statistics
+import time
+
+SECONDS_A_RUN, PAUSE = 0.2, 0.05
+
+
+def measure(runs, rounds):
+    """Return the milliseconds of one call, a figure a round, of each ``run(count)``."""
+    for run in runs.values():
+        run(3)  # compiles, allocates
+    counts = {name: max(3, round(SECONDS_A_RUN / seconds(run, 3))) for name, run in runs.items()}
+    times = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            time.sleep(PAUSE)
+            run(1)
+            times[name].append(1e3 * seconds(run, counts[name]))
+    return times
+
+
+def seconds(run, count):
+    """Return the seconds of one of so many calls."""
+    start = time.perf_counter()
+    run(count)
+    return (time.perf_counter() - start) / count
+
+
+def summary(times):
+    """Return the median, and the 10th and the 90th percentile, of a list of times."""
+    low, *_, high = statistics.quantiles(times, n=10)
+    return {"median": statistics.median(times), "low": low, "high": high}
