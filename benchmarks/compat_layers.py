@@ -11,21 +11,25 @@ import numpy as np
 import npdl
 import npdl.functional as F
 from npdl import layers
-from npdl.activations import get
 
 
-def compat_model(model, params, shape):
-    """Return the `Model`, not compiled yet, and what is to be copied into its arrays then."""
+def compat_model(model, params, shape, optimizer="sgd"):
+    """Return the compiled `Model` that computes the softmax of what the model of npdl does."""
     made = []
     for part, of_part in zip(model.call.positional, params, strict=True):
         before = made[-1][0] if made else None
         if part == F.relu() and hasattr(before, "activation"):
-            before.activation = get("relu")
+            before.activation = npdl.activations.get("relu")
         else:
             made.append(counterpart(part, of_part, shape))
         shape = part.out_shape(shape)
-    made[-1][0].activation = get("softmax")
-    return npdl.Model([layer for layer, _ in made]), made
+    made[-1][0].activation = npdl.activations.get("softmax")
+    stateful = npdl.Model([layer for layer, _ in made])
+    stateful.compile("scce", optimizer)
+    for layer, arrays in made:
+        for name, array in arrays.items():
+            setattr(layer, name, array)
+    return stateful
 
 
 def counterpart(part, params, shape):
@@ -41,7 +45,8 @@ def dense(shape, params, units):
 
 
 def conv2d(shape, params, filters, kernel_size):
-    layer = layers.Convolution(filters, (kernel_size, kernel_size), (None, *shape), activation="linear")
+    sizes = (kernel_size, kernel_size)
+    layer = layers.Convolution(filters, sizes, (None, *shape), activation="linear")
     return layer, {"W": params["weight"], "b": params["bias"]}
 
 

@@ -49,7 +49,8 @@ class Products:
 
     def linear(self, rows, inputs, outputs, input_grad=True):
         """Add y = x W, dW = xᵀ g and dx = g Wᵀ."""
-        x, weight, g = self.array(rows, inputs), self.array(inputs, outputs), self.array(rows, outputs)
+        x, weight = self.array(rows, inputs), self.array(inputs, outputs)
+        g = self.array(rows, outputs)
         self.forward.append((x, weight, np.empty_like(g)))
         self.backward.append((x.T, g, np.empty_like(weight)))
         if input_grad:
@@ -94,8 +95,7 @@ def transformer_encoder_block(make, shape, input_grad, heads, hidden_units):
     batch, time, features = shape
     rows, size = batch * time, features // heads
     make.linear(rows, features, 3 * features)
-    of_heads = [make.array(batch, heads, time, size) for _ in range(3)]
-    queries, keys, values = of_heads
+    queries, keys, values = (make.array(batch, heads, time, size) for _ in range(3))
     make.both(queries, keys.swapaxes(-1, -2))
     make.both(make.array(batch, heads, time, time), values)
     make.linear(rows, features, features)

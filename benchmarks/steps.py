@@ -7,6 +7,7 @@ does; except `jax_ahead`, which reads them after the last step.
 """
 
 import contextlib
+import math
 from functools import partial
 
 import numpy as np
@@ -48,18 +49,15 @@ def pure_step(workload, dtype=np.float32):
 
 def compat_step(workload, dtype=np.float32):
     """Return the steps of `Model.fit`, each an epoch, with the accuracy that it always reports."""
-    import npdl
     from compat_layers import compat_model
+
+    import npdl
 
     (x, labels), params = converted(workload, dtype)
     npdl.utils.set_dtype(dtype)
-    model, made = compat_model(workload.model, params, workload.shape)
     # The gradient there is the sum over the batch.
     adam = npdl.optimizers.Adam(lr=LEARNING_RATE, epsilon=1e-8 * labels.size)
-    model.compile("scce", adam)
-    for layer, arrays in made:
-        for name, array in arrays.items():
-            setattr(layer, name, array)
+    model = compat_model(workload.model, params, workload.shape, adam)
 
     def run(count):
         history = model.fit(x, labels, count, len(x), shuffle=False, verbose=0)
@@ -136,36 +134,45 @@ def jax_ahead_step(workload, dtype=np.float32):
 
 
 def sklearn_step(workload, dtype=np.float32):
-    """Return the step of scikit-learn's classifier, for layers of `dense` and `relu` alone.
+    """Return the step of scikit-learn's classifier, for layers of `dense` and `relu` alone."""
+    (x, labels), params = converted(workload, dtype)
+    model = sklearn_model(params, x, labels)
+    adam = model._optimizer
 
-    Of two classes it models one with a logistic function, so its losses are others then.
+    def run(count):
+        losses = []
+        for _ in range(count):
+            # It adds ε where the others add ε / √(1 - β₂ᵗ).
+            adam.epsilon = 1e-8 * math.sqrt(1 - 0.999 ** (adam.t + 1))
+            losses.append(model.partial_fit(x, labels).loss_)
+        return losses
+
+    return run
+
+
+def sklearn_model(params, x, labels):
+    """Return a classifier with these parameters, before its first step.
+
+    Of two classes it models one, with a logistic function.
     """
     from sklearn.neural_network import MLPClassifier
 
-    (x, labels), params = converted(workload, dtype)
     arrays = [part for part in params if part]
     model = MLPClassifier(
         [len(part["bias"]) for part in arrays[:-1]],
         alpha=0,
         batch_size=len(x),
         learning_rate_init=LEARNING_RATE,
-        epsilon=5e-10,
         shuffle=False,
     )
-    # Its first step makes the arrays; then it begins again, with the parameters of the others.
+    # A step makes the arrays. Then it begins again, with the parameters of the others.
     model.partial_fit(x, labels, classes=np.arange(len(arrays[-1]["bias"])))
     for weight, bias, part in zip(model.coefs_, model.intercepts_, arrays, strict=True):
-        weight[...] = part["weight"][:, : weight.shape[1]]
-        bias[...] = part["bias"][: len(bias)]
-    del model._optimizer
-
-    def run(count):
-        losses = []
-        for _ in range(count):
-            losses.append(model.partial_fit(x, labels).loss_)
-        return losses
-
-    return run
+        weight[...], bias[...] = part["weight"][:, : len(bias)], part["bias"][: len(bias)]
+    model._optimizer.t = 0
+    for slot in (*model._optimizer.ms, *model._optimizer.vs):
+        slot[...] = 0
+    return model
 
 
 STEPS = {
@@ -177,3 +184,10 @@ STEPS = {
     "jax_ahead": jax_ahead_step,
     "sklearn": sklearn_step,
 }
+
+
+def takes_part(library, name):
+    """Whether a library is measured with a workload."""
+    if library == "sklearn":
+        return name.startswith("mlp")
+    return library != "npdl_pure" or name in ("mlp_tiny", "mlp_small")

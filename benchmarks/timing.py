@@ -11,7 +11,7 @@ SECONDS_A_RUN, PAUSE = 0.2, 0.05
 
 
 def measure(runs, rounds):
-    """Return the milliseconds of one call, a figure a round, of each ``run(count)``."""
+    """Return a summary of the milliseconds of a call, for each ``run(count)``."""
     for run in runs.values():
         run(3)  # compiles, allocates
     counts = {name: max(3, round(SECONDS_A_RUN / seconds(run, 3))) for name, run in runs.items()}
@@ -21,7 +21,7 @@ def measure(runs, rounds):
             time.sleep(PAUSE)
             run(1)
             times[name].append(1e3 * seconds(run, counts[name]))
-    return times
+    return {name: summary(found) for name, found in times.items()}
 
 
 def seconds(run, count):
@@ -31,7 +31,19 @@ def seconds(run, count):
     return (time.perf_counter() - start) / count
 
 
-def summary(times):
-    """Return the median, and the 10th and the 90th percentile, of a list of times."""
-    low, *_, high = statistics.quantiles(times, n=10)
-    return {"median": statistics.median(times), "low": low, "high": high}
+def repeated(function):
+    """Return a function that calls another one so many times."""
+
+    def run(count):
+        for _ in range(count):
+            function()
+
+    return run
+
+
+def summary(figures):
+    """Return the median, and the 10th and the 90th percentile."""
+    if len(figures) == 1:
+        return dict.fromkeys(("median", "low", "high"), figures[0])
+    low, *_, high = statistics.quantiles(figures, n=10, method="inclusive")
+    return {"median": statistics.median(figures), "low": low, "high": high}
