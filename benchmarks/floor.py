@@ -16,6 +16,18 @@ from npdl import random
 
 def floor_step(workload):
     """Return a function that makes the products of a number of steps."""
+    products = matrix_products(workload)
+
+    def run(count):
+        for _ in range(count):
+            for a, b, out in products:
+                np.matmul(a, b, out=out)
+
+    return run
+
+
+def matrix_products(workload):
+    """Return the factors of each product of a step, and the array for the result, in order."""
     generator = random.generator(2)
     forward, backward = [], []
     shape, input_grad = (workload.batch, *workload.shape), False
@@ -28,14 +40,7 @@ def floor_step(workload):
             backward = make.backward + backward
         input_grad = input_grad or bool(params)
         shape = (workload.batch, *part.out_shape(shape[1:]))
-    products = forward + backward
-
-    def run(count):
-        for _ in range(count):
-            for a, b, out in products:
-                np.matmul(a, b, out=out)
-
-    return run
+    return forward + backward
 
 
 class Products:

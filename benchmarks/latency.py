@@ -1,7 +1,7 @@
 """The time from one example to what a model makes of it, both NumPy arrays."""
 
 import numpy as np
-from compat_layers import compat_model
+from compat_models import compat_model
 from steps import sklearn_model, takes_part
 from timing import measure, repeated
 from workloads import WORKLOADS

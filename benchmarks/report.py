@@ -100,7 +100,7 @@ def latency(results):
     return by_library(results, {"to the best peer": against_best})
 
 
-def memory(results):
+def step_memory(results):
     return by_library(results, {"to PyTorch": against("torch")})
 
 
@@ -138,7 +138,7 @@ TABLES = {
     "adam": adam,
     "cold_start": cold_start,
     "latency": latency,
-    "memory": memory,
+    "step_memory": step_memory,
     "growth": growth,
 }
 
@@ -175,9 +175,12 @@ def draw(results):
 
 def main():
     results = json.loads(OUTPUT.read_text())
-    draw(results["training_steps"])
+    if "training_steps" in results:
+        draw(results["training_steps"])
     page = PAGE.read_text()
     for name, make in {"machine": machine, **TABLES}.items():
+        if name not in results:
+            continue
         before, mark, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         page = f"{before}{mark}\n{make(results[name])}\n\n{end}{after}"

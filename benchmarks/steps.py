@@ -49,15 +49,16 @@ def pure_step(workload, dtype=np.float32):
 
 def compat_step(workload, dtype=np.float32):
     """Return the steps of `Model.fit`, each an epoch, with the accuracy that it always reports."""
-    from compat_layers import compat_model
+    from compat_models import compat_model
 
     import npdl
 
     (x, labels), params = converted(workload, dtype)
-    npdl.utils.set_dtype(dtype)
     # The gradient there is the sum over the batch.
     adam = npdl.optimizers.Adam(lr=LEARNING_RATE, epsilon=1e-8 * labels.size)
+    npdl.utils.set_dtype(dtype)
     model = compat_model(workload.model, params, workload.shape, adam)
+    npdl.utils.set_dtype(np.float32)
 
     def run(count):
         history = model.fit(x, labels, count, len(x), shuffle=False, verbose=0)

@@ -1,7 +1,7 @@
 """The training steps that the benchmarks measure: for each a model of npdl, and a batch.
 
 A library takes part with a function that makes the same model of its own parts, from npdl's
-description and parameters: `torch_modules.py`, `jax_functions.py`, `compat_layers.py`.
+description and parameters: `torch_modules.py`, `jax_functions.py`, `compat_models.py`.
 """
 
 from collections.abc import Callable
