@@ -26,7 +26,7 @@ def run(name):
 
 
 def differences(workload, libraries, count=10):
-    """Return the largest difference in float64, over the first loss, or raise if it is too large."""
+    """Return the largest difference in float64, over the first loss; raise if one is too large."""
     found = {}
     for dtype, steps, tolerance in ((np.float64, count, 1e-6), (np.float32, 1, 1e-5)):
         expected = np.array(STEPS["npdl"](workload, dtype)(steps))

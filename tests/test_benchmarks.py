@@ -9,13 +9,9 @@ from workloads import WORKLOADS
 
 NEEDS = {"compat": "npdl", "torch": "torch", "jax": "optax", "sklearn": "sklearn"}
 
-LARGE = ("mlp_wide", "cnn_cifar")
-
 
 @pytest.mark.parametrize("library", NEEDS)
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in WORKLOADS]
-)
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_a_library_makes_the_same_steps(name, library):
     pytest.importorskip(NEEDS[library])
     if not takes_part(library, name) or (library, name) == ("sklearn", "mlp_tiny"):
