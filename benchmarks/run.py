@@ -41,17 +41,15 @@ def main():
     results["machine"] = describe(arguments.threads)
     OUTPUT.parent.mkdir(exist_ok=True)
     for section, table in TABLES.items():
-        names = [
-            job
-            for job in importlib.import_module(section).jobs()
-            if set(arguments.only) <= {section, job}
-        ]
-        for job in names:
-            print(f"measuring {section} {job}", file=sys.stderr)
-            results.setdefault(section, {})[job] = in_new_process(section, job, rounds)
+        jobs = importlib.import_module(section).jobs()
+        wanted = [job for job in jobs if set(arguments.only) <= {section, job}]
+        for job in wanted:
+            print(f"measuring {section}, {job}", file=sys.stderr)
+            found = results.get(section, {}) | {job: in_new_process(section, job, rounds)}
+            results[section] = {job: found[job] for job in jobs if job in found}
             OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
-        if names:
-            print(f"\n{section}\n{table(results[section])}", flush=True)
+        if wanted:
+            print(f"\n{section}\n\n{table(results[section])}", flush=True)
 
 
 def in_new_process(section, job, rounds):

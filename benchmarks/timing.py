@@ -1,13 +1,14 @@
 """Times of several functions in one process, in alternation.
 
-A round is a run of each. A pause before it lets the threads of the other libraries go to sleep, and
-a call that is not timed brings its own data back into the caches.
+A round is a run of each. A pause before it lets the threads of the other libraries go to sleep (a
+thread of OpenBLAS looks out for work for a tenth of a second, on a core that others need), and a
+call that is not timed brings its own data back into the caches.
 """
 
 import statistics
 import time
 
-SECONDS_A_RUN, PAUSE = 0.2, 0.05
+SECONDS_A_RUN, PAUSE = 0.15, 0.15
 
 
 def measure(runs, rounds):
