@@ -30,7 +30,7 @@ def describe(threads):
         "processor": processor(),
         "cores": f"{os.cpu_count()}, of which {threads} are used, with a thread each",
         "caches": caches(),
-        "system": platform.platform(terse=True),
+        "system": " ".join([platform.system(), *platform.libc_ver()]),
         "BLAS": f"{blas['internal_api']} {blas['version']}, kernels for {blas['architecture']}",
         "Python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},

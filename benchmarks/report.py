@@ -7,6 +7,7 @@ stays.
 """
 
 import json
+import math
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -42,12 +43,10 @@ def table(heads, rows):
 
 def shown(figures):
     """Return the median and the spread as text."""
-    median, low, high = (f"{figures[name]:.3g}" for name in ("median", "low", "high"))
+    median, low, high = (
+        f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in map(figures.get, ("median", "low", "high"))
+    )
     return f"{median} ({low}–{high})"
-
-
-def medians(row):
-    return {library: figures["median"] for library, figures in row.items()}
 
 
 def best_peer(row):
@@ -60,7 +59,7 @@ def by_library(results, ratios):
     libraries = [name for name in NAMES if any(name in row for row in results.values())]
     rows = [
         [name, *(shown(row[library]) if library in row else "" for library in libraries)]
-        + [f"{ratio(row):.2f}" for ratio in ratios.values()]
+        + ["" if math.isnan(found := ratio(row)) else f"{found:.2f}" for ratio in ratios.values()]
         for name, row in results.items()
     ]
     return table(["", *(NAMES[library] for library in libraries), *ratios], rows)
@@ -101,7 +100,11 @@ def latency(results):
 
 
 def step_memory(results):
-    return by_library(results, {"to PyTorch": against("torch")})
+    def ratio(row):
+        # What is smaller is a matter of pages.
+        return against("torch")(row) if row["torch"]["median"] >= 1 else math.nan
+
+    return by_library(results, {"to PyTorch": ratio})
 
 
 def cold_start(results):
@@ -147,30 +150,33 @@ def draw(results):
     """Draw npdl's time over that of the best peer, and where the peers and the floor are."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
-    names = list(results)
-    bars = axes.barh(
-        names, [against_best(results[name]) for name in names], height=0.5, color="#7fa8d1"
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "npdl"})
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    ratios = {name: against_best(row) for name, row in results.items()}
+    labels = [f"{name}   {ratio:.2f}" for name, ratio in ratios.items()]
+    handles = {}
+    handles["npdl"] = axes.barh(
+        labels, [ratio - 1 for ratio in ratios.values()], left=1, height=0.5, color="#7fa8d1"
     )
-    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=9)
-    handles = {"npdl": bars}
     for library, marker, color in MARKS:
         points = [
-            (results[name][library]["median"] / best_peer(results[name])[1], name)
-            for name in names
-            if library in results[name]
+            (row[library]["median"] / best_peer(row)[1], label)
+            for label, row in zip(labels, results.values(), strict=True)
+            if library in row
         ]
         handles[NAMES[library]] = axes.scatter(
             *zip(*points, strict=True), marker=marker, color=color, s=42, zorder=3
         )
     axes.axvline(1, color="black", linewidth=1, zorder=2)
     axes.set(xscale="log", xlabel="time of a training step; the best peer's is 1, less is faster")
+    axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], minor=False)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.invert_yaxis()
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, frameon=False)
     CHART.parent.mkdir(exist_ok=True)
-    figure.savefig(CHART)
+    figure.savefig(CHART, metadata={"Date": None})
 
 
 def main():
