@@ -34,12 +34,10 @@ wheel: $(VENV)/.dev
 	rm -rf dist
 	$(RUN) -m build --wheel
 
+# All benchmarks, or some of them: make bench BENCH="--only training_steps gru --quick"
 bench: $(VENV)/.bench
-	$(RUN) benchmarks/step_overhead.py
-	$(RUN) benchmarks/import_time.py
-	$(RUN) benchmarks/compat_step.py
-	$(RUN) benchmarks/layers.py
-	$(RUN) benchmarks/step_memory.py
+	$(RUN) benchmarks/run.py $(BENCH)
+	$(RUN) benchmarks/report.py
 	$(RUN) benchmarks/workers.py
 
 # One stamp for each set of extras, remade when the requirements change.

@@ -1,24 +1,23 @@
-"""The peak memory of training steps of npdl and of PyTorch, each in a process of its own.
+"""The peak memory of training steps, of each library in processes of its own.
 
 It is what the process grows by at most in a few steps, once the library has made steps of small
 models with the same layers: parameters, the optimizer's state, activations, gradients and
 workspaces, but not the code that a library loads when it first needs it, which is some 90 MiB in
-PyTorch.
-
-    python benchmarks/step_memory.py --only cnn_cifar
+PyTorch. What JAX takes to compile the step is in its figure.
 """
 
-import argparse
 import resource
-import statistics
 import subprocess
 import sys
 
 from steps import STEPS
+from timing import summary
 from workloads import WORKLOADS, Workload, ids
 
 import npdl.functional as F
 
+ROUNDS = 3
+LIBRARIES = ("npdl", "torch", "jax")
 SMALL = [
     Workload(
         F.serial(F.conv2d(2, 3), F.relu(), F.max_pool2d(2), F.flatten(), F.dense(3)), (1, 8, 8), 2
@@ -28,45 +27,37 @@ SMALL = [
     ),
     Workload(F.serial(F.transformer_encoder_block(2, 8)), (5, 4), 2),
 ]
-COUNT = 5
+STEPS_MADE = 5
 
 
-def growth(library, name):
+def jobs():
+    return list(WORKLOADS)
+
+
+def run(name, rounds):
+    """Return the MiB of the steps of each library, in new processes in alternation."""
+    found = {library: [] for library in LIBRARIES}
+    for _ in range(rounds):
+        for library, figures in found.items():
+            command = [sys.executable, __file__, name, library]
+            figures.append(float(subprocess.check_output(command, text=True)))
+    return {library: summary(figures) for library, figures in found.items()}
+
+
+def growth(name, library):
     """Return by how many MiB this process grows at most in the steps of a workload."""
     for small in SMALL:
-        STEPS[library](small)()
+        STEPS[library](small)(1)
     before = peak()
-    run = STEPS[library](WORKLOADS[name])
-    for _ in range(COUNT):
-        run()
+    STEPS[library](WORKLOADS[name])(STEPS_MADE)
     return peak() - before
 
 
 def peak():
     """Return the largest size of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def main():
-    """Print a table, or what one process of the measurement found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--library", choices=STEPS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.library:
-        print(growth(arguments.library, arguments.only))
-        return
-    print(f"{'steps of':14} {'npdl MiB':>10} {'torch MiB':>10} {'ratio':>6}")
-    for name in [arguments.only] if arguments.only else WORKLOADS:
-        found = {library: [] for library in STEPS}
-        for _ in range(arguments.rounds):
-            for library, figures in found.items():
-                command = [sys.executable, __file__, "--only", name, "--library", library]
-                figures.append(float(subprocess.check_output(command, text=True)))
-        ours, theirs = (statistics.median(figures) for figures in found.values())
-        print(f"{name:14} {ours:10.1f} {theirs:10.1f} {ours / theirs:6.2f}", flush=True)
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 if __name__ == "__main__":
-    main()
+    print(growth(*sys.argv[1:]))

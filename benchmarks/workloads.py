@@ -1,7 +1,7 @@
 """The training steps that the benchmarks measure: for each a model of npdl, and a batch.
 
 A library takes part with a function that makes the same model of its own parts, from npdl's
-description and parameters: for PyTorch, :func:`torch_modules.module`.
+description and parameters: `torch_modules.py`, `jax_functions.py`, `compat_models.py`.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,17 @@ def convolutions(filters):
     return (*each, *each, F.max_pool2d(2))
 
 
+def mlp(inputs, *units, batch):
+    """Return a workload of dense layers with ReLU between them."""
+    hidden = [layer for count in units[:-1] for layer in (F.dense(count), F.relu())]
+    return Workload(F.serial(*hidden, F.dense(units[-1])), (inputs,), batch)
+
+
 WORKLOADS = {
+    "mlp_tiny": mlp(8, 32, 32, 2, batch=16),
+    "mlp_small": mlp(64, 64, 64, 10, batch=32),
+    "mlp_mnist": mlp(784, 512, 512, 10, batch=128),
+    "mlp_wide": mlp(784, 2048, 2048, 10, batch=512),
     "cnn_lenet": Workload(
         F.serial(
             *(F.conv2d(6, 5), F.relu(), F.max_pool2d(2)),

@@ -1,0 +1,77 @@
+"""How the time and the memory of a training step of npdl grow as a size doubles, again and again.
+
+The exponent is the slope of the line that is fitted to their logarithms: 1 where they double too,
+2 where they grow fourfold. Memory is the most that NumPy has allocated at once in a step beside
+the state that the step begins with.
+"""
+
+import tracemalloc
+
+import numpy as np
+from steps import npdl_step
+from timing import measure
+from workloads import Workload, mlp
+
+import npdl.functional as F
+
+
+def deep(layers):
+    return mlp(256, *[256] * layers, 10, batch=128)
+
+
+def convolution(batch):
+    model = F.serial(F.conv2d(16, 3), F.relu(), F.max_pool2d(2), F.flatten(), F.dense(10))
+    return Workload(model, (3, 18, 18), batch)
+
+
+def recurrent(layer, time, batch=32):
+    return Workload(F.serial(layer, F.dense(10)), (time, 64), batch)
+
+
+def transformer(time):
+    return Workload(F.serial(F.transformer_encoder_block(4, 256), F.dense(10)), (time, 64), 16)
+
+
+GROWING = {
+    "batch of an MLP": (lambda size: mlp(256, 256, 256, 10, batch=size), 128),
+    "batch of a CNN": (convolution, 32),
+    "batch of an LSTM": (lambda size: recurrent(F.lstm(64), 32, size), 32),
+    "width of an MLP": (lambda size: mlp(size, size, size, 10, batch=128), 128),
+    "depth of an MLP": (deep, 2),
+    "length of an LSTM": (lambda size: recurrent(F.lstm(128), size), 16),
+    "length of a GRU": (lambda size: recurrent(F.gru(128), size), 16),
+    "length of a transformer": (transformer, 16),
+}
+
+ROUNDS = 7
+
+
+def jobs():
+    return list(GROWING)
+
+
+def run(name, rounds):
+    """Return the sizes, the figures of each, and the exponents."""
+    make, first = GROWING[name]
+    sizes = [first * 2**i for i in range(5)]
+    runs = {size: npdl_step(make(size)) for size in sizes}
+    times = [figures["median"] for figures in measure(runs, rounds).values()]
+    memory = [peak(run) for run in runs.values()]
+    exponents = [np.polyfit(np.log(sizes), np.log(figures), 1)[0] for figures in (times, memory)]
+    return {
+        "sizes": sizes,
+        "milliseconds": times,
+        "mebibytes": memory,
+        "exponents": dict(zip(("time", "memory"), exponents, strict=True)),
+    }
+
+
+def peak(run):
+    """Return the MiB that are allocated at once at most in a step."""
+    tracemalloc.start()
+    run(1)
+    tracemalloc.reset_peak()
+    run(1)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found / (1 << 20)

@@ -1,0 +1,61 @@
+"""The machine, the versions, and the threads, which are as many for all libraries."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+PACKAGES = ("numpy", "torch", "jax", "optax", "scikit-learn")
+LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+
+
+def limit_threads(count):
+    """Let libraries that are not imported yet, here and in new processes, use so many cores."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if count > len(cores):
+            raise SystemExit(f"{count} threads need as many cores, but there are {len(cores)}")
+        os.sched_setaffinity(0, cores[:count])
+    # JAX goes by NPROC and by the cores that it may use.
+    os.environ.update(dict.fromkeys(LIMITS, str(count)))
+
+
+def describe(threads):
+    """Return what a reader has to know, each as text."""
+    import numpy  # noqa: F401 - loads its BLAS
+    from threadpoolctl import threadpool_info
+
+    blas = next(found for found in threadpool_info() if found["user_api"] == "blas")
+    return {
+        "processor": processor(),
+        "cores": f"{os.cpu_count()}, of which {threads} are used, with a thread each",
+        "caches": caches(),
+        "system": " ".join([platform.system(), *platform.libc_ver()]),
+        "BLAS": f"{blas['internal_api']} {blas['version']}, kernels for {blas['architecture']}",
+        "Python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    found = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
+    names = ("cpu family", "model", "stepping")
+    numbers = ", ".join(f"{name} {found[name]}" for name in names if name in found)
+    widest = [name for name in ("amx_tile", "avx512f", "avx2") if name in found.get("flags", "")]
+    return f"{found.get('model name', platform.processor())}, {numbers}, {', '.join(widest)}"
+
+
+def caches():
+    """Return the sizes of the caches that the first core uses."""
+    found = {}
+    for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        kind, level, size = (
+            (cache / name).read_text().strip() for name in ("type", "level", "size")
+        )
+        if kind != "Instruction":
+            found[f"L{level}"] = f"{int(size.rstrip('K')):,} KiB"
+    return ", ".join(f"{name} {size}" for name, size in found.items()) or "not known"

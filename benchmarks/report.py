@@ -1,0 +1,197 @@
+"""Make the tables and the chart of docs/benchmarks.md from output/benchmarks.json.
+
+What stands between ``<!-- name -->`` and ``<!-- end -->`` there is replaced; the text around it
+stays.
+
+    python benchmarks/report.py
+"""
+
+import json
+import math
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OUTPUT = ROOT / "output" / "benchmarks.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+CHART = ROOT / "docs" / "images" / "benchmarks.svg"
+PEERS = ("torch", "jax", "sklearn")
+NAMES = {
+    "npdl": "npdl",
+    "npdl_pure": "npdl, pure",
+    "compat": "npdl.compat",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "jax_ahead": "JAX, ahead",
+    "sklearn": "scikit-learn",
+    "floor": "floor",
+    "copy": "copy",
+}
+
+MARKS = (
+    ("torch", "o", "#ee4c2c"),
+    ("jax", "s", "#3c8c5a"),
+    ("sklearn", "^", "#c58b00"),
+    ("floor", "|", "black"),
+)
+
+
+def table(heads, rows):
+    """Return a table in Markdown."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shown(figures):
+    """Return the median and the spread as text."""
+    median, low, high = (
+        f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in map(figures.get, ("median", "low", "high"))
+    )
+    return f"{median} ({low}–{high})"
+
+
+def best_peer(row):
+    """Return the fastest other library of a row, and its median."""
+    return min((row[library]["median"], library) for library in PEERS if library in row)[::-1]
+
+
+def by_library(results, ratios):
+    """Return a table of a row for each workload, a column for each library, and ratios."""
+    libraries = [name for name in NAMES if any(name in row for row in results.values())]
+    rows = [
+        [name, *(shown(row[library]) if library in row else "" for library in libraries)]
+        + ["" if math.isnan(found := ratio(row)) else f"{found:.2f}" for ratio in ratios.values()]
+        for name, row in results.items()
+    ]
+    return table(["", *(NAMES[library] for library in libraries), *ratios], rows)
+
+
+def against(library):
+    return lambda row: row["npdl"]["median"] / row[library]["median"]
+
+
+def against_best(row):
+    return row["npdl"]["median"] / best_peer(row)[1]
+
+
+def agreement(results):
+    columns = list(dict.fromkeys(library for row in results.values() for library in row))
+    rows = [
+        [name, *(f"{row[library]:.0e}" if library in row else "" for library in columns)]
+        for name, row in results.items()
+    ]
+    return table(["", *(NAMES[library] for library in columns)], rows)
+
+
+def training_steps(results):
+    ratios = {
+        "to the best peer": against_best,
+        "to JAX, ahead": against("jax_ahead"),
+        "to the floor": against("floor"),
+    }
+    return by_library(results, ratios)
+
+
+def adam(results):
+    return by_library(results, {"to the best peer": against_best, "to the copy": against("copy")})
+
+
+def latency(results):
+    return by_library(results, {"to the best peer": against_best})
+
+
+def step_memory(results):
+    def ratio(row):
+        # What is smaller is a matter of pages.
+        return against("torch")(row) if row["torch"]["median"] >= 1 else math.nan
+
+    return by_library(results, {"to PyTorch": ratio})
+
+
+def cold_start(results):
+    rows = [
+        [NAMES[library], shown(row["import"]), shown(row["first_step"])]
+        for library, row in results["mlp_small"].items()
+    ]
+    return table(["ms after `import numpy`", "imported", "first step made"], rows)
+
+
+def growth(results):
+    rows = [
+        [
+            name,
+            f"{row['sizes'][0]} to {row['sizes'][-1]}",
+            *(
+                f"{row[figures][0]:.3g} to {row[figures][-1]:.3g}"
+                for figures in ("milliseconds", "mebibytes")
+            ),
+            *(f"{exponent:.2f}" for exponent in row["exponents"].values()),
+        ]
+        for name, row in results.items()
+    ]
+    return table(["", "sizes", "ms", "MiB", "exponent of time", "of memory"], rows)
+
+
+def machine(results):
+    return table(["", ""], list(results.items()))
+
+
+TABLES = {
+    "agreement": agreement,
+    "training_steps": training_steps,
+    "adam": adam,
+    "cold_start": cold_start,
+    "latency": latency,
+    "step_memory": step_memory,
+    "growth": growth,
+}
+
+
+def draw(results):
+    """Draw npdl's time over that of the best peer, and where the peers and the floor are."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "npdl"})
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    ratios = {name: against_best(row) for name, row in results.items()}
+    labels = [f"{name}   {ratio:.2f}" for name, ratio in ratios.items()]
+    handles = {}
+    handles["npdl"] = axes.barh(
+        labels, [ratio - 1 for ratio in ratios.values()], left=1, height=0.5, color="#7fa8d1"
+    )
+    for library, marker, color in MARKS:
+        points = [
+            (row[library]["median"] / best_peer(row)[1], label)
+            for label, row in zip(labels, results.values(), strict=True)
+            if library in row
+        ]
+        handles[NAMES[library]] = axes.scatter(
+            *zip(*points, strict=True), marker=marker, color=color, s=42, zorder=3
+        )
+    axes.axvline(1, color="black", linewidth=1, zorder=2)
+    axes.set(xscale="log", xlabel="time of a training step; the best peer's is 1, less is faster")
+    axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], minor=False)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, frameon=False)
+    CHART.parent.mkdir(exist_ok=True)
+    figure.savefig(CHART, metadata={"Date": None})
+
+
+def main():
+    results = json.loads(OUTPUT.read_text())
+    if "training_steps" in results:
+        draw(results["training_steps"])
+    page = PAGE.read_text()
+    for name, make in {"machine": machine, **TABLES}.items():
+        if name not in results:
+            continue
+        before, mark, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        page = f"{before}{mark}\n{make(results[name])}\n\n{end}{after}"
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
