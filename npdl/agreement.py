@@ -65,8 +65,8 @@ def check_agreement(comm: Any, **named: Any) -> None:
     if lines:
         more = [f"and {len(lines) - 8} more"] if len(lines) > 8 else []
         raise ValueError(
-            "\n  ".join(["the ranks differ, and nothing was started:", *lines[:8], *more])
-            + "\nStart every rank with the same program, arguments, data and libraries."
+            "\n  ".join(["the ranks differ:", *lines[:8], *more])
+            + "\nGive every rank the same program, arguments, data, libraries and callbacks."
         )
 
 

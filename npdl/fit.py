@@ -140,9 +140,9 @@ def fit(
     >>> history["accuracy"][-1]
     1.0
     """
-    if comm is not None and shards is None:
-        raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
     with aborting(comm):
+        if comm is not None and shards is None:
+            raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
         count = check_data(data, "data")
         check_positive("batch_size", batch_size)
         check_positive("epochs", epochs)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from npdl.agreement import is_first
+from npdl.agreement import check_agreement, is_first
 from npdl.callbacks import Callback, History, call
 from npdl.position import Position
 from npdl.resume import Checkpoint
@@ -78,6 +78,7 @@ class Loop:
         self.seen = 0
         self.begun = False
         self.best: tuple[float, int] | None = None
+        self.comm: Any = None
         self.checkpoint: Checkpoint | None = None
         self.settings: Mapping[str, str] = {}
         self.found: tuple[Position, dict[str, Any]] | None = None
@@ -110,6 +111,7 @@ class Loop:
         comm : communicator, optional
             Its first rank reads and writes, and tells the others where to go on.
         """
+        self.comm = comm
         if checkpoint is None and not resume:
             return
         if not isinstance(checkpoint, Checkpoint):
@@ -139,6 +141,7 @@ class Loop:
         call(self.callbacks, "on_train_begin", {})
         if self.found is not None:
             self._restore(*self.found)
+        self._agree()
         while not self._ended():
             self._run_epoch(progress)
         call(self.callbacks, "on_train_end", {})
@@ -169,10 +172,18 @@ class Loop:
         validation = self.trainee.validate()
         logs |= {f"val_{name}": float(value) for name, value in validation.items()}
         call(self.callbacks, "on_epoch_end", self.epoch, logs)
+        self._agree()
         progress.epoch(self.epoch, logs)
         self.epoch, self.batch, self.begun = self.epoch + 1, 0, False
         self.totals, self.seen = {}, 0
         self._end_epoch(logs)
+
+    def _agree(self) -> None:
+        """Let all ranks stop if one is to, and see that callbacks changed the same on each."""
+        if self.comm is None or self.comm.Get_size() == 1:
+            return
+        self.model.stop_training = any(self.comm.allgather(bool(self.model.stop_training)))
+        check_agreement(self.comm, trained=self.trainee.snapshot())
 
     def _means(self) -> dict[str, Any]:
         return {name: total / self.seen for name, total in self.totals.items()}

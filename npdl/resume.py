@@ -55,6 +55,10 @@ def _positive_or_none(record: Any, field: Any, value: Any) -> None:
         check_positive(f"Checkpoint: {field.name}", value)
 
 
+def _positive(record: Any, field: Any, value: Any) -> None:
+    check_positive(f"Checkpoint: {field.name}", value)
+
+
 @attrs.frozen
 class Checkpoint:
     """Where and how often `fit` writes checkpoints, and how many of them stay.
@@ -104,10 +108,10 @@ class Checkpoint:
     directory: Path = attrs.field(converter=Path)
     every_steps: int | None = attrs.field(default=None, kw_only=True, validator=_positive_or_none)
     every_epochs: int | None = attrs.field(default=1, kw_only=True, validator=_positive_or_none)
-    keep: int = attrs.field(default=3, kw_only=True, validator=_positive_or_none)
+    keep: int = attrs.field(default=3, kw_only=True, validator=_positive)
     best: str | None = attrs.field(default=None, kw_only=True)
     mode: str = attrs.field(default="auto", kw_only=True)
-    limit: int = attrs.field(default=1 << 30, kw_only=True)
+    limit: int = attrs.field(default=1 << 30, kw_only=True, validator=_positive)
 
     def __attrs_post_init__(self) -> None:
         if self.best is not None:

@@ -62,6 +62,22 @@ def test_what_was_written_after_a_checkpoint_is_not_there_twice(tmp_path):
         again.restore(state)
 
 
+@pytest.mark.parametrize("append", [False, True])
+def test_a_checkpoint_before_the_first_line_knows_how_long_the_file_was(tmp_path, append):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,9.0\n")
+    logger = CSVLogger(path, append=append)
+    logger.on_train_begin({})
+    state = logger.state()
+    logger.on_epoch_end(0, {"loss": 3.0})
+    again = CSVLogger(path, append=append)
+    again.on_train_begin({})
+    again.restore(state)
+    again.on_epoch_end(0, {"loss": 3.0})
+    before = [["0", "9.0"]] if append else []
+    assert rows(path) == [["epoch", "loss"], *before, ["0", "3.0"]]
+
+
 def test_a_file_that_cannot_be_written_is_an_error_before_training(tmp_path):
     steps = []
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))

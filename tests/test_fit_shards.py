@@ -177,6 +177,34 @@ def test_ranks_that_begin_differently_all_say_so():
         assert "epochs is 3 on ranks 0, 1; 4 on rank 2" in text
 
 
+def test_a_callback_that_steers_one_rank_alone_is_an_error_on_all():
+    def job(comm):
+        slower = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)
+        return train(comm, callbacks=[slower] if comm.Get_rank() == 0 else [])
+
+    for result in on_ranks(2, job):
+        assert isinstance(result, SystemExit)
+        assert "trained/rate_factor is 0.5 on rank 0; 1.0 on rank 1" in str(result.__context__)
+
+
+def test_all_ranks_stop_where_one_is_to():
+    class Stop(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True
+
+    def job(comm):
+        return train(comm, callbacks=[Stop()] if comm.Get_rank() == 1 else [])
+
+    for result in checked(on_ranks(3, job)):
+        same_bits(result, train(epochs=1))
+
+
+def test_comm_without_shards_ends_the_job():
+    for result in on_ranks(2, lambda comm: train(comm, shards=None)):
+        assert isinstance(result, SystemExit)
+        assert "comm was given without shards" in str(result.__context__)
+
+
 def test_other_shards_cannot_resume(tmp_path):
     train(checkpoint=Checkpoint(tmp_path))
     with pytest.raises(ValueError, match="in 4 shards"):
@@ -197,7 +225,7 @@ class Short(Source):
 
 
 BAD = {
-    "comm": (lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, comm=object()), "comm was given without"),
+    "comm": (lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, comm=3), "comm must be a communicator"),
     "shards": (lambda: train(shards=0), "shards must be an int of at least 1, got 0"),
     "short": (lambda: train(data=Short()), "returned 10 examples for 11 rows"),
     "empty": (lambda: train(data=Source((DATA[0][:0], DATA[1][:0]))), "data is empty"),

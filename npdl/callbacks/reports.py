@@ -65,13 +65,13 @@ class CSVLogger(Callback):
             raise ValueError(f"CSVLogger: separator must be one character, got {separator!r}")
         self.path, self.separator, self.append = Path(filename), separator, append
         self.columns: list[str] | None = None
-        self.begun = False
+        self.begun, self.start = False, 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """See that the file can be written; what is in it is left alone until the first line."""
         self.columns, self.begun = None, False
-        with self.path.open("a"):
-            pass
+        with self.path.open("a") as file:
+            self.start = file.tell()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write a line."""
@@ -110,20 +110,20 @@ class CSVLogger(Callback):
     def state(self) -> Any:
         """Return the columns, and how long the file is."""
         if not self.begun:
-            return {"columns": None, "size": 0}
+            return {"columns": None, "size": self.start if self.append else 0}
         return {"columns": self.columns, "size": self.path.stat().st_size}
 
     def restore(self, state: Any) -> None:
         """Cut off what was written after the checkpoint."""
-        if state["columns"] is None:
-            return
-        self.columns, self.begun = list(state["columns"]), True
+        if state["columns"] is not None:
+            self.columns, self.begun = list(state["columns"]), True
         if self.path.stat().st_size < state["size"]:
             raise ValueError(
                 f"CSVLogger: {self.path} is shorter than when the checkpoint was written; put the "
                 f"file back, or resume without this callback"
             )
         os.truncate(self.path, state["size"])
+        self.start = state["size"]
 
 
 class TensorBoard(Callback):
