@@ -194,9 +194,16 @@ def _send_to_first(g: Array, x: Array, y: Array, step: _Step, has_nan: bool, dx:
             here ^= chosen
         target = dx[..., *pixels]
         if step.apart:
-            np.multiply(g[..., *places], chosen, out=target)
+            np.copyto(target, _where(chosen, g[..., *places]))
         else:
-            target += g[..., *places] * chosen
+            target += _where(chosen, g[..., *places])
+
+
+def _where(chosen: Array, g: Array) -> Array:
+    """Return `g` times 1 or 0."""
+    part = chosen.astype(g.dtype)  # NumPy's products of floats and truth values are slower
+    part *= g
+    return part
 
 
 def _share_out(g: Array, step: _Step, dx: Array) -> None:
