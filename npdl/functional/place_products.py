@@ -6,7 +6,8 @@ a matrix (rows · columns · channels, batch), and its product with the weight i
 at this place, as it stands. A last row of ones, which meets the bias, spares to add that.
 
 Each pixel is copied as many times as the window has pixels. That is little work where there are few
-channels, and many filters.
+channels. Windows that move by more than one pixel, or along one axis, gain less than it costs to
+bring the images into this order.
 """
 
 import itertools
@@ -34,10 +35,11 @@ FEWEST_IMAGES = 32
 
 def fits(window: Window, groups: int, shape: tuple[int, ...]) -> bool:
     """Whether :func:`products` has a window, and is the faster way for (batch, channels, ...)."""
-    pixels = math.prod(window.size)
     return (
-        groups == window.dilation[1] == 1
-        and 1 < pixels <= MOST_ROWS // shape[1]
+        min(window.size) > 1
+        and window.stride == window.dilation == (1, 1)
+        and groups == 1
+        and math.prod(window.size) * shape[1] <= MOST_ROWS
         and shape[0] >= FEWEST_IMAGES
     )
 
@@ -91,8 +93,7 @@ def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, A
     memory[:, :, depth:] = 1
     # Of each place, a run of numbers for each row of the window.
     run, (a, b, _, c) = columns * channels * batch, x.strides
-    steps = a * window.stride[0], b * window.stride[1], a * window.dilation[0], c
-    sources = as_strided(x, (down, across, rows, run), steps)
+    sources = as_strided(x, (down, across, rows, run), (a, b, a, c))
     targets = as_strided(memory, (height, length, rows, run), (*memory.strides[:2], run * c, c))
     for top, left in itertools.product(range(0, down, height), range(0, across, length)):
         part = np.s_[top : top + height, left : left + length]

@@ -257,20 +257,19 @@ LARGE_BATCHES += [
 ]
 # Few channels.
 LARGE_BATCHES += [
-    (F.conv2d(8, size, stride, padding, (dilation, 1), bias=bias), (2, 7, 6), 33)
-    for size, stride, padding, dilation, bias in (
-        (3, 1, "same", 1, True),
-        (3, 1, "valid", 2, False),
-        ((2, 4), (3, 1), ((0, 1), (3, 2)), 1, True),
-        ((1, 5), (2, 3), 1, 1, True),
-        ((4, 1), 2, (2, 0), 2, False),
+    (F.conv2d(8, size, padding=padding, bias=bias), (2, 7, 6), 33)
+    for size, padding, bias in (
+        (3, "same", True),
+        (3, "valid", False),
+        ((2, 4), ((0, 1), (3, 2)), True),
+        ((5, 2), 6, False),
     )
 ]
 LARGE_BATCHES += [
     (F.conv2d(30, 3, padding=1), (4, 13, 50), 40),  # more than one block
+    (F.conv2d(30, (4, 2), padding="same"), (1, 70, 9), 40),
     (F.conv2d(2, 3, padding="same"), (30, 6, 5), 32),
-    (F.conv1d(9, 7, 2, "same"), (3, 61), 70),
-    (F.conv2d_transpose(3, 3, 2, 1), (9, 5, 4), 32),
+    (F.conv2d_transpose(3, 3), (9, 5, 4), 32),
     (F.conv2d_transpose(7, 3, padding=1), (2, 5, 4), 32),
 ]
 
