@@ -8,8 +8,8 @@ view; an array that does not lie this way in memory, such as the first layer's i
 Patches are made for a block of pixels at a time, in one workspace, and made anew in `backward`
 rather than kept; where it can be, for whole rows of places, as `row_products.py` says.
 
-Windows of three rows that move by one pixel have a faster way, with the images in another order:
-see `winograd.py`.
+Two cases have faster ways, with the images in another order: few channels, as in most first layers,
+see `place_products.py`; and windows of three rows that move by one pixel, see `winograd.py`.
 """
 
 import itertools
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from npdl.functional import place_products, winograd
 from npdl.functional.layer import Array
 from npdl.functional.layout import (
     as_rows,
@@ -30,7 +31,6 @@ from npdl.functional.layout import (
 )
 from npdl.functional.row_products import by_rows, kernel_matrix, kernel_of, row_blocks
 from npdl.functional.windows import Pair, Window
-from npdl.functional.winograd import fits, products
 
 __all__ = ["correlate", "gradients", "spread", "weight_gradient"]
 
@@ -62,7 +62,7 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
     array of shape (batch, filters, places down, places across)
         A view of an array that lies batch last.
     """
-    if fits(window, groups, x.shape, len(weight)):
+    if products := _special(window, groups, x.shape, len(weight)):
         return from_rows(products(as_rows(x), window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
@@ -80,7 +80,7 @@ def weight_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int, rowwise: bool = True
 ) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
-    if fits(window, groups, x.shape, len(weight)):
+    if products := _special(window, groups, x.shape, len(weight)):
         dw: Array = products(as_rows(x), window, g=as_rows(g))[1]
         return dw
     plan = _plan(x, weight, window, groups, rowwise)
@@ -106,7 +106,7 @@ def gradients(
         else:
             dw = weight_gradient(g, x, mirrored, turned, groups)
         return _mirrored(dw, groups), dx
-    if not input_grad or fits(window, groups, x.shape, len(weight)):
+    if not input_grad or _special(window, groups, x.shape, len(weight)):
         dx = spread(g, weight, window, groups, image) if input_grad else None
         return weight_gradient(x, g, weight, window, groups, rowwise=False), dx
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
@@ -125,7 +125,7 @@ def correlate_with_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
-    if fits(window, groups, x.shape, len(weight)):
+    if products := _special(window, groups, x.shape, len(weight)):
         y, dw = products(as_rows(x), window, weight, g=as_rows(g))
         return from_rows(y), dw
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
@@ -141,7 +141,7 @@ def correlate_with_gradient(
 def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) -> Array:
     """Return the gradient of :func:`correlate` in its input of the size `image`."""
     if _gathers(window, image, weight) or (
-        window.can_mirror(*image) and fits(window, groups, g.shape, weight.shape[1])
+        window.can_mirror(*image) and _special(window, groups, g.shape, weight.shape[1])
     ):
         return correlate(g, _mirrored(weight, groups), None, window.mirrored(*image), groups)
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
@@ -152,6 +152,17 @@ def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) ->
         np.matmul(rows.mT, outputs[..., block.run], out=columns)
         _add(targets[:, :, :, *block.area], columns)
     return _cropped(padded, window, image)
+
+
+def _special(
+    window: Window, groups: int, shape: tuple[int, ...], filters: int
+) -> Callable[..., tuple[Any, Any]] | None:
+    """Return the function of the faster way for images (batch, channels, ...), if there is one."""
+    if place_products.fits(window, groups, shape):
+        return place_products.products
+    if winograd.fits(window, groups, shape, filters):
+        return winograd.products
+    return None
 
 
 def _gathers(window: Window, image: Pair, weight: Array) -> bool:

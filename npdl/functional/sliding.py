@@ -47,15 +47,16 @@ def maxima(x: Array, window: Window) -> Array:
 def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
     """Return the gradient of :func:`maxima`: that of each place goes to its first maximum."""
     g, dx = laid_like(g, y), np.empty_like(x)
+    has_nan = bool(np.isnan(np.max(y, initial=-np.inf)))
     for pixels, places, (across, *down) in _parts(x, window):
         images, part, ends = x[pixels], g[places], y[places]
         for step in down:
             rows = _empty(images, across)
             row_gradient = np.empty_like(rows)
             _combine(np.maximum, -np.inf, images, across, rows)
-            _send_to_first(part, rows, ends, step, row_gradient)
+            _send_to_first(part, rows, ends, step, has_nan, row_gradient)
             part, ends = row_gradient, rows
-        _send_to_first(part, images, ends, across, dx[pixels])
+        _send_to_first(part, images, ends, across, has_nan, dx[pixels])
     return dx
 
 
@@ -137,10 +138,13 @@ def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
         rows, stride = steps[0].out[0], window.stride[0]
         alone = attrs.evolve(window, padding="valid")
         count = max(BLOCK * rows // max(x.size, 1), 1)
+        steps = _steps(alone, (count * stride, width))
         for first in range(0, rows, count):
             last = first + count
-            top, bottom = first * stride, last * stride if last < rows else height
-            steps = _steps(alone, (bottom - top, width))
+            top, bottom = first * stride, last * stride
+            if last >= rows:
+                bottom = height
+                steps = _steps(alone, (bottom - top, width))
             yield np.s_[:, :, top:bottom], np.s_[:, :, first:last], steps
 
 
@@ -174,11 +178,10 @@ def _combine(ufunc: np.ufunc, start: float, x: Array, step: _Step, y: Array) -> 
         ufunc(part, x[..., *pixels], out=part)
 
 
-def _send_to_first(g: Array, x: Array, y: Array, step: _Step, dx: Array) -> None:
+def _send_to_first(g: Array, x: Array, y: Array, step: _Step, has_nan: bool, dx: Array) -> None:
     """Fill `dx`: the gradient of each place goes to its first pixel that is the maximum, or NaN."""
     if not step.covering:
         dx.fill(0)
-    has_nan = np.isnan(np.max(y, initial=-np.inf))
     waiting = np.ones_like(y, dtype=np.bool_)
     for i, (places, pixels) in enumerate(step.elements, 1):
         chosen = here = waiting[..., *places]
@@ -191,9 +194,16 @@ def _send_to_first(g: Array, x: Array, y: Array, step: _Step, dx: Array) -> None
             here ^= chosen
         target = dx[..., *pixels]
         if step.apart:
-            np.multiply(g[..., *places], chosen, out=target)
+            np.copyto(target, _where(chosen, g[..., *places]))
         else:
-            target += g[..., *places] * chosen
+            target += _where(chosen, g[..., *places])
+
+
+def _where(chosen: Array, g: Array) -> Array:
+    """Return `g` times 1 or 0."""
+    part = chosen.astype(g.dtype)  # NumPy's products of floats and truth values are slower
+    part *= g
+    return part
 
 
 def _share_out(g: Array, step: _Step, dx: Array) -> None:

@@ -4,8 +4,8 @@ Two outputs one above the other, y₀ and y₁, take six products of the four pi
 meet with the three numbers w₀, w₁, w₂ of a column of the window. Winograd's four are enough::
 
     m₀ = w₀ · (d₀ - d₂)                    m₁ = ½ (w₀ + w₁ + w₂) · (d₁ + d₂)
-    m₃ = w₂ · (d₁ - d₃)                    m₂ = ½ (w₀ - w₁ + w₂) · (d₂ - d₁)
-    y₀ = m₀ + m₁ + m₂                      y₁ = m₁ - m₂ - m₃
+    m₃ = w₂ · (d₃ - d₁)                    m₂ = ½ (w₀ - w₁ + w₂) · (d₂ - d₁)
+    y₀ = m₀ + m₁ + m₂                      y₁ = m₁ - m₂ + m₃
 
 Here each is a product of matrices, which sums over channels and columns of the window: that of the
 transformed weight with a transformed row. In memory the images are (height, width, channels,
@@ -18,7 +18,8 @@ direct method in the other direction.
 """
 
 import itertools
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -78,83 +79,88 @@ def products(
     dw : array of shape (filters, channels, 3, columns), or None
         The gradient, where there is a `g`.
     """
-    height, width, channels, batch = x.shape
-    down, across = window.out(height, width)
-    (top, _), (left, _) = window.pads(height, width)
-    u: Any = None
-    y = du = None
-    if weight is not None:
-        u, filters = _transformed(weight), len(weight)
-        y = aligned((down, across, filters, batch), x.dtype)
-    if g is not None:
-        filters = g.shape[2]
-        du = np.zeros((4, window.size[1] * channels, filters), x.dtype)
+    down, across = window.out(*x.shape[:2])
+    *_, channels, batch = x.shape
+    filters = len(weight) if weight is not None else 0 if g is None else g.shape[2]
     # As many columns at a time as leave the workspaces in the second-level cache.
     length = share(across, BLOCK // max(max(channels, filters) * batch, 1))
-    row = aligned((length + window.size[1] - 1, channels, batch), x.dtype)
-    m = aligned((4, length, filters, batch), x.dtype)
-    parts: Any = None if du is None else aligned((length, *du.shape[1:]), x.dtype)
-    zeros = np.zeros(x.shape[1:], x.dtype)
-    shift = None if bias is None else np.repeat(bias[:, None], batch, axis=1)
-    for first, start in itertools.product(range(0, down, 2), range(0, across, length)):
-        part = np.s_[first : first + 2, start : start + length]
-        count = min(length, across - start)
-        rows = [x[i] if 0 <= i < height else zeros for i in range(first - top, first - top + 4)]
-        sums = (_patches(row, pair, start - left, count, window.size[1]) for pair in _pairs(rows))
-        cotangents: Any = [None] * 4 if g is None else _pulled_back(g[part])
-        for t, (patches, cotangent) in enumerate(zip(sums, cotangents, strict=True)):
+    y: Any = None
+    du: Any = None
+    if weight is not None:
+        u = _transformed(weight)
+        y = aligned((down, across, filters, batch), x.dtype)
+        m = aligned((4, length, filters, batch), x.dtype)
+        shift = None if bias is None else np.repeat(bias[:, None], batch, axis=1)
+    if g is not None:
+        cotangents = aligned((4, length, batch, filters), x.dtype)
+        parts = aligned((length, window.size[1] * channels, filters), x.dtype)
+        du, ones = np.zeros((4, parts[0].size), x.dtype), np.ones(length, x.dtype)
+    for part, count, sums in _blocks(x, window, length):
+        if g is not None:
+            _pull_back(g[part], cotangents[:, :count])
+        for t, patches in enumerate(sums):
             if y is not None:
                 np.matmul(u[t], patches, out=m[t, :count])
             if du is not None:
-                np.matmul(patches, cotangent, out=parts[:count])
-                du[t] += np.add.reduce(parts[:count], axis=0)
+                np.matmul(patches, cotangents[t, :count], out=parts[:count])
+                # The sum of the parts, in which BLAS is faster than NumPy.
+                du[t] += ones[:count] @ parts[:count].reshape(count, -1)
         if y is not None:
             _combine(m[:, :count], shift, y[part])
-    return y, None if du is None else _transformed_back(du, channels)
+    return y, None if du is None else _transformed_back(du, (filters, channels, *window.size))
 
 
-_Pair: TypeAlias = tuple[np.ufunc, Array, Array]
+def _blocks(x: Array, window: Window, length: int) -> Iterator[tuple[Any, int, Iterator[Array]]]:
+    """Yield indices of `length` columns of two rows of places, their number, and the patches.
 
-
-def _pairs(d: list[Array]) -> list[_Pair]:
-    """Return what makes the four sums of four rows."""
-    return [
-        (np.subtract, d[0], d[2]),
-        (np.add, d[1], d[2]),
-        (np.subtract, d[2], d[1]),
-        (np.subtract, d[1], d[3]),
-    ]
-
-
-def _patches(row: Array, pair: _Pair, first: int, count: int, columns: int) -> Array:
-    """Return what `count` windows, from column `first` on, meet of the sum of two rows.
-
-    It is a view of `row`, of shape (count, columns of the window · channels, batch).
+    There are four patches, what the windows meet of each sum of rows: (count, columns of the window
+    · channels, batch), in the same memory.
     """
-    ufunc, upper, lower = pair
-    _, channels, batch = row.shape
-    width, last = len(upper), first + count + columns - 1
-    inside = slice(min(max(first, 0), width), max(min(last, width), 0))
-    begin = inside.start - first
-    end = begin + max(inside.stop - inside.start, 0)
+    height, width, channels, batch = x.shape
+    down, across = window.out(height, width)
+    (top, _), (left, _) = window.pads(height, width)
+    columns = window.size[1]
+    zeros = np.zeros(x.shape[1:], x.dtype)
+    row = aligned((length + columns - 1, channels, batch), x.dtype)
+    patches = as_strided(row, (length, columns * channels, batch), row.strides)
+
+    def sums(first: int, start: int, count: int) -> Iterator[Array]:
+        d = [x[i] if 0 <= i < height else zeros for i in range(first - top, first - top + 4)]
+        for ufunc, i, j in _SUMS:
+            _fill(row[: count + columns - 1], ufunc, d[i], d[j], start - left)
+            yield patches[:count]
+
+    for first, start in itertools.product(range(0, down, 2), range(0, across, length)):
+        count = min(length, across - start)
+        part = np.s_[first : first + 2, start : start + count]
+        yield part, count, sums(first, start, count)
+
+
+# What they are of the rows d.
+_SUMS = ((np.subtract, 0, 2), (np.add, 1, 2), (np.subtract, 2, 1), (np.subtract, 3, 1))
+
+
+def _fill(row: Array, ufunc: np.ufunc, upper: Array, lower: Array, first: int) -> None:
+    """Fill `row` with the sums of two rows of pixels from column `first` on, and zeros beyond."""
+    begin = min(max(-first, 0), len(row))
+    end = max(min(len(upper) - first, len(row)), begin)
     row[:begin] = 0
-    row[end : last - first] = 0
+    row[end:] = 0
+    inside = slice(first + begin, first + end)
     ufunc(upper[inside], lower[inside], out=row[begin:end])
-    return as_strided(row, (count, columns * channels, batch), row.strides)
 
 
-def _pulled_back(g: Array) -> list[Array]:
-    """Return the cotangents of the four products: (columns, batch, filters)."""
-    # In this order BLAS is twice as fast.
-    pair = aligned((2, g.shape[1], g.shape[3], g.shape[2]), g.dtype)
-    np.copyto(pair[: len(g)], g.mT)
-    pair[len(g) :] = 0
-    upper, lower = pair
-    both, difference, minus = (aligned(upper.shape, g.dtype) for _ in range(3))
+def _pull_back(g: Array, cotangents: Array) -> None:
+    """Fill in the cotangents of the four products, (columns, batch, filters)."""
+    # In this order of axes BLAS is twice as fast.
+    upper, both, difference, lower = cotangents
+    np.copyto(upper, g[0].mT)
+    if len(g) == 2:
+        np.copyto(lower, g[1].mT)
+    else:
+        lower[:] = 0
     np.add(upper, lower, out=both)
     np.subtract(upper, lower, out=difference)
-    np.negative(lower, out=minus)
-    return [upper, both, difference, minus]
 
 
 def _combine(m: Array, shift: Array | None, y: Array) -> None:
@@ -165,7 +171,7 @@ def _combine(m: Array, shift: Array | None, y: Array) -> None:
     np.add(m[0], m[2], out=y[0])
     if len(y) == 2:
         np.subtract(m[1], m[2], out=m[1])
-        np.subtract(m[1], m[3], out=y[1])
+        np.add(m[1], m[3], out=y[1])
 
 
 def _transformed(weight: Array) -> Array:
@@ -180,10 +186,10 @@ def _transformed(weight: Array) -> Array:
     return u.reshape(4, len(weight), -1)
 
 
-def _transformed_back(du: Array, channels: int) -> Array:
-    depth, filters = du.shape[1:]
-    du = du.reshape(4, depth // channels, channels, filters)
-    dw = np.empty((filters, channels, 3, depth // channels), du.dtype)
+def _transformed_back(du: Array, shape: tuple[int, ...]) -> Array:
+    filters, channels, _, columns = shape
+    du = du.reshape(4, columns, channels, filters)
+    dw = np.empty(shape, du.dtype)
     target = dw.transpose(2, 3, 1, 0)
     half = (du[1] + du[2]) * 0.5
     np.add(du[0], half, out=target[0])

@@ -251,9 +251,26 @@ LARGE_BATCHES = [
 ]
 LARGE_BATCHES += [
     (F.conv2d(12, 3, padding="same", bias=False), (40, 5, 31), 64),  # more than one block
-    (F.conv2d(70, 3), (3, 5, 31), 64),
+    (F.conv2d(70, 3), (5, 5, 31), 64),
     (F.conv2d_transpose(9, 3, padding=1), (8, 7, 33), 17),
     (F.conv2d_transpose(9, 3), (8, 6, 33), 17),
+]
+# Few channels.
+LARGE_BATCHES += [
+    (F.conv2d(8, size, padding=padding, bias=bias), (2, 7, 6), 33)
+    for size, padding, bias in (
+        (3, "same", True),
+        (3, "valid", False),
+        ((2, 4), ((0, 1), (3, 2)), True),
+        ((5, 2), 6, False),
+    )
+]
+LARGE_BATCHES += [
+    (F.conv2d(30, 3, padding=1), (4, 13, 50), 40),  # more than one block
+    (F.conv2d(30, (4, 2), padding="same"), (1, 70, 9), 40),
+    (F.conv2d(2, 3, padding="same"), (30, 6, 5), 32),
+    (F.conv2d_transpose(3, 3), (9, 5, 4), 32),
+    (F.conv2d_transpose(7, 3, padding=1), (2, 5, 4), 32),
 ]
 
 
