@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 from communicators import on_ranks
+from test_distributed import checked, same_bits
 
 import npdl.functional as F
 from npdl import random, tree
@@ -25,19 +26,6 @@ def train(comm=None, data=DATA, **options):
         options.pop("model", MODEL), LOSS, F.adam(0.02), data, validation=DATA,
         metrics={"accuracy": F.accuracy}, progress=False, comm=comm, **options,
     )  # fmt: skip
-
-
-def same_bits(a, b):
-    assert tree.paths(a) == tree.paths(b)
-    for path, x, y in zip(tree.paths(a), tree.leaves(a), tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y, err_msg=path, strict=True)
-
-
-def checked(results):
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
 
 
 class Source:
