@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from datasets import sources
+from datasets import contents, sources
 
 import npdl.functional as F
 from npdl import random
@@ -107,8 +107,12 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     arguments = parser.parse_args()
 
+    if not arguments.temperature > 0:
+        parser.error("--temperature must be above 0")
     key = random.key(arguments.seed)
-    text = arguments.text.read_text("utf-8") if arguments.text else sources(2_000_000)
+    text = contents(arguments.text) if arguments.text else sources(2_000_000)
+    if len(text) < 40 * LENGTH:
+        raise SystemExit(f"a text of {len(text)} characters is too short; give {40 * LENGTH}")
     characters, ids = np.unique(np.array(list(text)), return_inverse=True)
     split = len(ids) * 19 // 20
     held_out = ids[split:][:50_000]

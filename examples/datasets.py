@@ -124,11 +124,24 @@ def sentences(text):
 def trec(path):
     """Return the questions of a TREC file, as lists of words, with their coarse classes."""
     pairs = []
-    for line in Path(path).read_text("latin-1").splitlines():
+    for line in contents(path, "latin-1").splitlines():
         label, _, question = line.partition(" ")
         if question:
             pairs.append((question.lower().split(), label.partition(":")[0]))
+    if len(pairs) < 10 or len({name for _, name in pairs}) < 2:
+        raise SystemExit(
+            f"{path} has {len(pairs)} lines such as 'LOC:city What town …'; 10 of two "
+            f"classes are the least"
+        )
     return [words for words, _ in pairs], [name for _, name in pairs]
+
+
+def contents(path, encoding="utf-8"):
+    """Return the text of a file, or end with a sentence."""
+    try:
+        return Path(path).read_text(encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from None
 
 
 def shuffled(key, xs, ys):

@@ -82,9 +82,9 @@ def report(outputs, labels, names):
     counts = F.confusion_matrix(outputs, labels, classes=len(names))
     width = max(map(len, names)) + 2
     print("true class by row, predicted class by column:")
-    print(" " * width + "".join(f"{name[:6]:>8}" for name in names))
+    print(" " * width + "".join(f"{name[:9]:>11}" for name in names))
     for name, row in zip(names, counts, strict=True):
-        print(f"{name:<{width}}" + "".join(f"{count:8}" for count in row))
+        print(f"{name:<{width}}" + "".join(f"{count:11}" for count in row))
 
 
 def main():

@@ -55,7 +55,9 @@ class Progress:
         """Show that an epoch has ended."""
         line = f"epoch {epoch + 1}/{self.epochs}  {_shown(means)}"
         if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
+            # To the standard output, as without a bar, so that `> log.txt` has the lines.
+            self.bar.write(line, file=sys.stdout)
+            sys.stdout.flush()
         elif self.lines:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()

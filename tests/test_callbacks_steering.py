@@ -236,3 +236,17 @@ def test_weights_of_the_best_epoch_are_copies():
     kept = tree.map(np.copy, stopping.best_weights)
     run(epochs=2)
     same_bits(kept, stopping.best_weights)
+
+
+def test_early_stopping_forgets_an_earlier_run():
+    stopping = EarlyStopping("loss", patience=2, restore_best_weights=True)
+    first, _ = run(epochs=3, callbacks=[stopping])
+    second, history = run(epochs=3, rng=1, callbacks=[stopping])
+    assert len(history["loss"]) == 3
+    assert not np.array_equal(tree.leaves(first.params)[-1], tree.leaves(second.params)[-1])
+
+
+@pytest.mark.parametrize("wrong", [EarlyStopping(), [EarlyStopping], [lambda epoch, logs: None]])
+def test_what_would_never_be_called_is_refused(wrong):
+    with pytest.raises(TypeError, match="callbacks"):
+        run(epochs=1, callbacks=wrong)

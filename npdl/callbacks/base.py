@@ -172,6 +172,28 @@ def direction(figure: str, mode: str = "auto") -> str:
     )
 
 
+_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+def checked(callbacks: Any) -> list[Any]:
+    """Return callbacks as a list; refuse what would never be called, or not as it was meant."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            f"callbacks must be a list, as in callbacks=[EarlyStopping()], got {callbacks!r}"
+        )
+    every = list(callbacks)
+    for each in every:
+        if isinstance(each, type):
+            raise TypeError(f"callbacks: {each.__name__} is a class; make one: {each.__name__}()")
+        has_hook = isinstance(each, Callback) or any(hasattr(each, hook) for hook in _HOOKS)
+        if callable(each) and not has_hook:
+            raise TypeError(
+                f"callbacks: {each!r} would never be called; a function is given as "
+                f"LambdaCallback(on_epoch_end=function)"
+            )
+    return every
+
+
 def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:
     """Call a method of all that have it: a callback need not be a :class:`Callback`."""
     for callback in callbacks:

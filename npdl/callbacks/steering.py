@@ -23,6 +23,13 @@ class _Watch(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
         self.monitor, self.mode = monitor, direction(monitor, mode)
         self.min_delta = _number(self, "min_delta", min_delta, 0)
+        self._forget()
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget an earlier run."""
+        self._forget()
+
+    def _forget(self) -> None:
         self.best = math.inf if self.mode == "min" else -math.inf
         self.best_epoch = -1
         self.wait = 0
@@ -117,6 +124,11 @@ class EarlyStopping(_Watch):
         self.best_weights: Any = None
         self.stopped_epoch: int | None = None
 
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget an earlier run: its best weights are not those of this one."""
+        self._forget()
+        self.best_weights, self.stopped_epoch = None, None
+
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Keep the weights of the best epoch, or lose patience."""
         if self.improved(epoch, self.value(logs)):
@@ -201,6 +213,11 @@ class ReduceLROnPlateau(_Watch):
         self.patience = _number(self, "patience", patience, 0, whole=True)
         self.cooldown = _number(self, "cooldown", cooldown, 0, whole=True)
         self.min_lr = _number(self, "min_lr", min_lr, 0)
+        self.resting = 0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget an earlier run."""
+        self._forget()
         self.resting = 0
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from npdl.callbacks import History
+from npdl.callbacks.base import checked
 from npdl.compat import objectives, optimizers
 from npdl.compat.activations import Softmax
 from npdl.compat.fitting import (
@@ -287,7 +288,7 @@ class Model(Saved):
         figures = self._figures(metrics, data[0][:1], data[1][:1])
         training = Training(self, data, validation, figures, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
-        loop = Loop(training, self, callbacks or (), range(initial_epoch, last), steps)
+        loop = Loop(training, self, checked(callbacks or ()), range(initial_epoch, last), steps)
         names = ["loss", *figures]
         names += [f"val_{name}" for name in names] if validation is not None else []
         loop.keep(
