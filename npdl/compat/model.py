@@ -49,7 +49,7 @@ from npdl.position import setting
 from npdl.rates import check_factor
 from npdl.resume import Checkpoint
 
-__all__ = ["History", "Model"]
+__all__ = ["Model"]
 
 
 class Model(Saved):
