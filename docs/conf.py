@@ -35,7 +35,7 @@ suppress_warnings = ["config.cache"]
 
 autosummary_generate = False
 autodoc_typehints = "none"
-autodoc_preserve_defaults = True
+# Not autodoc_preserve_defaults: it puts texts in place of defaults, and pages compute with those.
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_param = False
