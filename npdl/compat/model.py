@@ -289,22 +289,23 @@ class Model(Saved):
         training = Training(self, data, validation, figures, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
         loop = Loop(training, self, checked(callbacks or ()), range(initial_epoch, last), steps)
-        names = ["loss", *figures]
-        names += [f"val_{name}" for name in names] if validation is not None else []
-        loop.keep(
-            checkpoint,
-            resume,
-            names,
-            {
-                "layers": setting(self.layers),
-                "optimizer": setting(self.optimizer),
-                "loss": setting(self.loss),
-                "figures": ", ".join(names),
-                "data": f"{len(data[0])} examples in batches of {batch_size}"
-                f"{', shuffled' * bool(shuffle)}",
-                "validation": f"{len(validation[0]) if validation is not None else 0} examples",
-            },
-        )
+        if checkpoint is not None or resume:
+            names = ["loss", *figures]
+            names += [f"val_{name}" for name in names] if validation is not None else []
+            loop.keep(
+                checkpoint,
+                resume,
+                names,
+                {
+                    "layers": setting(self.layers),
+                    "optimizer": setting(self.optimizer),
+                    "loss": setting(self.loss),
+                    "figures": ", ".join(names),
+                    "data": f"{len(data[0])} examples in batches of {batch_size}"
+                    f"{', shuffled' * bool(shuffle)}",
+                    "validation": f"{len(validation[0]) if validation is not None else 0} examples",
+                },
+            )
         return loop.run(Lines(bool(verbose), file), {"verbose": verbose})
 
     def _step(self, x: Any, y: Any, weight: Array | None = None) -> tuple[Any, float]:
