@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from npdl import random
+from npdl.distributed import fold_stats
 from npdl.evaluation import Loss, Metrics, keep_freed_memory
 from npdl.finite import raise_if_not_finite
 from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.transforms import Optimizer
+from npdl.shards import over_shards, weights_of
 from npdl.train_state import TrainState
 
 __all__ = ["Step", "train_step"]
@@ -91,9 +93,6 @@ def train_step(
 
     compute: Callable[..., tuple[Any, ...]] = terms
     if shards is not None:
-        from npdl.distributed import fold_stats
-        from npdl.shards import over_shards, weights_of
-
         compute = over_shards(terms, shards, comm, weights_of(loss))
         fold = functools.partial(fold_stats, model, comm=comm)
     elif comm is not None:

@@ -172,7 +172,8 @@ def direction(figure: str, mode: str = "auto") -> str:
     )
 
 
-_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+# The names of the methods that the loop calls while it trains.
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 def checked(callbacks: Any) -> list[Any]:
@@ -185,7 +186,7 @@ def checked(callbacks: Any) -> list[Any]:
     for each in every:
         if isinstance(each, type):
             raise TypeError(f"callbacks: {each.__name__} is a class; make one: {each.__name__}()")
-        has_hook = isinstance(each, Callback) or any(hasattr(each, hook) for hook in _HOOKS)
+        has_hook = isinstance(each, Callback) or any(hasattr(each, hook) for hook in HOOKS)
         if callable(each) and not has_hook:
             raise TypeError(
                 f"callbacks: {each!r} would never be called; a function is given as "

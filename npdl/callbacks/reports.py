@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from npdl.callbacks.base import Callback
+from npdl.callbacks.base import HOOKS, Callback
 from npdl.progress import Progress
 
 __all__ = ["CSVLogger", "LambdaCallback", "ProgressBar", "TensorBoard"]
@@ -238,11 +238,10 @@ class LambdaCallback(Callback):
     """
 
     def __init__(self, **hooks: Callable[..., Any]) -> None:
-        known = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in hooks.items():
-            if name not in known:
+            if name not in HOOKS:
                 raise TypeError(
-                    f"LambdaCallback: there is no hook {name!r}; there are {', '.join(known)}"
+                    f"LambdaCallback: there is no hook {name!r}; there are {', '.join(HOOKS)}"
                 )
             if not callable(function):
                 raise TypeError(f"LambdaCallback: {name} must be a function, got {function!r}")
