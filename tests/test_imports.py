@@ -15,7 +15,7 @@ PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
 SHARED |= {"initializers", "layout", "loss_terms", "place_products", "recurrent"}
-SHARED |= {"row_products", "sliding", "tables", "targets", "windows", "winograd"}
+SHARED |= {"row_products", "sliding", "sums", "tables", "targets", "windows", "winograd"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph", "parallel", "stack"}
 # Layers that are made of other layers.

@@ -66,7 +66,13 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     beta1, beta2, epsilon = _check_betas("scale_by_adam", beta1, beta2, epsilon)
 
     def rule(
-        count: int, g: Array, p: Array | None, s: Array, q: Array, out: Any = (None, None)
+        count: int,
+        g: Array,
+        p: Array | None,
+        s: Array,
+        q: Array,
+        out: Any = (None, None),
+        factor: float = 1.0,
     ) -> tuple[Array, ...]:
         t = count + 1
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
@@ -79,10 +85,10 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
         np.sqrt(q, out=u)
         u += epsilon / root
         np.divide(s, u, out=u)
-        u *= (1 - beta1) / ((1 - beta1**t) * root)
+        u *= factor * (1 - beta1) / ((1 - beta1**t) * root)
         return u, s, q
 
-    return elementwise(rule, AdamState, in_place=True)
+    return elementwise(rule, AdamState, in_place=True, takes_factor=True)
 
 
 def _check_betas(

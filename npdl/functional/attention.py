@@ -23,6 +23,7 @@ from npdl.functional.layer import (
     describe,
     layer,
 )
+from npdl.functional.sums import sum_of_rows
 from npdl.random import KeyLike, fold
 
 __all__ = ["multi_head_attention"]
@@ -94,6 +95,7 @@ def multi_head_attention(
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.multi_head_attention(2, causal=True)
     >>> params = model.init(0, (5, 6))
@@ -176,7 +178,7 @@ def multi_head_attention(
         g = _rows(g if reached is None else g * reached)
         grads = {"output_weight": _rows(mixed).T @ g}
         if bias:
-            grads["output_bias"] = _column_sums(g)
+            grads["output_bias"] = sum_of_rows(g)
         g_mixed = (g @ params["output_weight"].T).reshape(mixed.shape)
         made = [
             np.empty((math.prod(array.shape[:2]), params[f"{name}weight"].shape[1]), g.dtype)
@@ -193,7 +195,7 @@ def multi_head_attention(
         for array, name, rows in zip(inputs, sources, made, strict=True):
             grads[f"{name}weight"] = _rows(array).T @ rows
             if bias:
-                grads[f"{name}bias"] = _column_sums(rows)
+                grads[f"{name}bias"] = sum_of_rows(rows)
             if input_grad:
                 dx.append((rows @ params[f"{name}weight"].T).reshape(array.shape))
         if not input_grad:
@@ -285,8 +287,3 @@ def _is_time(value: Any) -> bool:
 
 def _rows(x: Array) -> Array:
     return x.reshape(x.shape[0] * x.shape[1], x.shape[2])
-
-
-def _column_sums(x: Array) -> Array:
-    sums: Array = np.ones(len(x), x.dtype) @ x
-    return sums

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array, Params, Shape
+from npdl.functional.sums import ones, sum_of_rows
 
 __all__ = ["around", "check_epsilon", "check_example", "feature_dots", "feature_sums", "initial"]
 
@@ -20,13 +21,12 @@ def around(x: Array, start: int, stop: int) -> Array:
 
 def feature_sums(x: Array) -> Array:
     """Return the sum for each feature of (outer, features, inner)."""
-    # Products with ones are two to five times as fast as np.sum.
     outer, features, inner = x.shape
     sums: Array
     if inner == 1:
-        sums = np.ones(outer, x.dtype) @ x[:, :, 0]
+        sums = sum_of_rows(x[:, :, 0])
     else:
-        rows = x.reshape(outer * features, inner) @ np.ones(inner, x.dtype)
+        rows = x.reshape(outer * features, inner) @ ones(inner, x.dtype)
         sums = np.add.reduce(rows.reshape(outer, features), axis=0)
     return sums
 

@@ -9,6 +9,7 @@ from npdl.functional.gates import Squash, squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional.layer import Array, Layer, Params, layer
 from npdl.functional.recurrent import Arrays, Cell, columns, recurrent
+from npdl.functional.sums import ones
 
 __all__ = ["gru"]
 
@@ -69,6 +70,7 @@ def gru(
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import ones
     >>> import npdl.functional as F
     >>> model = F.gru(4, return_state=True)
     >>> params = model.init(0, (None, 3))
@@ -146,7 +148,7 @@ def _reset_after(units: int, function: Squash, gate: Squash) -> Cell:
             d = np.concatenate([flat[: 2 * units], d_product.reshape(units, rows)])
             return {
                 "recurrent_weight": before @ d.T,
-                "recurrent_bias": d @ np.ones(rows, d.dtype),
+                "recurrent_bias": d @ ones(rows, d.dtype),
             }
 
         return step, finish

@@ -15,6 +15,7 @@ from npdl.functional.channels import (
     initial,
 )
 from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.sums import sum_of_rows
 from npdl.random import KeyLike
 
 __all__ = ["group_norm", "layer_norm", "rms_norm"]
@@ -50,6 +51,7 @@ def layer_norm(
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.layer_norm()
     >>> model(model.init(0, (2,)), np.array([[1, 3], [9, 5]], np.float32)).round(3)
@@ -84,6 +86,7 @@ def rms_norm(axes: int | tuple[int, ...] = -1, epsilon: float = 1e-5, scale: boo
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.rms_norm()
     >>> model(model.init(0, (2,)), np.array([[1, 7]], np.float32)).round(3)
@@ -182,6 +185,7 @@ def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bo
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.group_norm(2)
     >>> model(model.init(0, (4,)), np.array([[1, 3, 9, 5]], np.float32)).round(3)
@@ -271,12 +275,11 @@ def _rows_backward(
 
     The first mean is there only if centered.
     """
-    ones = np.ones(len(g), g.dtype)
     product = g * unit
     if "scale" in params:
-        grads["scale"] += ones @ product
+        grads["scale"] += sum_of_rows(product)
     if "shift" in params:
-        grads["shift"] += ones @ g
+        grads["shift"] += sum_of_rows(g)
     if dx is None:
         return
     size = max(g.shape[1], 1)

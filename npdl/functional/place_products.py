@@ -21,6 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 from npdl.functional.layer import Array
 from npdl.functional.layout import aligned, share
 from npdl.functional.row_products import kernel_matrix, kernel_of
+from npdl.functional.sums import sum_of_rows
 from npdl.functional.windows import Window
 
 __all__ = ["fits", "products"]
@@ -72,7 +73,7 @@ def products(
         if g is not None:
             parts = (g[part] @ patches[:, :, :depth].mT).reshape(-1, dw.size)
             # The sum of the parts, in which BLAS is faster than NumPy.
-            dw += (np.ones(len(parts), x.dtype) @ parts).reshape(dw.shape)
+            dw += sum_of_rows(parts).reshape(dw.shape)
     return y, None if g is None else kernel_of(dw.T, (g.shape[2], x.shape[2], *window.size))
 
 

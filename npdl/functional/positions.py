@@ -19,6 +19,7 @@ from npdl.functional.layer import (
     layer,
     no_params,
 )
+from npdl.functional.sums import sum_of_rows
 from npdl.random import KeyLike, fold
 
 __all__ = ["learned_positions", "sinusoidal_positions"]
@@ -43,6 +44,7 @@ def sinusoidal_positions() -> Layer:
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> F.sinusoidal_positions()((), np.zeros((1, 3, 4), np.float32)).round(2)
     array([[[ 0.  ,  1.  ,  0.  ,  1.  ],
@@ -112,6 +114,7 @@ def learned_positions(
     Examples
     --------
     >>> import numpy as np
+    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.serial(F.embedding(100, 8), F.learned_positions(16))
     >>> params = model.init(0, (5,))
@@ -144,8 +147,7 @@ def learned_positions(
     ) -> tuple[Params, Array | None]:
         batch, time, features = shape
         gradient = np.zeros(params["table"].shape, g.dtype)
-        ones = np.ones(batch, g.dtype)
-        gradient[:time] = (ones @ g.reshape(batch, time * features)).reshape(time, features)
+        gradient[:time] = sum_of_rows(g.reshape(batch, time * features)).reshape(time, features)
         return {"table": gradient}, g if input_grad else None
 
     def out_shape(shape: Shape) -> Shape:

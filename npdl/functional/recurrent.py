@@ -14,6 +14,7 @@ import numpy as np
 
 from npdl.functional.initializers import Initializer
 from npdl.functional.layer import Array, Layer, Params, Shape, check_float, check_params, describe
+from npdl.functional.sums import ones
 from npdl.random import KeyLike, fold
 
 __all__ = ["Cell", "columns", "recurrent"]
@@ -160,7 +161,7 @@ def recurrent(
         else:
             grads = {
                 "weight": _rows(x, idle).T @ flat.T,
-                "bias": flat @ np.ones(time * batch, x.dtype),
+                "bias": flat @ ones(time * batch, x.dtype),
             }
             if cell.joined:
                 grads["recurrent_weight"] = columns(states[0][:-1]) @ flat.T

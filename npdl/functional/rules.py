@@ -25,6 +25,7 @@ from npdl.functional.transforms import (
     Updates,
     elementwise,
     masked,
+    scaling,
 )
 from npdl.record import constructor
 from npdl.tree import Tree
@@ -57,7 +58,7 @@ def scale(factor: float) -> Optimizer:
     (array([-1.]), ())
     """
     factor = check_number(factor, "scale(factor=0.5)", "that is finite")
-    return elementwise(lambda count, g, p: (g * factor,))
+    return scaling(lambda count: factor)
 
 
 class CountState(NamedTuple):
@@ -90,9 +91,9 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
     """
     rate = finite_rate(learning_rate, "scale_by_learning_rate")
     if callable(learning_rate):
-        return elementwise(lambda count, g, p: (g * -rate(count),), CountState)
+        return scaling(lambda count: -rate(count), CountState)
     factor = -rate(0)
-    return elementwise(lambda count, g, p: (g * factor,))
+    return scaling(lambda count: factor)
 
 
 def finite_rate(learning_rate: float | Schedule, name: str) -> Schedule:

@@ -27,6 +27,7 @@ array([1.  , 0.94, 0.92], dtype=float32)
 """
 
 import fnmatch
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -48,6 +49,7 @@ __all__ = [
     "chain",
     "elementwise",
     "masked",
+    "scaling",
 ]
 
 Updates: TypeAlias = Tree
@@ -73,11 +75,19 @@ class Optimizer(Recorded):
         blocks, and `update` may be called with bare arrays instead of trees. The state is then
         ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
         parameters, or a tuple of such states.
+    factor : callable, optional
+        ``factor(state) -> (number, state)``, of a part that multiplies by a number and does
+        nothing else. A part before it may then do so on its way.
+    takes_factor : bool
+        Whether `update` and `overwrite` take a number, ``factor=``, that updates are multiplied
+        by, which saves a pass over them.
     """
 
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
-    overwrite: Callable[[Array, State, Array], tuple[Array, State]] | None = None
+    overwrite: Callable[..., tuple[Array, State]] | None = None
+    factor: Callable[[State], tuple[float, State]] | None = None
+    takes_factor: bool = False
 
     @property
     def elementwise(self) -> bool:
@@ -128,6 +138,7 @@ def elementwise(
     state_type: type[tuple[Any, ...]] = tuple,
     initial: float = 0.0,
     in_place: bool = False,
+    takes_factor: bool = False,
 ) -> Optimizer:
     """Make an optimizer of its equation on arrays.
 
@@ -144,6 +155,8 @@ def elementwise(
     in_place : bool
         Whether the rule has a keyword ``out``, a tuple of arrays for the new slots, which may be
         the old ones; without it, or with `None` in it, they are new arrays.
+    takes_factor : bool
+        Whether the rule has a keyword ``factor``, a number to multiply `u` by.
     """
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
     first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
@@ -153,18 +166,18 @@ def elementwise(
         slots = (tree.map(lambda p: np.full_like(p, initial), params) for _ in fields[first:])
         return new(state_type, (*(0,)[:first], *slots))
 
-    def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+    def update(
+        grads: Any, state: State, params: Params = None, **factor: float
+    ) -> tuple[Updates, State]:
         if type(state) is not state_type or len(state) != n_fields:
-            raise ValueError(
-                f"expected a state of the type {state_type.__name__} with {n_fields} entries, "
-                f"as init(params) returns it, got {describe(state)}; is it of another optimizer?"
-            )
+            raise _foreign(state, state_type)
         count = state[0] if first else 0
         # With bare arrays, which is how training calls it, this takes a microsecond.
         if type(grads) is np.ndarray and grads.ndim and _fits(grads, params):
-            result = rule(count, grads, params, *state[first:])
+            result = rule(count, grads, params, *state[first:], **factor)
         else:
-            result = _by_leaf(rule, count, grads, params, state[first:])
+            scaled = functools.partial(rule, **factor) if factor else rule
+            result = _by_leaf(scaled, count, grads, params, state[first:])
         slots = result[1:]
         if first and _is_due(count):
             slots = tuple(
@@ -173,13 +186,13 @@ def elementwise(
             )
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
-    def overwrite(g: Array, state: State, p: Array) -> tuple[Array, State]:
+    def overwrite(g: Array, state: State, p: Array, **factor: float) -> tuple[Array, State]:
         slots = state[first:]
         count = state[0] if first else 0
         if in_place:
-            u = rule(count, g, p, *slots, out=slots)[0]
+            u = rule(count, g, p, *slots, out=slots, **factor)[0]
         else:
-            u, *fresh = rule(count, g, p, *slots)
+            u, *fresh = rule(count, g, p, *slots, **factor)
             for slot, array in zip(slots, fresh, strict=True):
                 np.copyto(slot, array)
         if first and _is_due(count):
@@ -187,7 +200,29 @@ def elementwise(
                 slot *= _mask(slot)
         return u, new(state_type, (count + 1, *slots) if first else slots)
 
-    return Optimizer(init, update, overwrite)
+    return Optimizer(init, update, overwrite, takes_factor=takes_factor)
+
+
+def scaling(number: Callable[[int], float], state_type: Any = tuple) -> Optimizer:
+    """Make an optimizer that multiplies by a number, which may follow from the count."""
+
+    def factor(state: State) -> tuple[float, State]:
+        if type(state) is not state_type:
+            raise _foreign(state, state_type)
+        if not state:
+            return number(0), state
+        return number(state[0]), state_type(state[0] + 1)
+
+    part = elementwise(lambda count, g, p: (g * number(count),), state_type)
+    return attrs.evolve(part, factor=factor)
+
+
+def _foreign(state: State, state_type: Any) -> ValueError:
+    entries = len(getattr(state_type, "_fields", ()))
+    return ValueError(
+        f"expected a state of the type {state_type.__name__} with {entries} entries, as "
+        f"init(params) returns it, got {describe(state)}; is it of another optimizer?"
+    )
 
 
 # A slot whose gradient stays zero, as that of a dead unit does, fades away until the processor can
@@ -286,33 +321,50 @@ def chain(*parts: Optimizer) -> Optimizer:
     """
     for i, part in enumerate(parts):
         check_optimizer(part, f"chain: argument {i}", "chain(clip_by_value(1.0), adam(1e-3))")
-    functions = [part.update for part in parts]
 
     def init(params: Params) -> State:
         return tuple(part.init(params) for part in parts)
 
-    def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
-        if type(state) is not tuple or len(state) != len(functions):
-            _check_state("chain", len(functions), state)
+    update = _handed_on(parts, [part.update for part in parts])
+    if not all(part.elementwise for part in parts):
+        return Optimizer(init, update)
+    return Optimizer(init, update, _handed_on(parts, [part.overwrite for part in parts]))
+
+
+def _handed_on(
+    parts: Sequence[Optimizer], functions: Sequence[Any]
+) -> Callable[..., tuple[Updates, State]]:
+    """Return the function that hands gradients on from function to function."""
+    count = len(parts)
+    # For each its place, and the factor of the next part, if it multiplies by that on its way.
+    links: list[tuple[int, Any, Any]] = []
+    for i, function in enumerate(functions):
+        if not links or links[-1][2] is None or links[-1][0] < i - 1:
+            follows = parts[i + 1].factor if parts[i].takes_factor and i + 1 < count else None
+            links.append((i, function, follows))
+
+    def run(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        if type(state) is not tuple or len(state) != count:
+            _check_state("chain", count, state)
         states: list[State] = []
+        i = 0
         try:
-            for function, old in zip(functions, state, strict=True):
-                grads, new = function(grads, old, params)
-                states.append(new)
+            for i, function, factor in links:
+                if factor is None:
+                    grads, new = function(grads, state[i], params)
+                    states.append(new)
+                else:
+                    i += 1
+                    number, after = factor(state[i])
+                    i -= 1
+                    grads, new = function(grads, state[i], params, factor=number)
+                    states += new, after
         except Exception as error:
-            error.add_note(f"in chain[{len(states)}] = {parts[len(states)]!r}")
+            error.add_note(f"in chain[{i}] = {parts[i]!r}")
             raise
         return grads, tuple(states)
 
-    def overwrite(g: Array, state: State, p: Array) -> tuple[Array, State]:
-        states: list[State] = []
-        for part, old in zip(parts, state, strict=True):
-            g, new = part.overwrite(g, old, p)  # type: ignore[misc]
-            states.append(new)
-        return g, tuple(states)
-
-    each_by_itself = all(part.elementwise for part in parts)
-    return Optimizer(init, update, overwrite if each_by_itself else None)
+    return run
 
 
 def _check_state(name: str, count: int, state: Any) -> None:

@@ -26,6 +26,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional.layer import Array
 from npdl.functional.layout import aligned, share
+from npdl.functional.sums import sum_of_rows
 from npdl.functional.windows import Window
 
 __all__ = ["fits", "products"]
@@ -94,7 +95,7 @@ def products(
     if g is not None:
         cotangents = aligned((4, length, batch, filters), x.dtype)
         parts = aligned((length, window.size[1] * channels, filters), x.dtype)
-        du, ones = np.zeros((4, parts[0].size), x.dtype), np.ones(length, x.dtype)
+        du = np.zeros((4, parts[0].size), x.dtype)
     for part, count, sums in _blocks(x, window, length):
         if g is not None:
             _pull_back(g[part], cotangents[:, :count])
@@ -104,7 +105,7 @@ def products(
             if du is not None:
                 np.matmul(patches, cotangents[t, :count], out=parts[:count])
                 # The sum of the parts, in which BLAS is faster than NumPy.
-                du[t] += ones[:count] @ parts[:count].reshape(count, -1)
+                du[t] += sum_of_rows(parts[:count].reshape(count, -1))
         if y is not None:
             _combine(m[:, :count], shift, y[part])
     return y, None if du is None else _transformed_back(du, (filters, channels, *window.size))
