@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import blocks
 from docutils import nodes
-from equations import mathml
+from equations import mathml, rows
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
@@ -94,11 +94,8 @@ class Equations(SphinxPostTransform):
             if html := mathml(node.astext()):
                 node.replace_self(nodes.raw("", html, format="html"))
         for node in list(self.document.findall(nodes.literal_block)):
-            lines = [line for line in node.astext().splitlines() if line.strip()]
-            # Several equations stand in a line with wide gaps between them.
-            rows = [[mathml(part) for part in line.strip().split("    ")] for line in lines]
-            if rows and all(html for row in rows for html in row):
-                body = "".join(f"<p>{'<span></span>'.join(row)}</p>" for row in rows)
+            if lines := rows(node.astext()):
+                body = "".join(f"<p>{'<span></span>'.join(row)}</p>" for row in lines)
                 html = f'<div class="equations">{body}</div>'
                 node.replace_self(nodes.raw("", html, format="html"))
 

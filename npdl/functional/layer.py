@@ -79,6 +79,17 @@ class Layer(Recorded):
         ``out_shape(shape) -> shape``. Left out, it is found by a try with a batch of one.
     update_stats : callable, optional
         ``update_stats(params, cache) -> params``, with the statistics of the batch folded in.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> model = F.dense(3)
+    >>> params = model.init(0, (2,))
+    >>> x = np.ones((4, 2), np.float32)
+    >>> y, cache = model.apply(params, x)
+    >>> grads, dx = model.backward(params, cache, np.ones_like(y))
+    >>> y.shape, grads["weight"].shape, dx.shape, model.out_shape((2,))
+    ((4, 3), (2, 3), (4, 2), (3,))
     """
 
     init: Callable[[random.KeyLike, Shape], Params]

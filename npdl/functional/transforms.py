@@ -73,6 +73,17 @@ class Optimizer(Recorded):
         blocks, and `update` may be called with bare arrays instead of trees. The state is then
         ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
         parameters, or a tuple of such states.
+
+    Examples
+    --------
+    An optimizer of two functions, which follows the sign of the gradient alone:
+
+    >>> import npdl.functional as F
+    >>> def update(grads, state, params=None):
+    ...     return tree.map(lambda g: -0.1 * np.sign(g), grads), state
+    >>> optimizer = F.Optimizer(lambda params: (), update)
+    >>> optimizer.update(np.array([3.0, -0.5]), optimizer.init(np.zeros(2)))
+    (array([-0.1,  0.1]), ())
     """
 
     init: Callable[[Params], State]
@@ -86,7 +97,7 @@ class Optimizer(Recorded):
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
-    """Add updates to parameters, which keep their data type.
+    """Add updates to parameters, which keep their data type: ``p = p + u``.
 
     Parameters
     ----------
@@ -266,7 +277,7 @@ def _place(like: Tree, i: int) -> str:
 
 @constructor
 def chain(*parts: Optimizer) -> Optimizer:
-    """Hand gradients on from part to part.
+    """Hand gradients on from part to part: ``u = fₙ(… f₂(f₁(g)))``.
 
     Parameters
     ----------
@@ -327,6 +338,8 @@ def _check_state(name: str, count: int, state: Any) -> None:
 def masked(optimizer: Optimizer, select: Select) -> Optimizer:
     """Let an optimizer see some of the parameters only; the gradients of the rest stay as they are.
 
+    ``u = f(g)`` where the path is selected, and ``u = g`` elsewhere.
+
     Parameters
     ----------
     optimizer : Optimizer
@@ -356,6 +369,8 @@ def masked(optimizer: Optimizer, select: Select) -> Optimizer:
 @constructor
 def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
     """Choose the optimizer of each parameter by its path.
+
+    ``u = fₖ(g)``, where k is the first that selects the path.
 
     Parameters
     ----------
