@@ -1,6 +1,6 @@
 """What `fit` calls while it trains, under Keras's names.
 
-`npdl.training.fit` and the `fit` of `npdl.Model` call the same methods:
+`npdl.training.fit` and the `fit` of `npdl.Model` call the same methods::
 
     set_model, set_params
     on_train_begin
@@ -11,7 +11,7 @@
         on_epoch_end(epoch, logs)
     on_train_end
 
-``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have
+``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have::
 
     stop_training                       set it to True, and training ends after the epoch
     get_weights(), set_weights(…)       copies of all parameters, running statistics too

@@ -1,6 +1,6 @@
 """Losses of classes: ``loss, g = softmax_cross_entropy(logits, labels)``.
 
-As in `losses.py`, but the last axis of the outputs is the classes', and the mean is over the other
+As in the losses of numbers, but the last axis of the outputs is the classes', and the mean is over the other
 axes. Targets are class ids, with one axis less, or a probability for each class.
 """
 

@@ -1,6 +1,6 @@
 """Metrics that are counted from the confusion matrix: precision, recall and F1.
 
-Outputs, targets and weights are those of `metrics.py`.
+Outputs, targets and weights are those of the other metrics.
 """
 
 from typing import Any, Literal

@@ -1,5 +1,7 @@
 """The protocol. A layer is one record of pure functions over parameters that you hold.
 
+Its functions, and how they are called::
+
     params   = layer.init(rng, shape)                   # shape: one example's, without the batch
     y, cache = layer.apply(params, x)                   # inference
     y, cache = layer.apply(params, x, train=True, rng=key)

@@ -1,11 +1,13 @@
 """The protocol of optimizers, and optimizers made of optimizers.
 
-    state          = optimizer.init(params)
+A step of training, from gradients to new parameters::
+
+    state          = optimizer.init(params)                      # once, before the first step
     updates, state = optimizer.update(grads, state, params)
     params         = apply_updates(params, updates)
 
 An optimizer is a pair of pure functions, and its state is a tree, counts of steps included. The
-parts in `rules.py` and `adaptive.py` each turn gradients into something else, the last one into
+parts, such as :func:`trace` or :func:`scale_by_adam`, each turn gradients into something else, the last one into
 steps; a :func:`chain` hands them on from part to part.
 
 `None` is the gradient of what is not trained, or not this time, for a leaf or a whole subtree. Its
