@@ -1,7 +1,8 @@
 """What the site needs beside Sphinx: pages that run, typeset equations, lists of the public names.
 
-* The Python blocks of a page run when it is read, and the pictures they leave open in Matplotlib
-  are put behind them. A block that fails, or prints something else than the page says, is an error.
+* The Python blocks of a page run when it is read. The pictures that they leave open in Matplotlib
+  are put behind them, and so is that of the axes which the last line returns, as in a notebook. A
+  block that fails, or prints something else than the page says, is an error.
 * Equations in docstrings and pages become MathML.
 * A ``names`` directive holds the names of a module: first a table of them, then their docstrings.
 """
@@ -54,20 +55,24 @@ def run_page(app, name, source):
 
     count = 0
 
-    def after(block, printed):
+    def after(block, printed, value):
         nonlocal count
         said = page[block.start : block.end]
         if "..." in said:  # where the page leaves out what differs, the site has all of it
             said = f"\n\n```text\n{printed.rstrip()}\n```"
-        for number in plt.get_fignums():
-            figure = plt.figure(number)
+        figures = [plt.figure(number) for number in plt.get_fignums()]
+        returned = getattr(value[0] if isinstance(value, tuple) and value else value, "figure", 0)
+        of_axes = isinstance(returned, mpl.figure.Figure) and returned not in figures
+        for figure in [*figures, returned] if of_axes else figures:
             count += 1
             file = f"{name.replace('/', '-')}-{count}.svg"
-            figure.savefig(folder / file, metadata={"Date": None})
+            # The colours of npdl.plot are made for a white ground.
+            ground = {"transparent": figure in figures, "facecolor": "white"}
+            figure.savefig(folder / file, metadata={"Date": None}, **ground)
             plt.close(figure)
             titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-            labels = [axes.get_ylabel() for axes in figure.axes]
-            alt = "; ".join(text for text in titles if text) or "; ".join(labels)
+            labels = [axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes]
+            alt = "; ".join(text for text in titles if text) or "; ".join(filter(None, labels))
             said += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
         changes.append((block, said))
 
