@@ -92,6 +92,15 @@ def public_modules():
     return {name for name in names if is_module(name)}
 
 
+def test_the_page_of_examples_has_all_of_them():
+    page = ROOT / "docs" / "examples.md"
+    named = re.findall(r"\{download\}`.*? <(.*?)>`", page.read_text())
+    files = {(page.parent / name).resolve() for name in named}
+    wanted = {file for file in (ROOT / "examples").rglob("*") if file.suffix in {".py", ".md"}}
+    assert len(named) == len(files)
+    assert files == wanted
+
+
 def is_module(name):
     try:
         importlib.import_module(name)
