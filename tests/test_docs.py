@@ -101,6 +101,20 @@ def test_the_page_of_examples_has_all_of_them():
     assert files == wanted
 
 
+def test_the_page_of_plots_has_a_picture_of_each_function(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    pytest.importorskip("sklearn")
+    drawn = []
+
+    def note(block, printed, value):
+        if isinstance(value, figure.Figure):
+            drawn.extend(re.findall(r"plot\.(\w+)\(", block.code))
+
+    monkeypatch.chdir(tmp_path)
+    run(ROOT / "docs" / "api" / "plot.md", note)
+    assert sorted(drawn) == sorted(importlib.import_module("npdl.plot").__all__)
+
+
 def is_module(name):
     try:
         importlib.import_module(name)

@@ -1,7 +1,7 @@
 """What the site needs beside Sphinx: pages that run, typeset equations, lists of the public names.
 
 * The Python blocks of a page run when it is read. The pictures that they leave open in Matplotlib
-  are put behind them, and so is that of the axes which the last line returns, as in a notebook. A
+  are put behind them, and so is a figure that is the value of the last line, as in a notebook. A
   block that fails, or prints something else than the page says, is an error.
 * Equations in docstrings and pages become MathML.
 * A ``names`` directive holds the names of a module: first a table of them, then their docstrings.
@@ -61,9 +61,8 @@ def run_page(app, name, source):
         if "..." in said:  # where the page leaves out what differs, the site has all of it
             said = f"\n\n```text\n{printed.rstrip()}\n```"
         figures = [plt.figure(number) for number in plt.get_fignums()]
-        returned = getattr(value[0] if isinstance(value, tuple) and value else value, "figure", 0)
-        of_axes = isinstance(returned, mpl.figure.Figure) and returned not in figures
-        for figure in [*figures, returned] if of_axes else figures:
+        is_new = isinstance(value, mpl.figure.Figure) and value not in figures
+        for figure in [*figures, value] if is_new else figures:
             count += 1
             file = f"{name.replace('/', '-')}-{count}.svg"
             # The colours of npdl.plot are made for a white ground.
@@ -72,7 +71,8 @@ def run_page(app, name, source):
             plt.close(figure)
             titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
             labels = [axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes]
-            alt = "; ".join(text for text in titles if text) or "; ".join(filter(None, labels))
+            words = [text for text in titles if text] or [text for text in labels if text]
+            alt = "; ".join(words) or block.code.splitlines()[-1]
             said += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
         changes.append((block, said))
 
