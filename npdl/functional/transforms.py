@@ -7,8 +7,8 @@ A step of training, from gradients to new parameters::
     params         = apply_updates(params, updates)
 
 An optimizer is a pair of pure functions, and its state is a tree, counts of steps included. The
-parts, such as :func:`trace` or :func:`scale_by_adam`, each turn gradients into something else, the last one into
-steps; a :func:`chain` hands them on from part to part.
+parts, such as :func:`trace` or :func:`scale_by_adam`, each turn gradients into something else, the
+last one into steps; a :func:`chain` hands them on from part to part.
 
 `None` is the gradient of what is not trained, or not this time, for a leaf or a whole subtree. Its
 update is `None`, the state kept for it stays as it was, and :func:`apply_updates` leaves the
