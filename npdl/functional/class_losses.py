@@ -1,7 +1,8 @@
 """Losses of classes: ``loss, g = softmax_cross_entropy(logits, labels)``.
 
 As in the losses of numbers, but the last axis of the outputs is the classes', and the mean is over
-the other axes. Targets are class ids, with one axis less, or a probability for each class. """
+the other axes. Targets are class ids, with one axis less, or a probability for each class.
+"""
 
 from collections.abc import Callable
 from typing import Any
