@@ -107,6 +107,7 @@ def get_dtype() -> Any:
 
     Examples
     --------
+    >>> set_dtype("float32")
     >>> get_dtype()
     'float32'
     """
@@ -145,6 +146,7 @@ def as_floats(name: str, values: Any) -> Any:
 
     Examples
     --------
+    >>> set_dtype("float32")
     >>> as_floats("layer", [1, 2])
     array([1., 2.], dtype=float32)
     """
