@@ -175,6 +175,18 @@ def load(path: str | os.PathLike[str], like: Tree, partial: bool = False) -> Tre
         shape or of another type. All of these are listed, and nothing is returned.
     OSError
         If the file cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import npdl.functional as F
+    >>> model = F.dense(2)
+    >>> params = model.init(0, (3,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "model.npz"), params)
+    ...     loaded = load(Path(folder, "model.npz"), like=model.init(1, (3,)))
+    >>> np.array_equal(loaded["weight"], params["weight"])
+    True
     """
     wanted = _by_path(like)
     with _opened(path) as contents:
@@ -200,6 +212,14 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     CheckpointError
         If the file is damaged, or is no checkpoint.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), {"step": 3, "rate": 0.5, "weight": np.ones(2)})
+    ...     scalars(Path(folder, "run.npz"))
+    {'rate': 0.5, 'step': 3}
     """
     with _opened(path) as contents:
         return contents.scalars

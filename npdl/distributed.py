@@ -5,7 +5,7 @@ first ones are one example longer where it does not divide; shard i gets the key
 each shard's gradient is computed on its own, and all are added in a fixed binary tree, weighted so
 that the sum is the gradient of the mean over the batch. Ranks only decide who computes which
 shards. So one process, or two, three or eight ranks of MPI give the same bits, as long as each uses
-the same number of BLAS threads, on machines of one kind.
+the same number of BLAS threads, on machines of one kind::
 
     from mpi4py import MPI
 

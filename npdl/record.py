@@ -97,7 +97,33 @@ class RecordedFunction(Recorded):
 
 
 def constructor(function: Callable[P, R]) -> Callable[P, R]:
-    """Let the values that `function` returns know its name and arguments."""
+    """Let the values that `function` returns know its name and arguments.
+
+    It is the decorator of all constructors, under the name `F.layer` of those of layers too. What
+    they return has a repr that evaluates to it, equality, a configuration for :func:`from_config`,
+    and can be pickled if the constructor stands at the top level of a module.
+
+    Parameters
+    ----------
+    function : callable
+        Returns a :class:`npdl.functional.Layer`, or another record of functions.
+
+    Raises
+    ------
+    TypeError
+        When the constructor is called, if it returns something else.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> @F.layer
+    ... def shifted(by=1.0):
+    ...     def apply(params, x): return x + by, None
+    ...     def backward(params, cache, g): return None, g
+    ...     return F.Layer(lambda rng, shape: (), apply, backward)
+    >>> shifted(2.0), shifted(2.0) == shifted(by=2.0), shifted(2.0)((), np.zeros(2))
+    (shifted(by=2.0), True, array([2., 2.]))
+    """
 
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:

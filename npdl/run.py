@@ -28,6 +28,25 @@ class Run:
         The optimizer, with its learning rates as they are now.
     stop_training : bool
         Set by a callback to end training after the epoch.
+
+    Examples
+    --------
+    A callback that looks at it after the first epoch, and ends training:
+
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.callbacks import Callback
+    >>> from npdl.training import fit
+    >>> class Once(Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         print(self.model.layer, self.model.state.step, self.model.learning_rate)
+    ...         self.model.stop_training = True
+    >>> data = np.ones((64, 3), np.float32), np.zeros((64, 1), np.float32)
+    >>> state, history = fit(
+    ...     F.dense(1), F.mean_squared_error, F.sgd(0.1), data, epochs=9, callbacks=[Once()],
+    ...     progress=False,
+    ... )
+    dense(units=1) 2 0.1
     """
 
     def __init__(

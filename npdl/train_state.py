@@ -30,6 +30,14 @@ class TrainState:
         The state of the optimizer.
     rng : key
         The key of the whole run.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> from npdl import tree
+    >>> state = TrainState.create(F.dense(2), F.momentum(0.1), shape=(3,), rng=0)
+    >>> state.step, tree.paths(state)[:4]
+    (0, ['step', 'params/bias', 'params/weight', 'opt_state/0/velocity/bias'])
     """
 
     step: int

@@ -109,7 +109,13 @@ def items(tree: Tree) -> Iterator[tuple[str, Any]]:
 
 
 def paths(tree: Tree) -> list[str]:
-    """Return the paths of the leaves, such as ``"0/weight"``, in order."""
+    """Return the paths of the leaves, such as ``"0/weight"``, in order.
+
+    Examples
+    --------
+    >>> paths({"a": (1, None, {"b": 2})})
+    ['a/0', 'a/2/b']
+    """
     return [path for path, _ in items(tree)]
 
 
@@ -265,6 +271,8 @@ def add(a: Tree, b: Tree) -> Tree:
 
 def all_close(a: Tree, b: Tree, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
     """Whether the leaves of two trees of one structure are equal within the tolerance.
+
+    ``|a - b| ≤ α + ρ |b|`` for all numbers, with α of `atol` and ρ of `rtol`.
 
     Raises
     ------

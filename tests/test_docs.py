@@ -2,13 +2,16 @@
 
 import ast
 import importlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from blocks import blocks, missing, run, same
-from equations import mathml
+from equations import mathml, rows
 from links import broken, read
+
+import npdl.functional as F
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,6 +92,29 @@ def public_modules():
     return {name for name in names if is_module(name)}
 
 
+def test_the_page_of_examples_has_all_of_them():
+    page = ROOT / "docs" / "examples.md"
+    named = re.findall(r"\{download\}`.*? <(.*?)>`", page.read_text())
+    files = {(page.parent / name).resolve() for name in named}
+    wanted = {file for file in (ROOT / "examples").rglob("*") if file.suffix in {".py", ".md"}}
+    assert len(named) == len(files)
+    assert files == wanted
+
+
+def test_the_page_of_plots_has_a_picture_of_each_function(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    pytest.importorskip("sklearn")
+    drawn = []
+
+    def note(block, printed, value):
+        if isinstance(value, figure.Figure):
+            drawn.extend(re.findall(r"plot\.(\w+)\(", block.code))
+
+    monkeypatch.chdir(tmp_path)
+    run(ROOT / "docs" / "api" / "plot.md", note)
+    assert sorted(drawn) == sorted(importlib.import_module("npdl.plot").__all__)
+
+
 def is_module(name):
     try:
         importlib.import_module(name)
@@ -100,6 +126,47 @@ def is_module(name):
 @pytest.mark.parametrize("module", sorted(public_modules()))
 def test_the_reference_has_every_public_name_once(module):
     assert sorted(reference().get(module, [])) == sorted(importlib.import_module(module).__all__)
+
+
+# What has no equation by its nature: the records, what makes or tells of them, and what moves
+# numbers about in a way that is told in words.
+WITHOUT_EQUATION = {"Layer", "Optimizer", "averaged", "from_config", "from_function", "graph"}
+WITHOUT_EQUATION |= {"layer", "reshape", "summary", "value_and_grad"}
+
+
+def equations_of(docstring):
+    """Return what the site typesets of a docstring and says that something is something."""
+    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", docstring + "\n")
+    lines = [" ".join(text.split()) for text in re.findall(r"``(.+?)``", docstring, re.DOTALL)]
+    found = [line for line in lines if mathml(line)]
+    found += [line for block in blocks if rows(block) for line in block.splitlines()]
+    return [text for text in found if re.search(" (=|~|[+]=) ", text)]
+
+
+@pytest.mark.parametrize("name", F.__all__)
+def test_a_docstring_has_an_equation(name):
+    docstring = inspect.getdoc(getattr(F, name))
+    assert bool(equations_of(docstring)) != (name in WITHOUT_EQUATION)
+
+
+# Errors and warnings, names of types, and what needs a library that is not installed.
+WITHOUT_EXAMPLE = {"CheckpointError", "ResumeWarning", "Key", "KeyLike", "Tree", "TensorBoard"}
+
+
+def test_every_public_docstring_has_an_example():
+    without = set()
+    for module, names in reference().items():
+        for name in names:
+            docstring = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+            if not re.search(r"^Examples\n-{8}\n(.*\n)*?>>> ", docstring, re.MULTILINE):
+                without.add(name)
+    assert without == WITHOUT_EXAMPLE
+
+
+def test_equations_of_a_docstring_are_those_that_the_site_typesets():
+    docstring = "Take ``x`` to ``y = x²``, `z = 1`, ``√x`` and::\n\n    a = b    c = √d\n\nor::\n"
+    docstring += "\n    y = f(params, x)\n\nand ``lr=1.0``, ``state = model.init(0, (3,))``."
+    assert equations_of(docstring) == ["y = x²", "    a = b    c = √d"]
 
 
 TYPESET = [

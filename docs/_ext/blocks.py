@@ -57,14 +57,16 @@ def missing(page: str) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.partition(".")[0])
+                if node.module == "npdl" and "plot" in {alias.name for alias in node.names}:
+                    names.add("matplotlib")
     return {name for name in names if importlib.util.find_spec(name) is None}
 
 
-def run(path: Path, after: Callable[[Block, str], Any] = lambda *_: None) -> dict[str, Any]:
+def run(path: Path, after: Callable[[Block, str, Any], Any] = lambda *_: None) -> dict[str, Any]:
     """Run all blocks of a page one after the other, and return the names that they made.
 
-    `after` is called behind each block, with what it printed, if the page says what that is.
-    Warnings are errors.
+    `after` is called behind each block, with what it printed, if the page says what that is, and
+    with the value of its last line, if that is an expression. Warnings are errors.
     """
     page = path.read_text()
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -79,24 +81,28 @@ def _run_block(
     block: Block,
     names: dict[str, Any],
     folder: Path,
-    after: Callable[[Block, str], Any],
+    after: Callable[[Block, str, Any], Any],
 ) -> None:
     """Run one block in a folder, where it may write files, with the names of those before."""
     # The empty lines let a traceback show the line of the page.
-    program = compile("\n" * block.line + block.code, str(path), "exec")
-    output = io.StringIO()
+    program = ast.parse("\n" * block.line + block.code)
+    ends_in_value = bool(program.body) and isinstance(program.body[-1], ast.Expr)
+    last = ast.Expression(program.body.pop().value) if ends_in_value else None
+    output, value = io.StringIO(), None
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(action="error"))
         if block.printed is not None:
             stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.chdir(folder))
-        exec(program, names)
+        exec(compile(program, str(path), "exec"), names)
+        if last is not None:
+            value = eval(compile(last, str(path), "eval"), names)
     if block.printed is not None and not same(block.printed, output.getvalue()):
         raise AssertionError(
             f"{path}:{block.line}: the page says\n{block.printed}but the code prints\n"
             f"{output.getvalue()}"
         )
-    after(block, output.getvalue())
+    after(block, output.getvalue(), value)
 
 
 def same(written: str, printed: str) -> bool:

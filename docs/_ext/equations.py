@@ -15,20 +15,21 @@ The grammar, where atoms that stand side by side are a product:
 import re
 from html import escape
 
-__all__ = ["mathml"]
+__all__ = ["mathml", "rows"]
 
 FUNCTIONS = {"cos", "exp", "log", "max", "mean", "min", "sigmoid", "sign", "sin", "softmax", "tanh"}
 WORDS = {"alpha", "batch", "beta", "decay", "dilation", "epsilon", "factor", "features", "final"}
-WORDS |= {"gamma", "ids", "initial", "iterations", "kept", "learning_rate", "limit", "lr"}
-WORDS |= {"momentum", "momentum_decay", "old", "output", "rate", "running", "size", "slope", "std"}
-WORDS |= {"step", "steps", "table", "threshold", "time", "true", "variance", "weight_decay"}
+WORDS |= {"fan_in", "fan_out", "gain", "gamma", "ids", "initial", "iterations", "kept"}
+WORDS |= {"learning_rate", "limit", "lr", "momentum", "momentum_decay", "old", "output", "power"}
+WORDS |= {"rate", "rising", "running", "scale", "size", "slope", "std", "step", "steps", "table"}
+WORDS |= {"threshold", "time", "true", "value", "variance", "weight_decay"}
 WORDS |= FUNCTIONS
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ᵢⱼₖₙₜ", "0123456789+-ijknt", strict=True))
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁱᵗˣⁿᵀ", "0123456789+-itxnT", strict=True))
 RELATIONS = {"=": "=", "+=": "+=", "≤": "≤", "≥": "≥", "<": "&lt;", ">": "&gt;", "~": "∼", ":": ":"}
 BRACKETS = {"(": ")", "[": "]", "⟨": "⟩", "|": "|", "‖": "‖"}
 # What tells an equation from code, where a sign of equality does not.
-SIGNS = re.compile(r"[·√ΣΠ½‖|≤≥⟨…Α-Ωα-ω" + "".join(SUBSCRIPTS) + "".join(SUPERSCRIPTS) + "]")
+SIGNS = re.compile(r"[~·√ΣΠ½‖|≤≥⟨…Α-Ωα-ω" + "".join(SUBSCRIPTS) + "".join(SUPERSCRIPTS) + "]")
 TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<number>\d+(?:\.\d+)?|½)|(?P<name>[A-Za-z]+(?:_[a-z]{2,})*|[Α-Ωα-ω])"
     r"|(?P<low>_[a-z0-9](?:,[a-z0-9])*(?![a-z])|[" + "".join(SUBSCRIPTS) + "]+)"
@@ -53,6 +54,16 @@ def mathml(text: str, display: bool = False) -> str | None:
         return None
     mode = ' display="block"' if display else ""
     return f'<math{mode} displaystyle="true" alttext="{escape(text)}"><mrow>{body}</mrow></math>'
+
+
+def rows(block):
+    """Return the equations of a block, a list a line, or `None` where a line is something else.
+
+    Several stand in a line with wide gaps between them.
+    """
+    lines = [line.strip() for line in block.splitlines() if line.strip()]
+    typeset = [[mathml(part) for part in re.split(r" {4,}", line)] for line in lines]
+    return typeset if typeset and all(html for row in typeset for html in row) else None
 
 
 def _tokens(text):

@@ -1,7 +1,8 @@
 """What the site needs beside Sphinx: pages that run, typeset equations, lists of the public names.
 
-* The Python blocks of a page run when it is read, and the pictures they leave open in Matplotlib
-  are put behind them. A block that fails, or prints something else than the page says, is an error.
+* The Python blocks of a page run when it is read. The pictures that they leave open in Matplotlib
+  are put behind them, and so is a figure that is the value of the last line, as in a notebook. A
+  block that fails, or prints something else than the page says, is an error.
 * Equations in docstrings and pages become MathML.
 * A ``names`` directive holds the names of a module: first a table of them, then their docstrings.
 """
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 import blocks
 from docutils import nodes
-from equations import mathml
+from equations import mathml, rows
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
@@ -54,20 +55,24 @@ def run_page(app, name, source):
 
     count = 0
 
-    def after(block, printed):
+    def after(block, printed, value):
         nonlocal count
         said = page[block.start : block.end]
         if "..." in said:  # where the page leaves out what differs, the site has all of it
             said = f"\n\n```text\n{printed.rstrip()}\n```"
-        for number in plt.get_fignums():
-            figure = plt.figure(number)
+        figures = [plt.figure(number) for number in plt.get_fignums()]
+        is_new = isinstance(value, mpl.figure.Figure) and value not in figures
+        for figure in [*figures, value] if is_new else figures:
             count += 1
             file = f"{name.replace('/', '-')}-{count}.svg"
-            figure.savefig(folder / file, metadata={"Date": None})
+            # The colours of npdl.plot are made for a white ground.
+            ground = {"transparent": figure in figures, "facecolor": "white"}
+            figure.savefig(folder / file, metadata={"Date": None}, **ground)
             plt.close(figure)
             titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-            labels = [axes.get_ylabel() for axes in figure.axes]
-            alt = "; ".join(text for text in titles if text) or "; ".join(labels)
+            labels = [axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes]
+            words = [text for text in titles if text] or [text for text in labels if text]
+            alt = "; ".join(words) or block.code.splitlines()[-1]
             said += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
         changes.append((block, said))
 
@@ -94,11 +99,8 @@ class Equations(SphinxPostTransform):
             if html := mathml(node.astext()):
                 node.replace_self(nodes.raw("", html, format="html"))
         for node in list(self.document.findall(nodes.literal_block)):
-            lines = [line for line in node.astext().splitlines() if line.strip()]
-            # Several equations stand in a line with wide gaps between them.
-            rows = [[mathml(part) for part in line.strip().split("    ")] for line in lines]
-            if rows and all(html for row in rows for html in row):
-                body = "".join(f"<p>{'<span></span>'.join(row)}</p>" for row in rows)
+            if lines := rows(node.astext()):
+                body = "".join(f"<p>{'<span></span>'.join(row)}</p>" for row in lines)
                 html = f'<div class="equations">{body}</div>'
                 node.replace_self(nodes.raw("", html, format="html"))
 

@@ -1,6 +1,6 @@
 """What `fit` calls while it trains, under Keras's names.
 
-`npdl.training.fit` and the `fit` of `npdl.Model` call the same methods:
+`npdl.training.fit` and the `fit` of `npdl.Model` call the same methods::
 
     set_model, set_params
     on_train_begin
@@ -11,7 +11,7 @@
         on_epoch_end(epoch, logs)
     on_train_end
 
-``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have
+``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have::
 
     stop_training                       set it to True, and training ends after the epoch
     get_weights(), set_weights(…)       copies of all parameters, running statistics too
@@ -55,6 +55,12 @@ class Callback:
     first_rank_only : bool
         Whether, of many workers, only the first one calls it: true where it writes or shows
         something. What steers the run has to be called by all.
+
+    Examples
+    --------
+    >>> class StopEarly(Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         self.model.stop_training = logs["loss"] < 0.1
     """
 
     model: Any = None
@@ -111,6 +117,14 @@ class History(Callback):
         For each figure, its value after each epoch.
     epoch : list of int
         The numbers of the epochs.
+
+    Examples
+    --------
+    >>> kept = History()
+    >>> kept.on_epoch_end(0, {"loss": 0.7})
+    >>> kept.on_epoch_end(1, {"loss": 0.4})
+    >>> kept.history, kept.epoch
+    ({'loss': [0.7, 0.4]}, [0, 1])
     """
 
     def __init__(self) -> None:
@@ -196,7 +210,19 @@ def checked(callbacks: Any) -> list[Any]:
 
 
 def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:
-    """Call a method of all that have it: a callback need not be a :class:`Callback`."""
+    """Call a method of all that have it: a callback need not be a :class:`Callback`.
+
+    Examples
+    --------
+    >>> class Counts:
+    ...     epochs = 0
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         self.epochs += 1
+    >>> counts = Counts()
+    >>> call([counts, Callback()], "on_epoch_end", 0, {"loss": 0.5})
+    >>> counts.epochs
+    1
+    """
     for callback in callbacks:
         function = getattr(callback, hook, None)
         if function is not None:

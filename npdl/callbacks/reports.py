@@ -184,6 +184,17 @@ class ProgressBar(Callback):
     In a terminal and in a notebook this is a bar where tqdm is installed, with a line for each
     epoch above it; in a log file it is the lines alone. `npdl.training.fit` shows the same unless
     ``progress=False``; in a `Model`, pass ``verbose=0`` beside it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3, init="zero")])
+    >>> model.compile(loss="mse", optimizer=npdl.optimizers.SGD(lr=0.0))
+    >>> data = np.ones((8, 3)), np.ones((8, 2))
+    >>> history = model.fit(*data, max_iter=2, verbose=0, callbacks=[ProgressBar()])
+    epoch 1/2  loss 1  accuracy 1
+    epoch 2/2  loss 1  accuracy 1
     """
 
     first_rank_only = True

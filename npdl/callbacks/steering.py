@@ -157,6 +157,8 @@ class EarlyStopping(_Watch):
 class ReduceLROnPlateau(_Watch):
     """Make the learning rate smaller when a figure has not got better for some epochs.
 
+    ``lr = factor · lr``, but no less than `min_lr`.
+
     Parameters
     ----------
     monitor : str
@@ -320,6 +322,13 @@ class TerminateOnNaN(Callback):
     ------
     FloatingPointError
         After the step with that loss.
+
+    Examples
+    --------
+    >>> TerminateOnNaN().on_train_batch_end(7, {"loss": float("nan")})
+    Traceback (most recent call last):
+    ...
+    FloatingPointError: ...
     """
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:

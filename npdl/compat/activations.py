@@ -182,7 +182,7 @@ class _Functional(Activation):
 
 
 class Sigmoid(_Functional):
-    """Logistic function: ``y = 1 / (1 + e⁻ˣ)``, whose derivative is ``y (1 - y)``.
+    """Logistic function: ``y = 1 / (1 + e⁻ˣ)``, whose derivative is ``y · (1 - y)``.
 
     Examples
     --------

@@ -125,7 +125,7 @@ class _Functional(Initializer):
 
 
 class Zero(_Functional):
-    """Zeros.
+    """Zeros: ``w = 0``.
 
     Examples
     --------
@@ -138,7 +138,7 @@ class Zero(_Functional):
 
 
 class One(_Functional):
-    """Ones.
+    """Ones: ``w = 1``.
 
     Examples
     --------
@@ -151,7 +151,7 @@ class One(_Functional):
 
 
 class Uniform(_Functional):
-    """Numbers drawn from a uniform distribution.
+    """Numbers drawn from a uniform distribution: ``w ~ U(-scale, scale)``, or between two bounds.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class Uniform(_Functional):
 
 
 class Normal(_Functional):
-    """Numbers drawn from a normal distribution.
+    """Numbers drawn from a normal distribution: ``w ~ N(mean, std²)``.
 
     Parameters
     ----------
@@ -233,7 +233,11 @@ class _ByFans(_Functional):
 
 
 class LecunUniform(_ByFans):
-    """LeCun's uniform distribution: U(-a, a), a = √(3 / fan_in).
+    """LeCun's uniform distribution: ``w ~ U(-a, a)``, ``a = √(3 / fan_in)``.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient backprop, 1998, section 4.6.
 
     Examples
     --------
@@ -248,7 +252,12 @@ class LecunUniform(_ByFans):
 
 
 class GlorotUniform(_ByFans):
-    """Glorot's uniform distribution: U(-a, a), a = √(6 / (fan_in + fan_out)).
+    """Glorot's uniform distribution: ``w ~ U(-a, a)``, ``a = √(6 / (fan_in + fan_out))``.
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks,
+    2010, equation 16.
 
     Examples
     --------
@@ -263,7 +272,12 @@ class GlorotUniform(_ByFans):
 
 
 class GlorotNormal(_ByFans):
-    """Glorot's normal distribution, of variance 2 / (fan_in + fan_out).
+    """Glorot's normal distribution: ``w ~ N(0, 2 / (fan_in + fan_out))``.
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks,
+    2010, equation 12.
 
     Examples
     --------
@@ -278,7 +292,11 @@ class GlorotNormal(_ByFans):
 
 
 class HeNormal(_ByFans):
-    """He's normal distribution, of variance 2 / fan_in.
+    """He's normal distribution: ``w ~ N(0, 2 / fan_in)``.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015, equation 10.
 
     Examples
     --------
@@ -293,7 +311,11 @@ class HeNormal(_ByFans):
 
 
 class HeUniform(_ByFans):
-    """He's uniform distribution: U(-a, a), a = √(6 / fan_in).
+    """He's uniform distribution: ``w ~ U(-a, a)``, ``a = √(6 / fan_in)``.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers, 2015, section 2.2.
 
     Examples
     --------
@@ -309,6 +331,8 @@ class HeUniform(_ByFans):
 
 class Orthogonal(_Functional):
     """Matrices with orthogonal rows or columns; the first axis of a kernel is its rows.
+
+    ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` where there are more columns than rows.
 
     Parameters
     ----------

@@ -68,6 +68,19 @@ class Model(Saved):
         Those that :meth:`compile` was given.
     stop_training : bool
         Set by a callback to end :meth:`fit` after the epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> npdl.utils.set_seed(0)
+    >>> model = npdl.Model([npdl.layers.Dense(n_out=8, n_in=2, activation="tanh")])
+    >>> model.add(npdl.layers.Softmax(n_out=2))
+    >>> model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=0.03))
+    >>> X, Y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    >>> history = model.fit(X, Y, max_iter=200, verbose=0)
+    >>> model.predict(X).argmax(axis=1)
+    array([0, 1, 1, 0])
     """
 
     def __init__(self, layers: Iterable[Layer] | None = None) -> None:

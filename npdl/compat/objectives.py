@@ -138,7 +138,7 @@ class MeanSquaredError(Objective):
 
 
 class BinaryCrossEntropy(Objective):
-    """Cross-entropy of each element, for sigmoid outputs: ``-t log p - (1 - t) log(1 - p)``.
+    """Cross-entropy of each element, for sigmoid outputs: ``l = -t log p - (1 - t) log(1 - p)``.
 
     Parameters
     ----------

@@ -52,6 +52,11 @@ def linear() -> Layer:
 def sigmoid() -> Layer:
     """Logistic function: ``y = 1 / (1 + e⁻ˣ)``.
 
+    References
+    ----------
+    Rumelhart, Hinton, Williams: Learning representations by back-propagating errors, 1986,
+    equation 2.
+
     Examples
     --------
     >>> sigmoid()((), np.array([0.0, 1000.0]))
@@ -74,6 +79,10 @@ def sigmoid() -> Layer:
 def tanh() -> Layer:
     """Hyperbolic tangent: ``y = tanh(x)``.
 
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient backprop, 1998, section 4.4.
+
     Examples
     --------
     >>> tanh()((), np.array([0.0, 1000.0]))
@@ -95,6 +104,11 @@ def tanh() -> Layer:
 @layer
 def softsign() -> Layer:
     """Algebraic sigmoid: ``y = x / (1 + |x|)``.
+
+    References
+    ----------
+    Bergstra, Desjardins, Lamblin, Bengio: Quadratic polynomials learn better image features,
+    2009.
 
     Examples
     --------
@@ -204,6 +218,10 @@ def hard_sigmoid() -> Layer:
 def hard_tanh() -> Layer:
     """Piecewise linear hyperbolic tangent: ``y = min(max(x, -1), 1)``.
 
+    References
+    ----------
+    Collobert: Large scale machine learning, 2004.
+
     Examples
     --------
     >>> hard_tanh()((), np.array([-4.0, 0.5, 4.0]))
@@ -226,6 +244,11 @@ def softmax() -> Layer:
 
     Along the last axis, where -∞ gives 0 as long as one number is finite. For training use
     :func:`softmax_cross_entropy` on the numbers before it.
+
+    References
+    ----------
+    Bridle: Probabilistic interpretation of feedforward classification network outputs, with
+    relationships to statistical pattern recognition, 1990.
 
     Examples
     --------
@@ -256,6 +279,11 @@ def softmax() -> Layer:
 @layer
 def log_softmax() -> Layer:
     """Logarithm of softmax: ``yᵢ = xᵢ - log Σⱼ exp(xⱼ)``, along the last axis.
+
+    References
+    ----------
+    Bridle: Probabilistic interpretation of feedforward classification network outputs, with
+    relationships to statistical pattern recognition, 1990.
 
     Examples
     --------

@@ -42,8 +42,9 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     """Divide the mean gradient by the root mean square.
 
     ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²``, and with both freed from the bias
-    towards their zero start, ``u = m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)``. The state holds
-    ``m / (1 - β₁)`` and ``v / (1 - β₂)``, which take fewer passes over memory.
+    towards their zero start, ``u = m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)`` in the update t,
+    counted from 1. The state holds ``m / (1 - β₁)`` and ``v / (1 - β₂)``, which take fewer passes
+    over memory.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ def multi_head_attention(
     weight_init: Initializer = glorot_uniform(),  # noqa: B008 - an immutable value
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
-    """Mix the steps of a sequence by their likeness: ``softmax(Q Kᵀ / √d) V`` for each head.
+    """Mix the steps of a sequence by their likeness: ``y = softmax(Q Kᵀ / √d) V`` for each head.
 
     Q are the queries, K the keys and V the values of d features for each head, all products with
     weights. What the heads give stands side by side and goes through one more product.

@@ -42,8 +42,8 @@ class AccumulateState(NamedTuple):
 def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
     """Update once every so many calls, with the mean of the gradients since the last time.
 
-    So small batches do the work of a large one. Between the updates, which are `None` then, the
-    parameters stay the same.
+    ``g = (g₁ + g₂ + … + gₙ) / n``, where n is the number of `steps`. So small batches do the work
+    of a large one. Between the updates, which are `None` then, the parameters stay the same.
 
     Parameters
     ----------

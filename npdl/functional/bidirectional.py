@@ -16,6 +16,8 @@ __all__ = ["bidirectional", "one_step"]
 def bidirectional(inner: Layer, join: str | None = "concatenate") -> Layer:
     """Run a recurrent layer forward and, with parameters of its own, backward in time.
 
+    ``y = [f(x), r(x)]``, of the inner layer f and the reverse one r; or ``y = f(x) + r(x)``.
+
     Parameters
     ----------
     inner : Layer
@@ -157,6 +159,8 @@ def _split(join: str | None, g: Any) -> tuple[Any, Any]:
 @layer
 def one_step(inner: Layer) -> Layer:
     """Apply a recurrent layer to one step, as in decoding, where an output is the next input.
+
+    ``hₜ = f(xₜ, hₜ₋₁)``, where h is the whole state.
 
     Parameters
     ----------

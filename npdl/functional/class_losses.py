@@ -1,7 +1,7 @@
 """Losses of classes: ``loss, g = softmax_cross_entropy(logits, labels)``.
 
-As in `losses.py`, but the last axis of the outputs is the classes', and the mean is over the other
-axes. Targets are class ids, with one axis less, or a probability for each class.
+As in the losses of numbers, but the last axis of the outputs is the classes', and the mean is over
+the other axes. Targets are class ids, with one axis less, or a probability for each class.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_ent
 def categorical_cross_entropy(
     probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
 ) -> tuple[Any, Array]:
-    """Mean of ``-Σⱼ tⱼ log pⱼ``, for the probabilities of a softmax.
+    """Mean of ``l = -Σⱼ tⱼ log pⱼ``, for the probabilities of a softmax.
 
     :func:`softmax_cross_entropy` takes the logits instead, is faster and exact everywhere.
 
@@ -48,6 +48,11 @@ def categorical_cross_entropy(
     ------
     ValueError
         As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
+
+    References
+    ----------
+    Bridle: Probabilistic interpretation of feedforward classification network outputs, with
+    relationships to statistical pattern recognition, 1990.
 
     Examples
     --------
@@ -109,7 +114,7 @@ def hellinger_distance(
 def softmax_cross_entropy(
     logits: Array, targets: Any, weights: Any = None, *, label_smoothing: float = 0.0
 ) -> tuple[Any, Array]:
-    """Mean of ``log Σⱼ exp(zⱼ) - z_t``: the cross-entropy of ``softmax(z)``.
+    """Mean of ``l = log Σⱼ exp(zⱼ) - z_t``: the cross-entropy of ``softmax(z)``.
 
     Parameters
     ----------
@@ -117,9 +122,10 @@ def softmax_cross_entropy(
         The `z`, any real numbers.
     targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
         The class ids, from 0; or a probability for each class, such as one-hot rows, whose loss
-        is ``Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
+        is ``l = Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
     weights : array (batch,) or further leading axes of logits, optional
-        Not negative; see the head of the module. The axis of the classes has none.
+        Not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; zeros leave out padded steps. The axis of
+        the classes has none.
     label_smoothing : float
         The share `a` of each target, from 0 up to 1, that is spread over all classes evenly:
         ``(1 - a) t + a / classes``.
@@ -129,7 +135,7 @@ def softmax_cross_entropy(
     loss : NumPy scalar
         The mean over all leading axes.
     g : array
-        Its gradient in `logits`, from ``softmax(z) - t``.
+        Its gradient in `logits`, which is ``g = (softmax(z) - t) / n`` for n rows without weights.
 
     Raises
     ------

@@ -184,7 +184,7 @@ def residual(*layers: Layer) -> Layer:
 
 @layer
 def freeze(inner: Layer) -> Layer:
-    """Keep the parameters of a layer as they are; gradients flow through it to its input.
+    """Keep the parameters of a layer as they are: ``y = f(x)``, with gradients in `x` alone.
 
     Running statistics stay as they are too. Dropout inside still drops in training.
 

@@ -1,6 +1,6 @@
 """Metrics that are counted from the confusion matrix: precision, recall and F1.
 
-Outputs, targets and weights are those of `metrics.py`.
+Outputs, targets and weights are those of the other metrics.
 """
 
 from typing import Any, Literal
@@ -17,6 +17,8 @@ Average = Literal["macro", "micro", "weighted"] | None
 
 def confusion_matrix(outputs: Array, targets: Any, classes: int | None = None) -> Array:
     """Count the positions for each true class, on the first axis, and predicted class.
+
+    ``Cⱼₖ = Σᵢ [tᵢ = j] [pᵢ = k]``, where a bracket is 1 if what it says is true, and else 0.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def precision(
 ) -> Any:
     """Share of the positions predicted to be of a class that are of it, averaged over classes.
 
+    For the class k, ``Pₖ = Cₖₖ / Σⱼ Cⱼₖ``, with the :func:`confusion_matrix` C.
+
     Parameters
     ----------
     outputs, targets, weights : arrays
@@ -65,6 +69,10 @@ def precision(
     -------
     float, or array (classes,) where `average` is None
         From 0 to 1. A class that is never predicted has 0, and counts in the mean.
+
+    References
+    ----------
+    van Rijsbergen: Information retrieval, 1979, chapter 7.
 
     Examples
     --------
@@ -87,6 +95,8 @@ def recall(
 ) -> Any:
     """Share of the positions of a class that are predicted to be of it, averaged over classes.
 
+    For the class k, ``Rₖ = Cₖₖ / Σⱼ Cₖⱼ``, with the :func:`confusion_matrix` C.
+
     Parameters
     ----------
     outputs, targets, weights, average, classes
@@ -96,6 +106,10 @@ def recall(
     -------
     float, or array (classes,) where `average` is None
         From 0 to 1. A class that is never a target has 0, and counts in the mean.
+
+    References
+    ----------
+    van Rijsbergen: Information retrieval, 1979, chapter 7.
 
     Examples
     --------
@@ -117,7 +131,9 @@ def f1_score(
     average: Average = "macro",
     classes: int | None = None,
 ) -> Any:
-    """Harmonic mean of precision and recall, ``2 hits / (predicted + true)``, averaged.
+    """Harmonic mean of precision and recall of each class, averaged.
+
+    For the class k, ``Fₖ = 2 Cₖₖ / (Σⱼ Cⱼₖ + Σⱼ Cₖⱼ)``, with the :func:`confusion_matrix` C.
 
     Parameters
     ----------
@@ -128,6 +144,10 @@ def f1_score(
     -------
     float, or array (classes,) where `average` is None
         From 0 to 1. A class that is neither predicted nor a target has 0, and counts in the mean.
+
+    References
+    ----------
+    van Rijsbergen: Information retrieval, 1979, chapter 7.
 
     Examples
     --------

@@ -106,7 +106,9 @@ def conv1d(
     weight_init: Initializer = glorot_uniform(),  # noqa: B008 - an immutable value
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
-    """Move filters along sequences, channels first: :func:`conv2d` with one axis.
+    """Move filters along sequences: ``y[f, p] = b[f] + Σ_c,k w[f, c, k] · x[c, s·p + d·k]``.
+
+    It is :func:`conv2d` with one axis. Sequences have their channels first.
 
     Parameters
     ----------

@@ -50,6 +50,11 @@ def dense(
     ValueError
         If the input has another number of features than `init` was told.
 
+    References
+    ----------
+    Rumelhart, Hinton, Williams: Learning representations by back-propagating errors, 1986,
+    equation 1.
+
     Examples
     --------
     >>> import numpy as np

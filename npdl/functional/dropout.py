@@ -131,6 +131,10 @@ def gaussian_noise(std: float) -> Layer:
     ValueError
         If there is no key in training.
 
+    References
+    ----------
+    Bishop: Training with noise is equivalent to Tikhonov regularization, 1995.
+
     Examples
     --------
     >>> model = gaussian_noise(0.1)

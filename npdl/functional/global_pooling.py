@@ -15,8 +15,9 @@ __all__ = ["global_avg_pool", "global_max_pool"]
 
 @layer
 def global_max_pool() -> Layer:
-    """Take the maximum of each channel: over all axes behind it, of which there may be any number.
+    """Take the maximum of each channel: ``y[c] = max_p x[c, p]``.
 
+    Here p is a place on all the axes behind the channels, of which there may be any number.
     The gradient goes to the first maximum, the last axis being the fastest. A channel with a NaN is
     NaN, and the first NaN counts as its maximum.
 
@@ -65,7 +66,10 @@ def global_max_pool() -> Layer:
 
 @layer
 def global_avg_pool() -> Layer:
-    """Take the mean of each channel: over all axes behind it, of which there may be any number.
+    """Take the mean of each channel: ``y[c] = 1/n · Σ_p x[c, p]``.
+
+    Here p is one of the n places on all the axes behind the channels, of which there may be any
+    number.
 
     Returns
     -------

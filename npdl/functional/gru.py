@@ -29,13 +29,16 @@ def gru(
 ) -> Layer:
     """Gated recurrent unit, over the time axis of (batch, time, features).
 
-    With a block of columns for each gate, and h = hₜ₋₁::
+    With a block of columns for each gate, and with ``h = hₜ₋₁``::
 
-        r = σ(xₜ W_r + h U_r + b_r)
-        z = σ(xₜ W_z + h U_z + b_z)
-        n = tanh(xₜ W_n + b_n + r (h U_n + q_n))      or, where reset_after=False,
-        n = tanh(xₜ W_n + b_n + (r h) U_n)
+        r = σ(xₜ W_r + b_r + h U_r + q_r)
+        z = σ(xₜ W_z + b_z + h U_z + q_z)
+        n = tanh(xₜ W_n + b_n + r (h U_n + q_n))
         hₜ = (1 - z) n + z h
+
+    With ``reset_after=False`` the reset gate acts before the product, and there is no `q`::
+
+        n = tanh(xₜ W_n + b_n + (r h) U_n)
 
     Inputs, outputs, masks and states are those of :func:`lstm`, except that the state is one
     array `h`.
@@ -65,7 +68,9 @@ def gru(
     References
     ----------
     Cho et al.: Learning phrase representations using RNN encoder-decoder for statistical machine
-    translation, 2014, equations 5 to 8, with z and 1 - z exchanged.
+    translation, 2014, equations 5 to 8, with the reset before the product and without biases. Chung
+    et al.: Empirical evaluation of gated recurrent neural networks on sequence modeling, 2014,
+    exchange z and 1 - z.
 
     Examples
     --------

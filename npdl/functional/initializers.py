@@ -38,7 +38,7 @@ _TRUNCATED_STD = 0.8796256610342398
 
 @constructor
 def zeros() -> RecordedFunction:
-    """Return an initializer of zeros.
+    """Return an initializer of zeros: ``w = 0``.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def zeros() -> RecordedFunction:
 
 @constructor
 def ones() -> RecordedFunction:
-    """Return an initializer of ones.
+    """Return an initializer of ones: ``w = 1``.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def ones() -> RecordedFunction:
 
 @constructor
 def constant(value: float) -> RecordedFunction:
-    """Return an initializer of one value.
+    """Return an initializer of one value: ``w = value``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def constant(value: float) -> RecordedFunction:
 
 @constructor
 def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
-    """Return an initializer that draws from U(-scale, scale), or between two bounds.
+    """Return an initializer that draws evenly: ``w ~ U(-scale, scale)``, or between two bounds.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
 
 @constructor
 def normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
-    """Return an initializer that draws from N(mean, std²).
+    """Return an initializer that draws from a normal distribution: ``w ~ N(mean, std²)``.
 
     Parameters
     ----------
@@ -128,7 +128,9 @@ def normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
 
 @constructor
 def truncated_normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
-    """Return an initializer that draws from N(mean, std²), cut at two standard deviations.
+    """Return an initializer that draws from ``w ~ N(mean, std²)``, cut at two standard deviations.
+
+    Whatever falls where ``|w - mean| > 2 std`` is drawn anew.
 
     Parameters
     ----------
@@ -148,7 +150,7 @@ def truncated_normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
 
 @constructor
 def lecun_uniform() -> RecordedFunction:
-    """Return an initializer that draws from U(-a, a), a = √(3 / fan_in).
+    """Return an initializer that draws from ``w ~ U(-a, a)`` with ``a = √(3 / fan_in)``.
 
     References
     ----------
@@ -164,7 +166,10 @@ def lecun_uniform() -> RecordedFunction:
 
 @constructor
 def lecun_normal() -> RecordedFunction:
-    """Return an initializer that draws from a truncated normal of variance 1 / fan_in.
+    """Return an initializer that draws from a truncated normal of variance ``σ² = 1 / fan_in``.
+
+    That is ``w ~ N(0, s²)``, cut at two standard deviations, with ``s = σ / 0.8796``, the quotient
+    of the standard deviations behind the cut and before it.
 
     References
     ----------
@@ -184,7 +189,7 @@ def lecun_normal() -> RecordedFunction:
 
 @constructor
 def glorot_uniform() -> RecordedFunction:
-    """Return an initializer that draws from U(-a, a), a = √(6 / (fan_in + fan_out)).
+    """Return an initializer that draws from ``w ~ U(-a, a)``, ``a = √(6 / (fan_in + fan_out))``.
 
     References
     ----------
@@ -203,7 +208,7 @@ def glorot_uniform() -> RecordedFunction:
 
 @constructor
 def glorot_normal() -> RecordedFunction:
-    """Return an initializer that draws from N(0, 2 / (fan_in + fan_out)).
+    """Return an initializer that draws from ``w ~ N(0, 2 / (fan_in + fan_out))``.
 
     References
     ----------
@@ -222,7 +227,7 @@ def glorot_normal() -> RecordedFunction:
 
 @constructor
 def he_uniform() -> RecordedFunction:
-    """Return an initializer that draws from U(-a, a), a = √(6 / fan_in).
+    """Return an initializer that draws from ``w ~ U(-a, a)`` with ``a = √(6 / fan_in)``.
 
     References
     ----------
@@ -238,7 +243,7 @@ def he_uniform() -> RecordedFunction:
 
 @constructor
 def he_normal() -> RecordedFunction:
-    """Return an initializer that draws from N(0, 2 / fan_in).
+    """Return an initializer that draws from ``w ~ N(0, 2 / fan_in)``.
 
     References
     ----------
@@ -258,7 +263,8 @@ def he_normal() -> RecordedFunction:
 def orthogonal(gain: float = 1.0) -> RecordedFunction:
     """Return an initializer of matrices with orthogonal rows or columns of length `gain`.
 
-    A kernel of several axes is taken as a matrix of its first axis against the rest.
+    ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` where there are more columns than rows. A kernel of
+    several axes is taken as a matrix of its first axis against the rest.
 
     Parameters
     ----------

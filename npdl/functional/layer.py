@@ -1,5 +1,7 @@
 """The protocol. A layer is one record of pure functions over parameters that you hold.
 
+Its functions, and how they are called::
+
     params   = layer.init(rng, shape)                   # shape: one example's, without the batch
     y, cache = layer.apply(params, x)                   # inference
     y, cache = layer.apply(params, x, train=True, rng=key)
@@ -79,6 +81,17 @@ class Layer(Recorded):
         ``out_shape(shape) -> shape``. Left out, it is found by a try with a batch of one.
     update_stats : callable, optional
         ``update_stats(params, cache) -> params``, with the statistics of the batch folded in.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> model = F.dense(3)
+    >>> params = model.init(0, (2,))
+    >>> x = np.ones((4, 2), np.float32)
+    >>> y, cache = model.apply(params, x)
+    >>> grads, dx = model.backward(params, cache, np.ones_like(y))
+    >>> y.shape, grads["weight"].shape, dx.shape, model.out_shape((2,))
+    ((4, 3), (2, 3), (4, 2), (3,))
     """
 
     init: Callable[[random.KeyLike, Shape], Params]

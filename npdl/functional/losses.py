@@ -39,7 +39,7 @@ __all__ = [
 
 
 def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
-    """Mean of ``(p - t)²``.
+    """Mean of ``l = (p - t)²``.
 
     Parameters
     ----------
@@ -48,14 +48,16 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
     targets : array of numbers (batch, ...)
         The values `t`.
     weights : array (batch,) or further leading axes of outputs, optional
-        Not negative; see the head of the module.
+        Not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``. With one weight for each example, or for
+        each place on the leading axes, zeros leave out padded steps; where all are zero, loss and
+        gradient are zero.
 
     Returns
     -------
     loss : NumPy scalar
         The mean over all elements.
     g : array
-        Its gradient in `outputs`.
+        Its gradient in `outputs`, which is ``g = 2 (p - t) / n`` for n elements without weights.
 
     Raises
     ------
@@ -63,6 +65,10 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
         If the shapes differ, (n,) and (n, 1) too; if the batch is empty or a weight negative.
     TypeError
         If the outputs are not an array of floats, or the others not numbers.
+
+    References
+    ----------
+    Legendre: Nouvelles méthodes pour la détermination des orbites des comètes, 1805, for the sum.
 
     Examples
     --------
@@ -76,7 +82,7 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
 
 
 def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
-    """Mean of ``|p - t|``; the derivative at 0 is taken to be 0.
+    """Mean of ``l = |p - t|``; the derivative at 0 is taken to be 0.
 
     The same figure as a metric is :func:`absolute_error`.
 
@@ -88,7 +94,7 @@ def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tu
     Returns
     -------
     loss, g
-        The mean over all elements and its gradient in `outputs`.
+        The mean over all n elements and its gradient in `outputs`, ``g = sign(p - t) / n``.
 
     Examples
     --------
@@ -104,7 +110,7 @@ def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tu
 def huber(
     outputs: Array, targets: Any, weights: Any = None, *, delta: float = 1.0
 ) -> tuple[Any, Array]:
-    """Mean of ``d²/2`` where ``d = |p - t| ≤ δ``, and of ``δ (d - δ/2)`` beyond.
+    """Mean of ``l = d²/2`` where ``d = |p - t| ≤ δ``, and of ``l = δ (d - δ/2)`` beyond.
 
     Parameters
     ----------
@@ -116,7 +122,8 @@ def huber(
     Returns
     -------
     loss, g
-        The mean over all elements and its gradient in `outputs`.
+        The mean over all n elements and its gradient in `outputs`,
+        ``g = min(max(p - t, -δ), δ) / n``.
 
     References
     ----------
@@ -140,7 +147,7 @@ def huber(
 def binary_cross_entropy(
     probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
 ) -> tuple[Any, Array]:
-    """Mean of ``-t log p - (1 - t) log(1 - p)``, for the probabilities of a sigmoid.
+    """Mean of ``l = -t log p - (1 - t) log(1 - p)``, for the probabilities of a sigmoid.
 
     :func:`sigmoid_cross_entropy` takes the logits instead, is faster and exact everywhere.
 
@@ -167,6 +174,10 @@ def binary_cross_entropy(
     ValueError
         As in :func:`mean_squared_error`, and if a probability or target is outside [0, 1].
 
+    References
+    ----------
+    Solla, Levin, Fleisher: Accelerated learning in layered neural networks, 1988.
+
     Examples
     --------
     >>> import numpy as np
@@ -186,7 +197,7 @@ def binary_cross_entropy(
 
 
 def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
-    """Mean of ``log(1 + exp(z)) - t z``: the binary cross-entropy of ``sigmoid(z)``.
+    """Mean of ``l = log(1 + exp(z)) - t z``: the binary cross-entropy of ``sigmoid(z)``.
 
     Parameters
     ----------
@@ -200,12 +211,16 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     Returns
     -------
     loss, g
-        The mean over all elements and its gradient in `logits`, from ``sigmoid(z) - t``.
+        The mean over all n elements and its gradient in `logits`, ``g = (sigmoid(z) - t) / n``.
 
     Raises
     ------
     ValueError
         As in :func:`mean_squared_error`, and if a target is outside [0, 1].
+
+    References
+    ----------
+    Solla, Levin, Fleisher: Accelerated learning in layered neural networks, 1988.
 
     Examples
     --------

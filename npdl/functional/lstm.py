@@ -28,7 +28,7 @@ def lstm(
 ) -> Layer:
     """Long short-term memory, over the time axis of (batch, time, features).
 
-    With a = xₜ W + hₜ₋₁ U + b, a block of columns for each gate::
+    With ``a = xₜ W + hₜ₋₁ U + b``, a block of columns for each gate::
 
         g = tanh(a_g)    i = σ(a_i)    f = σ(a_f)    o = σ(a_o)
         cₜ = f cₜ₋₁ + i g

@@ -30,6 +30,9 @@ __all__ = ["absolute_error", "accuracy", "binary_accuracy", "r2_score", "top_k_a
 def accuracy(outputs: Array, targets: Any, weights: Any = None) -> float:
     """Share of the positions whose predicted class is the target.
 
+    ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where a bracket is 1 if what it says is true and else 0, and
+    all `w` are 1 if none are given.
+
     Parameters
     ----------
     outputs : array of floats (batch, ..., classes) or of ints (batch, ...)
@@ -65,6 +68,7 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> float:
 def top_k_accuracy(outputs: Array, targets: Any, weights: Any = None, *, k: int = 5) -> float:
     """Share of the positions whose target is among the `k` classes with the highest scores.
 
+    ``a = Σᵢ wᵢ [rᵢ ≤ k] / Σᵢ wᵢ``, where r is the rank of the target's score, 1 for the highest.
     Of equal scores, the first classes count as higher, so that with `k` = 1 it is the accuracy.
 
     Parameters
@@ -107,6 +111,9 @@ def binary_accuracy(
 ) -> float:
     """Share of the elements that are on the side of the threshold where the target is.
 
+    ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where p and t say whether the output is above the threshold,
+    and the target above ½.
+
     Parameters
     ----------
     outputs : array of floats (batch, ...)
@@ -138,7 +145,7 @@ def binary_accuracy(
 
 
 def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> float:
-    """Mean of ``|p - t|``: the figure of the loss :func:`mean_absolute_error`.
+    """Mean of ``e = |p - t|``: the figure of the loss :func:`mean_absolute_error`.
 
     Parameters
     ----------
@@ -168,7 +175,7 @@ def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> float:
 
 
 def r2_score(outputs: Array, targets: Any, weights: Any = None) -> float:
-    """Coefficient of determination, ``1 - Σ (t - p)² / Σ (t - mean t)²``.
+    """Coefficient of determination, ``r = 1 - Σ (t - p)² / Σ (t - mean t)²``.
 
     The last axis holds the quantities, whose scores are averaged, and all others observations; of
     outputs with one axis, all are observations of one quantity.
@@ -187,6 +194,10 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> float:
     float
         1 for perfect predictions, 0 for those that are no better than the mean, negative for
         worse ones. A quantity that does not vary has 1 if it is predicted exactly and else 0.
+
+    References
+    ----------
+    Wright: Correlation and causation, 1921.
 
     Examples
     --------

@@ -109,6 +109,10 @@ def adagrad(
 ) -> Optimizer:
     """Adagrad: steps divided by the root of the sum of squared gradients.
 
+    With the learning rate η::
+
+        s = s + g²    p = p - η g / (√s + ε)
+
     Parameters
     ----------
     learning_rate : float or schedule
@@ -119,7 +123,7 @@ def adagrad(
     References
     ----------
     Duchi, Hazan, Singer: Adaptive subgradient methods for online learning and stochastic
-    optimization, 2011.
+    optimization, 2011, figure 1, with diagonal matrices.
 
     Examples
     --------
@@ -137,6 +141,10 @@ def rmsprop(
     epsilon_inside: bool = False,
 ) -> Optimizer:
     """RMSprop: steps divided by the root mean square of recent gradients.
+
+    With the learning rate η and the decay ρ::
+
+        s = ρ s + (1 - ρ) g²    p = p - η g / (√s + ε)
 
     Parameters
     ----------
@@ -163,6 +171,11 @@ def adadelta(
 ) -> Optimizer:
     """Adadelta: steps whose size follows from the sizes of earlier steps.
 
+    With the learning rate η and the decay ρ::
+
+        s = ρ s + (1 - ρ) g²    u = g √(d + ε) / √(s + ε)
+        p = p - η u    d = ρ d + (1 - ρ) u²
+
     Parameters
     ----------
     learning_rate : float or schedule
@@ -172,7 +185,7 @@ def adadelta(
 
     References
     ----------
-    Zeiler: ADADELTA: An adaptive learning rate method, 2012.
+    Zeiler: ADADELTA: An adaptive learning rate method, 2012, algorithm 1.
 
     Examples
     --------
@@ -190,6 +203,11 @@ def adam(
 ) -> Optimizer:
     """Adam: steps of the mean gradient over the root mean square, both freed from their bias.
 
+    With the learning rate η, in the update t, counted from 1::
+
+        m = β₁ m + (1 - β₁) g    v = β₂ v + (1 - β₂) g²
+        p = p - η m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
+
     Parameters
     ----------
     learning_rate : float or schedule
@@ -199,7 +217,7 @@ def adam(
 
     References
     ----------
-    Kingma, Ba: Adam: A method for stochastic optimization, 2014.
+    Kingma, Ba: Adam: A method for stochastic optimization, 2014, algorithm 1.
 
     Examples
     --------
@@ -217,6 +235,11 @@ def adamax(
 ) -> Optimizer:
     """Adamax: Adam with the largest of the recent gradients in the place of the root mean square.
 
+    With the learning rate η, in the update t, counted from 1::
+
+        m = β₁ m + (1 - β₁) g    s = max(β₂ s, |g| + ε)
+        p = p - η m / (1 - β₁ᵗ) / s
+
     Parameters
     ----------
     learning_rate : float or schedule
@@ -226,7 +249,7 @@ def adamax(
 
     References
     ----------
-    Kingma, Ba: Adam: A method for stochastic optimization, 2014, section 7.1.
+    Kingma, Ba: Adam: A method for stochastic optimization, 2014, section 7.1, algorithm 2.
 
     Examples
     --------
@@ -245,6 +268,11 @@ def adamw(
     mask: Select | None = None,
 ) -> Optimizer:
     """Adam with decoupled weight decay: also ``p = p - learning_rate * weight_decay * p``.
+
+    With the learning rate η and the weight decay λ, in the update t, counted from 1::
+
+        m = β₁ m + (1 - β₁) g    v = β₂ v + (1 - β₂) g²
+        p = p - η (m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε) + λ p)
 
     Parameters
     ----------
@@ -280,6 +308,13 @@ def nadam(
 ) -> Optimizer:
     """Nadam: Adam with Nesterov's momentum.
 
+    With the learning rate η, in the update t, counted from 1, and with the product Πₜ of the μ up
+    to it::
+
+        m = β₁ m + (1 - β₁) g    v = β₂ v + (1 - β₂) g²
+        μₜ = β₁ (1 - 0.96^(t momentum_decay) / 2)
+        p = p - η (μₜ₊₁ m / (1 - Πₜ₊₁) + (1 - μₜ) g / (1 - Πₜ)) / (√(v / (1 - β₂ᵗ)) + ε)
+
     Parameters
     ----------
     learning_rate : float or schedule
@@ -289,7 +324,7 @@ def nadam(
 
     References
     ----------
-    Dozat: Incorporating Nesterov momentum into Adam, 2016.
+    Dozat: Incorporating Nesterov momentum into Adam, 2016, algorithm 2.
 
     Examples
     --------
@@ -309,6 +344,13 @@ def lion(
 ) -> Optimizer:
     """Lion: steps of one size, in the direction of the sign of a mean gradient.
 
+    With the learning rate η and the weight decay λ::
+
+        u = sign(β₁ m + (1 - β₁) g)    m = β₂ m + (1 - β₂) g
+        p = p - η (u + λ p)
+
+    where the first `m` is the old one.
+
     Parameters
     ----------
     learning_rate : float or schedule
@@ -320,7 +362,7 @@ def lion(
 
     References
     ----------
-    Chen et al.: Symbolic discovery of optimization algorithms, 2023.
+    Chen et al.: Symbolic discovery of optimization algorithms, 2023, algorithm 2.
 
     Examples
     --------

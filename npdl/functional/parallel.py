@@ -16,7 +16,7 @@ __all__ = ["parallel"]
 
 @layer
 def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
-    """Apply layers to the same input and join their outputs.
+    """Apply layers to the same input and join their outputs: ``y = f₁(x) + f₂(x) + …``.
 
     Parameters
     ----------

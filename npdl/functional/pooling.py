@@ -70,7 +70,9 @@ def max_pool2d(
 def max_pool1d(
     size: int, stride: int | None = None, padding: str | int | tuple[int, int] = "valid"
 ) -> Layer:
-    """Take the maximum of each window of a sequence, channels first, as :func:`max_pool2d` does.
+    """Take the maximum of each window of a sequence: ``y[c, p] = max_k x[c, s·p + k]``.
+
+    It is :func:`max_pool2d` with one axis. Sequences have their channels first.
 
     Parameters
     ----------
@@ -162,7 +164,9 @@ def avg_pool1d(
     padding: str | int | tuple[int, int] = "valid",
     count_padding: bool = False,
 ) -> Layer:
-    """Take the mean of each window of a sequence, channels first, as :func:`avg_pool2d` does.
+    """Take the mean of each window of a sequence: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
+
+    It is :func:`avg_pool2d` with one axis. Sequences have their channels first.
 
     Parameters
     ----------

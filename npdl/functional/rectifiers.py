@@ -36,6 +36,10 @@ __all__ = ["elu", "gelu", "hard_silu", "leaky_relu", "mish", "relu", "selu", "si
 def relu() -> Layer:
     """Rectified linear unit: ``y = max(x, 0)``.
 
+    References
+    ----------
+    Nair, Hinton: Rectified linear units improve restricted Boltzmann machines, 2010.
+
     Examples
     --------
     >>> relu()((), np.array([-1.0, 2.0]))
@@ -86,6 +90,10 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     ----------
     slope : float
         The slope for negative inputs, between 0 and 1.
+
+    References
+    ----------
+    Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models, 2013.
 
     Examples
     --------
@@ -176,6 +184,11 @@ def _exponential_linear(name: str, alpha: float, scale: float) -> Layer:
 @layer
 def softplus() -> Layer:
     """Smooth rectified linear unit: ``y = log(1 + eˣ)``.
+
+    References
+    ----------
+    Dugas, Bengio, Bélisle, Nadeau, Garcia: Incorporating second-order functional knowledge for
+    better option pricing, 2000.
 
     Examples
     --------

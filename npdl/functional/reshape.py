@@ -19,6 +19,8 @@ __all__ = ["expand_dims", "flatten", "reshape", "squeeze", "transpose"]
 def flatten(axes: int = 1) -> Layer:
     """Join all axes but the first ones: (batch, ...) becomes (batch, features).
 
+    ``y[i, j n + k] = x[i, j, k]``, where n is the size of the last axis.
+
     Parameters
     ----------
     axes : int
@@ -99,7 +101,7 @@ def reshape(shape: tuple[int, ...]) -> Layer:
 
 @layer
 def expand_dims(axis: int) -> Layer:
-    """Insert an axis of size one.
+    """Insert an axis of size one, as ``y[i, 0, j] = x[i, j]`` does.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ def expand_dims(axis: int) -> Layer:
 
 @layer
 def squeeze(axis: int) -> Layer:
-    """Remove an axis of size one.
+    """Remove an axis of size one, as ``y[i, j] = x[i, 0, j]`` does.
 
     Parameters
     ----------
@@ -164,7 +166,7 @@ def squeeze(axis: int) -> Layer:
 
 @layer
 def transpose(axes: tuple[int, ...]) -> Layer:
-    """Put the axes in another order.
+    """Put the axes in another order, as ``y[i, k, j] = x[i, j, k]`` does.
 
     Parameters
     ----------

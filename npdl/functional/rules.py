@@ -155,12 +155,16 @@ def add_decayed_weights(rate: float, mask: Select | None = None) -> Optimizer:
 
 @constructor
 def clip_by_value(limit: float) -> Optimizer:
-    """Move what is beyond ±limit to ±limit.
+    """Move what is beyond ±limit to ±limit: ``u = min(max(g, -limit), limit)``.
 
     Parameters
     ----------
     limit : float
         Positive.
+
+    References
+    ----------
+    Mikolov: Statistical language models based on neural networks, 2012.
 
     Examples
     --------

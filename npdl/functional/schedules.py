@@ -36,7 +36,7 @@ Schedule: TypeAlias = Callable[[int], float]
 
 @constructor
 def constant_schedule(value: float) -> RecordedFunction:
-    """Stay at one value.
+    """Stay at one value: ``η = value``.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def constant_schedule(value: float) -> RecordedFunction:
 def exponential_decay(
     initial: float, steps: int, rate: float, staircase: bool = False
 ) -> RecordedFunction:
-    """Multiply by `rate` every so many steps: ``initial * rate^(step / steps)``.
+    """Multiply by `rate` every so many steps: ``η = initial · rate^(step / steps)``.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def exponential_decay(
 
 @constructor
 def inverse_time_decay(initial: float, steps: int, rate: float) -> RecordedFunction:
-    """Fall as one over time: ``initial / (1 + rate * step / steps)``.
+    """Fall as one over time: ``η = initial / (1 + rate · step / steps)``.
 
     Parameters
     ----------
@@ -94,6 +94,10 @@ def inverse_time_decay(initial: float, steps: int, rate: float) -> RecordedFunct
         The unit of time, in steps.
     rate : float
         How fast it falls, not negative: after ``steps / rate`` steps half is left.
+
+    References
+    ----------
+    Robbins, Monro: A stochastic approximation method, 1951, for steps of the size 1/n.
 
     Examples
     --------
@@ -108,7 +112,9 @@ def inverse_time_decay(initial: float, steps: int, rate: float) -> RecordedFunct
 
 @constructor
 def step_decay(initial: float, boundaries: Sequence[int], factor: float = 0.1) -> RecordedFunction:
-    """Multiply by `factor` at each of the given steps.
+    """Multiply by `factor` at each of the given steps: ``η = initial · factorⁿ``.
+
+    Here n is the number of boundaries that are not beyond the step.
 
     Parameters
     ----------
@@ -135,7 +141,7 @@ def step_decay(initial: float, boundaries: Sequence[int], factor: float = 0.1) -
 def polynomial_decay(
     initial: float, steps: int, final: float = 0.0, power: float = 1.0
 ) -> RecordedFunction:
-    """Go from one value to another: ``final + (initial - final) * (1 - step / steps)^power``.
+    """Go from one value to another: ``η = final + (initial - final) (1 - step / steps)^power``.
 
     Parameters
     ----------
@@ -166,7 +172,7 @@ def polynomial_decay(
 def cosine_decay(initial: float, steps: int, final: float = 0.0) -> RecordedFunction:
     """Go from one value to another along half a cosine.
 
-    ``final + (initial - final) * (1 + cos(π step / steps)) / 2``
+    ``η = final + (initial - final) (1 + cos(π step / steps)) / 2``
 
     Parameters
     ----------
@@ -196,6 +202,9 @@ def cosine_decay(initial: float, steps: int, final: float = 0.0) -> RecordedFunc
 @constructor
 def warmup(schedule: float | Schedule, steps: int, initial: float = 0.0) -> RecordedFunction:
     """Rise along a straight line to the first value of a schedule, then follow it from its start.
+
+    ``η = initial + (s₀ - initial) step / steps`` up to the end of the rise, where s₀ is the first
+    value of the schedule, and ``η = s(step - steps)`` from there on.
 
     Parameters
     ----------
@@ -238,6 +247,10 @@ def one_cycle(
     linear: bool = False,
 ) -> RecordedFunction:
     """Rise to a peak and fall far below the first value, along halves of a cosine.
+
+    ``η = b + (a - b) (1 + cos(π x)) / 2``, where ``T = rising · steps - 1`` is the place of the
+    peak. Before it, a is the value at step 0, b the peak, and ``x = step / T``; behind it, a is the
+    peak, b the last value, and ``x = (step - T) / (steps - 1 - T)``.
 
     Parameters
     ----------
@@ -287,6 +300,8 @@ def join_schedules(
     schedules: Sequence[float | Schedule], boundaries: Sequence[int]
 ) -> RecordedFunction:
     """Follow one schedule after another, each from its own step 0.
+
+    ``η = sₖ(step - bₖ)`` from ``step = bₖ`` to the next boundary, with ``b₀ = 0``.
 
     Parameters
     ----------

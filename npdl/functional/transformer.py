@@ -35,11 +35,16 @@ def transformer_encoder_block(
 ) -> Layer:
     """Let the steps of a sequence attend to one another, then change each one by itself.
 
-    The two parts are :func:`multi_head_attention`, and the feed-forward network ``dense``,
-    activation, ``dense``, which gives as many features as there were. The input is ``x`` or ``(x,
-    mask)``, of shapes (batch, time, features) and (batch, time). The mask is true where there is
-    data; what comes out at the other steps means nothing. :func:`stack` gives a mask to several
-    blocks. Several pre-norm blocks are usually followed by a last ``layer_norm()``.
+    First ``x = x + A(N(x))``, then ``x = x + D(N(x))``; or, with the norms behind the sums,
+    ``x = N(x + A(x))``, then ``x = N(x + D(x))``.
+
+    Here A is :func:`multi_head_attention`, N is :func:`layer_norm`, and D is the feed-forward
+    network ``dense``, activation, ``dense``, which gives as many features as there were.
+
+    The input is ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time). The
+    mask is true where there is data; what comes out at the other steps means nothing. :func:`stack`
+    gives a mask to several blocks. Several pre-norm blocks are usually followed by a last
+    ``layer_norm()``.
 
     Parameters
     ----------
@@ -124,9 +129,14 @@ def transformer_decoder_block(
 ) -> Layer:
     """Let the steps of a sequence attend to those before them, and to a second sequence.
 
-    The three parts are causal :func:`multi_head_attention` of `x`, the same from `x` to the
-    memory, and a feed-forward network. The input is ``(x, memory)``, ``(x, memory, memory_mask)``
-    or ``(x, memory, memory_mask, mask)``, of shapes (batch, time, features), (batch, steps, other
+    First ``x = x + A(N(x))``, then ``x = x + C(N(x), m)``, then ``x = x + D(N(x))``; or, with the
+    norms behind the sums, ``x = N(x + A(x))``, and so on.
+
+    Here A is causal :func:`multi_head_attention` of `x`, C the same from `x` to the memory m, and N
+    and D are those of :func:`transformer_encoder_block`.
+
+    The input is ``(x, memory)``, ``(x, memory, memory_mask)`` or
+    ``(x, memory, memory_mask, mask)``, of shapes (batch, time, features), (batch, steps, other
     features), (batch, steps) and (batch, time). The masks are true where there is data, and may be
     `None`. The last one is that of `x`; without it, padding at the end of `x` makes no difference
     either, since no step attends to later ones. :func:`stack` gives memory and masks to several

@@ -1,12 +1,14 @@
 """The protocol of optimizers, and optimizers made of optimizers.
 
-    state          = optimizer.init(params)
+A step of training, from gradients to new parameters::
+
+    state          = optimizer.init(params)                      # once, before the first step
     updates, state = optimizer.update(grads, state, params)
     params         = apply_updates(params, updates)
 
 An optimizer is a pair of pure functions, and its state is a tree, counts of steps included. The
-parts in `rules.py` and `adaptive.py` each turn gradients into something else, the last one into
-steps; a :func:`chain` hands them on from part to part.
+parts, such as :func:`trace` or :func:`scale_by_adam`, each turn gradients into something else, the
+last one into steps; a :func:`chain` hands them on from part to part.
 
 `None` is the gradient of what is not trained, or not this time, for a leaf or a whole subtree. Its
 update is `None`, the state kept for it stays as it was, and :func:`apply_updates` leaves the
@@ -81,6 +83,18 @@ class Optimizer(Recorded):
     takes_factor : bool
         Whether `update` and `overwrite` take a number, ``factor=``, that updates are multiplied
         by, which saves a pass over them.
+
+
+    Examples
+    --------
+    An optimizer of two functions, which follows the sign of the gradient alone:
+
+    >>> import npdl.functional as F
+    >>> def update(grads, state, params=None):
+    ...     return tree.map(lambda g: -0.1 * np.sign(g), grads), state
+    >>> optimizer = F.Optimizer(lambda params: (), update)
+    >>> optimizer.update(np.array([3.0, -0.5]), optimizer.init(np.zeros(2)))
+    (array([-0.1,  0.1]), ())
     """
 
     init: Callable[[Params], State]
@@ -96,7 +110,7 @@ class Optimizer(Recorded):
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
-    """Add updates to parameters, which keep their data type.
+    """Add updates to parameters, which keep their data type: ``p = p + u``.
 
     Parameters
     ----------
@@ -301,7 +315,7 @@ def _place(like: Tree, i: int) -> str:
 
 @constructor
 def chain(*parts: Optimizer) -> Optimizer:
-    """Hand gradients on from part to part.
+    """Hand gradients on from part to part: ``u = fₙ(… f₂(f₁(g)))``.
 
     Parameters
     ----------
@@ -379,6 +393,8 @@ def _check_state(name: str, count: int, state: Any) -> None:
 def masked(optimizer: Optimizer, select: Select) -> Optimizer:
     """Let an optimizer see some of the parameters only; the gradients of the rest stay as they are.
 
+    ``u = f(g)`` where the path is selected, and ``u = g`` elsewhere.
+
     Parameters
     ----------
     optimizer : Optimizer
@@ -408,6 +424,8 @@ def masked(optimizer: Optimizer, select: Select) -> Optimizer:
 @constructor
 def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
     """Choose the optimizer of each parameter by its path.
+
+    ``u = fₖ(g)``, where k is the first that selects the path.
 
     Parameters
     ----------

@@ -41,6 +41,22 @@ class Layer(Named):
         :meth:`connect_to`.
     first_layer : bool
         Whether nothing comes before, so that :meth:`backward` need not return a gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> class Doubled(Layer):
+    ...     def connect_to(self, prev_layer):
+    ...         self.out_shape = prev_layer.out_shape
+    ...     def forward(self, input, *args, **kwargs):
+    ...         return 2 * input
+    ...     def backward(self, pre_grad, *args, **kwargs):
+    ...         return 2 * pre_grad
+    >>> model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3), Doubled()])
+    >>> model.compile(loss="mse")
+    >>> model.predict(np.ones((5, 3))).shape
+    (5, 2)
     """
 
     family = "layers"

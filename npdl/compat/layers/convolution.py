@@ -14,6 +14,9 @@ __all__ = ["Convolution"]
 class Convolution(Activated):
     """Move filters over images, and apply an activation; only places inside the image count.
 
+    ``y[f, p] = a(b[f] + Σ_c,k w[f, c, k] · x[c, s·p + k])``, where p is a place, k an element of
+    the filter, s the stride and a the activation.
+
     From (batch, channels, rows, columns) to (batch, nb_filter, places down, places across), with
     ``(size - filter_size) // stride + 1`` places.
 

@@ -155,6 +155,8 @@ class Dense(Linear, Activated):
 class Softmax(Dense):
     """A :class:`Dense` layer whose activation is the softmax: class probabilities.
 
+    ``yᵢ = exp(zᵢ) / Σⱼ exp(zⱼ)``, with ``z = x W + b``.
+
     Parameters
     ----------
     n_out : int
@@ -184,7 +186,8 @@ class Softmax(Dense):
 class Dropout(Stateful):
     """Set elements to zero at random, in training, and scale up the rest.
 
-    The expectation of the output is the input, and evaluation is the identity.
+    ``y = x · kept / (1 - p)``, where kept is 0 with the probability p, and else 1. The expectation
+    of the output is the input, and evaluation is the identity.
 
     Parameters
     ----------

@@ -16,8 +16,8 @@ __all__ = ["Embedding"]
 class Embedding(Stateful):
     """Look up a row of a table for each id: from (batch, time) to (batch, time, n_out).
 
-    The table is there from the beginning, so that a stand-alone layer works without
-    :meth:`connect_to`.
+    ``y = table[ids]``. The table is there from the beginning, so that a stand-alone layer works
+    without :meth:`connect_to`.
 
     Parameters
     ----------

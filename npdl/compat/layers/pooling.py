@@ -62,7 +62,9 @@ class _Pooling(Stateful):
 
 
 class MeanPooling(_Pooling):
-    """Take the mean of each block of an image.
+    """Take the mean of each block of an image: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
+
+    Here p is a block, k one of its n pixels, and s its size.
 
     From (batch, channels, rows, columns), or (batch, rows, columns), to the same with fewer rows
     and columns. ``MeanPooling((time, 1))`` takes the mean over time of (batch, time, features).
@@ -90,7 +92,9 @@ class MeanPooling(_Pooling):
 
 
 class MaxPooling(_Pooling):
-    """Take the maximum of each block of an image.
+    """Take the maximum of each block of an image: ``y[c, p] = max_k x[c, s·p + k]``.
+
+    Here p is a block, k one of its pixels, and s its size.
 
     From (batch, channels, rows, columns), or (batch, rows, columns), to the same with fewer rows
     and columns. The gradient goes to the first maximum, in the order of rows.

@@ -242,7 +242,7 @@ class GRU(Gated):
     References
     ----------
     Cho et al.: Learning phrase representations using RNN encoder-decoder for statistical machine
-    translation, 2014, equations 5 to 8, with z and 1 - z exchanged.
+    translation, 2014, equations 5 to 8.
 
     Examples
     --------
