@@ -6,7 +6,7 @@ from typing import Any
 
 from npdl import random
 from npdl.agreement import aborting, check_agreement, is_first
-from npdl.callbacks.base import checked
+from npdl.callbacks.checks import checked
 from npdl.data import (
     batches,
     check_data,
@@ -152,6 +152,7 @@ def fit(
         figures = ["loss", *(metrics or {})]
         if validation is not None:
             figures += [f"val_{name}" for name in figures]
+        every = checked(callbacks, figures)
         key = state.rng
         named = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
         settings = {name: setting(value) for name, value in named.items()} | {
@@ -186,7 +187,7 @@ def fit(
         run = Run(model, optimizer, state, make_step, parts, validate)
         steps = -(-count // batch_size)
         first, batch = divmod(state.step, steps)
-        called = [each for each in checked(callbacks) if is_first(comm) or not _writes(each)]
+        called = [each for each in every if is_first(comm) or not _writes(each)]
         loop = Loop(run, run, called, range(first, first + epochs), steps, batch)
         loop.keep(checkpoint, resume, figures, settings, comm)
         with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:

@@ -18,6 +18,7 @@ import attrs
 
 from npdl import checkpoint
 from npdl.callbacks import direction
+from npdl.callbacks.checks import missing_figure
 from npdl.checkpoint import CheckpointError
 from npdl.containers import sync_directory
 from npdl.data import check_positive
@@ -163,8 +164,7 @@ class Checkpoint:
         checkpoint.check_tree(trained)
         if self.best is not None and self.best not in figures:
             raise ValueError(
-                f"Checkpoint(best={self.best!r}): the figures of this run are "
-                f"{', '.join(figures)}; those that begin with val_ need validation data"
+                f"Checkpoint(best={self.best!r}): {missing_figure(self.best, figures)}"
             )
         probe = self.directory / f".step-{os.urandom(8).hex()}.tmp"
         try:

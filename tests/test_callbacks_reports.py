@@ -78,12 +78,19 @@ def test_a_checkpoint_before_the_first_line_knows_how_long_the_file_was(tmp_path
     assert rows(path) == [["epoch", "loss"], *before, ["0", "3.0"]]
 
 
+def test_the_folder_of_a_log_is_made(tmp_path):
+    run(epochs=1, callbacks=[CSVLogger(tmp_path / "a" / "b" / "log.csv")])
+    assert len(rows(tmp_path / "a" / "b" / "log.csv")) == 2
+
+
 def test_a_file_that_cannot_be_written_is_an_error_before_training(tmp_path):
     steps = []
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
-    with pytest.raises(FileNotFoundError):
-        run(epochs=1, callbacks=[CSVLogger(tmp_path / "no" / "log.csv"), watch])
-    assert not steps
+    (tmp_path / "file").write_text("mine")
+    for make in (lambda path: CSVLogger(path / "log.csv"), TensorBoard):
+        with pytest.raises(OSError, match=r"no file can be written in .*nothing was trained"):
+            run(epochs=1, callbacks=[make(tmp_path / "file"), watch])
+        assert not steps
     with pytest.raises(ValueError, match="separator must be one character"):
         CSVLogger(tmp_path / "log.csv", separator=", ")
 
@@ -142,7 +149,9 @@ def test_lambda_callback_calls_functions_and_knows_the_hooks():
         ],
     )
     assert seen == [(0, ["loss"]), (1, ["loss"]), "end"]
-    with pytest.raises(TypeError, match="there is no hook 'on_epoch'; there are on_train_begin"):
+    with pytest.raises(
+        TypeError, match=r"no hook 'on_epoch' \(did you mean 'on_epoch_end'\?\); there"
+    ):
         LambdaCallback(on_epoch=print)
     with pytest.raises(TypeError, match="on_epoch_end must be a function"):
         LambdaCallback(on_epoch_end=1)

@@ -6,11 +6,13 @@ acts as if it had never been stopped.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from npdl import checkpoint
 from npdl.callbacks.base import Callback, direction
+from npdl.callbacks.checks import make_folder, missing_figure
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN"]
 
@@ -34,14 +36,14 @@ class _Watch(Callback):
         self.best_epoch = -1
         self.wait = 0
 
+    def check_figures(self, figures: Collection[str]) -> None:
+        """Raise, before training where that can be known, unless there is such a figure."""
+        if self.monitor not in figures:
+            raise ValueError(f"{type(self).__name__}: {missing_figure(self.monitor, figures)}")
+
     def value(self, logs: Logs) -> float:
         """Return the figure of an epoch, or raise."""
-        if self.monitor not in (logs or {}):
-            known = ", ".join(map(repr, logs or {})) or "none"
-            raise ValueError(
-                f"{type(self).__name__}: there is no figure {self.monitor!r}; fit has {known} "
-                f"(those of validation data need validation=, or validation_data= in a Model)"
-            )
+        self.check_figures(logs or {})
         return float(logs[self.monitor])  # type: ignore[index]
 
     def improved(self, epoch: int, value: float) -> bool:
@@ -89,7 +91,7 @@ class EarlyStopping(_Watch):
     Raises
     ------
     ValueError
-        If an argument is out of range; at the end of an epoch, if it has no such figure.
+        If an argument is out of range; before training, if there is no such figure.
 
     References
     ----------
@@ -177,7 +179,7 @@ class ReduceLROnPlateau(_Watch):
     Raises
     ------
     ValueError
-        If an argument is out of range; at the end of an epoch, if it has no such figure.
+        If an argument is out of range; before training, if there is no such figure.
 
     Examples
     --------
@@ -251,7 +253,8 @@ class ModelCheckpoint(_Watch):
     ----------
     filepath : str or PathLike
         A name that ends in ``.npz`` or ``.safetensors``, in which ``{epoch}``, which counts from 1,
-        and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced.
+        and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced; its
+        folder is made, if it is not there.
     monitor : str
         The figure that decides what is best.
     save_best_only : bool
@@ -267,9 +270,9 @@ class ModelCheckpoint(_Watch):
     Raises
     ------
     ValueError
-        If the suffix is another; at the end of an epoch, if it has no such figure.
+        If the suffix is another; before training, if there are no such figures.
     OSError
-        If the file cannot be written.
+        If no file can be written there, before training.
 
     Examples
     --------
@@ -295,20 +298,36 @@ class ModelCheckpoint(_Watch):
                 f"'model-{{epoch}}.npz', got {self.filepath!r}"
             )
 
+    def check_figures(self, figures: Collection[str]) -> None:
+        """Raise unless there are the figures that decide, and those of the name."""
+        if self.save_best_only:
+            super().check_figures(figures)
+        self.path(0, dict.fromkeys(figures, 0.0))
+
     def path(self, epoch: int, logs: Logs = None) -> str:
         """Return the name of the file of an epoch."""
+        figures = {"epoch": epoch + 1, **(logs or {})}
         try:
-            return self.filepath.format(epoch=epoch + 1, **(logs or {}))
-        except (KeyError, ValueError, IndexError) as error:
+            return self.filepath.format(**figures)
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            missing = isinstance(error, KeyError)
+            reason = missing_figure(error.args[0], figures) if missing else str(error)
             raise ValueError(
-                f"ModelCheckpoint: {self.filepath!r} cannot be filled in ({error!r}); there are "
-                f"epoch, {', '.join(logs or {})}"
+                f"ModelCheckpoint: {self.filepath!r} cannot be filled in: {reason}"
             ) from error
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget an earlier run, and see that files can be written."""
+        self._forget()
+        # Folders whose names are to be filled in are made when their turn comes.
+        make_folder("ModelCheckpoint", Path(self.filepath.partition("{")[0] + "_").parent)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the file, if it is to be."""
         if not self.save_best_only or self.improved(epoch, self.value(logs)):
-            checkpoint.save(self.path(epoch, logs), self.model.get_weights())
+            path = Path(self.path(epoch, logs))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.save(path, self.model.get_weights())
 
 
 class TerminateOnNaN(Callback):
