@@ -134,9 +134,31 @@ class Loop:
 
     def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
         """Train, and return the figures of all epochs; `params` is for the callbacks."""
+        try:
+            self._run(progress, params or {})
+        except BaseException as error:
+            for failure in self._exit():
+                error.add_note(f"and then {failure!r} {failure.__notes__[-1]}")
+            raise
+        for failure in self._exit():
+            raise failure
+        return self.history
+
+    def _exit(self) -> list[Exception]:
+        """Let all callbacks close what they have open; return the errors of those that cannot."""
+        failures = []
+        for callback in self.callbacks:
+            try:
+                call([callback], "on_train_exit", {})
+            except Exception as error:
+                error.add_note(f"in on_train_exit of {type(callback).__name__}")
+                failures.append(error)
+        return failures
+
+    def _run(self, progress: Shown, params: Mapping[str, Any]) -> None:
         call(self.callbacks, "set_model", self.model)
         sizes = {"epochs": self.epochs.stop, "steps": self.steps}
-        call(self.callbacks, "set_params", sizes | dict(params or {}))
+        call(self.callbacks, "set_params", sizes | dict(params))
         self.model.stop_training = False
         call(self.callbacks, "on_train_begin", {})
         if self.found is not None:
@@ -145,7 +167,6 @@ class Loop:
         while not self._ended():
             self._run_epoch(progress)
         call(self.callbacks, "on_train_end", {})
-        return self.history
 
     def _run_epoch(self, progress: Shown) -> None:
         if not self.begun:

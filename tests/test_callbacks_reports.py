@@ -2,13 +2,14 @@
 
 import csv
 import sys
+import threading
 import types
 
 import pytest
 from test_training import DATA, run
 
 import npdl.progress
-from npdl.callbacks import CSVLogger, LambdaCallback, ProgressBar, TensorBoard
+from npdl.callbacks import Callback, CSVLogger, LambdaCallback, ProgressBar, TensorBoard
 from npdl.progress import Progress
 
 
@@ -107,6 +108,37 @@ def test_tensorboard_reads_the_figures(tmp_path):
         assert [event.step for event in tensors] == [0, 1, 2]
         values = [event.tensor_proto.float_val[0] for event in tensors]
         assert values == pytest.approx(history[f"{prefix}loss"], rel=1e-6)
+
+
+class Interrupts(Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_what_was_logged_before_an_interrupt_is_in_the_files_which_are_closed(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    threads = threading.active_count()
+    board, table = TensorBoard(tmp_path), CSVLogger(tmp_path / "log.csv")
+    with pytest.raises(KeyboardInterrupt):
+        run(epochs=5, callbacks=[board, table, Interrupts()])
+    events = EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    assert [event.step for event in events.Tensors("epoch_loss")] == [0, 1]
+    assert len(rows(tmp_path / "log.csv")) == 3
+    assert threading.active_count() == threads
+
+
+def test_an_interrupt_takes_the_bar_away(monkeypatch):
+    tqdm = pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = ProgressBar()
+    with pytest.raises(KeyboardInterrupt):
+        run(epochs=5, callbacks=[bar, Interrupts()])
+    assert bar.progress.bar.disable
+    assert not tqdm.tqdm._instances
 
 
 def test_without_its_library_tensorboard_says_what_to_install(monkeypatch):

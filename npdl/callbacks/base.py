@@ -9,7 +9,8 @@
             on_train_batch_begin(batch)
             on_train_batch_end(batch, logs)
         on_epoch_end(epoch, logs)
-    on_train_end
+    on_train_end                        not after an error, nor after Ctrl-C
+    on_train_exit                       in any case
 
 ``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have
 
@@ -73,7 +74,10 @@ class Callback:
         """Before the first epoch."""
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """After the last epoch."""
+        """After the last epoch; not where an error or a KeyboardInterrupt ends training."""
+
+    def on_train_exit(self, logs: Mapping[str, Any] | None = None) -> None:
+        """After all, however training ended: the place to close files."""
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Before an epoch; the first one is number 0."""

@@ -177,7 +177,7 @@ class TensorBoard(Callback):
         for writer in self.writers.values():
             writer.flush()
 
-    def on_train_end(self, logs: Logs = None) -> None:
+    def on_train_exit(self, logs: Logs = None) -> None:
         """Close the files."""
         for writer in self.writers.values():
             writer.close()
@@ -215,7 +215,7 @@ class ProgressBar(Callback):
         if self.progress is not None:
             self.progress.epoch(epoch, dict(logs or {}))
 
-    def on_train_end(self, logs: Logs = None) -> None:
+    def on_train_exit(self, logs: Logs = None) -> None:
         """Close the bar."""
         if self.progress is not None:
             self.progress.close()

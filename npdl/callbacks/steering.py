@@ -79,12 +79,16 @@ class EarlyStopping(_Watch):
     mode : {"auto", "min", "max"}
         Whether a small or a large value is good; ``"auto"`` goes by the name.
     restore_best_weights : bool
-        Whether the model has the weights of its best epoch in the end, however training ends.
+        Whether the model has the weights of its best epoch in the end, whether patience or the
+        epochs have run out. Where an error or Ctrl-C ends training, it has those of the last step,
+        and `best_weights` has the best ones, for ``model.set_weights(stopping.best_weights)``.
 
     Attributes
     ----------
     best, best_epoch : float, int
         The best value, and the epoch that it is of.
+    best_weights : weights or None
+        With `restore_best_weights`, those of the best epoch.
     stopped_epoch : int or None
         The epoch after which training was ended, if it was.
 
@@ -333,7 +337,8 @@ class ModelCheckpoint(_Watch):
 class TerminateOnNaN(Callback):
     """End training with an error as soon as the loss is not a finite number.
 
-    Where in the model the first such number appeared, ``fit(check_finite=True)`` tells.
+    `fit` then returns nothing; the last checkpoint is where to go on from. Where in the model the
+    first such number appeared, ``fit(check_finite=True)`` tells.
 
     Raises
     ------

@@ -214,7 +214,7 @@ def test_callbacks_are_called_in_order_and_can_stop():
     history = mlp().fit(X, Y, epochs=9, initial_epoch=2, batch_size=30, callbacks=[log], verbose=0)
     batch = ["train_batch_begin", "train_batch_end"]
     epoch = ["epoch_begin", *batch, *batch, "epoch_end"]
-    assert calls == ["train_begin", *epoch, *epoch, "train_end"]
+    assert calls == ["train_begin", *epoch, *epoch, "train_end", "train_exit"]
     assert history.epoch == [2, 3]
     assert log.params["steps"] == 2
 
