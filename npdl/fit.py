@@ -126,8 +126,9 @@ def fit(
     Warns
     -----
     ResumeWarning
-        If there is no checkpoint to go on from, if the newest ones are damaged, or if they were
-        written where the same numbers may come out with other bits.
+        If there is no checkpoint to go on from, if the run has come to its end already, if the
+        newest ones are damaged, or if they were written where the same numbers may come out with
+        other bits.
 
     Examples
     --------

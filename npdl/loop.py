@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from npdl.agreement import check_agreement, is_first
 from npdl.callbacks import Callback, History, call
+from npdl.callbacks.steering import Watch
 from npdl.position import Position
 from npdl.resume import Checkpoint
 
@@ -121,7 +122,10 @@ class Loop:
             )
         if is_first(comm):
             best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
-            self.checkpoint, self.settings = checkpoint, {**settings, "best": best}
+            self.checkpoint, self.settings = (
+                checkpoint,
+                {**settings, "best": best, **self._watched()},
+            )
             like = self.trainee.snapshot()
             checkpoint.prepare(resume, figures, like)
             if resume:
@@ -129,8 +133,11 @@ class Loop:
         if resume and comm is not None:
             self.found = comm.bcast(self.found, root=0)
         if self.found is not None:
-            first = self.found[0].first
-            self.epochs = range(first, first + len(self.epochs))
+            position = self.found[0]
+            self.epochs = range(position.first, position.first + len(self.epochs))
+            ended = position.stopped or position.epoch >= self.epochs.stop
+            if is_first(comm) and ended and not position.batch:
+                checkpoint.say_finished(position, len(self.epochs))
 
     def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
         """Train, and return the figures of all epochs; `params` is for the callbacks."""
@@ -246,13 +253,36 @@ class Loop:
         self.checkpoint.write(self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
 
     def _restore(self, position: Position, snapshot: dict[str, Any]) -> None:
-        self.trainee.restore(snapshot)
+        before = self.trainee.snapshot()
+        try:
+            self.trainee.restore(snapshot)
+            self.best, self.model.stop_training = position.best, position.stopped
+            self._restore_callbacks(position.callbacks)
+        except BaseException:
+            self.trainee.restore(before)
+            raise
         self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
         self.seen, self.totals = position.seen, dict(position.totals)
-        self.best, self.model.stop_training = position.best, position.stopped
+
+    def _restore_callbacks(self, states: Mapping[str, Any]) -> None:
         for name, callback in self._stateful().items():
-            if position.callbacks[name] is not None:
-                callback.restore(position.callbacks[name])
+            if states[name] is not None:
+                try:
+                    callback.restore(states[name])
+                except Exception as error:
+                    error.add_note(
+                        f"in restore of the callback {name}, with the state that the checkpoint "
+                        f"has of it; nothing was trained, and no weight was changed"
+                    )
+                    raise
+
+    def _watched(self) -> dict[str, str]:
+        """Return which figures the best values that callbacks remember are of."""
+        return {
+            f"what {name} watches": f"{each.monitor} ({each.mode})"
+            for name, each in self._stateful().items()
+            if isinstance(each, Watch)
+        }
 
     def _stateful(self) -> dict[str, Any]:
         """Return the callbacks that have a state by their classes, numbered beyond the first."""

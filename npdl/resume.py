@@ -27,6 +27,7 @@ from npdl.position import OtherRunError, Position, check_same, read_header, read
 __all__ = [
     "Checkpoint",
     "DamagedCheckpointWarning",
+    "FinishedRunWarning",
     "FreshStartWarning",
     "OtherEnvironmentWarning",
     "ResumeWarning",
@@ -41,6 +42,10 @@ class ResumeWarning(UserWarning):
 
 class FreshStartWarning(ResumeWarning):
     """There was no checkpoint to go on from, so training starts from the beginning."""
+
+
+class FinishedRunWarning(ResumeWarning):
+    """The run has come to its end already, so nothing is trained."""
 
 
 class DamagedCheckpointWarning(ResumeWarning):
@@ -252,6 +257,20 @@ class Checkpoint:
             FreshStartWarning,
         )
         return None
+
+    def say_finished(self, position: Position, epochs: int) -> None:
+        """Warn that a run of so many epochs is at its end already."""
+        reason = (
+            "a callback had ended it, and it stays ended"
+            if position.stopped
+            else f"this call asks for epochs={epochs}; with more of them it goes on"
+        )
+        _warn(
+            f"nothing is trained, and the result that is there is returned: the run in "
+            f"{self.directory} has ended already, with epoch {position.epoch - position.first}; "
+            f"{reason}",
+            FinishedRunWarning,
+        )
 
     def read(
         self, path: Path, settings: Mapping[str, str], like: Mapping[str, Any], names: Iterable[str]

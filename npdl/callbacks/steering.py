@@ -14,12 +14,12 @@ from npdl import checkpoint
 from npdl.callbacks.base import Callback, direction
 from npdl.callbacks.checks import make_folder, missing_figure
 
-__all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN"]
+__all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN", "Watch"]
 
 Logs = Mapping[str, Any] | None
 
 
-class _Watch(Callback):
+class Watch(Callback):
     """Knows the best value of a figure, and for how many epochs there was no better one."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
@@ -65,7 +65,7 @@ class _Watch(Callback):
         self.wait = state["wait"]
 
 
-class EarlyStopping(_Watch):
+class EarlyStopping(Watch):
     """End training when a figure has not got better for some epochs.
 
     Parameters
@@ -160,7 +160,7 @@ class EarlyStopping(_Watch):
         self.best_weights, self.stopped_epoch = state["weights"], state["stopped_epoch"]
 
 
-class ReduceLROnPlateau(_Watch):
+class ReduceLROnPlateau(Watch):
     """Make the learning rate smaller when a figure has not got better for some epochs.
 
     Parameters
@@ -248,7 +248,7 @@ class ReduceLROnPlateau(_Watch):
         self.resting = state["resting"]
 
 
-class ModelCheckpoint(_Watch):
+class ModelCheckpoint(Watch):
     """Write the weights to a file after each epoch, or after the best one so far.
 
     This is to keep models. To stop and resume a run, ``fit(checkpoint=Checkpoint(directory))``.

@@ -267,6 +267,11 @@ class Model(Saved):
             If checkpoints cannot be written.
         npdl.checkpoint.CheckpointError
             If no checkpoint can be read, or they are of another model.
+
+        Warns
+        -----
+        npdl.training.ResumeWarning
+            As :func:`npdl.training.fit` does.
         """
         self._require_compiled("fit")
         last = max_iter if epochs is None else epochs
