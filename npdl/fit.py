@@ -12,11 +12,13 @@ from npdl.data import (
     check_data,
     check_positive,
     example_shape,
+    first_input,
     is_source,
     order_of,
+    smallest_part,
 )
 from npdl.evaluation import Loss, Metrics, evaluate
-from npdl.functional.layer import Layer, Params
+from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
 from npdl.position import setting
@@ -186,6 +188,8 @@ def fit(
             return evaluate(model, params, validation, loss=loss, metrics=metrics)
 
         run = Run(model, optimizer, state, make_step, parts, validate)
+        if smallest_part(count, batch_size, shards or 1) == 1:
+            _check_single(model, state, data, count, batch_size, shards or 1)
         steps = -(-count // batch_size)
         first, batch = divmod(state.step, steps)
         called = [each for each in every if is_first(comm) or not _writes(each)]
@@ -201,6 +205,29 @@ def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -
     text = f"{count} examples in batches of {batch_size}"
     text += f", in {shards} shards" if shards is not None else ""
     return f"{text}, shuffled" if shuffle else text
+
+
+def _check_single(
+    model: Layer, state: TrainState, data: Any, count: int, batch_size: int, shards: int
+) -> None:
+    """Raise now if the model cannot be trained on a single example, with which an epoch ends.
+
+    One that normalizes over the batch cannot, unless an example has several values a channel.
+    """
+    if model.update_stats is keep_params:
+        return
+    try:
+        model.apply(state.params, first_input(data), train=True, rng=state.rng)
+    except ValueError as error:
+        parts = f"batches of {batch_size}" + (f" in {shards} shards" if shards > 1 else "")
+        sizes = range(1, min(count, 2 * batch_size + 8 * shards) + 1)
+        nearest = sorted(sizes, key=lambda size: abs(size - batch_size))
+        good = next((n for n in nearest if smallest_part(count, n, shards) > 1), None)
+        error.add_note(
+            f"found before the first step: {count} examples in {parts} leave a single one by "
+            f"itself; {f'batch_size={good} does not' if good else 'give more examples'}"
+        )
+        raise
 
 
 def _check_arrays(validation: Any) -> int:
