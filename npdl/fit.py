@@ -17,7 +17,7 @@ from npdl.data import (
     order_of,
     smallest_part,
 )
-from npdl.evaluation import Loss, Metrics, evaluate
+from npdl.evaluation import Loss, Metrics, check_metrics, evaluate
 from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
@@ -152,7 +152,12 @@ def fit(
         check_positive("epochs", epochs)
         if state is None:
             state = TrainState.create(model, optimizer, example_shape(data), rng)
-        figures = ["loss", *(metrics or {})]
+        elif not isinstance(state, TrainState):
+            raise TypeError(
+                f"state must be a TrainState, as fit and TrainState.create(model, optimizer, shape) "
+                f"return it, got {type(state).__name__}"
+            )
+        figures = ["loss", *check_metrics(metrics)]
         if validation is not None:
             figures += [f"val_{name}" for name in figures]
         every = checked(callbacks, figures)

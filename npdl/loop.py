@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from npdl.agreement import check_agreement, is_first
 from npdl.callbacks import Callback, History, call
 from npdl.callbacks.steering import Watch
@@ -189,6 +191,11 @@ class Loop:
                 raise
             self.seen += size
             for name, value in figures.items():
+                if np.ndim(value):
+                    raise TypeError(
+                        f"the figure {name!r} of a batch must be a number, got "
+                        f"{np.shape(value)} of them; a metric returns the mean over the batch"
+                    )
                 self.totals[name] = self.totals.get(name, 0.0) + float(value) * size
             logs = self._means()
             call(self.callbacks, "on_train_batch_end", self.batch, logs)

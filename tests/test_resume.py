@@ -386,7 +386,6 @@ def test_a_callback_that_refuses_its_state_leaves_the_model_as_it_was(tmp_path):
             raise KeyError("watched")
 
     def model():
-        npdl.utils.set_seed(5)
         made = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=4)])
         made.compile(optimizer=npdl.optimizers.Momentum(lr=0.1))
         return made

@@ -27,8 +27,10 @@ __all__ = [
 
 # Told apart by all kinds of colour vision: seven of Okabe, Ito: Color universal design, 2008, and
 # three that are as far from these and from each other, as Machado et al., 2009, simulate it.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-COLOURS += ("#8700F0", "#692D0F", "#E1D287")
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    *("#8700F0", "#692D0F", "#E1D287"),
+)
 DARK, PALE = "#333333", "#999999"
 
 
