@@ -154,8 +154,8 @@ def fit(
             state = TrainState.create(model, optimizer, example_shape(data), rng)
         elif not isinstance(state, TrainState):
             raise TypeError(
-                f"state must be a TrainState, as fit and TrainState.create(model, optimizer, shape) "
-                f"return it, got {type(state).__name__}"
+                f"state must be a TrainState, such as fit and TrainState.create(...) "
+                f"return, got {type(state).__name__}"
             )
         figures = ["loss", *check_metrics(metrics)]
         if validation is not None:
