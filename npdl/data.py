@@ -54,10 +54,21 @@ def is_source(data: Any) -> bool:
     )
 
 
+def first_input(data: Any) -> Any:
+    """Return the inputs of the first example, as a batch of one."""
+    x = _read(data, np.zeros(1, np.intp))[0] if is_source(data) else data[0]
+    return tree.map(lambda array: array[:1], x)
+
+
 def example_shape(data: Any) -> Any:
     """Return the shape of one example of the inputs, or a tuple of shapes."""
-    x = _read(data, np.zeros(1, np.intp))[0] if is_source(data) else data[0]
-    return tree.map(lambda array: array.shape[1:], x)
+    return tree.map(lambda array: array.shape[1:], first_input(data))
+
+
+def smallest_part(count: int, batch_size: int, shards: int) -> int:
+    """Return the number of examples in the smallest shard of the batches of an epoch."""
+    sizes = {min(batch_size, count), count % batch_size or batch_size}
+    return min(size // min(size, shards) for size in sizes)
 
 
 def check_positive(name: str, value: Any) -> None:

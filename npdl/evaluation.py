@@ -9,7 +9,7 @@ from npdl import tree
 from npdl.data import batches, check_data, check_positive
 from npdl.functional.layer import Layer, Params
 
-__all__ = ["Loss", "Metrics", "evaluate", "keep_freed_memory", "predict"]
+__all__ = ["Loss", "Metrics", "check_metrics", "evaluate", "keep_freed_memory", "predict"]
 
 Loss: TypeAlias = Callable[..., tuple[Any, Any]]
 Metrics: TypeAlias = Mapping[str, Callable[..., Any]]
@@ -94,7 +94,7 @@ def evaluate(
     outputs = predict(model, params, x, batch_size=batch_size)
     figures = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
     return figures | {
-        name: metric(outputs, *targets[:1]) for name, metric in (metrics or {}).items()
+        name: metric(outputs, *targets[:1]) for name, metric in check_metrics(metrics).items()
     }
 
 
@@ -106,3 +106,23 @@ def keep_freed_memory() -> None:
     just under 32 MB, its limit, costs nothing, because its pages are never touched.
     """
     np.empty((32 << 20) - (1 << 16), np.uint8)
+
+
+def check_metrics(metrics: Any) -> Metrics:
+    """Return metrics, none if they are `None`; raise unless they are functions by their names."""
+    call = 'metrics={"accuracy": F.accuracy}'
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be a dict of functions, as in {call}, got {metrics!r}")
+    for name, function in metrics.items():
+        if not isinstance(name, str) or not callable(function):
+            raise TypeError(
+                f"metrics: {name!r} must be a name of a function, as in {call}, got {function!r}"
+            )
+        if name == "loss" or name.startswith("val_"):
+            raise ValueError(
+                f"metrics: {name!r} is the name of a figure that is there without it; give the "
+                f"metric another"
+            )
+    return metrics

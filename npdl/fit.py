@@ -6,17 +6,19 @@ from typing import Any
 
 from npdl import random
 from npdl.agreement import aborting, check_agreement, is_first
-from npdl.callbacks.base import checked
+from npdl.callbacks.checks import checked
 from npdl.data import (
     batches,
     check_data,
     check_positive,
     example_shape,
+    first_input,
     is_source,
     order_of,
+    smallest_part,
 )
-from npdl.evaluation import Loss, Metrics, evaluate
-from npdl.functional.layer import Layer, Params
+from npdl.evaluation import Loss, Metrics, check_metrics, evaluate
+from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
 from npdl.position import setting
@@ -126,8 +128,9 @@ def fit(
     Warns
     -----
     ResumeWarning
-        If there is no checkpoint to go on from, if the newest ones are damaged, or if they were
-        written where the same numbers may come out with other bits.
+        If there is no checkpoint to go on from, if the run has come to its end already, if the
+        newest ones are damaged, or if they were written where the same numbers may come out with
+        other bits.
 
     Examples
     --------
@@ -149,9 +152,15 @@ def fit(
         check_positive("epochs", epochs)
         if state is None:
             state = TrainState.create(model, optimizer, example_shape(data), rng)
-        figures = ["loss", *(metrics or {})]
+        elif not isinstance(state, TrainState):
+            raise TypeError(
+                f"state must be a TrainState, such as fit and TrainState.create(...) "
+                f"return, got {type(state).__name__}"
+            )
+        figures = ["loss", *check_metrics(metrics)]
         if validation is not None:
             figures += [f"val_{name}" for name in figures]
+        every = checked(callbacks, figures)
         key = state.rng
         named = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
         settings = {name: setting(value) for name, value in named.items()} | {
@@ -184,9 +193,11 @@ def fit(
             return evaluate(model, params, validation, loss=loss, metrics=metrics)
 
         run = Run(model, optimizer, state, make_step, parts, validate)
+        if smallest_part(count, batch_size, shards or 1) == 1:
+            _check_single(model, state, data, count, batch_size, shards or 1)
         steps = -(-count // batch_size)
         first, batch = divmod(state.step, steps)
-        called = [each for each in checked(callbacks) if is_first(comm) or not _writes(each)]
+        called = [each for each in every if is_first(comm) or not _writes(each)]
         loop = Loop(run, run, called, range(first, first + epochs), steps, batch)
         loop.keep(checkpoint, resume, figures, settings, comm)
         with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
@@ -199,6 +210,29 @@ def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -
     text = f"{count} examples in batches of {batch_size}"
     text += f", in {shards} shards" if shards is not None else ""
     return f"{text}, shuffled" if shuffle else text
+
+
+def _check_single(
+    model: Layer, state: TrainState, data: Any, count: int, batch_size: int, shards: int
+) -> None:
+    """Raise now if the model cannot be trained on a single example, with which an epoch ends.
+
+    One that normalizes over the batch cannot, unless an example has several values a channel.
+    """
+    if model.update_stats is keep_params:
+        return
+    try:
+        model.apply(state.params, first_input(data), train=True, rng=state.rng)
+    except ValueError as error:
+        parts = f"batches of {batch_size}" + (f" in {shards} shards" if shards > 1 else "")
+        sizes = range(1, min(count, 2 * batch_size + 8 * shards) + 1)
+        nearest = sorted(sizes, key=lambda size: abs(size - batch_size))
+        good = next((n for n in nearest if smallest_part(count, n, shards) > 1), None)
+        error.add_note(
+            f"found before the first step: {count} examples in {parts} leave a single one by "
+            f"itself; {f'batch_size={good} does not' if good else 'give more examples'}"
+        )
+        raise
 
 
 def _check_arrays(validation: Any) -> int:

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from npdl.agreement import check_agreement, is_first
 from npdl.callbacks import Callback, History, call
+from npdl.callbacks.steering import Watch
 from npdl.position import Position
 from npdl.resume import Checkpoint
 
@@ -121,7 +124,10 @@ class Loop:
             )
         if is_first(comm):
             best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
-            self.checkpoint, self.settings = checkpoint, {**settings, "best": best}
+            self.checkpoint, self.settings = (
+                checkpoint,
+                {**settings, "best": best, **self._watched()},
+            )
             like = self.trainee.snapshot()
             checkpoint.prepare(resume, figures, like)
             if resume:
@@ -129,14 +135,39 @@ class Loop:
         if resume and comm is not None:
             self.found = comm.bcast(self.found, root=0)
         if self.found is not None:
-            first = self.found[0].first
-            self.epochs = range(first, first + len(self.epochs))
+            position = self.found[0]
+            self.epochs = range(position.first, position.first + len(self.epochs))
+            ended = position.stopped or position.epoch >= self.epochs.stop
+            if is_first(comm) and ended and not position.batch:
+                checkpoint.say_finished(position, len(self.epochs))
 
     def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
         """Train, and return the figures of all epochs; `params` is for the callbacks."""
+        try:
+            self._run(progress, params or {})
+        except BaseException as error:
+            for failure in self._exit():
+                error.add_note(f"and then {failure!r} {failure.__notes__[-1]}")
+            raise
+        for failure in self._exit():
+            raise failure
+        return self.history
+
+    def _exit(self) -> list[Exception]:
+        """Let all callbacks close what they have open; return the errors of those that cannot."""
+        failures = []
+        for callback in self.callbacks:
+            try:
+                call([callback], "on_train_exit", {})
+            except Exception as error:
+                error.add_note(f"in on_train_exit of {type(callback).__name__}")
+                failures.append(error)
+        return failures
+
+    def _run(self, progress: Shown, params: Mapping[str, Any]) -> None:
         call(self.callbacks, "set_model", self.model)
         sizes = {"epochs": self.epochs.stop, "steps": self.steps}
-        call(self.callbacks, "set_params", sizes | dict(params or {}))
+        call(self.callbacks, "set_params", sizes | dict(params))
         self.model.stop_training = False
         call(self.callbacks, "on_train_begin", {})
         if self.found is not None:
@@ -145,7 +176,6 @@ class Loop:
         while not self._ended():
             self._run_epoch(progress)
         call(self.callbacks, "on_train_end", {})
-        return self.history
 
     def _run_epoch(self, progress: Shown) -> None:
         if not self.begun:
@@ -161,6 +191,11 @@ class Loop:
                 raise
             self.seen += size
             for name, value in figures.items():
+                if np.ndim(value):
+                    raise TypeError(
+                        f"the figure {name!r} of a batch must be a number, got "
+                        f"{np.shape(value)} of them; a metric returns the mean over the batch"
+                    )
                 self.totals[name] = self.totals.get(name, 0.0) + float(value) * size
             logs = self._means()
             call(self.callbacks, "on_train_batch_end", self.batch, logs)
@@ -225,13 +260,36 @@ class Loop:
         self.checkpoint.write(self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
 
     def _restore(self, position: Position, snapshot: dict[str, Any]) -> None:
-        self.trainee.restore(snapshot)
+        before = self.trainee.snapshot()
+        try:
+            self.trainee.restore(snapshot)
+            self.best, self.model.stop_training = position.best, position.stopped
+            self._restore_callbacks(position.callbacks)
+        except BaseException:
+            self.trainee.restore(before)
+            raise
         self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
         self.seen, self.totals = position.seen, dict(position.totals)
-        self.best, self.model.stop_training = position.best, position.stopped
+
+    def _restore_callbacks(self, states: Mapping[str, Any]) -> None:
         for name, callback in self._stateful().items():
-            if position.callbacks[name] is not None:
-                callback.restore(position.callbacks[name])
+            if states[name] is not None:
+                try:
+                    callback.restore(states[name])
+                except Exception as error:
+                    error.add_note(
+                        f"in restore of the callback {name}, with the state that the checkpoint "
+                        f"has of it; nothing was trained, and no weight was changed"
+                    )
+                    raise
+
+    def _watched(self) -> dict[str, str]:
+        """Return which figures the best values that callbacks remember are of."""
+        return {
+            f"what {name} watches": f"{each.monitor} ({each.mode})"
+            for name, each in self._stateful().items()
+            if isinstance(each, Watch)
+        }
 
     def _stateful(self) -> dict[str, Any]:
         """Return the callbacks that have a state by their classes, numbered beyond the first."""

@@ -18,6 +18,7 @@ import attrs
 
 from npdl import checkpoint
 from npdl.callbacks import direction
+from npdl.callbacks.checks import missing_figure
 from npdl.checkpoint import CheckpointError
 from npdl.containers import sync_directory
 from npdl.data import check_positive
@@ -26,6 +27,7 @@ from npdl.position import OtherRunError, Position, check_same, read_header, read
 __all__ = [
     "Checkpoint",
     "DamagedCheckpointWarning",
+    "FinishedRunWarning",
     "FreshStartWarning",
     "OtherEnvironmentWarning",
     "ResumeWarning",
@@ -40,6 +42,10 @@ class ResumeWarning(UserWarning):
 
 class FreshStartWarning(ResumeWarning):
     """There was no checkpoint to go on from, so training starts from the beginning."""
+
+
+class FinishedRunWarning(ResumeWarning):
+    """The run has come to its end already, so nothing is trained."""
 
 
 class DamagedCheckpointWarning(ResumeWarning):
@@ -163,8 +169,7 @@ class Checkpoint:
         checkpoint.check_tree(trained)
         if self.best is not None and self.best not in figures:
             raise ValueError(
-                f"Checkpoint(best={self.best!r}): the figures of this run are "
-                f"{', '.join(figures)}; those that begin with val_ need validation data"
+                f"Checkpoint(best={self.best!r}): {missing_figure(self.best, figures)}"
             )
         probe = self.directory / f".step-{os.urandom(8).hex()}.tmp"
         try:
@@ -252,6 +257,20 @@ class Checkpoint:
             FreshStartWarning,
         )
         return None
+
+    def say_finished(self, position: Position, epochs: int) -> None:
+        """Warn that a run of so many epochs is at its end already."""
+        reason = (
+            "a callback had ended it, and it stays ended"
+            if position.stopped
+            else f"this call asks for epochs={epochs}; with more of them it goes on"
+        )
+        _warn(
+            f"nothing is trained, and the result that is there is returned: the run in "
+            f"{self.directory} has ended already, with epoch {position.epoch - position.first}; "
+            f"{reason}",
+            FinishedRunWarning,
+        )
 
     def read(
         self, path: Path, settings: Mapping[str, str], like: Mapping[str, Any], names: Iterable[str]

@@ -8,7 +8,7 @@ import numpy as np
 
 from npdl import random
 from npdl.distributed import fold_stats
-from npdl.evaluation import Loss, Metrics, keep_freed_memory
+from npdl.evaluation import Loss, Metrics, check_metrics, keep_freed_memory
 from npdl.finite import raise_if_not_finite
 from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.transforms import Optimizer
@@ -75,7 +75,7 @@ def train_step(
     >>> state.step, sorted(metrics)
     (1, ['loss'])
     """
-    gradient = value_and_grad(model, loss)
+    gradient, named = value_and_grad(model, loss), check_metrics(metrics)
     if check_finite:
         # What is not finite raises with its place; NumPy's warning would come first, without.
         gradient = np.errstate(all="ignore")(gradient)
@@ -88,7 +88,7 @@ def train_step(
         value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
         if check_finite:
             raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
-        means = {name: f(aux.outputs, *targets[:1]) for name, f in (metrics or {}).items()}
+        means = {name: f(aux.outputs, *targets[:1]) for name, f in named.items()}
         return value, means, grads, aux.cache if has_stats else None
 
     compute: Callable[..., tuple[Any, ...]] = terms

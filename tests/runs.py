@@ -18,7 +18,7 @@ import npdl.functional as F
 from npdl import checkpoint, tree
 from npdl.callbacks import Callback
 from npdl.compat.utils.random import get_state
-from npdl.resume import FreshStartWarning
+from npdl.resume import FinishedRunWarning, FreshStartWarning
 from npdl.training import Checkpoint, fit
 
 
@@ -166,6 +166,7 @@ class Reporting(Checkpoint):
 def main(name, directory, result, epochs):
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", FreshStartWarning)
+    warnings.simplefilter("ignore", FinishedRunWarning)  # killed between its end and its result
     say("begun")
     keeping = Reporting(directory, every_steps=1, best="val_loss")
     found = RUNS[name](epochs=int(epochs), checkpoint=keeping, resume=True)

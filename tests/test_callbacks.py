@@ -9,7 +9,7 @@ from test_training import DATA, MODEL, run, same_bits
 import npdl
 import npdl.functional as F
 from npdl import tree
-from npdl.callbacks import Callback, History
+from npdl.callbacks import Callback, EarlyStopping, History
 from npdl.rates import rate_of, scale_rate
 from npdl.training import TrainState, fit
 
@@ -31,7 +31,7 @@ def test_callbacks_are_called_in_keras_order():
     run(epochs=2, batch_size=30, callbacks=[log])
     batch = ["train_batch_begin", "train_batch_end"]
     epoch = ["epoch_begin", *batch, *batch, "epoch_end"]
-    assert log.calls == ["train_begin", *epoch, *epoch, "train_end"]
+    assert log.calls == ["train_begin", *epoch, *epoch, "train_end", "train_exit"]
     assert log.params == {"epochs": 2, "steps": 2}
 
 
@@ -54,6 +54,71 @@ def test_the_arguments_are_the_numbers_and_the_mean_figures_so_far():
     assert seen[3] == (0, {name: values[0] for name, values in history.items()})
     assert means[1] == history["loss"][0] != means[0]
     assert [number for number, _ in seen] == [0, 0, 1, 0, 1, 0, 1, 1]
+
+
+class Ends(Callback):
+    """Raises in the third epoch."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 2:
+            raise self.error
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+@pytest.mark.parametrize("kind", [FloatingPointError, KeyboardInterrupt])
+def test_an_error_ends_training_without_the_end_but_with_the_exit(kind):
+    stopping = EarlyStopping("loss", patience=9, restore_best_weights=True)
+    model = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=6)])
+    model.compile(optimizer=npdl.optimizers.SGD(lr=0.1))
+    error = kind("mine")
+    ends = Ends(error)
+    for train in (
+        lambda **options: run(epochs=5, **options),
+        lambda **options: model.fit(*DATA, epochs=5, verbose=0, **options),
+    ):
+        log, history = Log(), History()
+        with pytest.raises(kind) as caught:
+            train(callbacks=[log, stopping, history, ends])
+        assert caught.value is error
+        assert log.calls[-2:] == ["train_batch_end", "train_exit"]
+        assert len(history.history["loss"]) == 2
+        assert stopping.best == min(history.history["loss"])
+    # The weights are those of the last step, and the best ones are at hand.
+    assert not np.array_equal(model.get_weights()[0], stopping.best_weights[0])
+    model.set_weights(stopping.best_weights)
+
+
+class CannotExit(Callback):
+    def on_train_exit(self, logs=None):
+        raise OSError("the disk is full")
+
+
+def test_an_exit_that_fails_hides_neither_the_error_nor_the_other_exits():
+    log = Log()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(epochs=5, callbacks=[CannotExit(), log, Ends(KeyboardInterrupt())])
+    (note,) = caught.value.__notes__
+    assert note == "and then OSError('the disk is full') in on_train_exit of CannotExit"
+    assert log.calls[-1] == "train_exit"
+    with pytest.raises(OSError, match="the disk is full"):
+        run(epochs=1, callbacks=[CannotExit(), log])
+    assert log.calls[-2:] == ["train_end", "train_exit"]
+
+
+def test_a_callback_that_cannot_begin_lets_the_others_exit():
+    class CannotBegin(Callback):
+        def on_train_begin(self, logs=None):
+            raise ValueError("not now")
+
+    log = Log()
+    with pytest.raises(ValueError, match="not now"):
+        run(epochs=1, callbacks=[log, CannotBegin()])
+    assert log.calls == ["train_begin", "train_exit"]
 
 
 def test_a_callback_ends_training_after_the_epoch():

@@ -2,13 +2,14 @@
 
 import csv
 import sys
+import threading
 import types
 
 import pytest
 from test_training import DATA, run
 
 import npdl.progress
-from npdl.callbacks import CSVLogger, LambdaCallback, ProgressBar, TensorBoard
+from npdl.callbacks import Callback, CSVLogger, LambdaCallback, ProgressBar, TensorBoard
 from npdl.progress import Progress
 
 
@@ -78,12 +79,19 @@ def test_a_checkpoint_before_the_first_line_knows_how_long_the_file_was(tmp_path
     assert rows(path) == [["epoch", "loss"], *before, ["0", "3.0"]]
 
 
+def test_the_folder_of_a_log_is_made(tmp_path):
+    run(epochs=1, callbacks=[CSVLogger(tmp_path / "a" / "b" / "log.csv")])
+    assert len(rows(tmp_path / "a" / "b" / "log.csv")) == 2
+
+
 def test_a_file_that_cannot_be_written_is_an_error_before_training(tmp_path):
     steps = []
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
-    with pytest.raises(FileNotFoundError):
-        run(epochs=1, callbacks=[CSVLogger(tmp_path / "no" / "log.csv"), watch])
-    assert not steps
+    (tmp_path / "file").write_text("mine")
+    for make in (lambda path: CSVLogger(path / "log.csv"), TensorBoard):
+        with pytest.raises(OSError, match=r"no file can be written in .*nothing was trained"):
+            run(epochs=1, callbacks=[make(tmp_path / "file"), watch])
+        assert not steps
     with pytest.raises(ValueError, match="separator must be one character"):
         CSVLogger(tmp_path / "log.csv", separator=", ")
 
@@ -100,6 +108,37 @@ def test_tensorboard_reads_the_figures(tmp_path):
         assert [event.step for event in tensors] == [0, 1, 2]
         values = [event.tensor_proto.float_val[0] for event in tensors]
         assert values == pytest.approx(history[f"{prefix}loss"], rel=1e-6)
+
+
+class Interrupts(Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_what_was_logged_before_an_interrupt_is_in_the_files_which_are_closed(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    threads = threading.active_count()
+    board, table = TensorBoard(tmp_path), CSVLogger(tmp_path / "log.csv")
+    with pytest.raises(KeyboardInterrupt):
+        run(epochs=5, callbacks=[board, table, Interrupts()])
+    events = EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    assert [event.step for event in events.Tensors("epoch_loss")] == [0, 1]
+    assert len(rows(tmp_path / "log.csv")) == 3
+    assert threading.active_count() == threads
+
+
+def test_an_interrupt_takes_the_bar_away(monkeypatch):
+    tqdm = pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = ProgressBar()
+    with pytest.raises(KeyboardInterrupt):
+        run(epochs=5, callbacks=[bar, Interrupts()])
+    assert bar.progress.bar.disable
+    assert not tqdm.tqdm._instances
 
 
 def test_without_its_library_tensorboard_says_what_to_install(monkeypatch):
@@ -142,7 +181,9 @@ def test_lambda_callback_calls_functions_and_knows_the_hooks():
         ],
     )
     assert seen == [(0, ["loss"]), (1, ["loss"]), "end"]
-    with pytest.raises(TypeError, match="there is no hook 'on_epoch'; there are on_train_begin"):
+    with pytest.raises(
+        TypeError, match=r"no hook 'on_epoch' \(did you mean 'on_epoch_end'\?\); there"
+    ):
         LambdaCallback(on_epoch=print)
     with pytest.raises(TypeError, match="on_epoch_end must be a function"):
         LambdaCallback(on_epoch_end=1)

@@ -210,18 +210,11 @@ def test_a_loss_that_is_not_finite_ends_training_at_once():
         "patience": (lambda: EarlyStopping(patience=-1), "patience must be an int of at least 0"),
         "delta": (lambda: EarlyStopping(min_delta=-1), "min_delta must be a number of at least 0"),
         "mode": (lambda: EarlyStopping(mode="best"), "mode must be 'auto', 'min' or 'max'"),
+        "near": (lambda: EarlyStopping("val_los"), r"'val_los' \(did you mean 'val_loss'\?\)"),
         "name": (lambda: EarlyStopping("speed"), "give mode='min' or mode='max'"),
         "factor": (lambda: ReduceLROnPlateau(factor=1.0), r"factor must be in \(0, 1\)"),
         "true": (lambda: ReduceLROnPlateau(cooldown=True), "cooldown must be an int"),
         "suffix": (lambda: ModelCheckpoint("model.h5"), r"must end in .npz or .safetensors"),
-        "figure": (
-            lambda: run(epochs=1, callbacks=[EarlyStopping()]),
-            "there is no figure 'val_loss'; fit has 'loss'",
-        ),
-        "field": (
-            lambda: run(epochs=1, callbacks=[ModelCheckpoint("{accuracy}.npz")]),
-            r"cannot be filled in \(KeyError\('accuracy'\)\); there are epoch, loss",
-        ),
     }.values(),
     ids=lambda value: None,
 )
@@ -246,7 +239,149 @@ def test_early_stopping_forgets_an_earlier_run():
     assert not np.array_equal(tree.leaves(first.params)[-1], tree.leaves(second.params)[-1])
 
 
-@pytest.mark.parametrize("wrong", [EarlyStopping(), [EarlyStopping], [lambda epoch, logs: None]])
-def test_what_would_never_be_called_is_refused(wrong):
-    with pytest.raises(TypeError, match="callbacks"):
-        run(epochs=1, callbacks=wrong)
+def functional(callbacks, **options):
+    return run(callbacks=callbacks, **options)
+
+
+def compat(callbacks, validation=None, epochs=1, **options):
+    model = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=6)])
+    model.compile()
+    before = model.get_weights()
+    try:
+        return model.fit(
+            *DATA, epochs=epochs, verbose=0, callbacks=callbacks, validation_data=validation,
+            **options,
+        )  # fmt: skip
+    except (ValueError, TypeError, OSError):
+        assert all(map(np.array_equal, model.get_weights(), before))
+        raise
+
+
+both = pytest.mark.parametrize("train", [functional, compat])
+
+
+class Steps(Callback):
+    """Counts the steps that are made."""
+
+    count = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
+
+
+FIGURES = {
+    "near": (
+        lambda path: EarlyStopping("val_los", mode="min"),
+        r"'val_los' \(did you mean 'val_loss'\?",
+    ),
+    "far": (lambda path: ReduceLROnPlateau("f1", mode="max"), "'f1'; there are loss, .*val_loss"),
+    "of the best": (
+        lambda path: ModelCheckpoint(path / "a.npz", "val_acc", save_best_only=True),
+        "ModelCheckpoint: there is no figure 'val_acc'",
+    ),
+    "of a name": (
+        lambda path: ModelCheckpoint(path / "{epoch}-{val_los:.2f}.npz"),
+        r"cannot be filled in: there is no figure 'val_los' \(did you mean 'val_loss'\?\)",
+    ),
+    "as an int": (
+        lambda path: ModelCheckpoint(path / "{loss:d}.npz"),
+        "cannot be filled in: Unknown format code 'd'",
+    ),
+    "without a name": (lambda path: ModelCheckpoint(path / "{}.npz"), "cannot be filled in: "),
+}
+
+
+@both
+@pytest.mark.parametrize(("make", "message"), FIGURES.values(), ids=FIGURES)
+def test_a_figure_that_there_will_not_be_is_named_before_the_first_step(
+    train, make, message, tmp_path
+):
+    steps = Steps()
+    with pytest.raises(ValueError, match=message):
+        train([steps, make(tmp_path)], validation=DATA)
+    assert steps.count == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@both
+def test_a_figure_of_validation_data_that_are_not_there_says_how_to_give_them(train):
+    with pytest.raises(ValueError, match=r"no validation data \(validation=\(x, y\) in.*are loss"):
+        train([EarlyStopping()])
+
+
+class Adds(Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["f1_error"] = 1.0 / (epoch + 1)
+
+
+@pytest.mark.parametrize("train", [functional, compat])
+def test_a_figure_that_another_callback_adds_may_be_watched(train, tmp_path):
+    stopping = EarlyStopping("f1_error")
+    keeper = ModelCheckpoint(tmp_path / "{epoch}-{f1_error:.2f}.npz")
+    train([Adds(), stopping, keeper], epochs=3)
+    assert stopping.best == 1 / 3
+    assert len(list(tmp_path.iterdir())) == 3
+    # It comes too late for those that are called before.
+    with pytest.raises(ValueError, match="there is no figure 'f1_error'"):
+        train([stopping, Adds()])
+
+
+def test_a_figure_that_no_callback_added_is_named_after_the_first_epoch():
+    steps = Steps()
+    with pytest.raises(
+        ValueError, match=r"'f1_eror' \(did you mean 'f1_error'\?\); there are loss,"
+    ):
+        run(epochs=3, callbacks=[steps, Adds(), EarlyStopping("f1_eror", mode="min")])
+    assert steps.count == 7
+
+
+@both
+def test_folders_are_made(train, tmp_path):
+    train([ModelCheckpoint(tmp_path / "a" / "b" / "{epoch}.npz")], epochs=2)
+    train([ModelCheckpoint(tmp_path / "c" / "{epoch}" / "d.npz")], epochs=2)
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz"))
+    assert found == ["a/b/1.npz", "a/b/2.npz", "c/1/d.npz", "c/2/d.npz"]
+
+
+@both
+def test_a_folder_that_cannot_be_one_is_an_error_before_the_first_step(train, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    steps = Steps()
+    with pytest.raises(OSError, match=r"ModelCheckpoint: no file can be written in .*nothing was"):
+        train([steps, ModelCheckpoint(tmp_path / "file" / "{epoch}.npz")])
+    assert steps.count == 0
+
+
+class Misspelt(Callback):
+    def on_epoch_ends(self, epoch, logs=None):
+        pass
+
+
+class Bare:
+    def on_epoch_end(self, epoch, logs):
+        pass
+
+    def on_train_start(self):
+        pass
+
+
+UNCALLED = {
+    "no list": (EarlyStopping(), "must be a list, as in"),
+    "a class": ([EarlyStopping], r"make one: EarlyStopping\(\)"),
+    "a function": ([lambda epoch, logs: None], r"LambdaCallback\(on_epoch_end=function\)"),
+    "a name": (["early_stopping"], "'early_stopping' would never be called: it has none of the"),
+    "a text": ("early_stopping", "'e' would never be called: it has none of the hooks on_train_"),
+    "nothing": ([None], "None would never be called"),
+    "misspelt": (
+        [Misspelt()],
+        r"Misspelt has a method 'on_epoch_ends' .* mean 'on_epoch_end'\?\); there are on_tr",
+    ),
+    "another's": ([Bare()], r"Bare has a method 'on_train_start'"),
+}
+
+
+@both
+@pytest.mark.parametrize(("wrong", "message"), UNCALLED.values(), ids=UNCALLED)
+def test_what_would_never_be_called_is_refused(train, wrong, message):
+    with pytest.raises(TypeError, match=message):
+        train(wrong)

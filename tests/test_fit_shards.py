@@ -1,6 +1,7 @@
 """`fit` over shards and ranks: the same bits, own rows for each rank, and one that writes."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ from test_distributed import checked, same_bits
 
 import npdl.functional as F
 from npdl import random, tree
-from npdl.callbacks import Callback, CSVLogger, EarlyStopping, ReduceLROnPlateau
+from npdl.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    ReduceLROnPlateau,
+)
 from npdl.data import batches
 from npdl.distributed import rows_of
 from npdl.training import Checkpoint, ResumeWarning, TrainState, fit, train_step
@@ -40,6 +47,10 @@ class Source:
     def __getitem__(self, rows):
         self.rows.append(rows)
         return tuple(array[rows] for array in self.data)
+
+
+def rows(count):
+    return tuple(np.resize(array, (count, *array.shape[1:])) for array in DATA)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
@@ -205,6 +216,43 @@ def test_with_nothing_to_resume_from_all_ranks_start_fresh(tmp_path):
         results = on_ranks(2, lambda comm: train(comm, checkpoint=checkpoint, resume=True))
     for result in checked(results):
         same_bits(result, train())
+
+
+SINGLE = {
+    "a batch": ({"data": rows(31), "batch_size": 10, "shards": None}, "31 .* of 10 leave", 9),
+    "a shard": (
+        {"data": rows(30), "batch_size": 12},
+        "30 examples in batches of 12 in 4 shards",
+        11,
+    ),
+    "of each batch": ({"data": rows(30), "batch_size": 4}, "batches of 4 in 4 shards leave", 10),
+    "too few": ({"data": rows(7), "batch_size": 7}, "7 examples in batches of 7 in 4 shards", None),
+    "a source": ({"data": Source(rows(31)), "batch_size": 10}, "31 examples in batches of 10", 11),
+}
+
+
+@pytest.mark.parametrize(("options", "message", "good"), SINGLE.values(), ids=SINGLE)
+def test_a_single_example_that_has_no_variance_is_found_before_the_first_step(
+    options, message, good
+):
+    steps = []
+    watch = LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
+    with pytest.raises(ValueError, match="a single value in each channel") as caught:
+        train(callbacks=[watch], **options)
+    note = caught.value.__notes__[-1]
+    assert re.search(message, note)
+    assert not steps
+    if good is None:
+        assert note.endswith("; give more examples")
+        return
+    assert note.endswith(f"; batch_size={good} does not")
+    train(**options | {"batch_size": good, "epochs": 1})
+
+
+def test_a_single_example_with_several_values_a_channel_is_trained_on():
+    model = F.serial(F.conv2d(3, 2), F.batch_norm(axis=1), F.flatten(), F.dense(3))
+    x = GENERATOR.normal(size=(31, 2, 4, 5)).astype(np.float32)
+    fit(model, LOSS, F.sgd(0.1), (x, np.arange(31) % 3), batch_size=10, progress=False)
 
 
 class Short(Source):

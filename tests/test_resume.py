@@ -20,11 +20,15 @@ from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError
 from npdl.resume import (
     DamagedCheckpointWarning,
+    FinishedRunWarning,
     FreshStartWarning,
     OtherEnvironmentWarning,
     ResumeWarning,
 )
 from npdl.training import Checkpoint, fit
+
+# Many of these runs are resumed at their end, among other places.
+pytestmark = pytest.mark.filterwarnings("ignore::npdl.resume.FinishedRunWarning")
 
 each_run = pytest.mark.parametrize("name", RUNS)
 
@@ -137,9 +141,12 @@ def test_epochs_of_a_run_that_went_on_from_a_state_begin_there(tmp_path):
 
 def test_a_finished_run_is_read_and_goes_on_to_more_epochs(tmp_path):
     state, history = train(tmp_path)
-    again, same = train(tmp_path, resume=True)
-    assert equal(again, state)
-    assert same == history
+    for epochs in (3, 2):
+        message = f"ended already, with epoch 3; this call asks for epochs={epochs}"
+        with pytest.warns(FinishedRunWarning, match=message):
+            again, same = train(tmp_path, epochs=epochs, resume=True)
+        assert equal(again, state)
+        assert same == history
     longer, _ = train(tmp_path, epochs=5, resume=True)
     assert equal(longer, train(epochs=5)[0])
 
@@ -160,6 +167,8 @@ def test_a_run_that_a_callback_has_ended_stays_ended(tmp_path):
         directory.mkdir()
         shutil.copy(path, directory)
         assert equal(train(directory, callbacks=[Stop()], resume=True)[0], expected)
+    with pytest.warns(FinishedRunWarning, match="epoch 2; a callback had ended it, and it stays"):
+        train(tmp_path / "a", callbacks=[Stop()], epochs=9, resume=True)
 
 
 def test_the_end_of_a_run_is_written_though_it_is_not_its_turn(tmp_path):
@@ -254,7 +263,11 @@ def test_nan_is_never_the_best():
 
 
 WRONG = {
-    "a figure": ({"best": "val_loss"}, ValueError, "the figures of this run are loss; those"),
+    "a figure": (
+        {"best": "val_loss"},
+        ValueError,
+        "'val_loss', since there are no validation data",
+    ),
     "a name": ({"best": "score"}, ValueError, "give mode='min' or mode='max'"),
     "a mode": ({"best": "loss", "mode": "least"}, ValueError, "mode must be 'auto'"),
     "steps": ({"every_steps": 0}, ValueError, "every_steps must be an int of at least 1, got 0"),
@@ -350,6 +363,49 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_differences(options, li
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_callbacks_that_watch_other_figures_are_differences_too(tmp_path):
+    EarlyStopping = npdl.callbacks.EarlyStopping
+    options = {"validation": (X, Y), "metrics": {"accuracy": F.accuracy}}
+    train(tmp_path, epochs=1, callbacks=[EarlyStopping(), EarlyStopping("loss")], **options)
+    others = [EarlyStopping("val_accuracy"), EarlyStopping("loss", mode="max")]
+    with pytest.raises(CheckpointError, match="is a checkpoint of another run:") as caught:
+        train(tmp_path, resume=True, callbacks=others, **options)
+    first = "EarlyStopping watches: val_loss (min) in the checkpoint, val_accuracy (max) here"
+    second = "EarlyStopping 2 watches: loss (min) in the checkpoint, loss (max) here"
+    assert f"\n  what {first}\n  what {second}\n" in str(caught.value)
+    patient = [EarlyStopping(patience=8), EarlyStopping("loss", patience=9)]
+    train(tmp_path, resume=True, callbacks=patient, **options)
+
+
+def test_a_callback_that_refuses_its_state_leaves_the_model_as_it_was(tmp_path):
+    class Refuses(npdl.callbacks.Callback):
+        def state(self):
+            return {"seen": 1}
+
+        def restore(self, state):
+            raise KeyError("watched")
+
+    def model():
+        made = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=4)])
+        made.compile(optimizer=npdl.optimizers.Momentum(lr=0.1))
+        return made
+
+    first = model()
+    first.fit(X, Y, epochs=2, verbose=0, checkpoint=Checkpoint(tmp_path), callbacks=[Refuses()])
+    second = model()
+    weights, generator = second.get_weights(), npdl.utils.random.get_state()
+    with pytest.raises(KeyError, match="watched") as caught:
+        second.fit(
+            X, Y, epochs=3, verbose=0, checkpoint=Checkpoint(tmp_path), resume=True,
+            callbacks=[Refuses()],
+        )  # fmt: skip
+    assert "in restore of the callback Refuses" in caught.value.__notes__[0]
+    assert all(map(np.array_equal, second.get_weights(), weights))
+    assert not any(map(np.array_equal, first.get_weights(), weights))
+    assert npdl.utils.random.get_state() == generator
+    assert second.optimizer.iterations == 0
+
+
 def test_long_descriptions_are_shown_where_they_differ():
     layers = [F.dense(5)] * 30
     a, b = F.serial(*layers, F.dense(6), *layers), F.serial(*layers, F.dense(71), *layers)
@@ -364,7 +420,7 @@ def test_a_callback_that_has_no_state_may_come_and_go(tmp_path):
         state = None
 
     ended(tmp_path, 6)
-    state, _ = train(tmp_path, resume=True, callbacks=[Quiet(), object()])
+    state, _ = train(tmp_path, resume=True, callbacks=[Quiet()])
     assert equal(state, train()[0])
 
 

@@ -420,6 +420,28 @@ BAD = {
     "no key": ({"rng": "seed"}, TypeError, "expected a key"),
     "no optimizer": ({"optimizer": "adam"}, TypeError, "expected an optimizer"),
     "validation": ({"validation": (X, Y[1:])}, ValueError, r"validation\[1\] has 49"),
+    "metrics without names": ({"metrics": [F.accuracy]}, TypeError, "must be a dict of functions"),
+    "a name alone": (
+        {"metrics": "accuracy"},
+        TypeError,
+        r'metrics=\{"accuracy": F.accuracy\}, got',
+    ),
+    "no function": ({"metrics": {"a": "accuracy"}}, TypeError, "'a' must be a name of a function"),
+    "the name of the loss": (
+        {"metrics": {"loss": F.accuracy}},
+        ValueError,
+        "'loss' is the name of",
+    ),
+    "several numbers": (
+        {"metrics": {"a": lambda outputs, labels: np.ones(3)}},
+        TypeError,
+        r"'a' of a batch must be a number, got \(3,\) of them",
+    ),
+    "no state": (
+        {"state": MODEL.init(0, (6,))},
+        TypeError,
+        "state must be a TrainState.*got tuple",
+    ),
     "nan rate": (
         {"optimizer": F.adam(lambda step: float("nan"))},
         ValueError,

@@ -9,7 +9,8 @@
             on_train_batch_begin(batch)
             on_train_batch_end(batch, logs)
         on_epoch_end(epoch, logs)
-    on_train_end
+    on_train_end                        not after an error, nor after Ctrl-C
+    on_train_exit                       in any case
 
 ``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have::
 
@@ -79,7 +80,10 @@ class Callback:
         """Before the first epoch."""
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """After the last epoch."""
+        """After the last epoch; not where an error or a KeyboardInterrupt ends training."""
+
+    def on_train_exit(self, logs: Mapping[str, Any] | None = None) -> None:
+        """After all, however training ended: the place to close files."""
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Before an epoch; the first one is number 0."""
@@ -180,33 +184,23 @@ def direction(figure: str, mode: str = "auto") -> str:
         return "min"
     if "acc" in figure:
         return "max"
+    meant = did_you_mean(figure, ("loss", "val_loss", "accuracy", "val_accuracy"))
     raise ValueError(
-        f"the name {figure!r} does not say whether small or large values are good; give "
+        f"the name {figure!r}{meant} does not say whether small or large values are good; give "
         f"mode='min' or mode='max'"
     )
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the nearest known name as a question for a message; nothing, where none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 # The names of the methods that the loop calls while it trains.
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
-
-
-def checked(callbacks: Any) -> list[Any]:
-    """Return callbacks as a list; refuse what would never be called, or not as it was meant."""
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise TypeError(
-            f"callbacks must be a list, as in callbacks=[EarlyStopping()], got {callbacks!r}"
-        )
-    every = list(callbacks)
-    for each in every:
-        if isinstance(each, type):
-            raise TypeError(f"callbacks: {each.__name__} is a class; make one: {each.__name__}()")
-        has_hook = isinstance(each, Callback) or any(hasattr(each, hook) for hook in HOOKS)
-        if callable(each) and not has_hook:
-            raise TypeError(
-                f"callbacks: {each!r} would never be called; a function is given as "
-                f"LambdaCallback(on_epoch_end=function)"
-            )
-    return every
 
 
 def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:

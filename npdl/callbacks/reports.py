@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npdl.callbacks.base import HOOKS, Callback
+from npdl.callbacks.checks import make_folder, unknown_hook
 from npdl.progress import Progress
 
 __all__ = ["CSVLogger", "LambdaCallback", "ProgressBar", "TensorBoard"]
@@ -27,7 +28,7 @@ class CSVLogger(Callback):
     Parameters
     ----------
     filename : str or PathLike
-        The file.
+        The file; its folder is made, if it is not there.
     separator : str
         A single character between the columns.
     append : bool
@@ -70,6 +71,7 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         """See that the file can be written; what is in it is left alone until the first line."""
         self.columns, self.begun = None, False
+        make_folder("CSVLogger", self.path.parent)
         with self.path.open("a") as file:
             self.start = file.tell()
 
@@ -134,12 +136,14 @@ class TensorBoard(Callback):
     Parameters
     ----------
     log_dir : str or PathLike
-        A directory; the figures go to ``train`` and ``validation`` in it.
+        A directory, which is made; the figures go to ``train`` and ``validation`` in it.
 
     Raises
     ------
     ImportError
         If the library is not installed.
+    OSError
+        If the directory cannot be written, before the first epoch.
     """
 
     first_rank_only = True
@@ -158,6 +162,7 @@ class TensorBoard(Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         """Open no file yet: which ones there are follows from the figures."""
         self.writers = {}
+        make_folder("TensorBoard", self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the figures, and the learning rate where the model knows it."""
@@ -172,7 +177,7 @@ class TensorBoard(Callback):
         for writer in self.writers.values():
             writer.flush()
 
-    def on_train_end(self, logs: Logs = None) -> None:
+    def on_train_exit(self, logs: Logs = None) -> None:
         """Close the files."""
         for writer in self.writers.values():
             writer.close()
@@ -221,7 +226,7 @@ class ProgressBar(Callback):
         if self.progress is not None:
             self.progress.epoch(epoch, dict(logs or {}))
 
-    def on_train_end(self, logs: Logs = None) -> None:
+    def on_train_exit(self, logs: Logs = None) -> None:
         """Close the bar."""
         if self.progress is not None:
             self.progress.close()
@@ -251,9 +256,7 @@ class LambdaCallback(Callback):
     def __init__(self, **hooks: Callable[..., Any]) -> None:
         for name, function in hooks.items():
             if name not in HOOKS:
-                raise TypeError(
-                    f"LambdaCallback: there is no hook {name!r}; there are {', '.join(HOOKS)}"
-                )
+                raise TypeError(f"LambdaCallback: {unknown_hook(name)}")
             if not callable(function):
                 raise TypeError(f"LambdaCallback: {name} must be a function, got {function!r}")
             setattr(self, name, function)

@@ -6,18 +6,20 @@ acts as if it had never been stopped.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from npdl import checkpoint
 from npdl.callbacks.base import Callback, direction
+from npdl.callbacks.checks import make_folder, missing_figure
 
-__all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN"]
+__all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN", "Watch"]
 
 Logs = Mapping[str, Any] | None
 
 
-class _Watch(Callback):
+class Watch(Callback):
     """Knows the best value of a figure, and for how many epochs there was no better one."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
@@ -34,14 +36,14 @@ class _Watch(Callback):
         self.best_epoch = -1
         self.wait = 0
 
+    def check_figures(self, figures: Collection[str]) -> None:
+        """Raise, before training where that can be known, unless there is such a figure."""
+        if self.monitor not in figures:
+            raise ValueError(f"{type(self).__name__}: {missing_figure(self.monitor, figures)}")
+
     def value(self, logs: Logs) -> float:
         """Return the figure of an epoch, or raise."""
-        if self.monitor not in (logs or {}):
-            known = ", ".join(map(repr, logs or {})) or "none"
-            raise ValueError(
-                f"{type(self).__name__}: there is no figure {self.monitor!r}; fit has {known} "
-                f"(those of validation data need validation=, or validation_data= in a Model)"
-            )
+        self.check_figures(logs or {})
         return float(logs[self.monitor])  # type: ignore[index]
 
     def improved(self, epoch: int, value: float) -> bool:
@@ -63,7 +65,7 @@ class _Watch(Callback):
         self.wait = state["wait"]
 
 
-class EarlyStopping(_Watch):
+class EarlyStopping(Watch):
     """End training when a figure has not got better for some epochs.
 
     Parameters
@@ -77,19 +79,23 @@ class EarlyStopping(_Watch):
     mode : {"auto", "min", "max"}
         Whether a small or a large value is good; ``"auto"`` goes by the name.
     restore_best_weights : bool
-        Whether the model has the weights of its best epoch in the end, however training ends.
+        Whether the model has the weights of its best epoch in the end, whether patience or the
+        epochs have run out. Where an error or Ctrl-C ends training, it has those of the last step,
+        and `best_weights` has the best ones, for ``model.set_weights(stopping.best_weights)``.
 
     Attributes
     ----------
     best, best_epoch : float, int
         The best value, and the epoch that it is of.
+    best_weights : weights or None
+        With `restore_best_weights`, those of the best epoch.
     stopped_epoch : int or None
         The epoch after which training was ended, if it was.
 
     Raises
     ------
     ValueError
-        If an argument is out of range; at the end of an epoch, if it has no such figure.
+        If an argument is out of range; before training, if there is no such figure.
 
     References
     ----------
@@ -154,7 +160,7 @@ class EarlyStopping(_Watch):
         self.best_weights, self.stopped_epoch = state["weights"], state["stopped_epoch"]
 
 
-class ReduceLROnPlateau(_Watch):
+class ReduceLROnPlateau(Watch):
     """Make the learning rate smaller when a figure has not got better for some epochs.
 
     ``lr = factor · lr``, but no less than `min_lr`.
@@ -179,7 +185,7 @@ class ReduceLROnPlateau(_Watch):
     Raises
     ------
     ValueError
-        If an argument is out of range; at the end of an epoch, if it has no such figure.
+        If an argument is out of range; before training, if there is no such figure.
 
     Examples
     --------
@@ -244,7 +250,7 @@ class ReduceLROnPlateau(_Watch):
         self.resting = state["resting"]
 
 
-class ModelCheckpoint(_Watch):
+class ModelCheckpoint(Watch):
     """Write the weights to a file after each epoch, or after the best one so far.
 
     This is to keep models. To stop and resume a run, ``fit(checkpoint=Checkpoint(directory))``.
@@ -253,7 +259,8 @@ class ModelCheckpoint(_Watch):
     ----------
     filepath : str or PathLike
         A name that ends in ``.npz`` or ``.safetensors``, in which ``{epoch}``, which counts from 1,
-        and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced.
+        and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced; its
+        folder is made, if it is not there.
     monitor : str
         The figure that decides what is best.
     save_best_only : bool
@@ -269,9 +276,9 @@ class ModelCheckpoint(_Watch):
     Raises
     ------
     ValueError
-        If the suffix is another; at the end of an epoch, if it has no such figure.
+        If the suffix is another; before training, if there are no such figures.
     OSError
-        If the file cannot be written.
+        If no file can be written there, before training.
 
     Examples
     --------
@@ -297,26 +304,43 @@ class ModelCheckpoint(_Watch):
                 f"'model-{{epoch}}.npz', got {self.filepath!r}"
             )
 
+    def check_figures(self, figures: Collection[str]) -> None:
+        """Raise unless there are the figures that decide, and those of the name."""
+        if self.save_best_only:
+            super().check_figures(figures)
+        self.path(0, dict.fromkeys(figures, 0.0))
+
     def path(self, epoch: int, logs: Logs = None) -> str:
         """Return the name of the file of an epoch."""
+        figures = {"epoch": epoch + 1, **(logs or {})}
         try:
-            return self.filepath.format(epoch=epoch + 1, **(logs or {}))
-        except (KeyError, ValueError, IndexError) as error:
+            return self.filepath.format(**figures)
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            missing = isinstance(error, KeyError)
+            reason = missing_figure(error.args[0], figures) if missing else str(error)
             raise ValueError(
-                f"ModelCheckpoint: {self.filepath!r} cannot be filled in ({error!r}); there are "
-                f"epoch, {', '.join(logs or {})}"
+                f"ModelCheckpoint: {self.filepath!r} cannot be filled in: {reason}"
             ) from error
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget an earlier run, and see that files can be written."""
+        self._forget()
+        # Folders whose names are to be filled in are made when their turn comes.
+        make_folder("ModelCheckpoint", Path(self.filepath.partition("{")[0] + "_").parent)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the file, if it is to be."""
         if not self.save_best_only or self.improved(epoch, self.value(logs)):
-            checkpoint.save(self.path(epoch, logs), self.model.get_weights())
+            path = Path(self.path(epoch, logs))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.save(path, self.model.get_weights())
 
 
 class TerminateOnNaN(Callback):
     """End training with an error as soon as the loss is not a finite number.
 
-    Where in the model the first such number appeared, ``fit(check_finite=True)`` tells.
+    `fit` then returns nothing; the last checkpoint is where to go on from. Where in the model the
+    first such number appeared, ``fit(check_finite=True)`` tells.
 
     Raises
     ------

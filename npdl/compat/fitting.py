@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from npdl.compat.utils.random import get_rng, get_state, set_state
+from npdl.evaluation import check_metrics
 
 __all__ = [
     "Array",
@@ -69,7 +70,7 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
 
 def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
     """Cut a fraction off the end; `None`, where that is no example."""
-    if not 0 <= fraction < 1:
+    if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
     count = len(data[0])
     kept = count - round(count * fraction)
@@ -158,7 +159,7 @@ def as_metrics(metrics: Any) -> Metrics:
     if metrics is None:
         return {}
     if isinstance(metrics, Mapping):
-        return metrics
+        return check_metrics(metrics)
     found: dict[str, Callable[[Any, Any], Any]] = {}
     for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
         if metric in ("accuracy", "acc"):
@@ -170,7 +171,7 @@ def as_metrics(metrics: Any) -> Metrics:
                 f"unknown metric {metric!r}: expected 'accuracy', or a function of outputs and "
                 f"targets"
             )
-    return found
+    return check_metrics(found)
 
 
 def line(epoch: int, logs: Mapping[str, float]) -> str:

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from npdl.callbacks import History
-from npdl.callbacks.base import checked
+from npdl.callbacks.checks import checked
 from npdl.compat import objectives, optimizers
 from npdl.compat.activations import Softmax
 from npdl.compat.fitting import (
@@ -280,6 +280,11 @@ class Model(Saved):
             If checkpoints cannot be written.
         npdl.checkpoint.CheckpointError
             If no checkpoint can be read, or they are of another model.
+
+        Warns
+        -----
+        npdl.training.ResumeWarning
+            As :func:`npdl.training.fit` does.
         """
         self._require_compiled("fit")
         last = max_iter if epochs is None else epochs
@@ -299,12 +304,13 @@ class Model(Saved):
             if part is not None:
                 self._check(part[0], part[1], batch_size)
         figures = self._figures(metrics, data[0][:1], data[1][:1])
+        names = ["loss", *figures]
+        names += [f"val_{name}" for name in names] if validation is not None else []
+        called = checked(() if callbacks is None else callbacks, names)
         training = Training(self, data, validation, figures, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
-        loop = Loop(training, self, checked(callbacks or ()), range(initial_epoch, last), steps)
+        loop = Loop(training, self, called, range(initial_epoch, last), steps)
         if checkpoint is not None or resume:
-            names = ["loss", *figures]
-            names += [f"val_{name}" for name in names] if validation is not None else []
             loop.keep(
                 checkpoint,
                 resume,

@@ -112,6 +112,11 @@ def scale_by_rmsprop(
     epsilon_inside : bool
         Whether to divide by ``√(s + ε)`` instead.
 
+    Notes
+    -----
+    Where a gradient stays exactly zero, `s` fades into the subnormal numbers, as the velocity of
+    :func:`trace` does: in float32 after some 8,700 updates, which then take six times as long.
+
     References
     ----------
     Tieleman, Hinton: Neural networks for machine learning, 2012, lecture 6.5.

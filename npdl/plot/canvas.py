@@ -25,8 +25,12 @@ __all__ = [
     "width_of",
 ]
 
-# Told apart by all kinds of colour vision; Okabe, Ito: Color universal design, 2008.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Told apart by all kinds of colour vision: seven of Okabe, Ito: Color universal design, 2008, and
+# three that are as far from these and from each other, as Machado et al., 2009, simulate it.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    *("#8700F0", "#692D0F", "#E1D287"),
+)
 DARK, PALE = "#333333", "#999999"
 
 

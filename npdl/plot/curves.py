@@ -57,16 +57,26 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
             if name in curves:
                 values = curves[name]
                 epochs = np.arange(first, first + len(values))
-                # A single epoch makes no line.
-                mark = "o" if len(values) == 1 else None
-                axes.plot(epochs, values, line, color=colour, label=label, marker=mark)
+                # A single epoch makes no line, nor does one between others that are not finite.
+                alone = _alone(values)
+                axes.plot(
+                    epochs, values, line, color=colour, label=label, marker="o" if alone else None,
+                    mfc=colour if line == "-" else "white", markevery=alone,
+                )  # fmt: skip
         axes.set_xlabel("epoch")
         axes.set_ylabel(figure)
-        axes.locator_params(axis="x", integer=True)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(color=DARK, alpha=0.12)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     return every
+
+
+def _alone(values: np.ndarray) -> list[int]:
+    """Return where a finite number stands between others that are not, or at the ends."""
+    there = np.pad(np.isfinite(values), 1)
+    alone: list[int] = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
+    return alone
 
 
 def _curves(history: Any) -> tuple[dict[str, np.ndarray], int]:

@@ -67,7 +67,8 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
     if is_classes and len(classes) > (most := len(COLOURS) * len(_MARKS)):
         raise ValueError(f"embedding: {len(classes)} classes, and no more than {most} can be told")
 
-    axes = axes_or_new("embedding", ax, 6.4, 5.2)
+    width = 6.4 if not is_classes else 5.4 + _legend_width(classes)
+    axes = axes_or_new("embedding", ax, width, 5.2)
     if is_classes:
         _draw_classes(axes, points, np.array(names), _in_order(classes))
     else:
@@ -97,12 +98,22 @@ def _in_order(classes: list[str]) -> list[str]:
     return sorted(classes, key=lambda name: (len(name), name) if name.isdigit() else (0, name))
 
 
+def _legend_columns(classes: list[str]) -> int:
+    return -(-len(classes) // 18)
+
+
+def _legend_width(classes: list[str]) -> float:
+    """Return about how many inches a legend takes."""
+    widest = max(text_width(name, 10.0) for name in classes)
+    return _legend_columns(classes) * (widest + 40) / 72
+
+
 def _draw_classes(axes: "Axes", points: Array, names: Array, classes: list[str]) -> None:
     for i, name in enumerate(classes):
         mark, colour = _MARKS[i // len(COLOURS)], COLOURS[i % len(COLOURS)]
         chosen = points[names == name]
         axes.plot(*chosen.T, mark, color=colour, ms=5, mec="white", mew=0.3, label=name)
-    columns = -(-len(classes) // 18)
+    columns = _legend_columns(classes)
     legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

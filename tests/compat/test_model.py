@@ -214,7 +214,7 @@ def test_callbacks_are_called_in_order_and_can_stop():
     history = mlp().fit(X, Y, epochs=9, initial_epoch=2, batch_size=30, callbacks=[log], verbose=0)
     batch = ["train_batch_begin", "train_batch_end"]
     epoch = ["epoch_begin", *batch, *batch, "epoch_end"]
-    assert calls == ["train_begin", *epoch, *epoch, "train_end"]
+    assert calls == ["train_begin", *epoch, *epoch, "train_end", "train_exit"]
     assert history.epoch == [2, 3]
     assert log.params["steps"] == 2
 
@@ -716,6 +716,12 @@ UNFIT = {
     "columns": (lambda: mlp().fit(X, ONE_HOT[:, :2], verbose=0), ValueError, "expected outputs"),
     "features": (lambda: mlp().fit(X[:, :5], Y, verbose=0), ValueError, "take 6 features"),
     "split": (lambda: mlp().fit(X, Y, validation_split=1.0), ValueError, "validation_split"),
+    "split of text": (lambda: mlp().fit(X, Y, validation_split="0.1"), ValueError, "'0.1'"),
+    "the name of the loss": (
+        lambda: mlp(metrics={"loss": npdl.Model.accuracy}),
+        ValueError,
+        "'loss' is the name of a figure",
+    ),
     "split of -0.1": (lambda: mlp().fit(X, Y, validation_split=-0.1), ValueError, "-0.1"),
     "batch": (lambda: mlp().fit(X, Y, batch_size=0), ValueError, "batch_size must be"),
     "epochs": (lambda: mlp().fit(X, Y, epochs=-1), ValueError, "epochs"),

@@ -67,8 +67,21 @@ def test_the_history_of_compat_is_drawn_with_its_numbers_of_epochs():
 
 
 def test_a_single_epoch_is_a_mark():
-    (ax,) = plot.learning_curves({"loss": [1.5]})
-    assert ax.lines[0].get_marker() == "o"
+    (ax,) = plot.learning_curves({"loss": [1.5], "val_loss": [1.75]})
+    training, validation = ax.lines
+    assert training.get_marker() == validation.get_marker() == "o"
+    assert training.get_markerfacecolor() != validation.get_markerfacecolor()
+    ax.figure.draw_without_rendering()
+    assert [tick for tick in ax.get_xticks() if 0.9 < tick < 1.1] == [1]
+
+
+def test_values_that_stand_alone_between_nans_are_marks():
+    nan = float("nan")
+    (ax,) = plot.learning_curves({"loss": [1.0, nan, 2.0, 3.0, nan, 4.0], "val_loss": [1, 2]})
+    training, validation = ax.lines
+    assert training.get_markevery() == [0, 5]
+    assert training.get_marker() == "o"
+    assert validation.get_marker() == "None"
 
 
 def test_curves_are_drawn_into_the_given_axes():
@@ -162,7 +175,15 @@ def test_labels_that_repeat_are_classes():
     for k, line in enumerate(ax.lines):
         np.testing.assert_array_equal(line.get_data(), every[:, classes == k])
         looks.add((line.get_color(), line.get_marker()))
-    assert len(looks) == 10
+    assert len(looks) == len({colour for colour, _ in looks}) == 10
+
+
+def test_more_classes_than_colours_have_other_marks_and_a_legend_has_its_own_room():
+    table, names = np.random.default_rng(0).normal(size=(60, 4)), np.array(["a long name"] * 60)
+    ax = plot.embedding(table, [f"{name} {i % 30}" for i, name in enumerate(names)])
+    assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 30
+    ax.figure.draw_without_rendering()
+    assert ax.get_window_extent().width > 4.5 * ax.figure.dpi
 
 
 def test_words_are_written_beside_their_points_and_never_over_another():
@@ -321,9 +342,9 @@ BAD = {
     "one row": (lambda: plot.embedding(np.ones((1, 3))), ValueError, "needs two rows and two"),
     "names": (lambda: plot.embedding(np.eye(3), ["a"]), ValueError, "1 labels for 3 rows"),
     "classes": (
-        lambda: plot.embedding(np.eye(80), np.arange(80) % 40),
+        lambda: plot.embedding(np.eye(120), np.arange(120) % 60),
         ValueError,
-        "40 classes, and no more than 35",
+        "60 classes, and no more than 50",
     ),
     "no gradient": (lambda: plot.gradient_flow((None, ())), ValueError, "there is no gradient"),
     "gradient of words": (

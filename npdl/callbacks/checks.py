@@ -1,0 +1,108 @@
+"""What can be known of callbacks before training: whether they are called, and what they watch."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from npdl.callbacks.base import HOOKS, Callback, did_you_mean
+
+__all__ = ["checked", "make_folder", "missing_figure", "unknown_hook"]
+
+
+def checked(callbacks: Any, figures: Iterable[str]) -> list[Any]:
+    """Return callbacks as a list; refuse what would never be called, or not as it was meant.
+
+    Parameters
+    ----------
+    callbacks : iterable
+        The callbacks.
+    figures : iterable of str
+        The names of the figures that an epoch will have.
+
+    Raises
+    ------
+    TypeError
+        If it is no list, or one of them has no hook, or a method that looks like one.
+    ValueError
+        If one of them watches a figure that there will not be.
+    """
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            f"callbacks must be a list, as in callbacks=[EarlyStopping()], got {callbacks!r}"
+        )
+    every, names = list(callbacks), list(figures)
+    for each in every:
+        _check_hooks(each)
+    for i, each in enumerate(every):
+        check_figures = getattr(each, "check_figures", None)
+        if check_figures is not None and not any(map(_may_add_figures, every[:i])):
+            check_figures(names)
+    return every
+
+
+def _check_hooks(callback: Any) -> None:
+    if isinstance(callback, type):
+        name = callback.__name__
+        raise TypeError(f"callbacks: {name} is a class; make one: {name}()")
+    for name in dir(type(callback)):
+        is_method = callable(getattr(type(callback), name, None))
+        if name.startswith("on_") and name not in HOOKS and is_method:
+            raise TypeError(
+                f"callbacks: {type(callback).__name__} has a method {name!r} that would never be "
+                f"called: {unknown_hook(name)}; a method of another purpose needs a name without "
+                f"'on_'"
+            )
+    if isinstance(callback, Callback) or any(hasattr(callback, hook) for hook in HOOKS):
+        return
+    if callable(callback):
+        raise TypeError(
+            f"callbacks: {callback!r} would never be called; a function is given as "
+            f"LambdaCallback(on_epoch_end=function)"
+        )
+    raise TypeError(
+        f"callbacks: {callback!r} would never be called: it has none of the hooks "
+        f"{', '.join(HOOKS)}"
+    )
+
+
+def _may_add_figures(callback: Any) -> bool:
+    """Whether a function of the user's sees the figures of an epoch, to which it may add some."""
+    hook = getattr(callback, "on_epoch_end", None)
+    return hook is not None and not str(getattr(hook, "__module__", "")).startswith("npdl.")
+
+
+def unknown_hook(name: str) -> str:
+    """Say that there is no such hook, and which there are."""
+    return f"there is no hook {name!r}{did_you_mean(name, HOOKS)}; there are {', '.join(HOOKS)}"
+
+
+def missing_figure(name: str, figures: Iterable[str]) -> str:
+    """Say that there is no such figure, and which there are."""
+    known = list(figures)
+    text = f"there is no figure {name!r}"
+    if name.startswith("val_") and not any(other.startswith("val_") for other in known):
+        text += (
+            ", since there are no validation data (validation=(x, y) in npdl.training.fit, "
+            "validation_data=(X, Y) in a Model)"
+        )
+    else:
+        text += did_you_mean(name, known)
+    return f"{text}; there are {', '.join(known)}"
+
+
+def make_folder(owner: str, folder: str | os.PathLike[str]) -> None:
+    """Make a folder that a callback writes into, or raise if none can be written there."""
+    import tempfile
+
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{owner}: no file can be written in the folder {os.fspath(folder)!r}: "
+            f"{error.strerror}; nothing was trained. Choose another folder, or let this one be "
+            f"written",
+        ) from error
