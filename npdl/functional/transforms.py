@@ -84,7 +84,6 @@ class Optimizer(Recorded):
         Whether `update` and `overwrite` take a number, ``factor=``, that updates are multiplied
         by, which saves a pass over them.
 
-
     Examples
     --------
     An optimizer of two functions, which follows the sign of the gradient alone:
