@@ -16,7 +16,8 @@ PROTOCOL = FLOOR | {"functional.layer"}
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
 SHARED |= {"initializers", "layout", "loss_terms", "place_products", "recurrent"}
 SHARED |= {"row_products", "sliding", "sums", "tables", "targets", "windows", "winograd"}
-OPTIMIZERS = {"adam", "adaptive", "averaging", "optimizers", "rules", "schedules", "transforms"}
+OPTIMIZERS = {"adam", "adaptive", "averaging", "chains", "optimizers"}
+OPTIMIZERS |= {"rules", "schedules", "transforms"}
 COMBINATORS = {"bidirectional", "combinators", "graph", "parallel", "stack"}
 # Layers that are made of other layers.
 COMPOSED = {"attention", "transformer", "from_function", "summary"}

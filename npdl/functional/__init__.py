@@ -23,6 +23,7 @@ from npdl.functional.attention import multi_head_attention
 from npdl.functional.averaging import accumulate, average_params, averaged
 from npdl.functional.batch_norm import batch_norm
 from npdl.functional.bidirectional import bidirectional, one_step
+from npdl.functional.chains import by_path, chain, masked
 from npdl.functional.class_losses import (
     categorical_cross_entropy,
     hellinger_distance,
@@ -125,7 +126,7 @@ from npdl.functional.transformer import (
     transformer_decoder_block,
     transformer_encoder_block,
 )
-from npdl.functional.transforms import Optimizer, apply_updates, by_path, chain, masked
+from npdl.functional.transforms import Optimizer, apply_updates
 from npdl.record import from_config
 
 __all__ = [

@@ -95,7 +95,6 @@ def multi_head_attention(
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.multi_head_attention(2, causal=True)
     >>> params = model.init(0, (5, 6))

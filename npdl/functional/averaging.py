@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from npdl import tree
+from npdl.functional.chains import check_optimizer
 from npdl.functional.layer import Array, Params
 from npdl.functional.schedules import check_count, check_number
 from npdl.functional.transforms import (
@@ -20,7 +21,6 @@ from npdl.functional.transforms import (
     aligned,
     apply_updates,
     check_like,
-    check_optimizer,
 )
 from npdl.record import constructor
 from npdl.tree import Tree

@@ -75,7 +75,6 @@ def gru(
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import ones
     >>> import npdl.functional as F
     >>> model = F.gru(4, return_state=True)
     >>> params = model.init(0, (None, 3))

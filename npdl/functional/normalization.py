@@ -51,7 +51,6 @@ def layer_norm(
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.layer_norm()
     >>> model(model.init(0, (2,)), np.array([[1, 3], [9, 5]], np.float32)).round(3)
@@ -86,7 +85,6 @@ def rms_norm(axes: int | tuple[int, ...] = -1, epsilon: float = 1e-5, scale: boo
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.rms_norm()
     >>> model(model.init(0, (2,)), np.array([[1, 7]], np.float32)).round(3)
@@ -185,7 +183,6 @@ def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bo
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.group_norm(2)
     >>> model(model.init(0, (4,)), np.array([[1, 3, 9, 5]], np.float32)).round(3)

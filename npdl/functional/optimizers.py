@@ -12,9 +12,10 @@ Defaults are PyTorch's, where it has the optimizer, and else the paper's.
 
 from npdl.functional.adam import scale_by_adam, scale_by_adamax, scale_by_lion, scale_by_nadam
 from npdl.functional.adaptive import scale_by_adadelta, scale_by_adagrad, scale_by_rmsprop
+from npdl.functional.chains import chain
 from npdl.functional.rules import add_decayed_weights, scale_by_learning_rate, trace
 from npdl.functional.schedules import Schedule
-from npdl.functional.transforms import Optimizer, Select, chain
+from npdl.functional.transforms import Optimizer, Select
 
 __all__ = [
     "adadelta",

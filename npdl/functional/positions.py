@@ -44,7 +44,6 @@ def sinusoidal_positions() -> Layer:
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> F.sinusoidal_positions()((), np.zeros((1, 3, 4), np.float32)).round(2)
     array([[[ 0.  ,  1.  ,  0.  ,  1.  ],
@@ -114,7 +113,6 @@ def learned_positions(
     Examples
     --------
     >>> import numpy as np
-    from npdl.functional.sums import sum_of_rows
     >>> import npdl.functional as F
     >>> model = F.serial(F.embedding(100, 8), F.learned_positions(16))
     >>> params = model.init(0, (5,))

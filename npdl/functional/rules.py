@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdl import tree
+from npdl.functional.chains import masked
 from npdl.functional.layer import Array, Params
 from npdl.functional.schedules import Schedule, as_schedule, check_number
 from npdl.functional.transforms import (
@@ -24,7 +25,6 @@ from npdl.functional.transforms import (
     State,
     Updates,
     elementwise,
-    masked,
     scaling,
 )
 from npdl.record import constructor
