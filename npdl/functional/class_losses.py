@@ -166,10 +166,10 @@ def softmax_cross_entropy(
         check_float(logits, name)
     t = class_targets(name, logits, targets)
     scale = _row_scale(name, logits, weights)
-    x, smoothing = logits.reshape(-1, logits.shape[-1]), float(label_smoothing)
+    x, smoothing = _as_rows(logits), float(label_smoothing)
     if x.size <= _BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
-        return _total(values, scale), g.reshape(logits.shape)
+        return _total(values, scale), g if x is logits else g.reshape(logits.shape)
     values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
     step = max(1, _BLOCK // x.shape[1])
     for start in range(0, len(x), step):
@@ -197,9 +197,14 @@ def _mean_of_rows(
     t = class_targets(name, probabilities, targets)
     check_probabilities(name, "outputs", probabilities, "softmax_cross_entropy takes logits")
     scale = _row_scale(name, probabilities, weights)
-    values, g = distances(probabilities.reshape(-1, probabilities.shape[-1]), t, float(epsilon))
+    values, g = distances(_as_rows(probabilities), t, float(epsilon))
     g *= scale if isinstance(scale, float) else scale[:, None]
     return _total(values, scale), g.reshape(probabilities.shape)
+
+
+def _as_rows(outputs: Array) -> Array:
+    """Return (rows, classes)."""
+    return outputs if outputs.ndim == 2 else outputs.reshape(-1, outputs.shape[-1])
 
 
 def _row_scale(name: str, outputs: Array, weights: Any) -> Any:

@@ -71,7 +71,7 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Any, Any]:
-        if train is not False or rng is not None:
+        if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
         # A tuple is checked where it is used; that of training is known to be right.
         key = rng if rng is None or type(rng) is tuple else random.key(rng)

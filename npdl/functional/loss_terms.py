@@ -4,6 +4,7 @@ All return new arrays. The arguments have been checked: they are floats of one t
 the outputs are (rows, classes), and `t` is probabilities of that shape or class ids (rows,).
 """
 
+import functools
 import math
 from typing import Any
 
@@ -92,7 +93,7 @@ def categorical_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Arr
         g = t / p
         return -np.vecdot(t, np.log(p)), np.negative(g, out=g)
     g = np.zeros(p.shape, p.dtype)
-    places = _places(t, p.shape[1])
+    places = _places(t, 1, p.shape[1])
     picked = np.maximum(p.reshape(-1)[places], epsilon)
     g.reshape(-1)[places] = -1 / picked
     return -np.log(picked), g
@@ -129,48 +130,51 @@ def softmax_cross_entropies(
 
     The scale, a number or one for each row, is a factor here because that saves a pass.
     """
-    n_classes = x.shape[1]
-    few = n_classes <= _FEW_CLASSES
+    rows, classes = x.shape
+    few = classes <= _FEW_CLASSES
     z, axis = (x.T.copy(), 0) if few else (x.copy(), 1)
     top = np.maximum.reduce(z, axis)
     z -= top if few else top[:, None]
+    by_row = scale if few or isinstance(scale, float) else scale[:, None]
+    even = smoothing / classes
     if t.ndim == 1:
-        places = _places(t, n_classes)
-        score = x.reshape(-1)[places]
-        score -= top
+        flat, places = z.reshape(-1), _places(t, *((rows, 1) if few else (1, classes)))
+        score = flat[places]
         if smoothing:
             score *= 1 - smoothing
-            score += np.add.reduce(z, axis) * (smoothing / n_classes)
+            score += np.add.reduce(z, axis) * even
     else:
+        t = t.T if few else t
         if smoothing:
             t = t * (1 - smoothing)
-            t += smoothing / n_classes
-        score = np.add.reduce((t.T if few else t) * z, axis)
+            t += even
+        score = np.add.reduce(t * z, axis)
     np.exp(z, out=z)
     total = np.add.reduce(z, axis)
     losses = np.log(total)
     if t.ndim == 1:
         factor = scale / total
         z *= factor if few else factor[:, None]
-        g = z.T.copy() if few else z
-        g.reshape(-1)[places] -= scale * (1 - smoothing)
+        flat[places] -= scale * (1 - smoothing)
         if smoothing:
-            g -= _by_row(scale) * (smoothing / n_classes)
+            z -= by_row * even
     else:
-        mass = np.add.reduce(t, 1)
+        mass = np.add.reduce(t, axis)
         losses *= mass
         factor = scale * mass / total
         z *= factor if few else factor[:, None]
-        g = z.T.copy() if few else z
-        g -= t * _by_row(scale)
+        z -= t * by_row
     losses -= score
-    return losses, g
+    return losses, z.T if few else z
 
 
-def _by_row(scale: Any) -> Any:
-    return scale if isinstance(scale, float) else scale[:, None]
+def _places(ids: Array, of_class: int, of_row: int) -> Array:
+    """Return where the element of each row's class is, in a flat array with these strides."""
+    return _starts(len(ids), of_row) + (ids if of_class == 1 else ids * of_class)
 
 
-def _places(ids: Array, n_classes: int) -> Array:
-    """Return where the element of each row's class is, in the flat array."""
-    return ids + np.arange(0, ids.size * n_classes, n_classes)
+@functools.lru_cache(maxsize=8)
+def _starts(count: int, step: int) -> Array:
+    starts = np.arange(0, count * step, step)
+    starts.flags.writeable = False
+    return starts
