@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from datasets import contents, sources
-from options import SEEDS, STYLE, file, number, refuse, whole
+from options import STYLE, file, number, refuse, seed, whole
 
 import npdl
 import npdl.functional as F
@@ -80,13 +80,12 @@ def compat(name, characters, data, key):
     layers = npdl.layers
     memory = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM}[name]
     model = npdl.Model()
-    model.add(layers.Embedding(input_size=characters, n_out=32, nb_seq=LENGTH, static=False))
+    table = npdl.initializations.Normal(1.0)
+    model.add(layers.Embedding(input_size=characters, n_out=32, init=table, static=False))
     model.add(memory(n_out=256, return_sequence=True))
     model.add(layers.Softmax(characters))
     model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=RATES[name], decay=1e-3))
-    model.fit(
-        *data, epochs=1, batch_size=BATCH, shuffle=False, callbacks=[Lines()], verbose=0
-    )
+    model.fit(*data, epochs=1, batch_size=BATCH, shuffle=False, callbacks=[Lines()], verbose=0)
     return lambda ids: np.log(np.maximum(model.predict(ids), 1e-30))
 
 
@@ -107,9 +106,8 @@ class Lines(Callback):
         mean = (total - self.before[1]) / (step - self.before[0])
         self.before = step, total
         seconds = time.perf_counter() - self.start
-        print(
-            f"step {step:>4}/{steps}: {mean:.2f} bits per character, {seconds:.0f} s", flush=True
-        )
+        line = f"step {step:>4}/{steps}: {mean:.2f} bits per character, {seconds:.0f} s"
+        print(line, flush=True)
 
 
 def windows(ids, starts):
@@ -161,7 +159,7 @@ def main():
     parser.add_argument(
         "--temperature", type=number(0.01, 100), default=0.7, help="how daring; 1 is as it is"
     )
-    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of training and writing")
+    parser.add_argument("--seed", type=seed, default=0, help="of training and writing")
     parser.add_argument("--quick", action="store_true", help="60 steps, to see that it runs")
     arguments = parser.parse_args()
 
@@ -196,9 +194,10 @@ def main():
         read = style(name, len(characters), windows(ids[:split], starts), key)
         found = bits(read, held_out)
         length = arguments.length or (80 if arguments.quick else 500)
-        print(f"{name}: {found:.2f} bits per character of text not seen; writes:\n", flush=True)
-        written = write(read, held_out[:LENGTH], length, arguments.temperature, key)
-        print("".join(characters[written]))
+        prompt = held_out[:LENGTH]
+        print(f"{name}: {found:.2f} bits per character of text not seen")
+        print(f"after {''.join(characters[prompt][-20:])!r}, it writes:\n", flush=True)
+        print("".join(characters[write(read, prompt, length, arguments.temperature, key)]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from datasets import digits
-from options import SEEDS, STYLE, directory, picture, whole
+from options import STYLE, directory, picture, seed, whole
 
 import npdl
 import npdl.functional as F
@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--style", **STYLE)
     parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
     parser.add_argument("--epochs", type=whole(), help="100; 12 of MNIST")
-    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of split and training")
+    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
     parser.add_argument("--output", type=picture, metavar="PNG", default="output/digits.png")
     parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it runs")
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 from datasets import digits
-from options import SEEDS, STYLE, directory, folder, whole
+from options import STYLE, directory, folder, seed, whole
 
 import npdl
 import npdl.functional as F
@@ -109,7 +109,7 @@ def main():
     parser.add_argument("--style", **STYLE)
     parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
     parser.add_argument("--epochs", type=whole(), help="12; 1 of MNIST")
-    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of split and training")
+    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
     parser.add_argument("--output", type=folder, metavar="DIR", default="output/digits_cnn")
     parser.add_argument("--quick", action="store_true", help="four epochs of fewer images")
     arguments = parser.parse_args()

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 MOST = 1_000_000
-SEEDS = 2**32 - 1  # those that NumPy's RandomState takes, which the Keras-like style draws from
 
 STYLE = {
     "choices": ("functional", "compat"),
@@ -39,6 +38,10 @@ def _in_range(kind, described, least, most):
         return value
 
     return read
+
+
+# NumPy's RandomState, from which the Keras-like style draws, takes no larger ones.
+seed = whole(0, 2**32 - 1)
 
 
 def directory(text):

@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 from datasets import docstrings, shuffled, trec
-from options import SEEDS, STYLE, file, whole
+from options import STYLE, file, seed, whole
 
 import npdl
 import npdl.functional as F
@@ -147,7 +147,7 @@ def main():
     parser.add_argument("--model", choices=("cnn", "lstm", "both"), default="both")
     parser.add_argument("--trec", type=file, metavar="FILE", help="lines as 'LOC:city What town …'")
     parser.add_argument("--epochs", type=whole(), help="8")
-    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of split and training")
+    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
     parser.add_argument("--quick", action="store_true", help="three classes and two epochs")
     arguments = parser.parse_args()
 
