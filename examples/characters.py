@@ -153,13 +153,16 @@ def main():
     parser.add_argument(
         "--steps",
         type=whole(1, 100_000),
-        help=", ".join(f"{count} of the {name}" for name, count in STEPS.items()),
+        help="default " + ", ".join(f"{count} of {name}" for name, count in STEPS.items()),
     )
-    parser.add_argument("--length", type=whole(), help="how much to write; 500")
+    parser.add_argument("--length", type=whole(), help="characters to write; default 500")
     parser.add_argument(
-        "--temperature", type=number(0.01, 100), default=0.7, help="how daring; 1 is as it is"
+        "--temperature",
+        type=number(0.01, 100),
+        default=0.7,
+        help="how daring; 1 is as it is; default 0.7",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="of training and writing")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the training and the writing")
     parser.add_argument("--quick", action="store_true", help="60 steps, to see that it runs")
     arguments = parser.parse_args()
 

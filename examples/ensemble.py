@@ -67,9 +67,9 @@ def log_probabilities(scores):
 def main():
     """Train, and compare the members with the whole."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--members", type=whole(2, 1000), help="8")
-    parser.add_argument("--epochs", type=whole(), help="25")
-    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
+    parser.add_argument("--members", type=whole(2, 1000), help="default 8")
+    parser.add_argument("--epochs", type=whole(), help="default 25")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--quick", action="store_true", help="three members and four epochs")
     arguments = parser.parse_args()
     members = arguments.members or (3 if arguments.quick else 8)

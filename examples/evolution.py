@@ -63,12 +63,15 @@ def ranked(values):
 def main():
     """Evolve and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generations", type=whole(), help="25")
+    parser.add_argument("--generations", type=whole(), help="default 25")
     parser.add_argument(
-        "--pairs", type=whole(1, 10_000), default=16, help="of steps tried in a generation; 16"
+        "--pairs",
+        type=whole(1, 10_000),
+        default=16,
+        help="of steps tried in a generation; default 16",
     )
     parser.add_argument(
-        "--size", type=number(0.001, 100), default=0.3, help="of a step that is tried; 0.3"
+        "--size", type=number(0.001, 100), default=0.3, help="of a step that is tried; default 0.3"
     )
     parser.add_argument("--seed", type=seed, default=0, help="decides everything")
     parser.add_argument("--quick", action="store_true", help="three generations")

@@ -81,7 +81,7 @@ def errors(params, key, inner_steps, tasks=200, points=10):
 def main():
     """Train in both ways, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=whole(), help="5000")
+    parser.add_argument("--steps", type=whole(), help="default 5000")
     parser.add_argument("--seed", type=seed, default=0, help="decides everything")
     parser.add_argument("--quick", action="store_true", help="600 steps")
     arguments = parser.parse_args()

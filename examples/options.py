@@ -8,16 +8,14 @@ import argparse
 import sys
 from pathlib import Path
 
-MOST = 1_000_000
-
 STYLE = {
     "choices": ("functional", "compat"),
     "default": "functional",
-    "help": "pure functions, as if left out, or objects that hold their parameters, as in Keras",
+    "help": "pure functions, the default, or objects that hold their parameters, as in Keras",
 }
 
 
-def whole(least=1, most=MOST):
+def whole(least=1, most=1_000_000):
     """Return the type of whole numbers in a range."""
     return _in_range(int, "a whole number", least, most)
 

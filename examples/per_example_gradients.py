@@ -40,10 +40,13 @@ def main():
     """Spoil labels, train, and look for them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--wrong", type=number(0.01, 0.99), default=0.05, help="the share of wrong labels; 0.05"
+        "--wrong",
+        type=number(0.01, 0.99),
+        default=0.05,
+        help="the share of wrong labels; default 0.05",
     )
-    parser.add_argument("--epochs", type=whole(), default=8, help="8")
-    parser.add_argument("--seed", type=seed, default=0, help="of labels and training")
+    parser.add_argument("--epochs", type=whole(), default=8, help="default 8")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the labels and the training")
     parser.add_argument("--quick", action="store_true", help="fewer examples")
     arguments = parser.parse_args()
 

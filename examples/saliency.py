@@ -53,8 +53,8 @@ def draw(path, x, maps, read):
 def main():
     """Train, explain and check the explanation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=whole(), help="12")
-    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
+    parser.add_argument("--epochs", type=whole(), help="default 12")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--output", type=picture, metavar="PNG", default="output/saliency.png")
     parser.add_argument("--quick", action="store_true", help="four epochs")
     arguments = parser.parse_args()

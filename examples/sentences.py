@@ -145,9 +145,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--style", **STYLE)
     parser.add_argument("--model", choices=("cnn", "lstm", "both"), default="both")
-    parser.add_argument("--trec", type=file, metavar="FILE", help="lines as 'LOC:city What town …'")
-    parser.add_argument("--epochs", type=whole(), help="8")
-    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
+    parser.add_argument(
+        "--trec", type=file, metavar="FILE", help="lines such as 'LOC:city What town ...'"
+    )
+    parser.add_argument("--epochs", type=whole(), help="default 8")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--quick", action="store_true", help="three classes and two epochs")
     arguments = parser.parse_args()
 

@@ -48,9 +48,9 @@ def run(model, optimizer, epochs, key):
 def main():
     """Sweep and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=whole(), default=2, help="processes at most; 2")
-    parser.add_argument("--epochs", type=whole(), help="10")
-    parser.add_argument("--seed", type=seed, default=0, help="of split and training")
+    parser.add_argument("--workers", type=whole(), default=2, help="processes at most; default 2")
+    parser.add_argument("--epochs", type=whole(), help="default 10")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--quick", action="store_true", help="three rates and two epochs")
     arguments = parser.parse_args()
 
