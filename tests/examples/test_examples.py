@@ -1,5 +1,6 @@
 """Each example as a user runs it, in its short mode: what it prints, and what it found."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,11 @@ pytest.importorskip("sklearn")
 
 def output_of(script, *arguments):
     command = [sys.executable, "-W", "error", EXAMPLES / f"{script}.py", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    # The script imports the copy of npdl that these tests are of, and not one that is installed.
+    env = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=170, check=False, env=env
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -126,7 +131,7 @@ def test_characters_come_from_a_file(style, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("steps", "shown"), [(25, (2, 5, 7, 10, 12, 15, 17, 20, 22, 25)), (3, (1, 2, 3))]
+    ("steps", "shown"), [(25, (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)), (3, (1, 2, 3))]
 )
 def test_characters_show_how_they_come_on_in_ten_lines_at_most(steps, shown, tmp_path):
     path = tmp_path / "text.txt"
