@@ -152,7 +152,7 @@ def main():
     parser.add_argument("--text", type=file, metavar="FILE", help="a text in UTF-8 to learn")
     parser.add_argument(
         "--steps",
-        type=whole(1, 100_000),
+        type=whole(2, 100_000),
         help="default " + ", ".join(f"{count} of {name}" for name, count in STEPS.items()),
     )
     parser.add_argument("--length", type=whole(), help="characters to write; default 500")

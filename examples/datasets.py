@@ -43,10 +43,10 @@ def digits(key, mnist=None):
 def pair(directory, part):
     """Return MNIST's images, floats from 0 to 1 as (count, 1, height, width), and labels."""
     images, labels = idx(directory, f"{part}-images"), idx(directory, f"{part}-labels")
-    if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or len(labels) < 12:
+    if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or len(labels) < 100:
         refuse(
             f"{directory}: the images of {part} are {images.shape} and the labels {labels.shape}; "
-            f"expected (count, 28, 28) and (count,), of 12 at least"
+            f"expected (count, 28, 28) and (count,), of 100 at least"
         )
     if labels.max() > 9:
         refuse(f"{directory}: a label of {part} is {labels.max()}, and no digit")
@@ -140,9 +140,9 @@ def trec(path):
             refuse(f"{path}: line {number} is {line[:40]!r}, and not as 'LOC:city What town …'")
         pairs.append((found[2].lower().split(), found[1]))
     count = len({name for _, name in pairs})
-    if len(pairs) < 10 or count < 2:
+    if len(pairs) < 50 or count < 2:
         refuse(
-            f"{path} has {len(pairs)} questions of {count} classes; 10 of two classes are the least"
+            f"{path} has {len(pairs)} questions of {count} classes; 50 of two classes are the least"
         )
     return [words for words, _ in pairs], [name for _, name in pairs]
 

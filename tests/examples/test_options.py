@@ -41,14 +41,15 @@ REFUSED = [
     *(
         (script, (f"--{option}", "0"), f"argument --{option}: '0' is not a whole number from 1 to")
         for script, options in [
-            ("characters", ("steps", "length")),
+            ("characters", ("length",)),
             ("evolution", ("generations", "pairs")),
             *(("maml", ("steps",)), ("sweep", ("workers",))),
         ]
         for option in options
     ),
+    ("characters", ("--steps", "1"), "'1' is not a whole number from 2 to 100000"),
     ("ensemble", ("--members", "1"), "'1' is not a whole number from 2 to 1000"),
-    ("characters", ("--steps", "1000000000"), "not a whole number from 1 to 100000"),
+    ("characters", ("--steps", "1000000000"), "not a whole number from 2 to 100000"),
     *(
         ("characters", ("--temperature", value), f"'{value}' is not a number from 0.01 to 100")
         for value in ("0", "-1", "nan", "inf", "warm")
@@ -118,8 +119,8 @@ def test_a_text_that_teaches_nothing_is_refused(content, message, tmp_path, refu
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "has 0 questions of 0 classes; 10 of two classes are the least"),
-        (["LOC:city Where is it ?"] * 20, "has 20 questions of 1 classes"),
+        ([], "has 0 questions of 0 classes; 50 of two classes are the least"),
+        (["LOC:city Where is it ?"] * 60, "has 60 questions of 1 classes"),
         (["LOC:city Where is it ?", "", "Who is it ?"], "line 3 is 'Who is it ?', and not as"),
         (["LOC:city "], "line 1 is 'LOC:city '"),
     ],
