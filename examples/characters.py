@@ -1,24 +1,33 @@
 """Learn to write, one character after another: an RNN, an LSTM and a small transformer.
 
 Without a file, they read the sources of Python's standard library. Prints the bits that each needs
-for a character of text that it has not seen, and what it then writes.
+for a character of text that it has not seen, and what it then writes. The RNN and the LSTM are
+there in either style, the transformer in the functional one.
 
     python examples/characters.py
+    python examples/characters.py --style compat
     python examples/characters.py --model lstm --text shakespeare.txt --steps 2000
 """
 
 import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 from datasets import contents, sources
+from options import STYLE, file, number, refuse, seed, whole
 
+import npdl
 import npdl.functional as F
 from npdl import random
+from npdl.callbacks import Callback
 from npdl.training import fit, predict
 
 LENGTH = 64  # characters that a model sees at once in training
+BATCH = 32
+
+# The usual steps, of which each model makes as many in about the same time, and highest rates.
+STEPS = {"rnn": 2000, "lstm": 600, "transformer": 800}
+RATES = {"rnn": 2e-3, "lstm": 8e-3, "transformer": 4e-3}
 
 
 def rnn(characters):
@@ -44,12 +53,61 @@ def transformer(characters):
     )
 
 
-# With the steps that it makes in a time, and the highest learning rate.
-MODELS = {
-    "rnn": (rnn, 2000, 2e-3),
-    "lstm": (lstm, 600, 8e-3),
-    "transformer": (transformer, 800, 4e-3),
-}
+def functional(name, characters, data, key):
+    """Train with pure functions; return a function from ids to scores of each next character."""
+    model = {"rnn": rnn, "lstm": lstm, "transformer": transformer}[name](characters)
+    rate = F.one_cycle(RATES[name], len(data[0]) // BATCH)
+    state, _ = fit(
+        model,
+        F.softmax_cross_entropy,
+        F.chain(F.clip_by_global_norm(1.0), F.adam(rate)),
+        data,
+        batch_size=BATCH,
+        shuffle=False,
+        rng=key,
+        callbacks=[Lines()],
+        progress=False,
+    )
+    return lambda ids: predict(model, state.params, ids)
+
+
+def compat(name, characters, data, key):
+    """Train with objects that hold their parameters, in the style of Keras.
+
+    The network ends in a softmax, so the scores are the logarithms of its probabilities.
+    """
+    npdl.utils.set_seed(key[0])
+    layers = npdl.layers
+    memory = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM}[name]
+    model = npdl.Model()
+    table = npdl.initializations.Normal(1.0)
+    model.add(layers.Embedding(input_size=characters, n_out=32, init=table, static=False))
+    model.add(memory(n_out=256, return_sequence=True))
+    model.add(layers.Softmax(characters))
+    model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=RATES[name], decay=1e-3))
+    model.fit(*data, epochs=1, batch_size=BATCH, shuffle=False, callbacks=[Lines()], verbose=0)
+    return lambda ids: np.log(np.maximum(model.predict(ids), 1e-30))
+
+
+class Lines(Callback):
+    """Print a line after each tenth of the steps; both styles call the same methods."""
+
+    def on_train_begin(self, logs=None):
+        """Look at the clock."""
+        self.start, self.before = time.perf_counter(), (0, 0.0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Print the bits per character since the last line."""
+        step, steps = batch + 1, self.params["steps"]
+        if step * 10 // steps == batch * 10 // steps:
+            return
+        # The loss is the mean since the first step, in nats.
+        total = step * logs["loss"] / np.log(2)
+        mean = (total - self.before[1]) / (step - self.before[0])
+        self.before = step, total
+        seconds = time.perf_counter() - self.start
+        line = f"step {step:>4}/{steps}: {mean:.2f} bits per character, {seconds:.0f} s"
+        print(line, flush=True)
 
 
 def windows(ids, starts):
@@ -58,20 +116,7 @@ def windows(ids, starts):
     return ids[places], ids[places + 1]
 
 
-def train(model, ids, steps, rate, key):
-    """Train on random pieces of the text, 32 a step."""
-    starts = random.generator(random.fold(key, "starts")).integers(
-        len(ids) - LENGTH, size=steps * 32
-    )
-    optimizer = F.chain(F.clip_by_global_norm(1.0), F.adam(F.one_cycle(rate, steps)))
-    data = windows(ids, starts)
-    state, _ = fit(
-        model, F.softmax_cross_entropy, optimizer, data, shuffle=False, rng=key, progress=False
-    )
-    return state.params
-
-
-def bits(model, params, ids):
+def bits(read, ids):
     """Return the mean of -log₂ of the probability of each character but the first of pieces.
 
     The pieces follow one another, and the first half of each, of which little is before it, is only
@@ -79,41 +124,64 @@ def bits(model, params, ids):
     """
     half = LENGTH // 2
     x, y = windows(ids, np.arange(0, len(ids) - LENGTH, half))
-    outputs = predict(model, params, x)
-    loss, _ = F.softmax_cross_entropy(outputs[:, half:].copy(), y[:, half:])
+    loss, _ = F.softmax_cross_entropy(read(x)[:, half:].copy(), y[:, half:])
     return float(loss) / np.log(2)
 
 
-def write(model, params, prompt, count, temperature, key):
+def write(read, prompt, count, temperature, key):
     """Return ids drawn one by one from what the model expects after the last ones."""
     generator = random.generator(random.fold(key, "write"))
     ids = list(prompt)
     for _ in range(count):
-        scores = model(params, np.array([ids[-LENGTH:]]))[0, -1] / temperature
-        probabilities = np.exp((scores - scores.max()).astype(float))
-        ids.append(generator.choice(len(scores), p=probabilities / probabilities.sum()))
-    return ids
+        scores = read(np.array([ids[-LENGTH:]]))[0, -1].astype(float)
+        odds = np.exp((scores - scores.max()) / temperature)
+        ids.append(generator.choice(len(odds), p=odds / odds.sum()))
+    return ids[len(prompt) :]
 
 
 def main():
     """Train each model, measure it and let it write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="a text in UTF-8 to learn")
-    parser.add_argument("--steps", type=int, help="of training; left out, about half a minute")
-    parser.add_argument("--length", type=int, default=500, help="how much to write")
-    parser.add_argument("--temperature", type=float, default=0.7, help="how daring; 1 is as it is")
-    parser.add_argument("--seed", type=int, default=0, help="decides the training and the writing")
-    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
+    parser.add_argument("--style", **STYLE)
+    parser.add_argument(
+        "--model",
+        choices=(*STEPS, "all"),
+        default="all",
+        help="compat has no transformer: there, all are the RNN and the LSTM",
+    )
+    parser.add_argument("--text", type=file, metavar="FILE", help="a text in UTF-8 to learn")
+    parser.add_argument(
+        "--steps",
+        type=whole(2, 100_000),
+        help="default " + ", ".join(f"{count} of {name}" for name, count in STEPS.items()),
+    )
+    parser.add_argument("--length", type=whole(), help="characters to write; default 500")
+    parser.add_argument(
+        "--temperature",
+        type=number(0.01, 100),
+        default=0.7,
+        help="how daring; 1 is as it is; default 0.7",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="decides the training and the writing")
+    parser.add_argument("--quick", action="store_true", help="60 steps, to see that it runs")
     arguments = parser.parse_args()
 
-    if not arguments.temperature > 0:
-        parser.error("--temperature must be above 0")
+    style = {"functional": functional, "compat": compat}[arguments.style]
+    if arguments.model == "all":
+        names = [name for name in STEPS if style is functional or name != "transformer"]
+    elif style is compat and arguments.model == "transformer":
+        parser.error("there is no transformer in --style compat; leave out one of the two")
+    else:
+        names = [arguments.model]
     key = random.key(arguments.seed)
     text = contents(arguments.text) if arguments.text else sources(2_000_000)
-    if len(text) < 40 * LENGTH:
-        raise SystemExit(f"a text of {len(text)} characters is too short; give {40 * LENGTH}")
     characters, ids = np.unique(np.array(list(text)), return_inverse=True)
+    if len(text) < 40 * LENGTH or len(characters) < 2:
+        refuse(
+            f"{arguments.text} has {len(text)} characters, {len(characters)} different ones; "
+            f"{40 * LENGTH} and 2 are the least"
+        )
+    ids = ids.astype(np.min_scalar_type(len(characters)))  # small ints: there are many pieces
     split = len(ids) * 19 // 20
     held_out = ids[split:][:50_000]
     frequencies = np.bincount(ids[:split], minlength=len(characters)) / split
@@ -121,20 +189,18 @@ def main():
     print(f"{len(ids)} characters, {len(characters)} different ones")
     print(f"by their frequencies alone: {alone:.2f} bits per character")
 
-    for name in MODELS if arguments.model == "all" else [arguments.model]:
-        make, steps, rate = MODELS[name]
-        steps = arguments.steps or (60 if arguments.quick else steps)
-        model = make(len(characters))
-        start = time.perf_counter()
-        params = train(model, ids[:split], steps, rate, key)
-        seconds = time.perf_counter() - start
-        found = bits(model, params, held_out)
-        print(
-            f"\n{name}: {found:.2f} bits per character, {steps} steps in {seconds:.1f} s; writes:\n"
-        )
-        length = 80 if arguments.quick else arguments.length
-        written = write(model, params, held_out[:LENGTH], length, arguments.temperature, key)
-        print("".join(characters[written[LENGTH:]]))
+    for name in names:
+        steps = arguments.steps or (60 if arguments.quick else STEPS[name])
+        generator = random.generator(random.fold(key, "starts"))
+        starts = generator.integers(split - LENGTH, size=steps * BATCH)
+        print(f"\n{name}, {steps} steps:")
+        read = style(name, len(characters), windows(ids[:split], starts), key)
+        found = bits(read, held_out)
+        length = arguments.length or (80 if arguments.quick else 500)
+        prompt = held_out[:LENGTH]
+        print(f"{name}: {found:.2f} bits per character of text not seen")
+        print(f"after {''.join(characters[prompt][-20:])!r}, it writes:\n", flush=True)
+        print("".join(characters[write(read, prompt, length, arguments.temperature, key)]))
 
 
 if __name__ == "__main__":

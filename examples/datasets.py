@@ -6,9 +6,11 @@ import gzip
 import re
 import struct
 import sysconfig
+import zlib
 from pathlib import Path
 
 import numpy as np
+from options import refuse
 
 from npdl import random
 
@@ -22,13 +24,13 @@ def digits(key, mnist=None):
     validation. `x` is (count, 1, height, width), from 0 to 1.
     """
     if mnist is not None:
-        train, test = (
-            (images(mnist, f"{part}-images"), labels(mnist, f"{part}-labels"))
-            for part in ("train", "t10k")
-        )
+        train, test = pair(mnist, "train"), pair(mnist, "t10k")
         held_out = min(5000, len(train[1]) // 6)
         return tuple(a[:-held_out] for a in train), tuple(a[-held_out:] for a in train), test
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        refuse("the digits come with scikit-learn: pip install 'npdl[examples]'")
 
     pixels, classes = load_digits(return_X_y=True)
     order = random.generator(random.fold(key, "split")).permutation(len(classes))
@@ -38,28 +40,34 @@ def digits(key, mnist=None):
     return [(x[part], y[part]) for part in parts]
 
 
-def images(directory, name):
-    """Return MNIST's images as floats from 0 to 1, (count, 1, height, width)."""
-    return (idx(directory, name)[:, None] / np.float32(255)).astype(np.float32)
-
-
-def labels(directory, name):
-    """Return MNIST's labels."""
-    return idx(directory, name).astype(int)
+def pair(directory, part):
+    """Return MNIST's images, floats from 0 to 1 as (count, 1, height, width), and labels."""
+    images, labels = idx(directory, f"{part}-images"), idx(directory, f"{part}-labels")
+    if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or len(labels) < 100:
+        refuse(
+            f"{directory}: the images of {part} are {images.shape} and the labels {labels.shape}; "
+            f"expected (count, 28, 28) and (count,), of 100 at least"
+        )
+    if labels.max() > 9:
+        refuse(f"{directory}: a label of {part} is {labels.max()}, and no digit")
+    return (images[:, None] / np.float32(255)).astype(np.float32), labels.astype(int)
 
 
 def idx(directory, name):
     """Return the array of the IDX file whose name begins so: of bytes, as all of MNIST's."""
     found = sorted(Path(directory).glob(f"{name}*ubyte*"))
     if not found:
-        raise SystemExit(f"there is no {name}-idx?-ubyte or .gz in {directory}")
-    content = found[0].read_bytes()
-    content = gzip.decompress(content) if found[0].suffix == ".gz" else content
-    zeros, kind, axes = struct.unpack(">HBB", content[:4])
-    if zeros != 0 or kind != 8:
-        raise SystemExit(f"{found[0]} is no IDX file of bytes")
-    shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+        refuse(f"there is no {name}-idx?-ubyte or .gz in {directory}")
+    try:
+        content = found[0].read_bytes()
+        content = gzip.decompress(content) if found[0].suffix == ".gz" else content
+        zeros, kind, axes = struct.unpack(">HBB", content[:4])
+        if (zeros, kind) != (0, 8):
+            raise ValueError("it does not begin as one")
+        shape = struct.unpack_from(f">{axes}I", content, 4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        refuse(f"{found[0]} is no IDX file of bytes: {error}")
 
 
 def library():
@@ -124,24 +132,27 @@ def sentences(text):
 def trec(path):
     """Return the questions of a TREC file, as lists of words, with their coarse classes."""
     pairs = []
-    for line in contents(path, "latin-1").splitlines():
-        label, _, question = line.partition(" ")
-        if question:
-            pairs.append((question.lower().split(), label.partition(":")[0]))
-    if len(pairs) < 10 or len({name for _, name in pairs}) < 2:
-        raise SystemExit(
-            f"{path} has {len(pairs)} lines such as 'LOC:city What town …'; 10 of two "
-            f"classes are the least"
+    for number, line in enumerate(contents(path, "latin-1").splitlines(), 1):
+        if not line.strip():
+            continue
+        found = re.fullmatch(r"(\w+):\w+ (.*\S.*)", line)
+        if not found:
+            refuse(f"{path}: line {number} is {line[:40]!r}, and not as 'LOC:city What town …'")
+        pairs.append((found[2].lower().split(), found[1]))
+    count = len({name for _, name in pairs})
+    if len(pairs) < 50 or count < 2:
+        refuse(
+            f"{path} has {len(pairs)} questions of {count} classes; 50 of two classes are the least"
         )
     return [words for words, _ in pairs], [name for _, name in pairs]
 
 
 def contents(path, encoding="utf-8"):
-    """Return the text of a file, or end with a sentence."""
+    """Return the text of a file."""
     try:
         return Path(path).read_text(encoding)
     except (OSError, UnicodeDecodeError) as error:
-        raise SystemExit(f"{path} cannot be read: {error}") from None
+        refuse(f"{path} cannot be read: {error}")
 
 
 def shuffled(key, xs, ys):

@@ -1,23 +1,75 @@
-"""Read handwritten digits with a multilayer perceptron.
+"""Read handwritten digits with a multilayer perceptron, in either style.
 
 The data are the 1,797 images of 8 by 8 pixels that scikit-learn ships, or MNIST's. Prints the
 accuracy on images that training has not seen, a fifth of the 1,797, and draws the learning curve
 and the digits that were read wrongly.
 
     python examples/digits.py --epochs 100 --output output/digits.png
+    python examples/digits.py --style compat
     python examples/digits.py --mnist DIRECTORY
 """
 
 import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 from datasets import digits
+from options import STYLE, directory, picture, seed, whole
 
+import npdl
 import npdl.functional as F
 from npdl import plot, random
-from npdl.training import evaluate, fit, predict
+from npdl.training import fit, predict
+
+
+def functional(training, validation, epochs, batch_size, key):
+    """Train with pure functions: the network is a value, and `fit` returns its parameters."""
+    model = F.serial(
+        F.flatten(),
+        *(F.dense(256), F.relu(), F.dropout(0.4), F.dense(256), F.relu(), F.dropout(0.4)),
+        F.dense(10),
+    )
+    steps = epochs * -(-len(training[1]) // batch_size)
+    state, history = fit(
+        model,
+        F.softmax_cross_entropy,
+        F.adam(F.cosine_decay(3e-3, steps)),
+        training,
+        epochs=epochs,
+        batch_size=batch_size,
+        validation=validation,
+        metrics={"accuracy": F.accuracy},
+        rng=key,
+    )
+    return lambda images: predict(model, state.params, images), history
+
+
+def compat(training, validation, epochs, batch_size, key):
+    """Train with objects that hold their parameters, in the style of Keras.
+
+    The softmax is part of the network, and the rate falls by a rule of the optimizer.
+    """
+
+    def flat(images):
+        return images.reshape(len(images), -1)
+
+    npdl.utils.set_seed(key[0])
+    layers = npdl.layers
+    model = npdl.Model()
+    model.add(layers.Dense(256, n_in=training[0][0].size, activation="relu"))
+    model.add(layers.Dropout(0.4))
+    model.add(layers.Dense(256, activation="relu"))
+    model.add(layers.Dropout(0.4))
+    model.add(layers.Softmax(10))
+    model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=2e-3, decay=1e-3))
+    history = model.fit(
+        flat(training[0]),
+        training[1],
+        epochs=epochs,
+        batch_size=batch_size,
+        validation_data=(flat(validation[0]), validation[1]),
+    )
+    return lambda images: model.predict(flat(images)), history.history
 
 
 def draw(path, history, images, labels, read):
@@ -39,49 +91,33 @@ def draw(path, history, images, labels, read):
             i = wrong[place]
             axis.imshow(images[i, 0], cmap="gray_r")
             axis.set_title(f"{labels[i]} → {read[i]}", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
 def main():
     """Train, report and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mnist", type=Path, metavar="DIR", help="where MNIST's IDX files are")
-    parser.add_argument("--epochs", type=int, help="100; 12 of MNIST")
-    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
-    parser.add_argument("--output", type=Path, default=Path("output/digits.png"))
+    parser.add_argument("--style", **STYLE)
+    parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
+    parser.add_argument("--epochs", type=whole(), help="default 100; 12 of MNIST")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument("--output", type=picture, metavar="PNG", default="output/digits.png")
     parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it runs")
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)
-    training, validation, test = digits(key, arguments.mnist)
-    model = F.serial(
-        F.flatten(),
-        *(F.dense(256), F.relu(), F.dropout(0.4), F.dense(256), F.relu(), F.dropout(0.4)),
-        F.dense(10),
-    )
+    training, validation, (images, labels) = digits(key, arguments.mnist)
     large = len(training[1]) > 10_000
     epochs = arguments.epochs or (8 if arguments.quick else 12 if large else 100)
-    batch_size = 128 if large else 32
-    steps = epochs * -(-len(training[1]) // batch_size)
+    style = {"functional": functional, "compat": compat}[arguments.style]
     start = time.perf_counter()
-    state, history = fit(
-        model,
-        F.softmax_cross_entropy,
-        F.adam(F.cosine_decay(3e-3, steps)),
-        training,
-        epochs=epochs,
-        batch_size=batch_size,
-        validation=validation,
-        metrics={"accuracy": F.accuracy},
-        rng=key,
-    )
+    read, history = style(training, validation, epochs, 128 if large else 32, key)
     seconds = time.perf_counter() - start
 
-    figures = evaluate(model, state.params, test, metrics={"accuracy": F.accuracy})
-    print(f"test accuracy {figures['accuracy']:.4f}, after {seconds:.1f} s of training")
-    images, labels = test
-    draw(arguments.output, history, images, labels, predict(model, state.params, images).argmax(1))
+    scores = read(images)
+    accuracy = F.accuracy(scores, labels)
+    print(f"test accuracy {accuracy:.4f}, after {seconds:.1f} s of training")
+    draw(arguments.output, history, images, labels, scores.argmax(1))
     print(f"learning curve and wrongly read digits: {arguments.output}")
 
 

@@ -10,10 +10,10 @@ first layer's filters, what they make of a digit, and the model.
 
 import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 from datasets import digits
+from options import STYLE, directory, folder, seed, whole
 
 import npdl
 import npdl.functional as F
@@ -62,8 +62,8 @@ def functional(training, validation, epochs, key):
 def compat(training, validation, epochs, key):
     """Train with objects that hold their parameters, in the style of Keras.
 
-    The convolutions have no padding here, and there is no schedule for the rate, so the network
-    is another one. At the end it becomes a functional one too, which has the same outputs.
+    The convolutions have no padding here, so the network is another one, and the rate stays as it
+    is. At the end the network becomes a functional one too, which has the same outputs.
     """
     npdl.utils.set_seed(key[0])
     layers = npdl.layers
@@ -87,7 +87,7 @@ def compat(training, validation, epochs, key):
     return layer, params, history
 
 
-def draw(folder, model, params, history, image, counts):
+def draw(output, model, params, history, image, counts):
     """Draw the model and what it learnt into PNGs."""
     first = model.call.positional[0]
     is_pair = first.call.name == "serial"  # in compat, an activation is part of the layer
@@ -99,19 +99,18 @@ def draw(folder, model, params, history, image, counts):
         "maps": plot.feature_maps(model, params, image, layer=0, columns=8),
         "model": plot.graph(model, image.shape),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, axes in pictures.items():
-        axes.figure.savefig(folder / f"{name}.png", dpi=120)
+        axes.figure.savefig(output / f"{name}.png", dpi=120)
 
 
 def main():
     """Train, report and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--style", choices=("functional", "compat"), default="functional")
-    parser.add_argument("--mnist", type=Path, metavar="DIR", help="where MNIST's IDX files are")
-    parser.add_argument("--epochs", type=int, help="12; 1 of MNIST")
-    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
-    parser.add_argument("--output", type=Path, default=Path("output/digits_cnn"))
+    parser.add_argument("--style", **STYLE)
+    parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
+    parser.add_argument("--epochs", type=whole(), help="default 12; 1 of MNIST")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument("--output", type=folder, metavar="DIR", default="output/digits_cnn")
     parser.add_argument("--quick", action="store_true", help="four epochs of fewer images")
     arguments = parser.parse_args()
 
@@ -120,7 +119,7 @@ def main():
     is_small = len(training[1]) < 10_000
     if is_small and not arguments.quick:
         training = with_shifts(*training)
-    style = functional if arguments.style == "functional" else compat
+    style = {"functional": functional, "compat": compat}[arguments.style]
     usual = 1 if not is_small else 4 if arguments.quick else 12
     start = time.perf_counter()
     model, params, history = style(training, validation, arguments.epochs or usual, key)

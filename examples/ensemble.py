@@ -12,6 +12,7 @@ import argparse
 
 import numpy as np
 from datasets import digits
+from options import seed, whole
 
 import npdl.functional as F
 from npdl import random, tree
@@ -66,12 +67,13 @@ def log_probabilities(scores):
 def main():
     """Train, and compare the members with the whole."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--members", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
+    parser.add_argument("--members", type=whole(2, 1000), help="default 8")
+    parser.add_argument("--epochs", type=whole(), help="default 25")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--quick", action="store_true", help="three members and four epochs")
     arguments = parser.parse_args()
-    members, epochs = (3, 4) if arguments.quick else (arguments.members, arguments.epochs)
+    members = arguments.members or (3 if arguments.quick else 8)
+    epochs = arguments.epochs or (4 if arguments.quick else 25)
 
     key = random.key(arguments.seed)
     (x, labels), _, (test_x, test_labels) = digits(key)

@@ -15,6 +15,7 @@ import argparse
 import time
 
 import numpy as np
+from options import number, seed, whole
 
 import npdl.functional as F
 from npdl import random, tree
@@ -62,11 +63,18 @@ def ranked(values):
 def main():
     """Evolve and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generations", type=int, default=25)
-    parser.add_argument("--pairs", type=int, default=16, help="steps tried in a generation")
-    parser.add_argument("--size", type=float, default=0.3, help="of a step that is tried")
-    parser.add_argument("--seed", type=int, default=0, help="decides everything")
-    parser.add_argument("--quick", action="store_true", help="a few generations")
+    parser.add_argument("--generations", type=whole(), help="default 25")
+    parser.add_argument(
+        "--pairs",
+        type=whole(1, 10_000),
+        default=16,
+        help="of steps tried in a generation; default 16",
+    )
+    parser.add_argument(
+        "--size", type=number(0.001, 100), default=0.3, help="of a step that is tried; default 0.3"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="decides everything")
+    parser.add_argument("--quick", action="store_true", help="three generations")
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)
@@ -77,7 +85,7 @@ def main():
     test = starts(random.fold(key, "test"), 100)
     before = balance(model, params, test)
     begin = time.perf_counter()
-    for generation in range(3 if arguments.quick else arguments.generations):
+    for generation in range(arguments.generations or (3 if arguments.quick else 25)):
         now = random.fold(key, "generation", generation)
         vector, unravel = tree.ravel(params)
         shape = arguments.pairs, vector.size

@@ -15,6 +15,7 @@ import argparse
 import time
 
 import numpy as np
+from options import seed, whole
 
 import npdl.functional as F
 from npdl import random, tree
@@ -80,13 +81,13 @@ def errors(params, key, inner_steps, tasks=200, points=10):
 def main():
     """Train in both ways, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=0, help="decides everything")
-    parser.add_argument("--quick", action="store_true", help="a few steps")
+    parser.add_argument("--steps", type=whole(), help="default 5000")
+    parser.add_argument("--seed", type=seed, default=0, help="decides everything")
+    parser.add_argument("--quick", action="store_true", help="600 steps")
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)
-    steps = 600 if arguments.quick else arguments.steps
+    steps = arguments.steps or (600 if arguments.quick else 5000)
     start = time.perf_counter()
     rows = {
         "learnt to learn": trained(key, steps, inner_steps=3),

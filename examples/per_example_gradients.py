@@ -12,6 +12,7 @@ import argparse
 
 import numpy as np
 from datasets import digits
+from options import number, seed, whole
 
 import npdl.functional as F
 from npdl import random, tree
@@ -38,10 +39,15 @@ def with_wrong(labels, share, key):
 def main():
     """Spoil labels, train, and look for them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wrong", type=float, default=0.05, help="the share of wrong labels")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0, help="decides the labels and the training")
-    parser.add_argument("--quick", action="store_true", help="fewer examples and epochs")
+    parser.add_argument(
+        "--wrong",
+        type=number(0.01, 0.99),
+        default=0.05,
+        help="the share of wrong labels; default 0.05",
+    )
+    parser.add_argument("--epochs", type=whole(), default=8, help="default 8")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the labels and the training")
+    parser.add_argument("--quick", action="store_true", help="fewer examples")
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)

@@ -8,10 +8,10 @@ as many others with ink are; and draws the maps.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 from datasets import digits
+from options import picture, seed, whole
 
 import npdl.functional as F
 from npdl import random
@@ -38,25 +38,25 @@ def draw(path, x, maps, read):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.6), layout="constrained")
-    for column, axes in enumerate(figure.subplots(2, 10).T):
-        i = np.flatnonzero(read == column)[0]
+    different, first = np.unique(read, return_index=True)
+    columns = figure.subplots(2, len(first), squeeze=False).T
+    for digit, i, axes in zip(different, first, columns, strict=True):
         largest = np.abs(maps[i]).max()
         axes[0].imshow(x[i, 0], cmap="gray_r")
         axes[1].imshow(maps[i, 0], cmap="RdBu_r", vmin=-largest, vmax=largest)
-        axes[0].set_title(f"read {column}", fontsize=9)
+        axes[0].set_title(f"read {digit}", fontsize=9)
         for each in axes:
             each.axis("off")
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
 def main():
     """Train, explain and check the explanation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
-    parser.add_argument("--output", type=Path, default=Path("output/saliency.png"))
-    parser.add_argument("--quick", action="store_true", help="a few epochs")
+    parser.add_argument("--epochs", type=whole(), help="default 12")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument("--output", type=picture, metavar="PNG", default="output/saliency.png")
+    parser.add_argument("--quick", action="store_true", help="four epochs")
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)
@@ -65,7 +65,7 @@ def main():
         *(F.conv2d(16, 3, padding="same"), F.relu(), F.max_pool2d(2)),
         *(F.conv2d(32, 3, padding="same"), F.relu(), F.flatten(), F.dense(10)),
     )
-    epochs = 4 if arguments.quick else arguments.epochs
+    epochs = arguments.epochs or (4 if arguments.quick else 12)
     state, _ = fit(
         model,
         F.softmax_cross_entropy,

@@ -1,4 +1,4 @@
-"""Tell classes of sentences apart, with a convolutional network and with an LSTM.
+"""Tell classes of sentences apart, with a convolutional network and with an LSTM, in either style.
 
 Without a file: which module of Python's standard library does a sentence of a docstring come from?
 With one: which of six kinds of answer does a question of TREC ask for? Prints, for a fifth of the
@@ -6,6 +6,7 @@ sentences that training has not seen, the accuracy beside that of always naming 
 class, and the confusion matrix.
 
     python examples/sentences.py
+    python examples/sentences.py --style compat
     python examples/sentences.py --model lstm --trec train_5500.label
 """
 
@@ -15,7 +16,9 @@ import time
 
 import numpy as np
 from datasets import docstrings, shuffled, trec
+from options import STYLE, file, seed, whole
 
+import npdl
 import npdl.functional as F
 from npdl import random
 from npdl.training import fit, predict
@@ -62,7 +65,57 @@ def lstm(vocabulary, classes):
     )
 
 
-MODELS = {"cnn": cnn, "lstm": lstm}
+def functional(name, training, vocabulary, classes, epochs, key):
+    """Train with pure functions; return a function from ids to a score for each class."""
+
+    def inputs(ids):
+        return (ids, ids != PADDING) if name == "lstm" else ids
+
+    model = {"cnn": cnn, "lstm": lstm}[name](vocabulary, classes)
+    ids, labels = training
+    steps = epochs * -(-len(labels) // 32)
+    state, _ = fit(
+        model,
+        F.softmax_cross_entropy,
+        F.chain(F.clip_by_global_norm(1.0), F.adam(F.one_cycle(6e-3, steps))),
+        (inputs(ids), labels),
+        epochs=epochs,
+        metrics={"accuracy": F.accuracy},
+        rng=key,
+    )
+    return lambda ids: predict(model, state.params, inputs(ids))
+
+
+def compat(name, training, vocabulary, classes, epochs, key):
+    """Train with objects that hold their parameters, in the style of Keras.
+
+    There is one input here, so the LSTM gets no mask: sentences end where they are read last, and
+    the padding is in front. The convolution is that of an image, whose rows are the words.
+    """
+
+    def inputs(ids):
+        # The ids of a row in turn, from the place where its padding begins.
+        places = (ids != PADDING).sum(1, keepdims=True) + np.arange(LENGTH)
+        return np.take_along_axis(ids, places % LENGTH, 1) if name == "lstm" else ids
+
+    npdl.utils.set_seed(key[0])
+    layers = npdl.layers
+    model = npdl.Model()
+    model.add(layers.Embedding(input_size=vocabulary, n_out=64, nb_seq=LENGTH, static=False))
+    model.add(layers.Dropout(0.3))
+    if name == "cnn":
+        width = 3
+        model.add(layers.DimShuffle(1))  # an image of one channel
+        model.add(layers.Convolution(192, (width, 64)))
+        model.add(layers.MaxPooling((LENGTH - width + 1, 1)))
+        model.add(layers.Flatten())
+    else:
+        model.add(layers.LSTM(n_out=128))
+    model.add(layers.Dropout(0.5))
+    model.add(layers.Softmax(classes))
+    model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=2e-3, decay=1e-3))
+    model.fit(inputs(training[0]), training[1], epochs=epochs, batch_size=32)
+    return lambda ids: model.predict(inputs(ids))
 
 
 def encoded(sentences, training):
@@ -90,10 +143,13 @@ def report(outputs, labels, names):
 def main():
     """Train each model and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=[*MODELS, "both"], default="both")
-    parser.add_argument("--trec", metavar="FILE", help="lines such as 'LOC:city What town …'")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
+    parser.add_argument("--style", **STYLE)
+    parser.add_argument("--model", choices=("cnn", "lstm", "both"), default="both")
+    parser.add_argument(
+        "--trec", type=file, metavar="FILE", help="lines such as 'LOC:city What town ...'"
+    )
+    parser.add_argument("--epochs", type=whole(), help="default 8")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--quick", action="store_true", help="three classes and two epochs")
     arguments = parser.parse_args()
 
@@ -111,29 +167,17 @@ def main():
     print(f"{len(labels)} sentences of {len(names)} classes, {vocabulary} words")
     print(f"always '{names[most]}': accuracy {np.mean(labels[:fifth] == most):.3f}")
 
-    for name in MODELS if arguments.model == "both" else [arguments.model]:
-        model = MODELS[name](vocabulary, len(names))
-        x = ids if name == "cnn" else (ids, ids != PADDING)
-        test, train = (
-            (tuple(a[part] for a in x) if name == "lstm" else x[part], labels[part])
-            for part in (slice(fifth), slice(fifth, None))
-        )
-        epochs = 2 if arguments.quick else arguments.epochs
-        steps = epochs * -(-len(train[1]) // 32)
+    style = {"functional": functional, "compat": compat}[arguments.style]
+    epochs = arguments.epochs or (2 if arguments.quick else 8)
+    for name in ("cnn", "lstm") if arguments.model == "both" else [arguments.model]:
+        print(f"\n{name}:")
         start = time.perf_counter()
-        state, _ = fit(
-            model,
-            F.softmax_cross_entropy,
-            F.chain(F.clip_by_global_norm(1.0), F.adam(F.one_cycle(6e-3, steps))),
-            train,
-            epochs=epochs,
-            metrics={"accuracy": F.accuracy},
-            rng=key,
-        )
-        outputs = predict(model, state.params, test[0])
-        report(outputs, test[1], names)
+        read = style(name, (ids[fifth:], labels[fifth:]), vocabulary, len(names), epochs, key)
         seconds = time.perf_counter() - start
-        print(f"{name}: test accuracy {F.accuracy(outputs, test[1]):.3f}, after {seconds:.0f} s")
+        scores = read(ids[:fifth])
+        report(scores, labels[:fifth], names)
+        accuracy = F.accuracy(scores, labels[:fifth])
+        print(f"{name}: test accuracy {accuracy:.3f}, after {seconds:.0f} s of training")
 
 
 if __name__ == "__main__":

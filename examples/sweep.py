@@ -18,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from datasets import digits
+from options import seed, whole
 
 import npdl.functional as F
 from npdl import random, tree
@@ -47,22 +48,24 @@ def run(model, optimizer, epochs, key):
 def main():
     """Sweep and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="decides the split and the training")
+    parser.add_argument("--workers", type=whole(), default=2, help="processes at most; default 2")
+    parser.add_argument("--epochs", type=whole(), help="default 10")
+    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
     parser.add_argument("--quick", action="store_true", help="three rates and two epochs")
     arguments = parser.parse_args()
 
     key = random.key(arguments.seed)
-    rates, epochs = (RATES[::3], 2) if arguments.quick else (RATES, arguments.epochs)
+    rates = RATES[::3] if arguments.quick else RATES
+    epochs = arguments.epochs or (2 if arguments.quick else 10)
+    workers = min(arguments.workers, len(rates))
     model = F.serial(F.flatten(), F.dense(128), F.relu(), F.dense(10))
     start = time.perf_counter()
-    with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         futures = [pool.submit(run, model, F.adam(rate), epochs, key) for rate in rates]
         results = [future.result() for future in futures]
     seconds = time.perf_counter() - start
 
-    print(f"{len(rates)} runs in {arguments.workers} processes, {seconds:.0f} s")
+    print(f"{len(rates)} runs, {workers} at a time, {seconds:.0f} s")
     print("    rate   training loss  validation loss  validation accuracy")
     for rate, (_, figures) in zip(rates, results, strict=True):
         loss, validation, accuracy = (figures[k] for k in ("loss", "val_loss", "val_accuracy"))

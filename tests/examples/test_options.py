@@ -1,0 +1,176 @@
+"""What the examples refuse, with a sentence and the status 2: options, and files of data."""
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mnist_files import write_idx
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"datasets", "options"})
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def refusal_of(example, capsys):
+    """The last line of a script that ends before it has done anything."""
+
+    def run(script, *arguments):
+        with pytest.raises(SystemExit) as ended:
+            example(script, *arguments)
+        printed = capsys.readouterr()
+        assert (ended.value.code, printed.out) == (2, "")
+        return printed.err.splitlines()[-1]
+
+    return run
+
+
+REFUSED = [
+    *((script, ("--seed", "-1"), "'-1' is not a whole number from 0 to") for script in SCRIPTS),
+    *(
+        (script, ("--epochs", value), f"'{value}' is not a whole number from 1 to")
+        for script, value in [
+            *(("digits", value) for value in ("0", "-1", "1.5", "many", "nan", "2000000")),
+            *(("digits_cnn", "0"), ("ensemble", "-1"), ("per_example_gradients", "0")),
+            *(("saliency", "0"), ("sentences", "-3"), ("sweep", "0")),
+        ]
+    ),
+    *(
+        (script, (f"--{option}", "0"), f"argument --{option}: '0' is not a whole number from 1 to")
+        for script, options in [
+            ("characters", ("length",)),
+            ("evolution", ("generations", "pairs")),
+            *(("maml", ("steps",)), ("sweep", ("workers",))),
+        ]
+        for option in options
+    ),
+    ("characters", ("--steps", "1"), "'1' is not a whole number from 2 to 100000"),
+    ("ensemble", ("--members", "1"), "'1' is not a whole number from 2 to 1000"),
+    ("characters", ("--steps", "1000000000"), "not a whole number from 2 to 100000"),
+    *(
+        ("characters", ("--temperature", value), f"'{value}' is not a number from 0.01 to 100")
+        for value in ("0", "-1", "nan", "inf", "warm")
+    ),
+    *(
+        ("evolution", ("--size", value), f"'{value}' is not a number from 0.001 to 100")
+        for value in ("0", "-0.3", "nan")
+    ),
+    *(
+        ("per_example_gradients", ("--wrong", value), f"'{value}' is not a number from 0.01 to")
+        for value in ("0", "1", "-0.1", "nan")
+    ),
+    ("digits", ("--style", "keras"), "invalid choice: 'keras'"),
+    ("characters", ("--style", "compat", "--model", "transformer"), "no transformer in --style"),
+    ("digits", ("--mnist", "nowhere"), "there is no directory 'nowhere'"),
+    ("digits_cnn", ("--mnist", __file__), "there is no directory"),
+    ("digits", ("--mnist", EXAMPLES), "there is no train-images-idx?-ubyte or .gz in"),
+    ("sentences", ("--trec", "nowhere.label"), "there is no file 'nowhere.label'"),
+    ("sentences", ("--trec", __file__), 'line 1 is \'"""What the exam'),
+    ("characters", ("--text", "nowhere.txt"), "there is no file 'nowhere.txt'"),
+    ("characters", ("--text", EXAMPLES), "there is no file"),
+    ("digits", ("--output", "curve.jpg"), "'curve.jpg' is not the name of a file that ends in"),
+    ("saliency", ("--output", EXAMPLES), "is not the name of a file that ends in .png"),
+    ("digits_cnn", ("--output", __file__), "cannot write there"),
+]
+
+
+def test_the_table_of_refusals_has_every_option_with_a_number_or_a_path():
+    plain = {"--quick", "--style", "--model"}
+    there = {
+        (script, option)
+        for script in SCRIPTS
+        for option in re.findall(r'"(--\w+)"', (EXAMPLES / f"{script}.py").read_text())
+    }
+    refused = {(script, option) for script, options, _ in REFUSED for option in options[::2]}
+    assert {pair for pair in there if pair[1] not in plain} - refused == set()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    REFUSED,
+    ids=[
+        " ".join([script, *(Path(a).name for a in arguments)]) for script, arguments, _ in REFUSED
+    ],
+)
+def test_a_senseless_option_is_refused_with_a_sentence(script, arguments, message, refusal_of):
+    line = refusal_of(script, *arguments)
+    assert line.startswith(f"{script}.py: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has 0 characters"),
+        (b"too short", "has 9 characters, 6 different ones; 2560 and 2 are the least"),
+        (b"a" * 5000, "has 5000 characters, 1 different ones"),
+        (b"\xff" * 5000, "cannot be read: 'utf-8' codec"),
+    ],
+    ids=["empty", "short", "one character", "bytes"],
+)
+def test_a_text_that_teaches_nothing_is_refused(content, message, tmp_path, refusal_of):
+    (tmp_path / "text.txt").write_bytes(content)
+    assert message in refusal_of("characters", "--text", tmp_path / "text.txt")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "has 0 questions of 0 classes; 50 of two classes are the least"),
+        (["LOC:city Where is it ?"] * 60, "has 60 questions of 1 classes"),
+        (["LOC:city Where is it ?", "", "Who is it ?"], "line 3 is 'Who is it ?', and not as"),
+        (["LOC:city "], "line 1 is 'LOC:city '"),
+    ],
+    ids=["empty", "one class", "no class", "no question"],
+)
+def test_a_file_without_questions_is_refused(lines, message, tmp_path, refusal_of):
+    (tmp_path / "questions.label").write_text("\n".join(lines))
+    assert message in refusal_of("sentences", "--trec", tmp_path / "questions.label")
+
+
+def test_the_files_of_mnist_are_read(mnist, example):
+    pixels, labels = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    training, validation, test = example("datasets").digits((0,), mnist)
+    shapes = [x.shape for x, _ in (training, validation, test)]
+    assert shapes == [(1250, 1, 28, 28), (250, 1, 28, 28), (297, 1, 28, 28)]
+    found = np.concatenate([training[1], validation[1], test[1]])
+    np.testing.assert_array_equal(found, labels)
+    assert test[0].dtype == np.float32
+    np.testing.assert_allclose(
+        test[0][:, 0, 2:26:3, 2:26:3] * 16, pixels[1500:].reshape(-1, 8, 8), atol=0.07
+    )
+
+
+ZEROS = np.zeros((297, 28, 28), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t10k-labels-idx1-ubyte", None, "there is no t10k-labels-idx?-ubyte or .gz in"),
+        ("t10k-labels-idx1-ubyte", b"", "no IDX file of bytes"),
+        ("t10k-labels-idx1-ubyte", b"a page of the web", "does not begin as one"),
+        ("t10k-labels-idx1-ubyte", ZEROS[:5, 0, 0], "(297, 28, 28) and the labels (5,)"),
+        ("t10k-labels-idx1-ubyte", ZEROS[:, 0, 0] + 10, "a label of t10k is 10, and no digit"),
+        ("train-images-idx3-ubyte", ZEROS[:5], "expected (count, 28, 28) and (count,)"),
+        ("train-images-idx3-ubyte", ZEROS[:, :9], "images of train are (297, 9, 28)"),
+        ("t10k-images-idx3-ubyte.gz", b"no gzip", "no IDX file of bytes: Not a gzipped file"),
+        ("t10k-images-idx3-ubyte.gz", gzip.compress(b"cut")[:-9], "no IDX file of bytes"),
+        ("t10k-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\3\0"), "no IDX file of bytes"),
+    ],
+)
+def test_damaged_files_of_mnist_are_refused(name, content, message, mnist, example, capsys):
+    path = mnist / name
+    if content is None:
+        path.unlink()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        write_idx(path, content)
+    with pytest.raises(SystemExit) as ended:
+        example("datasets").digits((0,), mnist)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
