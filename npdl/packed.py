@@ -134,7 +134,9 @@ class _Group:
         """Return one vector of the group's arrays; a view, where there is only one."""
         if len(self.leaves) == 1:
             return arrays[self.leaves[0]].reshape(-1)
-        return np.concatenate([arrays[i] for i in self.leaves], axis=None)
+        if len(self.leaves) < len(arrays):
+            arrays = [arrays[i] for i in self.leaves]
+        return np.concatenate(arrays, axis=None)
 
     def join_slots(self, state: Any) -> Any:
         """Return the state of the group's vector."""
