@@ -1,4 +1,4 @@
-"""A trained model with its vocabulary: in a file, and answering."""
+"""A trained model with its vocabularies: in a file, and answering."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +25,10 @@ class Reply(NamedTuple):
 
 
 class Bot(NamedTuple):
-    """A chatbot is a value: its vocabulary and its parameters."""
+    """A chatbot is a value: the words of questions, those of answers, and its parameters."""
 
-    vocabulary: Vocabulary
+    asked: Vocabulary
+    said: Vocabulary
     params: Any
 
     def reply(self, question, *, width=5, temperature=0.0, key=0):
@@ -39,16 +40,20 @@ class Bot(NamedTuple):
             answer = beam_search(step, state, width)[0][0]
         return self.explained(question, answer)
 
+    def parts(self):
+        """Return the model."""
+        return make_parts(len(self.asked.words), len(self.said.words))
+
     def begin(self, question):
         """Read a question; return what :mod:`decode` needs to answer it."""
-        parts, params = make_parts(len(self.vocabulary.words)), self.params
+        parts, params = self.parts(), self.params
         ids, mask = self._read(question)
-        asked, _ = parts.words(params["asked"], (ids, ids))
+        asked = parts.asked(params["asked"], ids)
         memory, state = parts.encoder(params["memory"], (asked, mask))
 
         def step(words, state):
             memory, mask, state = state
-            _, said = parts.words(params["asked"], (words[:, None], words[:, None]))
+            said = parts.said(params["said"], words[:, None])
             scores, _, state = parts.decoder(params["scores"], (said, memory, mask, state))
             log_probabilities = F.log_softmax()((), scores[:, 0])
             log_probabilities[:, [PADDING, UNKNOWN]] = -np.inf  # words that nobody can read
@@ -60,8 +65,8 @@ class Bot(NamedTuple):
         """Return the reply whose words have these numbers, with the attention weights."""
         ids, mask = self._read(question)
         before = np.array([[END, *answer]])
-        _, weights = make_parts(len(self.vocabulary.words)).whole(self.params, (ids, mask, before))
-        words = self.vocabulary.decode(answer)
+        _, weights = self.parts().whole(self.params, (ids, mask, before))
+        words = self.said.decode(answer)
         return Reply(
             "".join(words).strip(),
             [word.strip() for word in (*words, SPECIAL[END])],
@@ -71,22 +76,22 @@ class Bot(NamedTuple):
         )
 
     def _read(self, question):
-        ids = np.array([self.vocabulary.encode(words_of_question(question))])
+        ids = np.array([self.asked.encode(words_of_question(question))])
         return ids, np.ones(ids.shape, bool)
 
 
 def save(path, bot):
     """Write a bot to a file, with numbers of 16 bits, which are enough for answers."""
-    words = "\n".join(bot.vocabulary.words)
-    checkpoint.save(path, {"words": words, "params": tree.astype(bot.params, np.float16)})
+    words = {name: "\n".join(getattr(bot, name).words) for name in ("asked", "said")}
+    checkpoint.save(path, words | {"params": tree.astype(bot.params, np.float16)})
 
 
 def load(path=MODEL):
     """Read a bot from a file."""
-    words = checkpoint.scalars(path).get("words")
-    if words is None:
+    words = checkpoint.scalars(path)
+    if not {"asked", "said"} <= words.keys():
         raise ValueError(f"{path} holds no chatbot; write one with train.py --output {path}")
-    vocabulary = Vocabulary.of(words.split("\n"))
-    params = make_parts(len(vocabulary.words)).whole.init(0, ((1,), (1,), (1,)))
-    like = {"words": words, "params": tree.astype(params, np.float16)}
-    return Bot(vocabulary, tree.astype(checkpoint.load(path, like)["params"], np.float32))
+    asked, said = (Vocabulary.of(words[name].split("\n")) for name in ("asked", "said"))
+    params = make_parts(len(asked.words), len(said.words)).whole.init(0, ((1,), (1,), (1,)))
+    like = words | {"params": tree.astype(params, np.float16)}
+    return Bot(asked, said, tree.astype(checkpoint.load(path, like)["params"], np.float32))

@@ -49,7 +49,7 @@ def words_of_question(text):
 
 
 class Vocabulary(NamedTuple):
-    """The known words; the number of a word is its place."""
+    """Known words; the number of a word is its place."""
 
     words: tuple[str, ...]
     numbers: dict[str, int]
@@ -60,11 +60,9 @@ class Vocabulary(NamedTuple):
         return cls(tuple(words), {word: number for number, word in enumerate(words)})
 
     @classmethod
-    def of_dialogues(cls, dialogues):
-        """Return the vocabulary of all words of a corpus."""
-        known = {word for question, _ in dialogues for word in words_of_question(question)}
-        known |= {word for _, answer in dialogues for word in words_of_answer(answer)}
-        return cls.of((*SPECIAL, *sorted(known - {" <unk>"})))
+    def of_texts(cls, texts):
+        """Return the vocabulary of all words of texts, which are lists of words."""
+        return cls.of((*SPECIAL, *sorted({word for text in texts for word in text} - {" <unk>"})))
 
     def encode(self, words):
         """Return the numbers of words, with that of the end behind them."""
@@ -100,12 +98,21 @@ def padded(rows):
     return array
 
 
-def as_arrays(dialogues, vocabulary):
+def vocabularies(dialogues):
+    """Return the vocabularies of the questions and of the answers of a corpus."""
+    questions, answers = zip(*dialogues, strict=True)
+    return (
+        Vocabulary.of_texts(map(words_of_question, questions)),
+        Vocabulary.of_texts(map(words_of_answer, answers)),
+    )
+
+
+def as_arrays(dialogues, asked, said):
     """Return ``((question, mask, before), after, weights)`` for :func:`npdl.training.fit`.
 
-    `before` is the answer one word late: from the words before, the model learns the word `after`.
+    `asked` and `said` are the vocabularies. `before` is the answer one word late: from the words before, the model learns the word `after`.
     """
-    question = padded([vocabulary.encode(words_of_question(q)) for q, _ in dialogues])
-    after = padded([vocabulary.encode(words_of_answer(a)) for _, a in dialogues])
+    question = padded([asked.encode(words_of_question(q)) for q, _ in dialogues])
+    after = padded([said.encode(words_of_answer(a)) for _, a in dialogues])
     before = np.concatenate([np.full((len(after), 1), END), after[:, :-1]], axis=1)
     return (question, question != PADDING, before), after, (after != PADDING).astype(np.float32)

@@ -1,6 +1,6 @@
 """The model: an LSTM reads the question in both directions, another one writes the answer.
 
-At each word of the answer, attention looks at all words of the question. The four layers that
+At each word of the answer, attention looks at all words of the question. The three layers that
 npdl does not have are written here, which takes ten lines each.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from data import END, UNKNOWN
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import random
 
 
 @F.layer
@@ -30,35 +30,6 @@ def unknown_words(rate):
         return np.where(hidden, UNKNOWN, words), None
 
     return F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), None))
-
-
-@F.layer
-def shared(inner):
-    """Apply one layer to each of several inputs, with the same parameters."""
-
-    def apply(params, x, *, train=False, rng=None):
-        keys = [random.fold(rng, i) if train else None for i in range(len(x))]
-        pairs = [
-            inner.apply(params, part, train=train, rng=key)
-            for part, key in zip(x, keys, strict=True)
-        ]
-        return tuple(zip(*pairs, strict=True))
-
-    def backward(params, caches, g, *, input_grad=True):
-        pairs = [
-            inner.backward(params, cache, part, input_grad=input_grad)
-            for cache, part in zip(caches, g, strict=True)
-        ]
-        grads, dx = zip(*pairs, strict=True)
-        total = grads[0]
-        for part in grads[1:]:
-            total = tree.add(total, part)
-        return total, dx
-
-    def init(rng, shapes):
-        return inner.init(rng, shapes[0])
-
-    return F.Layer(init, apply, backward, lambda shapes: tuple(map(inner.out_shape, shapes)))
 
 
 @F.layer
@@ -123,26 +94,28 @@ def attention():
 class Parts(NamedTuple):
     """The parts of the model, and the whole; the parameters of the whole are those of its parts."""
 
-    words: F.Layer  # (question, before) -> two arrays of vectors
+    asked: F.Layer  # question -> vectors
+    said: F.Layer  # words of the answer -> vectors
     encoder: F.Layer  # (asked, mask) -> (memory, state)
     decoder: F.Layer  # (said, memory, mask, state) -> (scores, weights, state)
     whole: F.Layer  # (question, mask, before) -> (scores, weights)
 
 
 @functools.cache
-def make_parts(vocabulary_size, units=64, bottleneck=96, unknown=0.1, dropout=0.3):
-    """Return the model for a vocabulary.
+def make_parts(asked_words, said_words, units=64, bottleneck=96, unknown=0.2, dropout=0.3):
+    """Return the model for two vocabularies of these sizes.
 
     Where all words of the answer but the last are known, as in training, the decoder takes them
     all at once. Where they come one by one, it takes one with the state that it returned before:
     the same layer with the same parameters, and so the same numbers.
     """
-    words = shared(
-        F.serial(unknown_words(unknown), F.embedding(vocabulary_size, units), F.dropout(dropout))
+    asked, said = (
+        F.serial(unknown_words(unknown), F.embedding(size, units), F.dropout(dropout))
+        for size in (asked_words, said_words)
     )
     reader = F.lstm(units, return_sequence=True, return_state=True)
     writer = F.lstm(2 * units, return_sequence=True, return_state=True)
-    scorer = F.serial(F.dense(bottleneck), F.tanh(), F.dense(vocabulary_size))
+    scorer = F.serial(F.dense(bottleneck), F.tanh(), F.dense(said_words))
     encoder = F.graph(
         ("asked", "mask"),
         {
@@ -163,13 +136,14 @@ def make_parts(vocabulary_size, units=64, bottleneck=96, unknown=0.1, dropout=0.
     whole = F.graph(
         ("question", "mask", "before"),
         {
-            ("asked", "said"): (words, ("question", "before")),
+            "asked": (asked, "question"),
+            "said": (said, "before"),
             ("memory", "state"): (encoder, ("asked", "mask")),
             ("scores", "weights", "last"): (decoder, ("said", "memory", "mask", "state")),
         },
         ("scores", "weights"),
     )
-    return Parts(words, encoder, decoder, whole)
+    return Parts(asked, said, encoder, decoder, whole)
 
 
 def loss(outputs, after, weights):
