@@ -76,7 +76,8 @@ class Bot(NamedTuple):
         )
 
     def _read(self, question):
-        ids = np.array([self.asked.encode(words_of_question(question))])
+        words = self.asked.corrected(words_of_question(question))
+        ids = np.array([self.asked.encode(words)])
         return ids, np.ones(ids.shape, bool)
 
 

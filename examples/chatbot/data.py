@@ -17,6 +17,8 @@ SPECIAL = ("<pad>", "<unk>", "<end>")
 
 # In a corpus, <unk> stands for any word that is not known. F.relu and make-up are one word.
 WORD = re.compile(r" ?<unk>| ?\w+(?:[.'_-]\w+)*| ?[^\w\s]")
+ENDINGS = ("s", "es", "d", "ed", "ing", "ly", "er")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SHORT_FORMS = {
     r"\bcan't\b|\bcannot\b": "can not",
     r"\bwon't\b": "will not",
@@ -48,6 +50,29 @@ def words_of_question(text):
     return [f" {word}" for word in words if word == "<unk>" or word[0].isalnum()][:LIMIT]
 
 
+def slips(word):
+    """Yield what may have been meant by a word: without its ending, or with one letter after the
+    first one changed.
+
+    The likeliest come first. Short words are left alone, because each is a slip of another one.
+    """
+    if not 5 <= len(word) <= 20:  # with the space before it
+        return
+    for ending in ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) > 3:
+            stem = word.removesuffix(ending)
+            yield from (stem, stem + "e")
+            if stem[-1] == stem[-2]:
+                yield stem[:-1]
+    yield from (word + ending for ending in ("s", "ing", "ed"))
+    cuts = [(word[:i], word[i:]) for i in range(2, len(word) + 1)]
+    yield from (a + b[1] + b[0] + b[2:] for a, b in cuts if len(b) > 1)
+    yield from (a + b[1:] for a, b in cuts if b)
+    yield from (a + letter + b for a, b in cuts for letter in LETTERS)
+    if len(word) > 5:
+        yield from (a + letter + b[1:] for a, b in cuts if b for letter in LETTERS)
+
+
 class Vocabulary(NamedTuple):
     """Known words; the number of a word is its place."""
 
@@ -67,6 +92,14 @@ class Vocabulary(NamedTuple):
     def encode(self, words):
         """Return the numbers of words, with that of the end behind them."""
         return [*(self.numbers.get(word, UNKNOWN) for word in words), END]
+
+    def corrected(self, words):
+        """Return the words, each unknown one as the known one that it is a slip of, if any."""
+        return [word if word in self.numbers else self._nearest(word) for word in words]
+
+    def _nearest(self, word):
+        likely = (other for other in slips(word) if other in self.numbers)
+        return next(likely, word)
 
     def decode(self, numbers):
         """Return the words of numbers."""

@@ -16,14 +16,14 @@ from data import (
     LIMIT,
     PADDING,
     UNKNOWN,
-    Vocabulary,
     as_arrays,
     read_dialogues,
+    vocabularies,
     words_of_answer,
     words_of_question,
 )
 from decode import beam_search, sample
-from model import attention, joined_states, make_parts, shared, unknown_words
+from model import attention, joined_states, make_parts, unknown_words
 from train import share_right, train
 
 import npdl.functional as F
@@ -46,9 +46,9 @@ def bot():
 
 def tiny_bot(seed=0):
     """A bot that has learned nothing."""
-    vocabulary = Vocabulary.of_dialogues(DIALOGUES)
-    parts = make_parts(len(vocabulary.words))
-    return Bot(vocabulary, parts.whole.init(seed, ((3,), (3,), (4,))))
+    asked, said = vocabularies(DIALOGUES)
+    parts = make_parts(len(asked.words), len(said.words))
+    return Bot(asked, said, parts.whole.init(seed, ((3,), (3,), (4,))))
 
 
 # Data
@@ -85,9 +85,9 @@ def test_long_texts_are_cut():
 
 
 def test_dialogues_as_arrays():
-    vocabulary = Vocabulary.of_dialogues(DIALOGUES)
-    (question, mask, before), after, weights = as_arrays(DIALOGUES, vocabulary)
-    number = vocabulary.numbers
+    asked, said = vocabularies(DIALOGUES)
+    (question, mask, before), after, weights = as_arrays(DIALOGUES, asked, said)
+    number = asked.numbers
     assert question.tolist() == [
         [number[" how"], number[" are"], number[" you"], END],
         [number[" hi"], END, PADDING, PADDING],
@@ -95,9 +95,9 @@ def test_dialogues_as_arrays():
         [UNKNOWN, END, PADDING, PADDING],
     ]
     assert mask.tolist() == (question != PADDING).tolist()
-    assert vocabulary.decode(after[0]) == [" I", " am", " fine", ".", "<end>"]
-    assert vocabulary.decode(before[0]) == ["<end>", " I", " am", " fine", "."]
-    assert vocabulary.decode(after[2]) == [" Hi", ".", "<end>", "<pad>", "<pad>"]
+    assert said.decode(after[0]) == [" I", " am", " fine", ".", "<end>"]
+    assert said.decode(before[0]) == ["<end>", " I", " am", " fine", "."]
+    assert said.decode(after[2]) == [" Hi", ".", "<end>", "<pad>", "<pad>"]
     assert weights[2].tolist() == [1, 1, 1, 0, 0]
 
 
@@ -129,7 +129,7 @@ BEFORE = np.array([[2, 3, 4, 5, 6], [2, 8, 7, 0, 0], [2, 3, 0, 0, 0]])
 
 @pytest.mark.parametrize("train_mode", [False, True])
 def test_the_gradient_is_exact(train_mode):
-    whole = make_parts(9, units=3).whole
+    whole = make_parts(9, 10, units=3).whole
     check_gradients(
         whole, ((4,), (4,), (5,)), x=(QUESTION, QUESTION != 0, BEFORE), train=train_mode
     )
@@ -152,7 +152,6 @@ def queries_memory_mask():
 
 
 def test_the_gradients_of_its_own_layers_are_exact():
-    check_gradients(shared(F.dense(2)), ((5, 3), (4, 3)))
     check_gradients(F.serial(pair_of_states(), joined_states()), ((3,), (3,)))
     check_gradients(attention(), ((3, 2), (4, 3), (4,)), x=queries_memory_mask())
 
@@ -186,9 +185,9 @@ def test_unknown_words_replace_words_only_and_not_the_only_one():
 
 def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
     bot = tiny_bot()
-    answer = bot.vocabulary.encode([" Hello", ",", " you", "!"])
-    whole = make_parts(len(bot.vocabulary.words)).whole
-    question = np.array([bot.vocabulary.encode([" how", " are", " you"])])
+    answer = bot.said.encode([" Hello", ",", " you", "!"])
+    whole = bot.parts().whole
+    question = np.array([bot.asked.encode([" how", " are", " you"])])
     before = np.array([[END, *answer[:-1]]])
     scores, _ = whole(bot.params, (question, question != PADDING, before))
     expected = F.log_softmax()((), scores)[0]
@@ -199,7 +198,7 @@ def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
 
 
 def test_padding_changes_nothing():
-    whole = make_parts(9, units=4).whole
+    whole = make_parts(9, 10, units=4).whole
     params = whole.init(1, ((4,), (4,), (5,)))
     together = whole(params, (QUESTION, QUESTION != 0, BEFORE))[0]
     alone = whole(params, (QUESTION[1:2, :2], QUESTION[1:2, :2] != 0, BEFORE[1:2, :3]))[0]
@@ -287,7 +286,7 @@ def test_a_small_corpus_is_learned_saved_and_loaded(tmp_path):
     assert share_right(bot, DIALOGUES) == 1
     save(tmp_path / "bot.npz", bot)
     again = load(tmp_path / "bot.npz")
-    assert again.vocabulary == bot.vocabulary
+    assert (again.asked, again.said) == (bot.asked, bot.said)
     assert share_right(again, DIALOGUES) == 1
     assert again.reply("blah").answer == "What?"
 
@@ -340,7 +339,7 @@ def test_the_programs_refuse_what_makes_no_sense(program, arguments, message):
 
 def test_the_shipped_model_is_small_and_belongs_to_the_corpus(bot):
     assert MODEL.stat().st_size < 1e6
-    assert bot.vocabulary == Vocabulary.of_dialogues(read_dialogues())
+    assert (bot.asked, bot.said) == vocabularies(read_dialogues())
 
 
 def test_nine_in_ten_training_questions_are_answered_right(bot):
