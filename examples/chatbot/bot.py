@@ -12,6 +12,9 @@ import npdl.functional as F
 from npdl import checkpoint, tree
 
 MODEL = Path(__file__).with_name("model.npz")
+# The training, which smooths its targets, leaves a word that is certain a probability of 0.9.
+SURE = 0.75
+MOST_DOUBT = 2.4
 
 
 class Reply(NamedTuple):
@@ -32,23 +35,32 @@ class Bot(NamedTuple):
     params: Any
 
     def reply(self, question, *, width=5, temperature=0.0, key=0):
-        """Answer by beam search, or, where a temperature is given, by sampling with the key."""
-        step, state = self.begin(question)
+        """Answer by beam search, or, where a temperature is given, by sampling with the key.
+
+        Where the search finds no answer that the model is sure of, it answers as if it knew none
+        of the words.
+        """
+        words = words_of_question(question)
+        ids = self.asked.encode(self.asked.corrected(words))
         if temperature:
-            answer = sample(step, state, key, temperature)
-        else:
-            answer = beam_search(step, state, width)[0][0]
-        return self.explained(question, answer)
+            answer = sample(*self.begin(ids), key, temperature)
+            return self.explained(words, ids, answer)[0]
+        reply, doubt = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
+        if doubt <= MOST_DOUBT:
+            return reply
+        # Rather than a guess, what the corpus has for a question of which no word is known.
+        ids = [UNKNOWN] * len(words) + [END]
+        return self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])[0]
 
     def parts(self):
         """Return the model."""
         return make_parts(len(self.asked.words), len(self.said.words))
 
-    def begin(self, question):
-        """Read a question; return what :mod:`decode` needs to answer it."""
+    def begin(self, ids):
+        """Read a question, given as numbers; return what :mod:`decode` needs to answer it."""
         parts, params = self.parts(), self.params
-        ids, mask = self._read(question)
-        asked = parts.asked(params["asked"], ids)
+        question, mask = np.array([ids]), np.ones((1, len(ids)), bool)
+        asked = parts.asked(params["asked"], question)
         memory, state = parts.encoder(params["memory"], (asked, mask))
 
         def step(words, state):
@@ -61,24 +73,24 @@ class Bot(NamedTuple):
 
         return step, (memory, mask, state)
 
-    def explained(self, question, answer):
-        """Return the reply whose words have these numbers, with the attention weights."""
-        ids, mask = self._read(question)
-        before = np.array([[END, *answer]])
-        _, weights = self.parts().whole(self.params, (ids, mask, before))
+    def explained(self, question, ids, answer):
+        """Return the reply whose words have these numbers, and how doubtful it is.
+
+        The doubt is minus the log-probability of those words of which the model was not sure.
+        """
+        given = np.array([ids]), np.ones((1, len(ids)), bool), np.array([[END, *answer]])
+        scores, weights = self.parts().whole(self.params, given)
+        after = np.array([*answer, END])
+        log_probabilities = F.log_softmax()((), scores[0])[np.arange(len(after)), after]
         words = self.said.decode(answer)
-        return Reply(
+        reply = Reply(
             "".join(words).strip(),
             [word.strip() for word in (*words, SPECIAL[END])],
-            [word.strip() for word in (*words_of_question(question), SPECIAL[END])],
-            (ids[0] != UNKNOWN).tolist(),
+            [word.strip() for word in (*question, SPECIAL[END])],
+            [number != UNKNOWN for number in ids],
             weights[0],
         )
-
-    def _read(self, question):
-        words = self.asked.corrected(words_of_question(question))
-        ids = np.array([self.asked.encode(words)])
-        return ids, np.ones(ids.shape, bool)
+        return reply, -log_probabilities[log_probabilities < np.log(SURE)].sum()
 
 
 def save(path, bot):

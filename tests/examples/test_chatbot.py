@@ -1,5 +1,6 @@
 """The chatbot of examples/chatbot: its data, gradients, decoding, training, and what it answers."""
 
+import importlib.util
 import itertools
 import os
 import re
@@ -15,7 +16,9 @@ from data import (
     END,
     LIMIT,
     PADDING,
+    SPECIAL,
     UNKNOWN,
+    Vocabulary,
     as_arrays,
     read_dialogues,
     vocabularies,
@@ -76,6 +79,29 @@ def test_the_words_of_an_answer_are_the_answer():
 )
 def test_the_words_of_a_question(text, words):
     assert [word[1:] for word in words_of_question(text)] == words.split()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("optimzer", "optimizer"),
+        ("gradeint", "gradient"),
+        ("traning", "training"),
+        ("weathar", "weather"),
+        ("layrs", "layers"),
+        ("hamsters", "hamster"),
+        ("stopped", "stop"),
+        ("tired", "tired"),
+        ("cut", "cut"),  # too short to be sure that cat was meant
+        ("told", "told"),  # the first letter is seldom wrong
+        ("x" * 100_000, "x" * 100_000),
+    ],
+    ids=range(11),
+)
+def test_an_unknown_word_is_read_as_the_known_one_that_it_is_a_slip_of(written, meant):
+    known = "cat gradient hamster layers old optimizer stop tired training weather".split()
+    vocabulary = Vocabulary.of([*SPECIAL, *(f" {word}" for word in known)])
+    assert vocabulary.corrected([f" {written}"]) == [f" {meant}"]
 
 
 def test_long_texts_are_cut():
@@ -191,7 +217,7 @@ def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
     before = np.array([[END, *answer[:-1]]])
     scores, _ = whole(bot.params, (question, question != PADDING, before))
     expected = F.log_softmax()((), scores)[0]
-    step, state = bot.begin("How are you?")
+    step, state = bot.begin(question[0].tolist())
     for t in range(before.shape[1]):
         log_probabilities, state = step(before[:, t], state)
         assert np.allclose(log_probabilities[0, END:], expected[t, END:], atol=1e-5)
@@ -352,23 +378,48 @@ def test_nine_in_ten_of_all_training_questions_are_answered_right(bot):
 
 
 def judged():
-    """The rows (question, answer, judgement) of the table in the README."""
+    """The rows (question, answer, judgement) of the tables in the README."""
     lines = (FOLDER / "README.md").read_text().splitlines()
     rows = [re.fullmatch(r"\| (.+) \| (.+) \| (yes|no)(?:, .*)? \|", line) for line in lines]
     return [row.groups() for row in rows if row]
 
 
-def test_the_table_of_reworded_questions_is_what_the_bot_says(bot):
+def test_the_tables_of_questions_are_what_the_bot_says(bot):
     rows = judged()
-    assert [question for question, _, _ in rows] == (
-        FOLDER / "reworded.txt"
-    ).read_text().splitlines()
-    assert len(rows) == 50
+    for name, part in ("reworded.txt", rows[:50]), ("strangers.txt", rows[50:]):
+        assert [question for question, _, _ in part] == (FOLDER / name).read_text().splitlines()
+        assert sum(judgement == "yes" for _, _, judgement in part) >= 30
+    assert len(rows) == 100
     known = {tuple(words_of_question(question)) for question, _ in read_dialogues()}
     for question, answer, _ in rows:
         assert tuple(words_of_question(question)) not in known
         assert bot.reply(question).answer == answer
-    assert sum(judgement == "yes" for _, _, judgement in rows) >= 30
+
+
+def test_what_the_answers_name_exists():
+    public = [importlib.import_module(f"npdl.{name}") for name in ("callbacks", "training")]
+    root = FOLDER.parent.parent
+    for answer in {answer for _, answer in read_dialogues()}:
+        for name in re.findall(r"\bF\.(\w+)", answer):
+            assert hasattr(F, name), answer
+        for name in re.findall(r"\bnpdl\.([\w.]*\w)", answer):
+            assert found("npdl", name.split(".")), answer
+        for name in re.findall(r"(?<![\w.])[A-Z]\w+(?=\()", answer):
+            assert any(hasattr(module, name) for module in public), answer
+        for name in re.findall(r"\b(?:docs|examples)/[\w./-]*\w", answer):
+            assert (root / name).exists(), answer
+
+
+def found(module, names):
+    """Whether a module has something of these names inside one another."""
+    place = importlib.import_module(module)
+    for i, name in enumerate(names):
+        if not hasattr(place, name):
+            return bool(importlib.util.find_spec(f"{module}.{name}")) and found(
+                f"{module}.{name}", names[i + 1 :]
+            )
+        place = getattr(place, name)
+    return True
 
 
 ODD = [
