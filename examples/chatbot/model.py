@@ -33,18 +33,31 @@ def unknown_words(rate):
 
 
 @F.layer
-def joined_states():
-    """Join the states of two directions, ``((h, c), (h', c'))``, to one, ``(h h', c c')``."""
+def first_thought():
+    """The state in which writing begins, from ((h, c), (h', c')), memory and mask: (m, c c').
 
-    def apply(params, states):
-        return tuple(np.concatenate(pair, axis=1) for pair in zip(*states, strict=True)), None
+    Each number of m is the largest that the memory has at any step, so that a word that matters
+    is heard wherever it stands.
+    """
+
+    def apply(params, x):
+        ((_, c), (_, c_back)), memory, mask = x
+        # A memory is between -1 and 1.
+        seen = memory + np.where(mask, 0, -4)[:, :, None].astype(memory.dtype)
+        places = np.argmax(seen, axis=1)[:, None]
+        strongest = np.take_along_axis(memory, places, axis=1)[:, 0]
+        return (strongest, np.concatenate([c, c_back], axis=1)), (places, memory)
 
     def backward(params, cache, g):
-        halves = [np.split(part, 2, axis=1) for part in g]
-        return (), tuple(zip(*halves, strict=True))
+        places, memory = cache
+        g_strongest, g_c = g
+        g_memory = np.zeros_like(memory)
+        np.put_along_axis(g_memory, places, g_strongest[:, None], axis=1)
+        forward, back = np.split(g_c, 2, axis=1)
+        return (), (((None, forward), (None, back)), g_memory, None)
 
     def out_shape(shapes):
-        ((units,), _), _ = shapes
+        ((units,), _), _ = shapes[0]
         return (2 * units,), (2 * units,)
 
     return F.Layer(lambda rng, shape: (), apply, backward, out_shape)
@@ -102,7 +115,7 @@ class Parts(NamedTuple):
 
 
 @functools.cache
-def make_parts(asked_words, said_words, units=64, bottleneck=96, unknown=0.2, dropout=0.3):
+def make_parts(asked_words, said_words, units=64, bottleneck=72, unknown=0.15, dropout=0.2):
     """Return the model for two vocabularies of these sizes.
 
     Where all words of the answer but the last are known, as in training, the decoder takes them
@@ -120,7 +133,7 @@ def make_parts(asked_words, said_words, units=64, bottleneck=96, unknown=0.2, dr
         ("asked", "mask"),
         {
             ("memory", "ends"): (F.bidirectional(reader), ("asked", "mask")),
-            "state": (joined_states(), "ends"),
+            "state": (first_thought(), ("ends", "memory", "mask")),
         },
         ("memory", "state"),
     )

@@ -26,7 +26,7 @@ from data import (
     words_of_question,
 )
 from decode import beam_search, sample
-from model import attention, joined_states, make_parts, unknown_words
+from model import attention, first_thought, make_parts, unknown_words
 from train import share_right, train
 
 import npdl.functional as F
@@ -162,14 +162,35 @@ def test_the_gradient_is_exact(train_mode):
 
 
 @F.layer
-def pair_of_states():
-    """(h, c) -> ((h, c), (c, h))."""
+def states_of_cells():
+    """(c, c', memory, mask) -> (((c, c), (c', c')), memory, mask), without a gradient for the h."""
+
+    def backward(params, cache, g):
+        ((_, g_c), (_, g_back)), g_memory, _ = g
+        return (), (g_c, g_back, g_memory, None)
+
     return F.Layer(
         lambda rng, shape: (),
-        lambda params, x: ((x, x[::-1]), None),
-        lambda params, cache, g: ((), (g[0][0] + g[1][1], g[0][1] + g[1][0])),
-        lambda shape: (shape, shape[::-1]),
+        lambda params, x: ((((x[0], x[0]), (x[1], x[1])), *x[2:]), None),
+        backward,
+        lambda shape: (((shape[0], shape[0]), (shape[1], shape[1])), *shape[2:]),
     )
+
+
+def states_memory_mask():
+    generator = np.random.default_rng(2)
+    states = tuple(tuple(generator.normal(size=(2, 2, 5, 2))[i]) for i in range(2))
+    memory = generator.uniform(-1, 1, size=(5, 3, 4))
+    return states, memory, np.arange(3) < np.array([[3], [1], [2], [3], [2]])
+
+
+def test_the_first_thought_is_the_largest_of_the_memory_and_not_behind_the_mask():
+    states, memory, mask = states_memory_mask()
+    strongest, cells = first_thought()((), (states, memory, mask))
+    assert np.array_equal(strongest[0], memory[0].max(axis=0))
+    assert np.array_equal(strongest[1], memory[1, 0])
+    assert np.array_equal(strongest[2], memory[2, :2].max(axis=0))
+    assert np.array_equal(cells, np.concatenate([states[0][1], states[1][1]], axis=1))
 
 
 def queries_memory_mask():
@@ -178,7 +199,9 @@ def queries_memory_mask():
 
 
 def test_the_gradients_of_its_own_layers_are_exact():
-    check_gradients(F.serial(pair_of_states(), joined_states()), ((3,), (3,)))
+    ((_, c), (_, c_back)), memory, mask = states_memory_mask()
+    thought = F.serial(states_of_cells(), first_thought())
+    check_gradients(thought, ((2,), (2,), (3, 4), (3,)), x=(c, c_back, memory, mask))
     check_gradients(attention(), ((3, 2), (4, 3), (4,)), x=queries_memory_mask())
 
 
