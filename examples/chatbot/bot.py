@@ -14,7 +14,7 @@ from npdl import checkpoint, tree
 MODEL = Path(__file__).with_name("model.npz")
 # The training, which smooths its targets, leaves a word that is certain a probability of 0.9.
 SURE = 0.75
-MOST_DOUBT = 2.4
+MOST_DOUBT = 1.8
 
 
 class Reply(NamedTuple):
@@ -37,8 +37,8 @@ class Bot(NamedTuple):
     def reply(self, question, *, width=5, temperature=0.0, key=0):
         """Answer by beam search, or, where a temperature is given, by sampling with the key.
 
-        Where the search finds no answer that the model is sure of, it answers as if it knew none
-        of the words.
+        Where the model is not sure of what the search finds, it answers as if it knew none of the
+        words, if of that it is surer.
         """
         words = words_of_question(question)
         ids = self.asked.encode(self.asked.corrected(words))
@@ -46,11 +46,12 @@ class Bot(NamedTuple):
             answer = sample(*self.begin(ids), key, temperature)
             return self.explained(words, ids, answer)[0]
         reply, doubt = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
-        if doubt <= MOST_DOUBT:
-            return reply
-        # Rather than a guess, what the corpus has for a question of which no word is known.
-        ids = [UNKNOWN] * len(words) + [END]
-        return self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])[0]
+        if doubt > MOST_DOUBT:
+            # Rather than a guess, what the corpus has for a question of which no word is known.
+            ids = [UNKNOWN] * len(words) + [END]
+            other, least = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
+            reply = other if least < doubt else reply
+        return reply
 
     def parts(self):
         """Return the model."""

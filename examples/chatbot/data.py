@@ -51,10 +51,10 @@ def words_of_question(text):
 
 
 def slips(word):
-    """Yield what may have been meant by a word: without its ending, or with one letter after the
-    first one changed.
+    """Yield what may have been meant by a word: other endings, or one letter changed.
 
-    The likeliest come first. Short words are left alone, because each is a slip of another one.
+    The likeliest come first. The first letter is seldom wrong, and short words are left alone,
+    because each is a slip of another one.
     """
     if not 5 <= len(word) <= 20:  # with the space before it
         return
@@ -143,7 +143,8 @@ def vocabularies(dialogues):
 def as_arrays(dialogues, asked, said):
     """Return ``((question, mask, before), after, weights)`` for :func:`npdl.training.fit`.
 
-    `asked` and `said` are the vocabularies. `before` is the answer one word late: from the words before, the model learns the word `after`.
+    `asked` and `said` are the vocabularies. `before` is the answer one word late: from the words
+    before, the model learns the word `after`.
     """
     question = padded([asked.encode(words_of_question(q)) for q, _ in dialogues])
     after = padded([said.encode(words_of_answer(a)) for _, a in dialogues])

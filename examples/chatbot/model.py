@@ -34,7 +34,7 @@ def unknown_words(rate):
 
 @F.layer
 def first_thought():
-    """The state in which writing begins, from ((h, c), (h', c')), memory and mask: (m, c c').
+    """Begin to write: from ((h, c), (h', c')), the memory and its mask to the state (m, c c').
 
     Each number of m is the largest that the memory has at any step, so that a word that matters
     is heard wherever it stands.

@@ -81,6 +81,9 @@ def test_the_words_of_a_question(text, words):
     assert [word[1:] for word in words_of_question(text)] == words.split()
 
 
+KNOWN = "cat gradient hamster layers old optimizer stop tired training weather"
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
@@ -99,8 +102,7 @@ def test_the_words_of_a_question(text, words):
     ids=range(11),
 )
 def test_an_unknown_word_is_read_as_the_known_one_that_it_is_a_slip_of(written, meant):
-    known = "cat gradient hamster layers old optimizer stop tired training weather".split()
-    vocabulary = Vocabulary.of([*SPECIAL, *(f" {word}" for word in known)])
+    vocabulary = Vocabulary.of([*SPECIAL, *words_of_question(KNOWN)])
     assert vocabulary.corrected([f" {written}"]) == [f" {meant}"]
 
 
