@@ -14,7 +14,7 @@ from npdl import checkpoint, tree
 MODEL = Path(__file__).with_name("model.npz")
 # The training, which smooths its targets, leaves a word that is certain a probability of 0.9.
 SURE = 0.75
-MOST_DOUBT = 1.8
+MOST_DOUBT = 2.1
 
 
 class Reply(NamedTuple):
