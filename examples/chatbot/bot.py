@@ -41,14 +41,14 @@ class Bot(NamedTuple):
         words, if of that it is surer.
         """
         words = words_of_question(question)
-        ids = self.asked.encode(self.asked.corrected(words))
+        ids = self.asked.read(words)
         if temperature:
             answer = sample(*self.begin(ids), key, temperature)
             return self.explained(words, ids, answer)[0]
         reply, doubt = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
         if doubt > MOST_DOUBT:
             # Rather than a guess, what the corpus has for a question of which no word is known.
-            ids = [UNKNOWN] * len(words) + [END]
+            ids = [UNKNOWN] * len(ids)
             other, least = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
             reply = other if least < doubt else reply
         return reply
@@ -87,7 +87,7 @@ class Bot(NamedTuple):
         reply = Reply(
             "".join(words).strip(),
             [word.strip() for word in (*words, SPECIAL[END])],
-            [word.strip() for word in (*question, SPECIAL[END])],
+            [word.strip() for word in question or SPECIAL[END:]],
             [number != UNKNOWN for number in ids],
             weights[0],
         )

@@ -90,8 +90,12 @@ class Vocabulary(NamedTuple):
         return cls.of((*SPECIAL, *sorted({word for text in texts for word in text} - {" <unk>"})))
 
     def encode(self, words):
-        """Return the numbers of words, with that of the end behind them."""
-        return [*(self.numbers.get(word, UNKNOWN) for word in words), END]
+        """Return the numbers of words."""
+        return [self.numbers.get(word, UNKNOWN) for word in words]
+
+    def read(self, words):
+        """Return the numbers of the words of a question; where there is none, that of the end."""
+        return self.encode(self.corrected(words)) or [END]
 
     def corrected(self, words):
         """Return the words, each unknown one as the known one that it is a slip of, if any."""
@@ -146,7 +150,7 @@ def as_arrays(dialogues, asked, said):
     `asked` and `said` are the vocabularies. `before` is the answer one word late: from the words
     before, the model learns the word `after`.
     """
-    question = padded([asked.encode(words_of_question(q)) for q, _ in dialogues])
-    after = padded([said.encode(words_of_answer(a)) for _, a in dialogues])
+    question = padded([asked.read(words_of_question(q)) for q, _ in dialogues])
+    after = padded([[*said.encode(words_of_answer(a)), END] for _, a in dialogues])
     before = np.concatenate([np.full((len(after), 1), END), after[:, :-1]], axis=1)
     return (question, question != PADDING, before), after, (after != PADDING).astype(np.float32)

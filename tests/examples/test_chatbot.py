@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bot import MODEL, Bot, load, save
+from bot import MODEL, MOST_DOUBT, Bot, load, save
 from data import (
     CORPUS,
     END,
@@ -117,10 +117,10 @@ def test_dialogues_as_arrays():
     (question, mask, before), after, weights = as_arrays(DIALOGUES, asked, said)
     number = asked.numbers
     assert question.tolist() == [
-        [number[" how"], number[" are"], number[" you"], END],
-        [number[" hi"], END, PADDING, PADDING],
-        [number[" hi"], END, PADDING, PADDING],
-        [UNKNOWN, END, PADDING, PADDING],
+        [number[" how"], number[" are"], number[" you"]],
+        [number[" hi"], PADDING, PADDING],
+        [number[" hi"], PADDING, PADDING],
+        [UNKNOWN, PADDING, PADDING],
     ]
     assert mask.tolist() == (question != PADDING).tolist()
     assert said.decode(after[0]) == [" I", " am", " fine", ".", "<end>"]
@@ -236,7 +236,7 @@ def test_unknown_words_replace_words_only_and_not_the_only_one():
 
 def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
     bot = tiny_bot()
-    answer = bot.said.encode([" Hello", ",", " you", "!"])
+    answer = [*bot.said.encode([" Hello", ",", " you", "!"]), END]
     whole = bot.parts().whole
     question = np.array([bot.asked.encode([" how", " are", " you"])])
     before = np.array([[END, *answer[:-1]]])
@@ -471,10 +471,31 @@ ODD = [
 def test_an_odd_question_gets_an_answer(bot, question):
     reply = bot.reply(question)
     assert reply.answer
-    assert len(reply.question_words) <= LIMIT + 1
+    assert len(reply.question_words) <= LIMIT
     assert reply.weights.shape == (len(reply.answer_words), len(reply.question_words))
     assert len(reply.known) == len(reply.question_words)
     assert np.isfinite(reply.weights).all()
+
+
+UNKNOWN_ANSWER = (
+    "I do not know that. You can ask me about npdl: its layers, training, saving, plots."
+)
+
+
+@pytest.mark.parametrize("question", ["zzyzx", "你好吗", "x" * 1000, "lorem ipsum dolor sit amet"])
+def test_what_is_unknown_is_said_to_be(bot, question):
+    assert bot.reply(question).answer == UNKNOWN_ANSWER
+
+
+def test_a_guess_is_not_given_as_an_answer(bot):
+    words = words_of_question("umbrella gradient birthday compat")
+    ids = bot.asked.read(words)
+    guess = beam_search(*bot.begin(ids))[0][0]
+    assert bot.explained(words, ids, guess)[1] > MOST_DOUBT
+    reply = bot.reply("umbrella gradient birthday compat")
+    assert reply.answer == UNKNOWN_ANSWER
+    assert reply.question_words == ["umbrella", "gradient", "birthday", "compat"]
+    assert not any(reply.known)
 
 
 def test_drawn_answers_follow_from_the_key(bot):
@@ -487,8 +508,8 @@ def test_drawn_answers_follow_from_the_key(bot):
 
 def test_the_weights_of_a_reply_belong_to_its_words(bot):
     reply = bot.reply("What is npdl?")
-    assert reply.question_words == ["what", "is", "npdl", "<end>"]
+    assert reply.question_words == ["what", "is", "npdl"]
     assert "".join(words_of_answer(reply.answer)) == " " + reply.answer
     assert [w.strip() for w in words_of_answer(reply.answer)] == reply.answer_words[:-1]
     assert np.allclose(reply.weights.sum(axis=1), 1, atol=1e-5)
-    assert bot.reply("What is zzyzx?").known == [True, True, False, True]
+    assert bot.reply("What is zzyzx?").known == [True, True, False]
