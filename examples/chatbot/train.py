@@ -18,7 +18,7 @@ import npdl.functional as F
 from npdl.training import fit
 
 
-def train(dialogues, epochs=60, batch_size=32, key=0, progress=True):
+def train(dialogues, epochs=46, batch_size=32, key=0, progress=True):
     """Return a bot that was trained on pairs (question, answer)."""
     asked, said = vocabularies(dialogues)
     steps = epochs * -(-len(dialogues) // batch_size)
@@ -53,7 +53,7 @@ def main():
     )
     parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FILE")
     parser.add_argument("--output", type=Path, default=MODEL, metavar="FILE")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=46)
     parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
     arguments = parser.parse_args()
     # What would be an error after the training had better be one before it.
