@@ -12,7 +12,7 @@ const ideas = [
   "What is npdl?", "Tell me a joke", "How do I save my model?", "I am tired today",
   "Is it faster than PyTorch?", "How do I plot the loss?", "What is early stopping?", "Who are you?",
   "How do I write my own layer?", "What can you do?", "Can I use PyTorch weights?", "My dog is ill",
-  "What are keys?", "What is on the heat map?", "My run crashed", "Are you dangerous?",
+  "What are keys?", "What is on the heat map?", "My run crashed", "Will AI take my job?",
 ];
 let turn = 0;
 let shown = 0;
