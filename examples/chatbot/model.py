@@ -1,6 +1,6 @@
 """The model: an LSTM reads the question in both directions, another one writes the answer.
 
-At each word of the answer, attention looks at all words of the question. The four layers that
+At each word of the answer, attention looks at all words of the question. The three layers that
 npdl does not have are written here, which takes ten lines each.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from data import END, UNKNOWN
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import random
 
 
 @F.layer
@@ -33,47 +33,31 @@ def unknown_words(rate):
 
 
 @F.layer
-def shared(inner):
-    """Apply one layer to each of several inputs, with the same parameters."""
+def first_thought():
+    """Begin to write: from ((h, c), (h', c')), the memory and its mask to the state (m, c c').
 
-    def apply(params, x, *, train=False, rng=None):
-        keys = [random.fold(rng, i) if train else None for i in range(len(x))]
-        pairs = [
-            inner.apply(params, part, train=train, rng=key)
-            for part, key in zip(x, keys, strict=True)
-        ]
-        return tuple(zip(*pairs, strict=True))
+    Each number of m is the largest that the memory has at any step, so that a word that matters
+    is heard wherever it stands.
+    """
 
-    def backward(params, caches, g, *, input_grad=True):
-        pairs = [
-            inner.backward(params, cache, part, input_grad=input_grad)
-            for cache, part in zip(caches, g, strict=True)
-        ]
-        grads, dx = zip(*pairs, strict=True)
-        total = grads[0]
-        for part in grads[1:]:
-            total = tree.add(total, part)
-        return total, dx
-
-    def init(rng, shapes):
-        return inner.init(rng, shapes[0])
-
-    return F.Layer(init, apply, backward, lambda shapes: tuple(map(inner.out_shape, shapes)))
-
-
-@F.layer
-def joined_states():
-    """Join the states of two directions, ``((h, c), (h', c'))``, to one, ``(h h', c c')``."""
-
-    def apply(params, states):
-        return tuple(np.concatenate(pair, axis=1) for pair in zip(*states, strict=True)), None
+    def apply(params, x):
+        ((_, c), (_, c_back)), memory, mask = x
+        # A memory is between -1 and 1.
+        seen = memory + np.where(mask, 0, -4)[:, :, None].astype(memory.dtype)
+        places = np.argmax(seen, axis=1)[:, None]
+        strongest = np.take_along_axis(memory, places, axis=1)[:, 0]
+        return (strongest, np.concatenate([c, c_back], axis=1)), (places, memory)
 
     def backward(params, cache, g):
-        halves = [np.split(part, 2, axis=1) for part in g]
-        return (), tuple(zip(*halves, strict=True))
+        places, memory = cache
+        g_strongest, g_c = g
+        g_memory = np.zeros_like(memory)
+        np.put_along_axis(g_memory, places, g_strongest[:, None], axis=1)
+        forward, back = np.split(g_c, 2, axis=1)
+        return (), (((None, forward), (None, back)), g_memory, None)
 
     def out_shape(shapes):
-        ((units,), _), _ = shapes
+        ((units,), _), _ = shapes[0]
         return (2 * units,), (2 * units,)
 
     return F.Layer(lambda rng, shape: (), apply, backward, out_shape)
@@ -123,31 +107,33 @@ def attention():
 class Parts(NamedTuple):
     """The parts of the model, and the whole; the parameters of the whole are those of its parts."""
 
-    words: F.Layer  # (question, before) -> two arrays of vectors
+    asked: F.Layer  # question -> vectors
+    said: F.Layer  # words of the answer -> vectors
     encoder: F.Layer  # (asked, mask) -> (memory, state)
     decoder: F.Layer  # (said, memory, mask, state) -> (scores, weights, state)
     whole: F.Layer  # (question, mask, before) -> (scores, weights)
 
 
 @functools.cache
-def make_parts(vocabulary_size, units=64, bottleneck=96, unknown=0.1, dropout=0.3):
-    """Return the model for a vocabulary.
+def make_parts(asked_words, said_words, units=64, bottleneck=72, unknown=0.15, dropout=0.2):
+    """Return the model for two vocabularies of these sizes.
 
     Where all words of the answer but the last are known, as in training, the decoder takes them
     all at once. Where they come one by one, it takes one with the state that it returned before:
     the same layer with the same parameters, and so the same numbers.
     """
-    words = shared(
-        F.serial(unknown_words(unknown), F.embedding(vocabulary_size, units), F.dropout(dropout))
+    asked, said = (
+        F.serial(unknown_words(unknown), F.embedding(size, units), F.dropout(dropout))
+        for size in (asked_words, said_words)
     )
     reader = F.lstm(units, return_sequence=True, return_state=True)
     writer = F.lstm(2 * units, return_sequence=True, return_state=True)
-    scorer = F.serial(F.dense(bottleneck), F.tanh(), F.dense(vocabulary_size))
+    scorer = F.serial(F.dense(bottleneck), F.tanh(), F.dense(said_words))
     encoder = F.graph(
         ("asked", "mask"),
         {
             ("memory", "ends"): (F.bidirectional(reader), ("asked", "mask")),
-            "state": (joined_states(), "ends"),
+            "state": (first_thought(), ("ends", "memory", "mask")),
         },
         ("memory", "state"),
     )
@@ -163,13 +149,14 @@ def make_parts(vocabulary_size, units=64, bottleneck=96, unknown=0.1, dropout=0.
     whole = F.graph(
         ("question", "mask", "before"),
         {
-            ("asked", "said"): (words, ("question", "before")),
+            "asked": (asked, "question"),
+            "said": (said, "before"),
             ("memory", "state"): (encoder, ("asked", "mask")),
             ("scores", "weights", "last"): (decoder, ("said", "memory", "mask", "state")),
         },
         ("scores", "weights"),
     )
-    return Parts(words, encoder, decoder, whole)
+    return Parts(asked, said, encoder, decoder, whole)
 
 
 def loss(outputs, after, weights):

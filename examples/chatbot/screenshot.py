@@ -81,11 +81,7 @@ def main():
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with serving(create_app(load())) as address, browser(1100, 700) as opened:
         opened.get(address)
-        for question in (
-            "Hey, how are you?",
-            "I'm so tired today",
-            "How can I check my gradients?",
-        ):
+        for question in QUESTIONS:
             print(f"{question}\t{ask(opened, question)}")
         opened.save_screenshot(str(arguments.output))
 

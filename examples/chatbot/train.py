@@ -11,30 +11,30 @@ import time
 from pathlib import Path
 
 from bot import MODEL, Bot, load, save
-from data import CORPUS, Vocabulary, as_arrays, read_dialogues, words_of_question
+from data import CORPUS, as_arrays, read_dialogues, vocabularies, words_of_question
 from model import loss, make_parts
 
 import npdl.functional as F
 from npdl.training import fit
 
 
-def train(dialogues, epochs=100, batch_size=32, key=0, progress=True):
+def train(dialogues, epochs=46, batch_size=32, key=0, progress=True):
     """Return a bot that was trained on pairs (question, answer)."""
-    vocabulary = Vocabulary.of_dialogues(dialogues)
+    asked, said = vocabularies(dialogues)
     steps = epochs * -(-len(dialogues) // batch_size)
     state, _ = fit(
-        make_parts(len(vocabulary.words)).whole,
+        make_parts(len(asked.words), len(said.words)).whole,
         loss,
         F.chain(
             F.clip_by_global_norm(1.0), F.adamw(F.cosine_decay(1e-2, steps), weight_decay=0.05)
         ),
-        as_arrays(dialogues, vocabulary),
+        as_arrays(dialogues, asked, said),
         epochs=epochs,
         batch_size=batch_size,
         rng=key,
         progress=progress,
     )
-    return Bot(vocabulary, state.params)
+    return Bot(asked, said, state.params)
 
 
 def share_right(bot, dialogues):
@@ -53,7 +53,7 @@ def main():
     )
     parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FILE")
     parser.add_argument("--output", type=Path, default=MODEL, metavar="FILE")
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=46)
     parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
     arguments = parser.parse_args()
     # What would be an error after the training had better be one before it.

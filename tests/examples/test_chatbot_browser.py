@@ -13,6 +13,7 @@ from bot import load
 from screenshot import PROGRAMS, ask, browser, serving
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 from server import create_app
 
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -65,7 +66,7 @@ def test_a_question_is_answered_and_its_attention_is_shown(page, bot):
     page.save_screenshot(str(OUTPUT / "chatbot-page.png"))
     # The next answer brings the next picture.
     ask(page, "Thanks!")
-    assert texts(page, "#heatmap thead th") == ["thanks", "<end>"]
+    assert texts(page, "#heatmap thead th") == ["thanks"]
 
 
 def test_the_button_sends_and_a_drawn_answer_comes(page):
@@ -96,6 +97,17 @@ def test_hostile_text_is_shown_as_text(page, question):
     assert page.title == "Pico, a chatbot in npdl"
     width = page.execute_script("return document.documentElement.scrollWidth - innerWidth")
     assert width <= 0
+
+
+def test_a_suggestion_is_asked_and_others_follow(page):
+    first = texts(page, "#suggestions button")
+    page.find_element(By.CSS_SELECTOR, "#suggestions button").click()
+    answered = "#messages .bot:not(.waiting):nth-child(3)"
+    WebDriverWait(page, 20).until(lambda page: texts(page, answered))
+    assert texts(page, ".you") == [f"You: {first[0]}"]
+    WebDriverWait(page, 20).until(
+        lambda page: not set(texts(page, "#suggestions button")) & set(first)
+    )
 
 
 def test_a_message_without_words_is_answered(page):

@@ -39,9 +39,9 @@ def test_a_question_is_answered_with_its_weights(client, bot):
     expected = bot.reply("What is npdl?")
     assert response.status_code == 200
     assert response.json["answer"] == expected.answer
-    assert response.json["question_words"] == ["what", "is", "npdl", "<end>"]
+    assert response.json["question_words"] == ["what", "is", "npdl"]
     assert response.json["answer_words"] == expected.answer_words
-    assert response.json["known"] == [True] * 4
+    assert response.json["known"] == [True] * 3
     assert response.json["weights"] == expected.weights.round(4).tolist()
 
 

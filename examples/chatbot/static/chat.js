@@ -7,7 +7,15 @@ const form = document.getElementById("form");
 const question = document.getElementById("question");
 const temperature = document.getElementById("temperature");
 const heatmap = document.getElementById("heatmap");
+const suggestions = [...document.querySelectorAll("#suggestions button")];
+const ideas = [
+  "What is npdl?", "Tell me a joke", "How do I save my model?", "I am tired today",
+  "Is it faster than PyTorch?", "How do I plot the loss?", "What is early stopping?", "Who are you?",
+  "How do I write my own layer?", "What can you do?", "Can I use PyTorch weights?", "My dog is ill",
+  "What are keys?", "What is on the heat map?", "My run crashed", "Will AI take my job?",
+];
 let turn = 0;
+let shown = 0;
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -42,6 +50,7 @@ async function send(text) {
     const reply = await ask(text);
     show(reply.answer, "bot", "Pico");
     draw(reply);
+    suggest();
   } catch (error) {
     show(`No answer came: ${error.message}`, "error", "Error");
   }
@@ -90,8 +99,14 @@ form.addEventListener("submit", (event) => {
   question.focus();
 });
 
-for (const button of document.querySelectorAll("#suggestions button")) {
+// The buttons stay and get new texts, so that whoever is on one with the keyboard stays there.
+function suggest() {
+  for (const button of suggestions) button.textContent = ideas[shown++ % ideas.length];
+}
+
+for (const button of suggestions) {
   button.addEventListener("click", () => send(button.textContent));
 }
 
+suggest();
 show("Hello, I am Pico. Ask me how I am, or how npdl works.", "bot", "Pico");
