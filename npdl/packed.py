@@ -110,16 +110,15 @@ def _update(
         return np.add(params, updates, out=params if donate else None), new_state
     new_params = params if donate else np.empty_like(params)
     result = state if donate else _map_slots(np.empty_like, state)
-    new_state, work = state, np.empty(BLOCK, params.dtype)
+    new_state = state
     for start in range(0, params.size, BLOCK):
         block = slice(start, start + BLOCK)
         part = _cut(result, block)
         if not donate:
             for new, old in zip(_slots(part), _slots(state), strict=True):
                 np.copyto(new, old[block])
-        p = params[block]
-        updates, new_state = overwrite(g[block], part, p, work=work[: len(p)])
-        np.add(p, updates, out=new_params[block])
+        updates, new_state = overwrite(g[block], part, params[block])
+        np.add(params[block], updates, out=new_params[block])
     return new_params, _with_counts(result, new_state)
 
 

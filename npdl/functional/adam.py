@@ -72,15 +72,15 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
         p: Array | None,
         s: Array,
         q: Array,
-        out: Any = (None, None, None),
+        out: Any = (None, None),
         factor: float = 1.0,
     ) -> tuple[Array, ...]:
         t = count + 1
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
-        s = np.multiply(s, beta1, out=out[1])
+        s = np.multiply(s, beta1, out=out[0])
         s += g
-        q = np.multiply(q, beta2, out=out[2])
-        u = np.multiply(g, g, out=out[0])
+        q = np.multiply(q, beta2, out=out[1])
+        u = g * g
         q += u
         # All factors of whole arrays become one at the end.
         np.sqrt(q, out=u)

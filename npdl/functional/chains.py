@@ -65,7 +65,7 @@ def _handed_on(
             follows = parts[i + 1].factor if parts[i].takes_factor and i + 1 < count else None
             links.append((i, function, follows))
 
-    def run(grads: Any, state: State, params: Params = None, **work: Any) -> tuple[Updates, State]:
+    def run(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
         if type(state) is not tuple or len(state) != count:
             _check_state("chain", count, state)
         states: list[State] = []
@@ -73,13 +73,13 @@ def _handed_on(
         try:
             for i, function, factor in links:
                 if factor is None:
-                    grads, new = function(grads, state[i], params, **work)
+                    grads, new = function(grads, state[i], params)
                     states.append(new)
                 else:
                     i += 1
                     number, after = factor(state[i])
                     i -= 1
-                    grads, new = function(grads, state[i], params, factor=number, **work)
+                    grads, new = function(grads, state[i], params, factor=number)
                     states += new, after
         except Exception as error:
             error.add_note(f"in chain[{i}] = {parts[i]!r}")

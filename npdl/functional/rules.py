@@ -271,13 +271,13 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     decay = check_number(decay, "trace(decay=0.9)", "in [0, 1)")
 
     def rule(
-        count: int, g: Array, p: Array | None, v: Array, out: Any = (None, None)
+        count: int, g: Array, p: Array | None, v: Array, out: Any = (None,)
     ) -> tuple[Array, Array]:
-        v = np.multiply(v, decay, out=out[1])
+        v = np.multiply(v, decay, out=out[0])
         v += g
         if not nesterov:
             return v, v
-        u = np.multiply(v, decay, out=out[0])
+        u = v * decay
         u += g
         return u, v
 

@@ -67,12 +67,12 @@ class Optimizer(Recorded):
         ``update(grads, state, params=None) -> (updates, state)``; the updates are to be added to
         the parameters.
     overwrite : callable, optional
-        ``overwrite(g, state, p, work=None) -> (u, state)``: `update` for bare arrays, which writes
-        into those of the state, and may return `u` in the array `work`. It is the promise that
-        what becomes of a number depends on nothing but its own gradient, slots and parameter, and
-        on counts. So arrays may be joined or cut into blocks, and `update` may be called with bare
-        arrays instead of trees. The state is then ``()``, a NamedTuple of an int ``count``, if
-        there is one, and of slots that mirror the parameters, or a tuple of such states.
+        ``overwrite(g, state, p) -> (u, state)``: `update` for bare arrays, which writes into those
+        of the state. It is the promise that what becomes of a number depends on nothing but its
+        own gradient, slots and parameter, and on counts. So arrays may be joined or cut into
+        blocks, and `update` may be called with bare arrays instead of trees. The state is then
+        ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
+        parameters, or a tuple of such states.
     factor : callable, optional
         ``factor(state) -> (number, state)``, of a part that multiplies by a number and does
         nothing else. A part before it may then do so on its way.
@@ -162,8 +162,8 @@ def elementwise(
     initial : float
         The first value of all slots.
     in_place : bool
-        Whether the rule has a keyword ``out``, a tuple of arrays for the results: those for slots
-        may be the old ones. Without it, and where it has `None`, they are new arrays.
+        Whether the rule has a keyword ``out``, a tuple of arrays for the new slots, which may be
+        the old ones; without it, or with `None` in it, they are new arrays.
     takes_factor : bool
         Whether the rule has a keyword ``factor``, a number to multiply `u` by.
     """
@@ -195,13 +195,11 @@ def elementwise(
             )
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
-    def overwrite(
-        g: Array, state: State, p: Array, work: Array | None = None, **factor: float
-    ) -> tuple[Array, State]:
+    def overwrite(g: Array, state: State, p: Array, **factor: float) -> tuple[Array, State]:
         slots = state[first:]
         count = state[0] if first else 0
         if in_place:
-            u = rule(count, g, p, *slots, out=(None if work is g else work, *slots), **factor)[0]
+            u = rule(count, g, p, *slots, out=slots, **factor)[0]
         else:
             u, *fresh = rule(count, g, p, *slots, **factor)
             for slot, array in zip(slots, fresh, strict=True):
@@ -224,10 +222,8 @@ def scaling(number: Callable[[int], float], state_type: Any = tuple) -> Optimize
             return number(0), state
         return number(state[0]), state_type(state[0] + 1)
 
-    def rule(count: int, g: Array, p: Array | None, out: Any = (None,)) -> tuple[Array]:
-        return (np.multiply(g, number(count), out=out[0]),)
-
-    return attrs.evolve(elementwise(rule, state_type, in_place=True), factor=factor)
+    part = elementwise(lambda count, g, p: (g * number(count),), state_type)
+    return attrs.evolve(part, factor=factor)
 
 
 def _foreign(state: State, state_type: Any) -> ValueError:
