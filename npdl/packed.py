@@ -153,7 +153,7 @@ def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
     joined: dict[Any, list[int]] = {}
     for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
         if g is not None:
-            joined.setdefault((leaf.dtype, leaf.size < SMALL or i), []).append(i)
+            joined.setdefault((leaf.dtype, -1 if leaf.size < SMALL else i), []).append(i)
     groups = []
     for members in joined.values():
         places, end = [], 0

@@ -88,7 +88,9 @@ def train_step(
         value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
         if check_finite:
             raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
-        means = {name: f(aux.outputs, *targets[:1]) for name, f in named.items()}
+        means = {}
+        if named:
+            means = {name: f(aux.outputs, *targets[:1]) for name, f in named.items()}
         return value, means, grads, aux.cache if has_stats else None
 
     compute: Callable[..., tuple[Any, ...]] = terms

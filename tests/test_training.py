@@ -94,6 +94,13 @@ def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
     same_bits(state, expected)
 
 
+def test_only_small_arrays_are_joined():
+    # To join large ones takes a copy of them at each step, and room for it.
+    params = [np.zeros(packed.SMALL + i, np.float32) for i in (-2, 0, -1, 1, 2, -3)]
+    layout = packed.pack(F.sgd(0.1), params, F.sgd(0.1).init(params), params).layout
+    assert sorted(group.leaves for group in layout.groups) == [[0, 2, 5], [1], [3], [4]]
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_what_is_not_trained_keeps_its_bits(number):
     layers = [F.dense(8), F.tanh(), F.dense(5), F.tanh(), F.dense(3)]

@@ -17,6 +17,7 @@ from npdl.functional.loss_terms import (
     hellinger_distances,
     softmax_cross_entropies,
 )
+from npdl.functional.sums import ones
 from npdl.functional.targets import check_probabilities, class_targets, mean_scale
 
 __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_entropy"]
@@ -217,5 +218,5 @@ def _row_scale(name: str, outputs: Array, weights: Any) -> Any:
 
 def _total(values: Array, scale: Any) -> Any:
     if isinstance(scale, float):
-        return np.add.reduce(values) * scale
+        return values.dot(ones(len(values), values.dtype)) * scale
     return values @ scale

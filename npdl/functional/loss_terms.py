@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array
+from npdl.functional.sums import ones, sum_of_rows
 
 __all__ = [
     "EPSILON",
@@ -150,7 +151,7 @@ def softmax_cross_entropies(
             t += even
         score = np.add.reduce(t * z, axis)
     np.exp(z, out=z)
-    total = np.add.reduce(z, axis)
+    total = sum_of_rows(z) if few else z.dot(ones(classes, z.dtype))
     losses = np.log(total)
     if t.ndim == 1:
         factor = scale / total

@@ -26,6 +26,7 @@ from npdl.functional.transforms import (
     Updates,
     elementwise,
     scaling,
+    scheduled,
 )
 from npdl.record import constructor
 from npdl.tree import Tree
@@ -58,7 +59,7 @@ def scale(factor: float) -> Optimizer:
     (array([-1.]), ())
     """
     factor = check_number(factor, "scale(factor=0.5)", "that is finite")
-    return scaling(lambda count: factor)
+    return scaling(factor)
 
 
 class CountState(NamedTuple):
@@ -91,9 +92,8 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
     """
     rate = finite_rate(learning_rate, "scale_by_learning_rate")
     if callable(learning_rate):
-        return scaling(lambda count: -rate(count), CountState)
-    factor = -rate(0)
-    return scaling(lambda count: factor)
+        return scheduled(lambda count: -rate(count), CountState)
+    return scaling(-rate(0))
 
 
 def finite_rate(learning_rate: float | Schedule, name: str) -> Schedule:

@@ -48,6 +48,7 @@ __all__ = [
     "apply_updates",
     "elementwise",
     "scaling",
+    "scheduled",
 ]
 
 Updates: TypeAlias = Tree
@@ -165,7 +166,7 @@ def elementwise(
         Whether the rule has a keyword ``out``, a tuple of arrays for the new slots, which may be
         the old ones; without it, or with `None` in it, they are new arrays.
     takes_factor : bool
-        Whether the rule has a keyword ``factor``, a number to multiply `u` by.
+        Whether the rule, which is in place, has a keyword ``factor``, a number to multiply `u` by.
     """
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
     first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
@@ -176,16 +177,16 @@ def elementwise(
         return new(state_type, (*(0,)[:first], *slots))
 
     def update(
-        grads: Any, state: State, params: Params = None, **factor: float
+        grads: Any, state: State, params: Params = None, factor: float | None = None
     ) -> tuple[Updates, State]:
         if type(state) is not state_type or len(state) != n_fields:
             raise _foreign(state, state_type)
         count = state[0] if first else 0
+        scaled = rule if factor is None else functools.partial(rule, factor=factor)
         # With bare arrays, which is how training calls it, this takes a microsecond.
         if type(grads) is np.ndarray and grads.ndim and _fits(grads, params):
-            result = rule(count, grads, params, *state[first:], **factor)
+            result = scaled(count, grads, params, *state[first:])
         else:
-            scaled = functools.partial(rule, **factor) if factor else rule
             result = _by_leaf(scaled, count, grads, params, state[first:])
         slots = result[1:]
         if first and _is_due(count):
@@ -195,13 +196,17 @@ def elementwise(
             )
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
-    def overwrite(g: Array, state: State, p: Array, **factor: float) -> tuple[Array, State]:
+    def overwrite(
+        g: Array, state: State, p: Array, factor: float | None = None
+    ) -> tuple[Array, State]:
         slots = state[first:]
         count = state[0] if first else 0
-        if in_place:
-            u = rule(count, g, p, *slots, out=slots, **factor)[0]
+        if factor is not None:
+            u = rule(count, g, p, *slots, out=slots, factor=factor)[0]
+        elif in_place:
+            u = rule(count, g, p, *slots, out=slots)[0]
         else:
-            u, *fresh = rule(count, g, p, *slots, **factor)
+            u, *fresh = rule(count, g, p, *slots)
             for slot, array in zip(slots, fresh, strict=True):
                 np.copyto(slot, array)
         if first and _is_due(count):
@@ -212,14 +217,23 @@ def elementwise(
     return Optimizer(init, update, overwrite, takes_factor=takes_factor)
 
 
-def scaling(number: Callable[[int], float], state_type: Any = tuple) -> Optimizer:
-    """Make an optimizer that multiplies by a number, which may follow from the count."""
+def scaling(number: float) -> Optimizer:
+    """Make an optimizer that multiplies by a number."""
+
+    def factor(state: State) -> tuple[float, State]:
+        if type(state) is not tuple:
+            raise _foreign(state, tuple)
+        return number, state
+
+    return attrs.evolve(elementwise(lambda count, g, p: (g * number,)), factor=factor)
+
+
+def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:
+    """Make an optimizer that multiplies by a number which follows from the count, its state."""
 
     def factor(state: State) -> tuple[float, State]:
         if type(state) is not state_type:
             raise _foreign(state, state_type)
-        if not state:
-            return number(0), state
         return number(state[0]), state_type(state[0] + 1)
 
     part = elementwise(lambda count, g, p: (g * number(count),), state_type)
