@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array, Shape
+from npdl.functional.sums import ones, sum_of_rows
 from npdl.functional.windows import Pair
 
 __all__ = [
@@ -128,13 +129,13 @@ def from_rows(x: Array) -> Array:
 
 def sum_of_channels(g: Array) -> Array:
     """Return the sum over all but the channels, the gradient of a bias."""
+    batch, channels, *image = g.shape
     rows = g.transpose(2, 3, 1, 0)
     if rows.flags.c_contiguous:
-        # Sums of long runs, which are fast.
-        sums: Array = rows.sum(axis=0).sum(axis=0).sum(axis=1)
-    else:
-        sums = batch_last(g).reshape(g.shape[1], -1).sum(axis=1)
-    return sums
+        sums = sum_of_rows(rows.reshape(math.prod(image), channels * batch))
+        return sums.reshape(channels, batch) @ ones(batch, g.dtype)
+    size = math.prod(image) * batch
+    return batch_last(g).reshape(channels, size) @ ones(size, g.dtype)
 
 
 def _copy(source: Array, target: Array) -> None:
