@@ -379,7 +379,7 @@ def _encoded(scalars: dict[str, Any]) -> str:
     return text
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Contents:
     """An open checkpoint, none of whose arrays was read yet."""
 

@@ -41,7 +41,7 @@ class CheckpointError(ValueError):
     """The file is damaged, is no checkpoint, or holds another tree than was asked for."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Container:
     """An open file: its header, `None` where npdl did not write it, and its arrays."""
 
@@ -50,7 +50,7 @@ class Container:
     read: Callable[[str], np.ndarray]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Format:
     """How to write and to open the files of one suffix."""
 

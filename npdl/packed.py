@@ -122,7 +122,7 @@ def _update(
     return new_params, _with_counts(result, new_state)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Group:
     """Arrays that are updated as one vector: for each, its leaf, its place there, its shape."""
 

@@ -37,7 +37,7 @@ class OtherRunError(CheckpointError):
     """The checkpoint is one of another model, optimizer or call of `fit`."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Position:
     """Where a run stands, beside the arrays of what is trained.
 

@@ -35,7 +35,7 @@ def part_of(size: int, parts: int, i: int) -> range:
     return range(start, start + each + (i < longer))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Split:
     """Which rank has which of the terms of a sum; ranks beyond their number have none."""
 

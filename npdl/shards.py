@@ -139,7 +139,7 @@ def weights_of(loss: Callable[..., Any]) -> Weigh | None:
     return weigh
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Batch:
     """The examples that this rank has of a batch, and which shards they are."""
 

@@ -194,7 +194,7 @@ def line(epoch: int, logs: Mapping[str, float]) -> str:
     return f"iter {epoch + 1}, {''.join(parts)}"
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Training:
     """What the loop of `npdl.loop` trains, made of a model and its data."""
 
@@ -248,7 +248,7 @@ class Training:
         set_state(snapshot["generator"])
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Lines:
     """Prints a line an iteration, where `shown`."""
 

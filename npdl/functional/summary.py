@@ -181,7 +181,7 @@ def summary(model: Layer, shape: Shape) -> Summary:
     return Summary(shape, tuple(rows), sum(np.asarray(leaf).nbytes for leaf in leaves))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Made:
     """What a layer was asked to make parameters for, and those of its parts."""
 

@@ -86,7 +86,7 @@ def _is_side(value: Any) -> bool:
     )
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Window:
     """A window of `size`, moved by `stride`, whose elements are `dilation` apart, on any image.
 
