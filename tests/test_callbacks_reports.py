@@ -84,14 +84,20 @@ def test_the_folder_of_a_log_is_made(tmp_path):
     assert len(rows(tmp_path / "a" / "b" / "log.csv")) == 2
 
 
-def test_a_file_that_cannot_be_written_is_an_error_before_training(tmp_path):
+@pytest.mark.parametrize("name", ["CSVLogger", "TensorBoard"])
+def test_a_file_that_cannot_be_written_is_an_error_before_training(name, tmp_path):
+    if name == "TensorBoard":
+        pytest.importorskip("tensorboard")
     steps = []
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
     (tmp_path / "file").write_text("mine")
-    for make in (lambda path: CSVLogger(path / "log.csv"), TensorBoard):
-        with pytest.raises(OSError, match=r"no file can be written in .*nothing was trained"):
-            run(epochs=1, callbacks=[make(tmp_path / "file"), watch])
-        assert not steps
+    writes = {"CSVLogger": lambda path: CSVLogger(path / "log.csv"), "TensorBoard": TensorBoard}
+    with pytest.raises(OSError, match=r"no file can be written in .*nothing was trained"):
+        run(epochs=1, callbacks=[writes[name](tmp_path / "file"), watch])
+    assert not steps
+
+
+def test_a_separator_is_one_character(tmp_path):
     with pytest.raises(ValueError, match="separator must be one character"):
         CSVLogger(tmp_path / "log.csv", separator=", ")
 
