@@ -101,10 +101,17 @@ def main():
     parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
     parser.add_argument("--epochs", type=whole(), help="default 100; 12 of MNIST")
     parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
-    parser.add_argument("--output", type=picture, metavar="PNG", default="output/digits.png")
+    parser.add_argument(
+        "--output",
+        type=picture,
+        metavar="PNG",
+        help="default output/digits.png; output/digits_compat.png in that style",
+    )
     parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it runs")
     arguments = parser.parse_args()
 
+    name = {"functional": "digits", "compat": "digits_compat"}[arguments.style]
+    output = arguments.output or picture(f"output/{name}.png")
     key = random.key(arguments.seed)
     training, validation, (images, labels) = digits(key, arguments.mnist)
     large = len(training[1]) > 10_000
@@ -117,8 +124,8 @@ def main():
     scores = read(images)
     accuracy = F.accuracy(scores, labels)
     print(f"test accuracy {accuracy:.4f}, after {seconds:.1f} s of training")
-    draw(arguments.output, history, images, labels, scores.argmax(1))
-    print(f"learning curve and wrongly read digits: {arguments.output}")
+    draw(output, history, images, labels, scores.argmax(1))
+    print(f"learning curve and wrongly read digits: {output}")
 
 
 if __name__ == "__main__":

@@ -110,10 +110,17 @@ def main():
     parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
     parser.add_argument("--epochs", type=whole(), help="default 12; 1 of MNIST")
     parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
-    parser.add_argument("--output", type=folder, metavar="DIR", default="output/digits_cnn")
+    parser.add_argument(
+        "--output",
+        type=folder,
+        metavar="DIR",
+        help="default output/digits_cnn; output/digits_cnn_compat in that style",
+    )
     parser.add_argument("--quick", action="store_true", help="four epochs of fewer images")
     arguments = parser.parse_args()
 
+    name = {"functional": "digits_cnn", "compat": "digits_cnn_compat"}[arguments.style]
+    output = arguments.output or folder(f"output/{name}")
     key = random.key(arguments.seed)
     training, validation, test = digits(key, arguments.mnist)
     is_small = len(training[1]) < 10_000
@@ -130,8 +137,8 @@ def main():
     counts = F.confusion_matrix(outputs, labels, classes=10)
     print(f"true digit by row, read digit by column:\n{counts}")
     print(f"test accuracy {F.accuracy(outputs, labels):.4f}, after {seconds:.1f} s of training")
-    draw(arguments.output, model, params, history, images[0], counts)
-    print(f"pictures: {arguments.output}/")
+    draw(output, model, params, history, images[0], counts)
+    print(f"pictures: {output}/")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ raises before any work is done.
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 STYLE = {
@@ -52,7 +53,8 @@ def directory(text):
 def file(text):
     """Return the path of a file that is there."""
     if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+        said = "is no file" if Path(text).exists() else "is not there"
+        raise argparse.ArgumentTypeError(f"{text!r} {said}")
     return Path(text)
 
 
@@ -68,6 +70,8 @@ def folder(text):
     """Return the path of a directory to write to, which is there after this."""
     try:
         Path(text).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=text):
+            pass
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot write there: {error}") from None
     return Path(text)
