@@ -101,6 +101,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
     Examples
     --------
+    >>> from npdl.checkpoint import save
     >>> save("model.pkl", {})
     Traceback (most recent call last):
     ...
@@ -178,6 +179,9 @@ def load(path: str | os.PathLike[str], like: Tree, partial: bool = False) -> Tre
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint import load, save
     >>> import tempfile
     >>> import npdl.functional as F
     >>> model = F.dense(2)
@@ -215,6 +219,9 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint import save, scalars
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(Path(folder, "run.npz"), {"step": 3, "rate": 0.5, "weight": np.ones(2)})
@@ -241,6 +248,7 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
     Examples
     --------
+    >>> from npdl.checkpoint import environment
     >>> list(environment())
     ['npdl', 'numpy', 'blas', 'threads', 'machine', 'simd', 'byteorder']
     """

@@ -84,6 +84,8 @@ def sharded(
 
     Examples
     --------
+    >>> from npdl.distributed import sharded
+    >>> from npdl import tree
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> model = F.dense(3)
@@ -140,6 +142,7 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
 
     Examples
     --------
+    >>> from npdl.distributed import fold_stats
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> model = F.batch_norm()
@@ -188,6 +191,7 @@ def all_reduce(values: Tree, comm: Any) -> Tree:
 
     Examples
     --------
+    >>> from npdl.distributed import all_reduce
     >>> import numpy as np
     >>> all_reduce({"weight": np.ones(2), "mean": None}, None)
     {'weight': array([1., 1.]), 'mean': None}

@@ -36,6 +36,7 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
 
     Examples
     --------
+    >>> from npdl.training import predict
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> model = F.dense(2)
@@ -82,6 +83,7 @@ def evaluate(
 
     Examples
     --------
+    >>> from npdl.training import evaluate
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> model = F.dense(2)

@@ -134,6 +134,7 @@ def fit(
 
     Examples
     --------
+    >>> from npdl.training import fit
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> x = np.eye(4, dtype=np.float32)

@@ -66,6 +66,7 @@ def check_gradients(
 
     Examples
     --------
+    >>> from npdl.gradcheck import check_gradients
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> def init(rng, shape): return {"a": np.ones(shape, np.float32)}

@@ -52,9 +52,10 @@ def key(seed: KeyLike) -> Key:
 
     Examples
     --------
-    >>> key(42)
+    >>> from npdl import random
+    >>> random.key(42)
     (42,)
-    >>> key((42, 1))
+    >>> random.key((42, 1))
     (42, 1)
     """
     if type(seed) is tuple:
@@ -96,9 +97,10 @@ def fold(key: KeyLike, *data: int | str) -> Key:
 
     Examples
     --------
-    >>> fold((0,), 7, 2)
+    >>> from npdl import random
+    >>> random.fold((0,), 7, 2)
     (0, 7, 2)
-    >>> fold((0,), "weight") == fold((0,), "bias")
+    >>> random.fold((0,), "weight") == random.fold((0,), "bias")
     False
     """
     return (*_key(key), *(_number(item) for item in data))
@@ -109,7 +111,8 @@ def generator(key: KeyLike) -> "np.random.Generator":
 
     Examples
     --------
-    >>> bool(generator((0, 1)).normal() == generator((0, 1)).normal())
+    >>> from npdl import random
+    >>> bool(random.generator((0, 1)).normal() == random.generator((0, 1)).normal())
     True
     """
     entropy, *spawn_key = _key(key)

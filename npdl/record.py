@@ -115,6 +115,7 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import npdl.functional as F
     >>> @F.layer
     ... def shifted(by=1.0):

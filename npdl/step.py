@@ -66,6 +66,7 @@ def train_step(
 
     Examples
     --------
+    >>> from npdl.training import TrainState, train_step
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> model, optimizer = F.dense(2), F.sgd(0.1)

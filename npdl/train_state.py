@@ -33,6 +33,7 @@ class TrainState:
 
     Examples
     --------
+    >>> from npdl.training import TrainState
     >>> import npdl.functional as F
     >>> from npdl import tree
     >>> state = TrainState.create(F.dense(2), F.momentum(0.1), shape=(3,), rng=0)
@@ -64,6 +65,7 @@ class TrainState:
 
         Examples
         --------
+        >>> from npdl.training import TrainState
         >>> import npdl.functional as F
         >>> TrainState.create(F.dense(2), F.sgd(0.1), shape=(3,), rng=1).step
         0

@@ -78,7 +78,8 @@ def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 
     Examples
     --------
-    >>> map(lambda a, b: a + b, {"a": 1, "b": (2, None)}, {"a": 10, "b": (20, 30)})
+    >>> from npdl import tree
+    >>> tree.map(lambda a, b: a + b, {"a": 1, "b": (2, None)}, {"a": 10, "b": (20, 30)})
     {'a': 11, 'b': (22, None)}
     """
     return _map(function, (tree, *rest), ())
@@ -89,7 +90,8 @@ def leaves(tree: Tree) -> list[Any]:
 
     Examples
     --------
-    >>> leaves({"b": 1, "a": (2, None, 3)})
+    >>> from npdl import tree
+    >>> tree.leaves({"b": 1, "a": (2, None, 3)})
     [2, 3, 1]
     """
     found: list[Any] = []
@@ -102,7 +104,8 @@ def items(tree: Tree) -> Iterator[tuple[str, Any]]:
 
     Examples
     --------
-    >>> list(items({"b": 1, "a": (2, 3)}))
+    >>> from npdl import tree
+    >>> list(tree.items({"b": 1, "a": (2, 3)}))
     [('a/0', 2), ('a/1', 3), ('b', 1)]
     """
     return (("/".join(path), leaf) for path, leaf in _walk(tree, ()))
@@ -113,7 +116,8 @@ def paths(tree: Tree) -> list[str]:
 
     Examples
     --------
-    >>> paths({"a": (1, None, {"b": 2})})
+    >>> from npdl import tree
+    >>> tree.paths({"a": (1, None, {"b": 2})})
     ['a/0', 'a/2/b']
     """
     return [path for path, _ in items(tree)]
@@ -124,7 +128,8 @@ def flatten(tree: Tree) -> tuple[list[Any], Tree]:
 
     Examples
     --------
-    >>> flatten({"a": 1, "b": (2, None)})
+    >>> from npdl import tree
+    >>> tree.flatten({"a": 1, "b": (2, None)})
     ([1, 2], {'a': *, 'b': (*, None)})
     """
     return leaves(tree), map(lambda leaf: LEAF, tree)
@@ -147,7 +152,8 @@ def unflatten(structure: Tree, leaves: list[Any]) -> Tree:
 
     Examples
     --------
-    >>> unflatten({"b": 0, "a": (0, 0)}, [1, 2, 3])
+    >>> from npdl import tree
+    >>> tree.unflatten({"b": 0, "a": (0, 0)}, [1, 2, 3])
     {'b': 3, 'a': (1, 2)}
     """
     remaining = iter(leaves)
@@ -172,7 +178,8 @@ def aligned(tree: Tree, like: Tree) -> list[Any]:
 
     Examples
     --------
-    >>> aligned({"a": None, "b": 1}, like={"a": (5, 6), "b": 7})
+    >>> from npdl import tree
+    >>> tree.aligned({"a": None, "b": 1}, like={"a": (5, 6), "b": 7})
     [None, None, 1]
     """
     found: list[Any] = []
@@ -197,7 +204,9 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
 
     Examples
     --------
-    >>> vector, unravel = ravel({"a": np.arange(2.0), "b": np.ones((1, 2))})
+    >>> import numpy as np
+    >>> from npdl import tree
+    >>> vector, unravel = tree.ravel({"a": np.arange(2.0), "b": np.ones((1, 2))})
     >>> vector
     array([0., 1., 1., 1.])
     >>> unravel(2 * vector)
@@ -229,7 +238,9 @@ def count(tree: Tree) -> int:
 
     Examples
     --------
-    >>> count({"weight": np.ones((2, 3)), "bias": np.zeros(3)})
+    >>> import numpy as np
+    >>> from npdl import tree
+    >>> tree.count({"weight": np.ones((2, 3)), "bias": np.zeros(3)})
     9
     """
     return sum(math.prod(np.shape(leaf)) for leaf in leaves(tree))
@@ -240,7 +251,9 @@ def astype(tree: Tree, dtype: Any) -> Tree:
 
     Examples
     --------
-    >>> astype({"a": np.ones(1, np.float32), "n": 3}, np.float64)
+    >>> import numpy as np
+    >>> from npdl import tree
+    >>> tree.astype({"a": np.ones(1, np.float32), "n": 3}, np.float64)
     {'a': array([1.]), 'n': 3}
     """
 
@@ -256,7 +269,8 @@ def add(a: Tree, b: Tree) -> Tree:
 
     Examples
     --------
-    >>> add({"a": 1, "b": None}, {"a": 2, "b": 3})
+    >>> from npdl import tree
+    >>> tree.add({"a": 1, "b": None}, {"a": 2, "b": 3})
     {'a': 3, 'b': 3}
     """
     if a is None or b is None:
@@ -281,7 +295,9 @@ def all_close(a: Tree, b: Tree, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
 
     Examples
     --------
-    >>> all_close({"a": np.ones(2)}, {"a": np.ones(2) + 1e-9})
+    >>> import numpy as np
+    >>> from npdl import tree
+    >>> tree.all_close({"a": np.ones(2)}, {"a": np.ones(2) + 1e-9})
     True
     """
     _require_all_same(a, b, ())

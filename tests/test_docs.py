@@ -1,6 +1,8 @@
 """The pages: their code runs, their tables are right, and the reference has every public name."""
 
 import ast
+import doctest
+import functools
 import importlib
 import inspect
 import re
@@ -237,3 +239,23 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
     (tmp_path / "b.html").write_text('<p id="here">')
     found = [(path.name, link) for path, link in broken(read(tmp_path))]
     assert found == [("a.html", "b.html#there"), ("a.html", "c.html")]
+
+
+def examples():
+    """Yield the examples of all public names, to be run as they would be pasted."""
+    finder, seen = doctest.DocTestFinder(recurse=False), set()
+    for module, names in reference().items():
+        for name in names:
+            thing = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+            for test in finder.find(thing, f"{module}.{name}", module=False, globs={}):
+                if test.examples and test.docstring not in seen:
+                    seen.add(test.docstring)
+                    yield pytest.param(test, id=f"{module}.{name}")
+
+
+@pytest.mark.parametrize("test", list(examples()))
+def test_an_example_brings_its_own_imports(test):
+    report = []
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    doctest.DocTestRunner(verbose=False, optionflags=flags).run(test, out=report.append)
+    assert not report, "".join(report)

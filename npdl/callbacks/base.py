@@ -59,6 +59,7 @@ class Callback:
 
     Examples
     --------
+    >>> from npdl.callbacks import Callback
     >>> class StopEarly(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
     ...         self.model.stop_training = logs["loss"] < 0.1
@@ -124,6 +125,7 @@ class History(Callback):
 
     Examples
     --------
+    >>> from npdl.callbacks import History
     >>> kept = History()
     >>> kept.on_epoch_end(0, {"loss": 0.7})
     >>> kept.on_epoch_end(1, {"loss": 0.4})
@@ -173,6 +175,7 @@ def direction(figure: str, mode: str = "auto") -> str:
 
     Examples
     --------
+    >>> from npdl.callbacks import direction
     >>> direction("val_loss"), direction("accuracy")
     ('min', 'max')
     """
@@ -208,6 +211,7 @@ def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:
 
     Examples
     --------
+    >>> from npdl.callbacks import Callback, call
     >>> class Counts:
     ...     epochs = 0
     ...     def on_epoch_end(self, epoch, logs=None):

@@ -43,6 +43,7 @@ class CSVLogger(Callback):
 
     Examples
     --------
+    >>> from npdl.callbacks import CSVLogger
     >>> import tempfile, pathlib
     >>> import numpy as np
     >>> import npdl.functional as F
@@ -192,6 +193,7 @@ class ProgressBar(Callback):
 
     Examples
     --------
+    >>> from npdl.callbacks import ProgressBar
     >>> import numpy as np
     >>> import npdl
     >>> model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3, init="zero")])
@@ -248,6 +250,7 @@ class LambdaCallback(Callback):
 
     Examples
     --------
+    >>> from npdl.callbacks import LambdaCallback
     >>> shown = LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
     >>> shown.on_epoch_end(0, {"loss": 1.5})
     0 {'loss': 1.5}

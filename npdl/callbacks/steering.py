@@ -103,6 +103,7 @@ class EarlyStopping(Watch):
 
     Examples
     --------
+    >>> from npdl.callbacks import EarlyStopping
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> from npdl.training import fit
@@ -189,6 +190,7 @@ class ReduceLROnPlateau(Watch):
 
     Examples
     --------
+    >>> from npdl.callbacks import ReduceLROnPlateau
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> from npdl.training import fit
@@ -282,6 +284,7 @@ class ModelCheckpoint(Watch):
 
     Examples
     --------
+    >>> from npdl.callbacks import ModelCheckpoint
     >>> keeper = ModelCheckpoint("digits-{epoch}-{val_accuracy:.2f}.npz", "val_accuracy")
     >>> keeper.path(4, {"val_accuracy": 0.987})
     'digits-5-0.99.npz'
@@ -349,6 +352,7 @@ class TerminateOnNaN(Callback):
 
     Examples
     --------
+    >>> from npdl.callbacks import TerminateOnNaN
     >>> TerminateOnNaN().on_train_batch_end(7, {"loss": float("nan")})
     Traceback (most recent call last):
     ...

@@ -49,6 +49,8 @@ class Activation(Named):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import Activation, get
     >>> class Square(Activation):
     ...     def forward(self, input):
     ...         self.last_forward = input
@@ -186,6 +188,8 @@ class Sigmoid(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import Sigmoid
     >>> Sigmoid().forward(np.array([0.0, 1000.0]))
     array([0.5, 1. ])
     """
@@ -216,6 +220,8 @@ class Tanh(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import Tanh
     >>> Tanh().derivative(np.array([0.0, 1000.0]))
     array([1., 0.])
     """
@@ -229,6 +235,8 @@ class ReLU(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import ReLU
     >>> ReLU().forward(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
@@ -242,6 +250,8 @@ class Linear(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import Linear
     >>> Linear().derivative(np.array([-1.0, 2.0]))
     array([1., 1.])
     """
@@ -259,6 +269,8 @@ class Softmax(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import Softmax
     >>> Softmax().forward(np.array([[1000.0, 1000.0], [0.0, 1000.0]]))
     array([[0.5, 0.5],
            [0. , 1. ]])
@@ -285,6 +297,8 @@ def softmax_before_cross_entropy() -> F.Layer:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import softmax_before_cross_entropy
     >>> layer = softmax_before_cross_entropy()
     >>> p, cache = layer.apply((), np.array([[1000.0, 1000.0]]))
     >>> layer.backward((), cache, p - np.array([[0.0, 1.0]]))[1]
@@ -310,6 +324,8 @@ class Elliot(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import Elliot
     >>> Elliot().forward(np.array([-1.0, 3.0]))
     array([0.25 , 0.875])
     """
@@ -334,6 +350,8 @@ class SymmetricElliot(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import SymmetricElliot
     >>> SymmetricElliot(steepness=2).forward(np.array([-0.5, 1.5]))
     array([-0.5 ,  0.75])
     """
@@ -351,6 +369,8 @@ class SoftPlus(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import SoftPlus
     >>> SoftPlus().forward(np.array([-1000.0, 1000.0]))
     array([   0., 1000.])
     """
@@ -364,6 +384,8 @@ class SoftSign(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.activations import SoftSign
     >>> SoftSign().forward(np.array([-1.0, 3.0]))
     array([-0.5 ,  0.75])
     """
@@ -400,6 +422,7 @@ def get(activation: Any) -> Activation:
 
     Examples
     --------
+    >>> from npdl.activations import get
     >>> type(get("tanh")).__name__
     'Tanh'
     """

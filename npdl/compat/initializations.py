@@ -47,6 +47,8 @@ class Initializer(Named):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.initializations import Initializer
     >>> class Half(Initializer):
     ...     def call(self, size):
     ...         return np.full(size, 0.5)
@@ -129,6 +131,7 @@ class Zero(_Functional):
 
     Examples
     --------
+    >>> from npdl.initializations import Zero
     >>> Zero()((1, 2))
     array([[0., 0.]], dtype=float32)
     """
@@ -142,6 +145,7 @@ class One(_Functional):
 
     Examples
     --------
+    >>> from npdl.initializations import One
     >>> One()((1, 2))
     array([[1., 1.]], dtype=float32)
     """
@@ -160,6 +164,7 @@ class Uniform(_Functional):
 
     Examples
     --------
+    >>> from npdl.initializations import Uniform
     >>> bool((Uniform((2.0, 3.0))((50,)) >= 2).all())
     True
     """
@@ -184,6 +189,7 @@ class Normal(_Functional):
 
     Examples
     --------
+    >>> from npdl.initializations import Normal
     >>> Normal(std=0.0, mean=3.0)((2,))
     array([3., 3.], dtype=float32)
     """
@@ -207,6 +213,7 @@ def decompose_size(shape: Any) -> tuple[Any, Any]:
 
     Examples
     --------
+    >>> from npdl.initializations import decompose_size
     >>> decompose_size((5, 7)), decompose_size((6, 3, 2, 2)), decompose_size((9,))
     ((5, 7), (12, 24), (3.0, 3.0))
     """
@@ -241,6 +248,7 @@ class LecunUniform(_ByFans):
 
     Examples
     --------
+    >>> from npdl.initializations import LecunUniform
     >>> LecunUniform()((5, 7)).shape
     (5, 7)
     """
@@ -261,6 +269,7 @@ class GlorotUniform(_ByFans):
 
     Examples
     --------
+    >>> from npdl.initializations import GlorotUniform
     >>> GlorotUniform()((5, 7)).shape
     (5, 7)
     """
@@ -281,6 +290,7 @@ class GlorotNormal(_ByFans):
 
     Examples
     --------
+    >>> from npdl.initializations import GlorotNormal
     >>> GlorotNormal()((5, 7)).shape
     (5, 7)
     """
@@ -300,6 +310,7 @@ class HeNormal(_ByFans):
 
     Examples
     --------
+    >>> from npdl.initializations import HeNormal
     >>> HeNormal()((5, 7)).shape
     (5, 7)
     """
@@ -319,6 +330,7 @@ class HeUniform(_ByFans):
 
     Examples
     --------
+    >>> from npdl.initializations import HeUniform
     >>> HeUniform()((5, 7)).shape
     (5, 7)
     """
@@ -341,6 +353,8 @@ class Orthogonal(_Functional):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.initializations import Orthogonal
     >>> matrix = Orthogonal(2.0)((3, 3))
     >>> np.allclose(matrix @ matrix.T, 4 * np.eye(3), atol=1e-5)
     True
@@ -386,6 +400,7 @@ def get(initialization: Any) -> Initializer:
 
     Examples
     --------
+    >>> from npdl.initializations import get
     >>> type(get("zero")).__name__
     'Zero'
     """

@@ -50,6 +50,8 @@ class Objective(Named):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.objectives import Objective, get
     >>> class AbsoluteError(Objective):
     ...     def forward(self, outputs, targets):
     ...         return np.abs(outputs - targets)
@@ -101,6 +103,8 @@ class MeanSquaredError(Objective):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.objectives import MSE
     >>> MSE().forward(np.array([[1.0, 4.0]]), np.array([[0.0, 2.0]]))
     array([[1., 4.]])
     """
@@ -147,6 +151,8 @@ class BinaryCrossEntropy(Objective):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.objectives import BCE
     >>> BCE().forward(np.array([[0.5], [0.2]]), np.array([[1], [0]])).round(4)
     array([[0.6931],
            [0.2231]])
@@ -201,6 +207,8 @@ class HellingerDistance(Objective):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.objectives import HeD
     >>> HeD().forward(np.array([[0.25, 0.75], [1.0, 0.0]]), np.array([0, 0])).round(4)
     array([0.7071, 0.    ])
     """
@@ -252,6 +260,8 @@ class SoftmaxCategoricalCrossEntropy(Objective):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.objectives import SCCE
     >>> SCCE().forward(np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([[0, 1], [0, 1]])).round(4)
     array([0.6931, 0.2231])
     """
@@ -343,6 +353,7 @@ def get(objective: Any) -> Objective:
 
     Examples
     --------
+    >>> from npdl.objectives import get
     >>> type(get("mse")).__name__
     'MeanSquaredError'
     """

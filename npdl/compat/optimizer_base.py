@@ -33,6 +33,8 @@ def npdl_clip(grad: Any, boundary: float) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.optimizers import npdl_clip
     >>> npdl_clip(np.array([-3.0, 0.5]), 1.0), npdl_clip(np.array([-3.0]), -1)
     (array([-1. ,  0.5]), array([-3.]))
     """
@@ -60,6 +62,8 @@ class Optimizer(Named):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from npdl.optimizers import Optimizer, npdl_clip
     >>> class Signs(Optimizer):
     ...     def update(self, params, grads):
     ...         for p, g in zip(params, grads):

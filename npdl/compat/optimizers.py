@@ -46,6 +46,7 @@ class SGD(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import SGD
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> SGD(lr=0.5).update([p], [np.array([1.0])])
@@ -74,6 +75,7 @@ class Momentum(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import Momentum
     >>> import numpy as np
     >>> p, optimizer = np.array([1.0]), Momentum(0.5, lr=0.25)
     >>> for _ in range(2):
@@ -110,6 +112,7 @@ class NesterovMomentum(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import NesterovMomentum
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> NesterovMomentum(0.5, lr=0.25).update([p], [np.array([1.0])])
@@ -142,6 +145,7 @@ class Adagrad(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import Adagrad
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> Adagrad(lr=0.5).update([p], [np.array([100.0])])
@@ -178,6 +182,7 @@ class RMSprop(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import RMSprop
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> RMSprop(rho=0.75, lr=0.25).update([p], [np.array([100.0])])
@@ -215,6 +220,7 @@ class Adadelta(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import Adadelta
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> Adadelta(rho=0.75, lr=1.0).update([p], [np.array([100.0])])
@@ -251,6 +257,7 @@ class Adam(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import Adam
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> Adam(lr=0.5).update([p], [np.array([100.0])])
@@ -296,6 +303,7 @@ class Adamax(Functional):
 
     Examples
     --------
+    >>> from npdl.optimizers import Adamax
     >>> import numpy as np
     >>> p = np.array([1.0])
     >>> Adamax(lr=0.5).update([p], [np.array([100.0])])
@@ -346,6 +354,7 @@ def get(optimizer: Any) -> Optimizer:
 
     Examples
     --------
+    >>> from npdl.optimizers import get
     >>> type(get("adam")).__name__
     'Adam'
     """

@@ -34,7 +34,9 @@ def linear() -> Layer:
 
     Examples
     --------
-    >>> linear()((), np.array([-1.0, 2.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.linear()((), np.array([-1.0, 2.0]))
     array([-1.,  2.])
     """
 
@@ -59,7 +61,9 @@ def sigmoid() -> Layer:
 
     Examples
     --------
-    >>> sigmoid()((), np.array([0.0, 1000.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.sigmoid()((), np.array([0.0, 1000.0]))
     array([0.5, 1. ])
     """
 
@@ -85,7 +89,9 @@ def tanh() -> Layer:
 
     Examples
     --------
-    >>> tanh()((), np.array([0.0, 1000.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.tanh()((), np.array([0.0, 1000.0]))
     array([0., 1.])
     """
 
@@ -112,7 +118,9 @@ def softsign() -> Layer:
 
     Examples
     --------
-    >>> softsign()((), np.array([-1.0, 3.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.softsign()((), np.array([-1.0, 3.0]))
     array([-0.5 ,  0.75])
     """
     return _algebraic("softsign", 1.0, 1.0, 0.0)
@@ -133,7 +141,9 @@ def symmetric_elliot(steepness: float = 1.0) -> Layer:
 
     Examples
     --------
-    >>> symmetric_elliot()((), np.array([-1.0, 3.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.symmetric_elliot()((), np.array([-1.0, 3.0]))
     array([-0.5 ,  0.75])
     """
     check_positive("symmetric_elliot", "steepness", steepness, "symmetric_elliot(1.0)")
@@ -155,7 +165,9 @@ def elliot(steepness: float = 1.0) -> Layer:
 
     Examples
     --------
-    >>> elliot()((), np.array([-1.0, 3.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.elliot()((), np.array([-1.0, 3.0]))
     array([0.25 , 0.875])
     """
     check_positive("elliot", "steepness", steepness, "elliot(1.0)")
@@ -200,7 +212,9 @@ def hard_sigmoid() -> Layer:
 
     Examples
     --------
-    >>> hard_sigmoid()((), np.array([-4.0, 1.5, 4.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.hard_sigmoid()((), np.array([-4.0, 1.5, 4.0]))
     array([0.  , 0.75, 1.  ])
     """
 
@@ -224,7 +238,9 @@ def hard_tanh() -> Layer:
 
     Examples
     --------
-    >>> hard_tanh()((), np.array([-4.0, 0.5, 4.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.hard_tanh()((), np.array([-4.0, 0.5, 4.0]))
     array([-1. ,  0.5,  1. ])
     """
 
@@ -252,7 +268,9 @@ def softmax() -> Layer:
 
     Examples
     --------
-    >>> softmax()((), np.array([[1000.0, 1000.0, -np.inf]]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.softmax()((), np.array([[1000.0, 1000.0, -np.inf]]))
     array([[0.5, 0.5, 0. ]])
     """
 
@@ -287,7 +305,9 @@ def log_softmax() -> Layer:
 
     Examples
     --------
-    >>> log_softmax()((), np.array([[1000.0, 1000.0]])).round(4)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.log_softmax()((), np.array([[1000.0, 1000.0]])).round(4)
     array([[-0.6931, -0.6931]])
     """
 

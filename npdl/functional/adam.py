@@ -59,7 +59,9 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
 
     Examples
     --------
-    >>> part = scale_by_adam()
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_adam()
     >>> u, state = part.update(np.array([-3.0, 0.0]), part.init(np.zeros(2)))
     >>> u.round(6), state.count
     (array([-1.,  0.]), 1)
@@ -136,7 +138,9 @@ def scale_by_nadam(
 
     Examples
     --------
-    >>> part = scale_by_nadam()
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_nadam()
     >>> u, state = part.update(np.array([-3.0, 0.0]), part.init(np.zeros(2)))
     >>> u.round(4), state.count
     (array([-1.0565,  0.    ]), 1)
@@ -212,7 +216,9 @@ def scale_by_adamax(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1
 
     Examples
     --------
-    >>> part = scale_by_adamax()
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_adamax()
     >>> part.update(np.array([-3.0, 0.0]), part.init(np.zeros(2)))[0].round(6)
     array([-1.,  0.])
     """
@@ -257,7 +263,9 @@ def scale_by_lion(beta1: float = 0.9, beta2: float = 0.99) -> Optimizer:
 
     Examples
     --------
-    >>> part = scale_by_lion()
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_lion()
     >>> part.update(np.array([-3.0, 0.0, 0.1]), part.init(np.zeros(3)))[0]
     array([-1.,  0.,  1.])
     """

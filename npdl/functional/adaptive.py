@@ -57,7 +57,9 @@ def scale_by_adagrad(
 
     Examples
     --------
-    >>> part = scale_by_adagrad()
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_adagrad()
     >>> part.update(np.array([-4.0, 0.0]), part.init(np.zeros(2)))[0]
     array([-1.,  0.])
     """
@@ -123,7 +125,9 @@ def scale_by_rmsprop(
 
     Examples
     --------
-    >>> part = scale_by_rmsprop(decay=0.75)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_rmsprop(decay=0.75)
     >>> part.update(np.array([3.0, 0.0]), part.init(np.zeros(2)))[0].round(6)
     array([2., 0.])
     """
@@ -171,7 +175,9 @@ def scale_by_adadelta(
 
     Examples
     --------
-    >>> part = scale_by_adadelta(decay=0.75, epsilon=1e-6)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_adadelta(decay=0.75, epsilon=1e-6)
     >>> part.update(np.array([4.0]), part.init(np.zeros(1)))[0].round(6)
     array([0.002])
     """

@@ -54,8 +54,10 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import npdl.functional as F
-    >>> optimizer = accumulate(F.sgd(1.0), steps=2)
+    >>> import npdl.functional as F
+    >>> optimizer = F.accumulate(F.sgd(1.0), steps=2)
     >>> nothing, state = optimizer.update(np.array([1.0]), optimizer.init(np.zeros(1)))
     >>> update, state = optimizer.update(np.array([3.0]), state)
     >>> nothing, update
@@ -121,6 +123,7 @@ def average_params(decay: float) -> Optimizer:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import npdl.functional as F
     >>> optimizer, params = F.chain(F.sgd(1.0), F.average_params(0.5)), np.array([4.0])
     >>> state = optimizer.init(params)
@@ -174,9 +177,11 @@ def averaged(state: State) -> Params:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
     >>> import npdl.functional as F
     >>> optimizer = F.chain(F.adam(1e-3), F.average_params(0.999))
-    >>> averaged(optimizer.init({"a": np.ones(2)}))
+    >>> F.averaged(optimizer.init({"a": np.ones(2)}))
     {'a': array([1., 1.])}
     """
     found = list(_averages(state))

@@ -118,9 +118,10 @@ def masked(optimizer: Optimizer, select: Select) -> Optimizer:
 
     Examples
     --------
+    >>> import npdl.functional as F
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> optimizer = masked(F.clip_by_value(0.5), "*weight")
+    >>> optimizer = F.masked(F.clip_by_value(0.5), "*weight")
     >>> grads = {"weight": np.ones(2), "bias": np.ones(1)}
     >>> optimizer.update(grads, optimizer.init(grads))[0]
     {'weight': array([0.5, 0.5]), 'bias': array([1.])}
@@ -149,9 +150,10 @@ def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
 
     Examples
     --------
+    >>> import npdl.functional as F
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> optimizer = by_path({"*bias": F.sgd(1.0), "*": F.sgd(0.1)})
+    >>> optimizer = F.by_path({"*bias": F.sgd(1.0), "*": F.sgd(0.1)})
     >>> grads = {"weight": np.ones(2), "bias": np.ones(1)}
     >>> optimizer.update(grads, optimizer.init(grads))[0]
     {'weight': array([-0.1, -0.1]), 'bias': array([-1.])}

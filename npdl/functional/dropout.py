@@ -51,7 +51,9 @@ def dropout(rate: float, shared: tuple[int, ...] = ()) -> Layer:
 
     Examples
     --------
-    >>> model = dropout(0.5)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dropout(0.5)
     >>> x = np.ones((2, 4), np.float32)
     >>> model((), x, train=True, rng=0)
     array([[2., 2., 2., 2.],
@@ -137,7 +139,9 @@ def gaussian_noise(std: float) -> Layer:
 
     Examples
     --------
-    >>> model = gaussian_noise(0.1)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.gaussian_noise(0.1)
     >>> x = np.ones(5000, np.float32)
     >>> round(float(model((), x, train=True, rng=0).std()), 2)
     0.1

@@ -42,7 +42,8 @@ def zeros() -> RecordedFunction:
 
     Examples
     --------
-    >>> zeros()(0, (2,))
+    >>> import npdl.functional as F
+    >>> F.zeros()(0, (2,))
     array([0., 0.], dtype=float32)
     """
     return _constant(0.0)
@@ -54,7 +55,8 @@ def ones() -> RecordedFunction:
 
     Examples
     --------
-    >>> ones()(0, (2,))
+    >>> import npdl.functional as F
+    >>> F.ones()(0, (2,))
     array([1., 1.], dtype=float32)
     """
     return _constant(1.0)
@@ -71,7 +73,8 @@ def constant(value: float) -> RecordedFunction:
 
     Examples
     --------
-    >>> constant(0.5)(0, (2,))
+    >>> import npdl.functional as F
+    >>> F.constant(0.5)(0, (2,))
     array([0.5, 0.5], dtype=float32)
     """
     return _constant(value)
@@ -88,9 +91,11 @@ def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
 
     Examples
     --------
-    >>> bool(np.abs(uniform(0.1)(0, (50,))).max() <= 0.1)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> bool(np.abs(F.uniform(0.1)(0, (50,))).max() <= 0.1)
     True
-    >>> bool(uniform((1.0, 2.0))(0, (50,)).min() >= 1)
+    >>> bool(F.uniform((1.0, 2.0))(0, (50,)).min() >= 1)
     True
     """
     if isinstance(scale, tuple | list):
@@ -119,7 +124,8 @@ def normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
 
     Examples
     --------
-    >>> normal(0.1)(0, (3, 2)).shape
+    >>> import npdl.functional as F
+    >>> F.normal(0.1)(0, (3, 2)).shape
     (3, 2)
     """
     _check_scale("std", std)
@@ -141,7 +147,9 @@ def truncated_normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
 
     Examples
     --------
-    >>> bool(np.abs(truncated_normal(0.1)(0, (500,))).max() <= 0.2)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> bool(np.abs(F.truncated_normal(0.1)(0, (500,))).max() <= 0.2)
     True
     """
     _check_scale("std", std)
@@ -158,7 +166,8 @@ def lecun_uniform() -> RecordedFunction:
 
     Examples
     --------
-    >>> lecun_uniform()(0, (3, 2)).dtype
+    >>> import npdl.functional as F
+    >>> F.lecun_uniform()(0, (3, 2)).dtype
     dtype('float32')
     """
     return RecordedFunction(lambda rng, shape: _uniform(rng, shape, math.sqrt(3 / fans(shape)[0])))
@@ -177,7 +186,8 @@ def lecun_normal() -> RecordedFunction:
 
     Examples
     --------
-    >>> lecun_normal()(0, (3, 2)).dtype
+    >>> import npdl.functional as F
+    >>> F.lecun_normal()(0, (3, 2)).dtype
     dtype('float32')
     """
     return RecordedFunction(
@@ -198,7 +208,9 @@ def glorot_uniform() -> RecordedFunction:
 
     Examples
     --------
-    >>> bool(np.abs(glorot_uniform()(0, (4, 2))).max() <= 1)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> bool(np.abs(F.glorot_uniform()(0, (4, 2))).max() <= 1)
     True
     """
     return RecordedFunction(
@@ -217,7 +229,8 @@ def glorot_normal() -> RecordedFunction:
 
     Examples
     --------
-    >>> glorot_normal()(0, (4, 2)).shape
+    >>> import npdl.functional as F
+    >>> F.glorot_normal()(0, (4, 2)).shape
     (4, 2)
     """
     return RecordedFunction(
@@ -235,7 +248,8 @@ def he_uniform() -> RecordedFunction:
 
     Examples
     --------
-    >>> he_uniform()(0, (4, 2)).shape
+    >>> import npdl.functional as F
+    >>> F.he_uniform()(0, (4, 2)).shape
     (4, 2)
     """
     return RecordedFunction(lambda rng, shape: _uniform(rng, shape, math.sqrt(6 / fans(shape)[0])))
@@ -251,7 +265,8 @@ def he_normal() -> RecordedFunction:
 
     Examples
     --------
-    >>> he_normal()(0, (4, 2)).shape
+    >>> import npdl.functional as F
+    >>> F.he_normal()(0, (4, 2)).shape
     (4, 2)
     """
     return RecordedFunction(
@@ -278,7 +293,9 @@ def orthogonal(gain: float = 1.0) -> RecordedFunction:
 
     Examples
     --------
-    >>> matrix = orthogonal()(0, (3, 3))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> matrix = F.orthogonal()(0, (3, 3))
     >>> np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
     True
     """

@@ -84,6 +84,7 @@ class Layer(Recorded):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import npdl.functional as F
     >>> model = F.dense(3)
     >>> params = model.init(0, (2,))

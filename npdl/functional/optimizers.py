@@ -46,7 +46,8 @@ def sgd(learning_rate: float | Schedule) -> Optimizer:
 
     Examples
     --------
-    >>> sgd(0.1)
+    >>> import npdl.functional as F
+    >>> F.sgd(0.1)
     scale_by_learning_rate(learning_rate=0.1)
     """
     return scale_by_learning_rate(learning_rate)
@@ -70,7 +71,8 @@ def momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Optimizer:
 
     Examples
     --------
-    >>> momentum(0.1)
+    >>> import npdl.functional as F
+    >>> F.momentum(0.1)
     chain(trace(decay=0.9), scale_by_learning_rate(learning_rate=0.1))
     """
     return chain(trace(decay), scale_by_learning_rate(learning_rate))
@@ -96,7 +98,8 @@ def nesterov_momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Op
 
     Examples
     --------
-    >>> nesterov_momentum(0.1)
+    >>> import npdl.functional as F
+    >>> F.nesterov_momentum(0.1)
     chain(trace(decay=0.9, nesterov=True), scale_by_learning_rate(learning_rate=0.1))
     """
     return chain(trace(decay, nesterov=True), scale_by_learning_rate(learning_rate))
@@ -128,7 +131,8 @@ def adagrad(
 
     Examples
     --------
-    >>> adagrad(0.1)
+    >>> import npdl.functional as F
+    >>> F.adagrad(0.1)
     chain(scale_by_adagrad(), scale_by_learning_rate(learning_rate=0.1))
     """
     part = scale_by_adagrad(epsilon, initial_squares, epsilon_inside)
@@ -160,7 +164,8 @@ def rmsprop(
 
     Examples
     --------
-    >>> rmsprop(1e-3, decay=0.9)
+    >>> import npdl.functional as F
+    >>> F.rmsprop(1e-3, decay=0.9)
     chain(scale_by_rmsprop(decay=0.9), scale_by_learning_rate(learning_rate=0.001))
     """
     part = scale_by_rmsprop(decay, epsilon, epsilon_inside)
@@ -190,7 +195,8 @@ def adadelta(
 
     Examples
     --------
-    >>> adadelta()
+    >>> import npdl.functional as F
+    >>> F.adadelta()
     chain(scale_by_adadelta(), scale_by_learning_rate(learning_rate=1.0))
     """
     return chain(scale_by_adadelta(decay, epsilon), scale_by_learning_rate(learning_rate))
@@ -222,7 +228,8 @@ def adam(
 
     Examples
     --------
-    >>> adam(1e-3)
+    >>> import npdl.functional as F
+    >>> F.adam(1e-3)
     chain(scale_by_adam(), scale_by_learning_rate(learning_rate=0.001))
     """
     return chain(scale_by_adam(beta1, beta2, epsilon), scale_by_learning_rate(learning_rate))
@@ -254,7 +261,8 @@ def adamax(
 
     Examples
     --------
-    >>> adamax()
+    >>> import npdl.functional as F
+    >>> F.adamax()
     chain(scale_by_adamax(), scale_by_learning_rate(learning_rate=0.002))
     """
     return chain(scale_by_adamax(beta1, beta2, epsilon), scale_by_learning_rate(learning_rate))
@@ -290,7 +298,8 @@ def adamw(
 
     Examples
     --------
-    >>> adamw(1e-3, weight_decay=0.1).elementwise
+    >>> import npdl.functional as F
+    >>> F.adamw(1e-3, weight_decay=0.1).elementwise
     True
     """
     return chain(
@@ -329,7 +338,8 @@ def nadam(
 
     Examples
     --------
-    >>> nadam()
+    >>> import npdl.functional as F
+    >>> F.nadam()
     chain(scale_by_nadam(), scale_by_learning_rate(learning_rate=0.002))
     """
     part = scale_by_nadam(beta1, beta2, epsilon, momentum_decay)
@@ -367,7 +377,8 @@ def lion(
 
     Examples
     --------
-    >>> lion()
+    >>> import npdl.functional as F
+    >>> F.lion()
     chain(scale_by_lion(), scale_by_learning_rate(learning_rate=0.0001))
     """
     # Without decay the params need not be given to `update`.

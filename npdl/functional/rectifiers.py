@@ -42,7 +42,9 @@ def relu() -> Layer:
 
     Examples
     --------
-    >>> relu()((), np.array([-1.0, 2.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.relu()((), np.array([-1.0, 2.0]))
     array([0., 2.])
     """
 
@@ -97,7 +99,9 @@ def leaky_relu(slope: float = 0.01) -> Layer:
 
     Examples
     --------
-    >>> leaky_relu(0.1)((), np.array([-1.0, 2.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.leaky_relu(0.1)((), np.array([-1.0, 2.0]))
     array([-0.1,  2. ])
     """
     if not 0 < slope < 1:
@@ -133,7 +137,9 @@ def elu(alpha: float = 1.0) -> Layer:
 
     Examples
     --------
-    >>> elu()((), np.array([-1000.0, 2.0]))
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.elu()((), np.array([-1000.0, 2.0]))
     array([-1.,  2.])
     """
     check_positive("elu", "alpha", alpha, "elu(1.0)")
@@ -153,7 +159,9 @@ def selu() -> Layer:
 
     Examples
     --------
-    >>> selu()((), np.array([-1000.0, 1.0])).round(4)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.selu()((), np.array([-1000.0, 1.0])).round(4)
     array([-1.7581,  1.0507])
     """
     return _exponential_linear("selu", 1.6732632423543772, 1.0507009873554805)
@@ -192,7 +200,9 @@ def softplus() -> Layer:
 
     Examples
     --------
-    >>> softplus()((), np.array([-1000.0, 0.0, 1000.0])).round(4)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.softplus()((), np.array([-1000.0, 0.0, 1000.0])).round(4)
     array([0.000e+00, 6.931e-01, 1.000e+03])
     """
 
@@ -230,7 +240,9 @@ def silu() -> Layer:
 
     Examples
     --------
-    >>> silu()((), np.array([-1000.0, 0.0, 1.0])).round(4)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.silu()((), np.array([-1000.0, 0.0, 1.0])).round(4)
     array([-0.    ,  0.    ,  0.7311])
     """
 
@@ -261,7 +273,9 @@ def hard_silu() -> Layer:
 
     Examples
     --------
-    >>> hard_silu()((), np.array([-4.0, 1.0, 4.0])).round(4)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.hard_silu()((), np.array([-4.0, 1.0, 4.0])).round(4)
     array([-0.    ,  0.6667,  4.    ])
     """
 
@@ -297,7 +311,9 @@ def gelu(approximate: bool = False) -> Layer:
 
     Examples
     --------
-    >>> gelu()((), np.array([-1.0, 1.0])).round(5)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.gelu()((), np.array([-1.0, 1.0])).round(5)
     array([-0.15866,  0.84134])
     """
     if approximate is not True and approximate is not False:
@@ -365,7 +381,9 @@ def mish() -> Layer:
 
     Examples
     --------
-    >>> mish()((), np.array([-1000.0, 0.0, 1.0])).round(4)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.mish()((), np.array([-1000.0, 0.0, 1.0])).round(4)
     array([-0.    ,  0.    ,  0.8651])
     """
 

@@ -33,9 +33,10 @@ def flatten(axes: int = 1) -> Layer:
 
     Examples
     --------
-    >>> flatten().out_shape((3, 4, 5))
+    >>> import npdl.functional as F
+    >>> F.flatten().out_shape((3, 4, 5))
     (60,)
-    >>> flatten(axes=2).out_shape((3, 4, 5))
+    >>> F.flatten(axes=2).out_shape((3, 4, 5))
     (3, 20)
     """
     if not _is_int(axes) or axes < 1:
@@ -70,7 +71,8 @@ def reshape(shape: tuple[int, ...]) -> Layer:
 
     Examples
     --------
-    >>> reshape((2, -1)).out_shape((3, 4))
+    >>> import npdl.functional as F
+    >>> F.reshape((2, -1)).out_shape((3, 4))
     (2, 6)
     """
     if not isinstance(shape, tuple | list) or not all(
@@ -115,9 +117,10 @@ def expand_dims(axis: int) -> Layer:
 
     Examples
     --------
-    >>> expand_dims(1).out_shape((28, 28))
+    >>> import npdl.functional as F
+    >>> F.expand_dims(1).out_shape((28, 28))
     (1, 28, 28)
-    >>> expand_dims(-1).out_shape((28, 28))
+    >>> F.expand_dims(-1).out_shape((28, 28))
     (28, 28, 1)
     """
     _check_axis("expand_dims", axis)
@@ -146,7 +149,8 @@ def squeeze(axis: int) -> Layer:
 
     Examples
     --------
-    >>> squeeze(1).out_shape((1, 28, 28))
+    >>> import npdl.functional as F
+    >>> F.squeeze(1).out_shape((1, 28, 28))
     (28, 28)
     """
     _check_axis("squeeze", axis)
@@ -181,7 +185,8 @@ def transpose(axes: tuple[int, ...]) -> Layer:
 
     Examples
     --------
-    >>> transpose((0, 3, 1, 2)).out_shape((28, 32, 3))
+    >>> import npdl.functional as F
+    >>> F.transpose((0, 3, 1, 2)).out_shape((28, 32, 3))
     (3, 28, 32)
     """
     order = tuple(axes) if isinstance(axes, tuple | list) else ()

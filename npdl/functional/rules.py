@@ -54,7 +54,9 @@ def scale(factor: float) -> Optimizer:
 
     Examples
     --------
-    >>> part = scale(-0.5)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.scale(-0.5)
     >>> part.update(np.array([2.0]), part.init(np.zeros(1)))
     (array([-1.]), ())
     """
@@ -84,8 +86,10 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = scale_by_learning_rate(F.polynomial_decay(0.5, steps=2))
+    >>> import npdl.functional as F
+    >>> part = F.scale_by_learning_rate(F.polynomial_decay(0.5, steps=2))
     >>> step, state = part.update(np.array([2.0]), part.init(np.zeros(1)))
     >>> step, state
     (array([-1.]), CountState(count=1))
@@ -135,7 +139,9 @@ def add_decayed_weights(rate: float, mask: Select | None = None) -> Optimizer:
 
     Examples
     --------
-    >>> part, params = add_decayed_weights(0.1, mask="*weight"), {"weight": np.ones(1)}
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part, params = F.add_decayed_weights(0.1, mask="*weight"), {"weight": np.ones(1)}
     >>> part.update({"weight": np.zeros(1)}, part.init(params), params)[0]
     {'weight': array([0.1])}
     """
@@ -168,7 +174,9 @@ def clip_by_value(limit: float) -> Optimizer:
 
     Examples
     --------
-    >>> part = clip_by_value(1.0)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.clip_by_value(1.0)
     >>> part.update(np.array([-3.0, 0.5]), part.init(np.zeros(2)))[0]
     array([-1. ,  0.5])
     """
@@ -199,7 +207,9 @@ def clip_by_global_norm(limit: float) -> Optimizer:
 
     Examples
     --------
-    >>> part = clip_by_global_norm(1.0)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.clip_by_global_norm(1.0)
     >>> part.update({"a": np.array([3.0]), "b": np.array([4.0]), "c": None}, ())[0]
     {'a': array([0.6]), 'b': array([0.8]), 'c': None}
     """
@@ -263,7 +273,9 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
 
     Examples
     --------
-    >>> part = trace(0.5)
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> part = F.trace(0.5)
     >>> _, state = part.update(np.array([4.0]), part.init(np.zeros(1)))
     >>> part.update(np.array([1.0]), state)
     (array([3.]), TraceState(velocity=array([3.])))

@@ -45,7 +45,8 @@ def constant_schedule(value: float) -> RecordedFunction:
 
     Examples
     --------
-    >>> constant_schedule(0.1)(1000)
+    >>> import npdl.functional as F
+    >>> F.constant_schedule(0.1)(1000)
     0.1
     """
     value = check_number(value, "constant_schedule(value=0.1)", "of at least 0")
@@ -71,7 +72,8 @@ def exponential_decay(
 
     Examples
     --------
-    >>> exponential_decay(0.1, steps=10, rate=0.5)(20)
+    >>> import npdl.functional as F
+    >>> F.exponential_decay(0.1, steps=10, rate=0.5)(20)
     0.025
     """
     initial = check_number(initial, "exponential_decay(initial=0.1, …)", "of at least 0")
@@ -101,7 +103,8 @@ def inverse_time_decay(initial: float, steps: int, rate: float) -> RecordedFunct
 
     Examples
     --------
-    >>> inverse_time_decay(0.1, steps=10, rate=1.0)(30)
+    >>> import npdl.functional as F
+    >>> F.inverse_time_decay(0.1, steps=10, rate=1.0)(30)
     0.025
     """
     initial = check_number(initial, "inverse_time_decay(initial=0.1, …)", "of at least 0")
@@ -127,7 +130,8 @@ def step_decay(initial: float, boundaries: Sequence[int], factor: float = 0.1) -
 
     Examples
     --------
-    >>> schedule = step_decay(1.0, boundaries=(30, 60), factor=0.5)
+    >>> import npdl.functional as F
+    >>> schedule = F.step_decay(1.0, boundaries=(30, 60), factor=0.5)
     >>> [schedule(step) for step in (0, 29, 30, 60)]
     [1.0, 1.0, 0.5, 0.25]
     """
@@ -156,7 +160,8 @@ def polynomial_decay(
 
     Examples
     --------
-    >>> polynomial_decay(0.1, steps=100, power=2.0)(50)
+    >>> import npdl.functional as F
+    >>> F.polynomial_decay(0.1, steps=100, power=2.0)(50)
     0.025
     """
     initial = check_number(initial, "polynomial_decay(initial=0.1, …)", "of at least 0")
@@ -190,7 +195,8 @@ def cosine_decay(initial: float, steps: int, final: float = 0.0) -> RecordedFunc
 
     Examples
     --------
-    >>> cosine_decay(0.1, steps=100)(50)
+    >>> import npdl.functional as F
+    >>> F.cosine_decay(0.1, steps=100)(50)
     0.05
     """
     initial = check_number(initial, "cosine_decay(initial=0.1, …)", "of at least 0")
@@ -221,7 +227,8 @@ def warmup(schedule: float | Schedule, steps: int, initial: float = 0.0) -> Reco
 
     Examples
     --------
-    >>> schedule = warmup(cosine_decay(0.5, steps=100), steps=10)
+    >>> import npdl.functional as F
+    >>> schedule = F.warmup(F.cosine_decay(0.5, steps=100), steps=10)
     >>> [schedule(step) for step in (0, 5, 10, 60, 110)]
     [0.0, 0.25, 0.5, 0.25, 0.0]
     """
@@ -275,7 +282,8 @@ def one_cycle(
 
     Examples
     --------
-    >>> schedule = one_cycle(0.5, steps=10)
+    >>> import npdl.functional as F
+    >>> schedule = F.one_cycle(0.5, steps=10)
     >>> [round(schedule(step), 6) for step in (0, 2, 9, 50)]
     [0.02, 0.5, 2e-06, 2e-06]
     """
@@ -312,7 +320,8 @@ def join_schedules(
 
     Examples
     --------
-    >>> schedule = join_schedules((0.1, polynomial_decay(0.1, steps=10)), boundaries=(5,))
+    >>> import npdl.functional as F
+    >>> schedule = F.join_schedules((0.1, F.polynomial_decay(0.1, steps=10)), boundaries=(5,))
     >>> [schedule(step) for step in (0, 5, 10, 15)]
     [0.1, 0.1, 0.05, 0.0]
     """

@@ -85,6 +85,8 @@ class Optimizer(Recorded):
     --------
     An optimizer of two functions, which follows the sign of the gradient alone:
 
+    >>> import numpy as np
+    >>> from npdl import tree
     >>> import npdl.functional as F
     >>> def update(grads, state, params=None):
     ...     return tree.map(lambda g: -0.1 * np.sign(g), grads), state
@@ -122,7 +124,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 
     Examples
     --------
-    >>> apply_updates({"a": np.ones(2), "b": np.ones(1)}, {"a": np.array([1.0, 2.0]), "b": None})
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.apply_updates({"a": np.ones(2), "b": np.ones(1)}, {"a": np.array([1.0, 2.0]), "b": None})
     {'a': array([2., 3.]), 'b': array([1.])}
     """
     if updates is None:

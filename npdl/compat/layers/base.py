@@ -44,6 +44,7 @@ class Layer(Named):
 
     Examples
     --------
+    >>> from npdl.layers import Layer
     >>> import numpy as np
     >>> import npdl
     >>> class Doubled(Layer):

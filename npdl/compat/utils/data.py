@@ -44,6 +44,7 @@ def one_hot(labels: Any, nb_classes: int | None = None) -> Array:
 
     Examples
     --------
+    >>> from npdl.utils import one_hot
     >>> one_hot(["cat", "dog", "cat"])
     array([[1., 0.],
            [0., 1.],
@@ -80,6 +81,7 @@ def unhot(one_hot_labels: Any) -> Array:
 
     Examples
     --------
+    >>> from npdl.utils import unhot
     >>> unhot([[0.2, 0.8], [0.9, 0.1]])
     array([1, 0])
     """

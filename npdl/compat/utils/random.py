@@ -40,6 +40,7 @@ def get_rng() -> Any:
 
     Examples
     --------
+    >>> from npdl.utils import get_rng, set_seed
     >>> set_seed(0)
     >>> type(get_rng()).__name__
     'RandomState'
@@ -63,6 +64,7 @@ def set_rng(rng: Any) -> None:
     Examples
     --------
     >>> import numpy as np
+    >>> from npdl.utils import get_rng, set_rng
     >>> set_rng(np.random.default_rng(0))
     >>> type(get_rng()).__name__
     'Generator'
@@ -88,6 +90,7 @@ def set_seed(seed: int) -> None:
     --------
     >>> import numpy as np
     >>> from npdl.initializations import Normal
+    >>> from npdl.utils import set_seed
     >>> set_seed(1)
     >>> first = Normal()((2, 3))
     >>> set_seed(1)
@@ -107,6 +110,7 @@ def get_dtype() -> Any:
 
     Examples
     --------
+    >>> from npdl.utils import get_dtype, set_dtype
     >>> set_dtype("float32")
     >>> get_dtype()
     'float32'
@@ -129,6 +133,7 @@ def set_dtype(dtype: Any) -> None:
 
     Examples
     --------
+    >>> from npdl.utils import set_dtype
     >>> from npdl.initializations import Zero
     >>> set_dtype("float64")
     >>> Zero()((2,))
@@ -146,6 +151,8 @@ def as_floats(name: str, values: Any) -> Any:
 
     Examples
     --------
+    >>> from npdl.utils.random import as_floats
+    >>> from npdl.utils import set_dtype
     >>> set_dtype("float32")
     >>> as_floats("layer", [1, 2])
     array([1., 2.], dtype=float32)
@@ -163,6 +170,8 @@ def new_key() -> Key:
 
     Examples
     --------
+    >>> from npdl.utils.random import new_key
+    >>> from npdl.utils import set_seed
     >>> set_seed(0)
     >>> key = new_key()
     >>> set_seed(0)
@@ -179,6 +188,8 @@ def get_state() -> str:
 
     Examples
     --------
+    >>> from npdl.utils.random import get_state
+    >>> from npdl.utils import set_seed
     >>> set_seed(0)
     >>> get_state()[:60]
     '{"generator": "RandomState", "state": {"bit_generator": "MT1'
@@ -202,6 +213,8 @@ def set_state(state: str) -> None:
 
     Examples
     --------
+    >>> from npdl.utils.random import get_state, new_key, set_state
+    >>> from npdl.utils import set_seed
     >>> set_seed(0)
     >>> state = get_state()
     >>> key = new_key()
