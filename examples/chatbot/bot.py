@@ -25,6 +25,7 @@ class Reply(NamedTuple):
     question_words: list[str]
     known: list[bool]  # which words of the question the model knows
     weights: np.ndarray  # (answer words, question words)
+    sure: bool = True  # if not, every word was read as an unknown one
 
 
 class Bot(NamedTuple):
@@ -50,7 +51,8 @@ class Bot(NamedTuple):
             # Rather than a guess, what the corpus has for a question of which no word is known.
             ids = [UNKNOWN] * len(ids)
             other, least = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
-            reply = other if least < doubt else reply
+            if least < doubt:
+                reply = other._replace(known=reply.known, sure=False)
         return reply
 
     def parts(self):

@@ -7,18 +7,10 @@ python examples/chatbot/chat.py < examples/chatbot/reworded.txt
 
 import argparse
 import sys
-from pathlib import Path
 
-from bot import MODEL, load
+from arguments import add_model, loaded, number, seed, whole
 
 from npdl import random
-
-
-def add_model_argument(parser):
-    """Let the user choose the file of the model."""
-    parser.add_argument(
-        "--model", type=Path, default=MODEL, metavar="FILE", help="a file that train.py wrote"
-    )
 
 
 def main():
@@ -26,17 +18,20 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_model_argument(parser)
-    parser.add_argument("--beam", type=int, default=5, help="how many beginnings the search keeps")
+    add_model(parser)
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="draw the words: 0.5 is careful, 1.5 bold"
+        "--beam", type=whole(1, 50), default=5, help="how many beginnings the search keeps"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides what is drawn")
+    parser.add_argument(
+        "--temperature",
+        type=number(0.1, 2),
+        metavar="T",
+        help="draw the words: 0.5 is careful, 1.5 bold; without it, the likeliest answer",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="decides what is drawn")
     arguments = parser.parse_args()
-    if arguments.beam < 1 or not 0 <= arguments.temperature < 100:
-        parser.error("--beam must be at least 1, and --temperature from 0 to below 100")
 
-    bot = load(arguments.model)
+    bot = loaded(arguments.model)
     sys.stdin.reconfigure(errors="replace")  # whatever comes gets an answer
     interactive = sys.stdin.isatty()
     if interactive:

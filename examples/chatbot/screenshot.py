@@ -11,6 +11,7 @@ import shutil
 import threading
 from pathlib import Path
 
+from arguments import picture
 from bot import load
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -76,9 +77,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path("output/chatbot.png"))
+    parser.add_argument("--output", type=picture, default="output/chatbot.png")
     arguments = parser.parse_args()
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with serving(create_app(load())) as address, browser(1100, 700) as opened:
         opened.get(address)
         for question in QUESTIONS:

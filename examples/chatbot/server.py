@@ -9,8 +9,7 @@ unless --host says otherwise, nobody outside this machine reaches the page.
 import argparse
 import threading
 
-from bot import load
-from chat import add_model_argument
+from arguments import add_model, loaded, whole
 from flask import Flask, abort, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
@@ -86,12 +85,12 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_model_argument(parser)
+    add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the net in")
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=whole(1, 65535), default=5000)
     arguments = parser.parse_args()
     trusted_hosts = LOOPBACK if arguments.host in LOOPBACK else None
-    app = create_app(load(arguments.model), trusted_hosts)
+    app = create_app(loaded(arguments.model), trusted_hosts)
     app.run(arguments.host, arguments.port, threaded=True)
 
 

@@ -10,6 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
+from arguments import file, folder, refuse, seed, whole
 from bot import MODEL, Bot, load, save
 from data import CORPUS, as_arrays, read_dialogues, vocabularies, words_of_question
 from model import loss, make_parts
@@ -46,22 +47,30 @@ def share_right(bot, dialogues):
     return sum(right) / len(right)
 
 
+def parameter_file(text):
+    """Return the path of a file to write: an error after the training had better be one before."""
+    if Path(text).suffix not in (".npz", ".safetensors") or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the name of a file that ends in .npz or .safetensors"
+        )
+    folder(Path(text).parent)
+    return Path(text)
+
+
 def main():
     """Train, write the file, and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FILE")
-    parser.add_argument("--output", type=Path, default=MODEL, metavar="FILE")
-    parser.add_argument("--epochs", type=int, default=46)
-    parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
+    parser.add_argument("--corpus", type=file, default=CORPUS, metavar="FILE")
+    parser.add_argument("--output", type=parameter_file, default=MODEL, metavar="FILE")
+    parser.add_argument("--epochs", type=whole(most=10_000), default=46)
+    parser.add_argument("--seed", type=seed, default=0, help="decides all that is random")
     arguments = parser.parse_args()
-    # What would be an error after the training had better be one before it.
-    if arguments.output.suffix not in (".npz", ".safetensors"):
-        parser.error(f"--output must end in .npz or .safetensors, got {arguments.output}")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-
-    dialogues = read_dialogues(arguments.corpus)
+    try:
+        dialogues = read_dialogues(arguments.corpus)
+    except (OSError, ValueError) as error:
+        refuse(error)
     start = time.perf_counter()
     bot = train(dialogues, arguments.epochs, key=arguments.seed)
     print(f"{len(dialogues)} exchanges, {time.perf_counter() - start:.0f} s of training")

@@ -64,9 +64,17 @@ def test_a_question_is_answered_and_its_attention_is_shown(page, bot):
     assert min(darkest.rect["width"], darkest.rect["height"]) >= 15
     OUTPUT.mkdir(exist_ok=True)
     page.save_screenshot(str(OUTPUT / "chatbot-page.png"))
+    note = page.find_element(By.ID, "unsure")
+    assert not note.is_displayed()
     # The next answer brings the next picture.
     ask(page, "Thanks!")
     assert texts(page, "#heatmap thead th") == ["thanks"]
+    # A guess is not given as an answer; the words are known all the same.
+    assert not bot.reply("soup thread lawyer epoch").sure
+    ask(page, "soup thread lawyer epoch")
+    assert note.is_displayed()
+    assert texts(page, "#heatmap thead th") == ["soup", "thread", "lawyer", "epoch"]
+    assert texts(page, "#heatmap .unknown") == []
 
 
 def test_the_button_sends_and_a_drawn_answer_comes(page):

@@ -43,6 +43,7 @@ def test_a_question_is_answered_with_its_weights(client, bot):
     assert response.json["answer_words"] == expected.answer_words
     assert response.json["known"] == [True] * 3
     assert response.json["weights"] == expected.weights.round(4).tolist()
+    assert response.json["sure"] is True
 
 
 def test_a_turn_decides_what_is_drawn(client):

@@ -10,6 +10,7 @@ from mnist_files import write_idx
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"datasets", "options"})
+CHATBOT = [f"chatbot/{name}" for name in ("chat", "screenshot", "server", "train")]
 
 pytest.importorskip("matplotlib")
 
@@ -74,14 +75,40 @@ REFUSED = [
     ("digits", ("--output", "curve.jpg"), "'curve.jpg' is not the name of a file that ends in"),
     ("saliency", ("--output", EXAMPLES), "is not the name of a file that ends in .png"),
     ("digits_cnn", ("--output", __file__), "cannot write there"),
+    *(
+        ("chatbot/server", ("--port", value), f"'{value}' is not a whole number from 1 to 65535")
+        for value in ("99999999", "65536", "0", "-5", "http")
+    ),
+    *(
+        ("chatbot/chat", ("--beam", value), f"'{value}' is not a whole number from 1 to 50")
+        for value in ("0", "-1", "100000", "2.5")
+    ),
+    *(
+        ("chatbot/chat", ("--temperature", value), f"'{value}' is not a number from 0.1 to 2")
+        for value in ("0", "-1", "99", "nan", "inf")
+    ),
+    *((script, ("--seed", "-1"), "whole number from 0") for script in (CHATBOT[0], CHATBOT[-1])),
+    *(
+        (script, ("--model", "nowhere.npz"), "there is no file 'nowhere.npz'")
+        for script in ("chatbot/chat", "chatbot/server")
+    ),
+    ("chatbot/chat", ("--model", EXAMPLES), "there is no file"),
+    ("chatbot/chat", ("--model", __file__), "test_options.py"),
+    ("chatbot/server", ("--model", __file__), "test_options.py"),
+    ("chatbot/train", ("--corpus", "nowhere.tsv"), "there is no file 'nowhere.tsv'"),
+    ("chatbot/train", ("--corpus", __file__), "line 1: expected a question, a tab and an answer"),
+    ("chatbot/train", ("--epochs", "0"), "'0' is not a whole number from 1 to"),
+    ("chatbot/train", ("--output", "bot.pkl"), "'bot.pkl' is not the name of a file that ends in"),
+    ("chatbot/screenshot", ("--output", "page.jpg"), "'page.jpg' is not the name of a file"),
 ]
+NEEDED = {"chatbot/server": ("flask",), "chatbot/screenshot": ("flask", "selenium")}
 
 
 def test_the_table_of_refusals_has_every_option_with_a_number_or_a_path():
-    plain = {"--quick", "--style", "--model"}
+    plain = {"--quick", "--style", "--model", "--host"}
     there = {
         (script, option)
-        for script in SCRIPTS
+        for script in (*SCRIPTS, *CHATBOT)
         for option in re.findall(r'"(--\w+)"', (EXAMPLES / f"{script}.py").read_text())
     }
     refused = {(script, option) for script, options, _ in REFUSED for option in options[::2]}
@@ -96,8 +123,10 @@ def test_the_table_of_refusals_has_every_option_with_a_number_or_a_path():
     ],
 )
 def test_a_senseless_option_is_refused_with_a_sentence(script, arguments, message, refusal_of):
+    for module in NEEDED.get(script, ()):
+        pytest.importorskip(module)
     line = refusal_of(script, *arguments)
-    assert line.startswith(f"{script}.py: error: ")
+    assert line.startswith(f"{Path(script).name}.py: error: ")
     assert message in line
 
 

@@ -7,6 +7,7 @@ const form = document.getElementById("form");
 const question = document.getElementById("question");
 const temperature = document.getElementById("temperature");
 const heatmap = document.getElementById("heatmap");
+const unsure = document.getElementById("unsure");
 const suggestions = [...document.querySelectorAll("#suggestions button")];
 const ideas = [
   "What is npdl?", "Tell me a joke", "How do I save my model?", "I am tired today",
@@ -59,7 +60,8 @@ async function send(text) {
 }
 
 // A row for each word of the answer, a column for each word of the question.
-function draw({ answer_words, question_words, known, weights }) {
+function draw({ answer_words, question_words, known, weights, sure }) {
+  unsure.hidden = sure;
   const head = document.createElement("tr");
   head.append(document.createElement("td"));
   question_words.forEach((word, i) => {
