@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import shutil
 import threading
-from pathlib import Path
 
 from arguments import picture
 from bot import load
