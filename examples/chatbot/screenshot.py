@@ -19,7 +19,7 @@ from server import create_app
 from werkzeug.serving import make_server
 
 PROGRAMS = ("chromium", "chromedriver")
-QUESTIONS = ("Hey, how are you?", "I'm so tired today", "How can I check my gradients?")
+QUESTIONS = ("Who are you?", "I'm so tired today", "How can I check my gradients?")
 
 
 @contextlib.contextmanager
