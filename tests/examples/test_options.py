@@ -89,13 +89,13 @@ REFUSED = [
     ),
     *((script, ("--seed", "-1"), "whole number from 0") for script in (CHATBOT[0], CHATBOT[-1])),
     *(
-        (script, ("--model", "nowhere.npz"), "there is no file 'nowhere.npz'")
+        (script, ("--model", "nowhere.npz"), "'nowhere.npz' is not there")
         for script in ("chatbot/chat", "chatbot/server")
     ),
-    ("chatbot/chat", ("--model", EXAMPLES), "there is no file"),
+    ("chatbot/chat", ("--model", EXAMPLES), "is no file"),
     ("chatbot/chat", ("--model", __file__), "test_options.py"),
     ("chatbot/server", ("--model", __file__), "test_options.py"),
-    ("chatbot/train", ("--corpus", "nowhere.tsv"), "there is no file 'nowhere.tsv'"),
+    ("chatbot/train", ("--corpus", "nowhere.tsv"), "'nowhere.tsv' is not there"),
     ("chatbot/train", ("--corpus", __file__), "line 1: expected a question, a tab and an answer"),
     ("chatbot/train", ("--epochs", "0"), "'0' is not a whole number from 1 to"),
     ("chatbot/train", ("--output", "bot.pkl"), "'bot.pkl' is not the name of a file that ends in"),
