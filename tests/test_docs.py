@@ -255,6 +255,9 @@ def examples():
 
 @pytest.mark.parametrize("test", list(examples()))
 def test_an_example_brings_its_own_imports(test):
+    code = "".join(example.source for example in test.examples)
+    if absent := missing(f"```python\n{code}```\n"):
+        pytest.skip(f"not installed: {', '.join(absent)}")
     report = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     doctest.DocTestRunner(verbose=False, optionflags=flags).run(test, out=report.append)
