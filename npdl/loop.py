@@ -124,10 +124,8 @@ class Loop:
             )
         if is_first(comm):
             best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
-            self.checkpoint, self.settings = (
-                checkpoint,
-                {**settings, "best": best, **self._watched()},
-            )
+            self.checkpoint = checkpoint
+            self.settings = {**settings, "best": best, **self._watched()}
             like = self.trainee.snapshot()
             checkpoint.prepare(resume, figures, like)
             if resume:

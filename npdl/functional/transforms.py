@@ -225,7 +225,7 @@ def scaling(number: float) -> Optimizer:
     """Make an optimizer that multiplies by a number."""
 
     def factor(state: State) -> tuple[float, State]:
-        if type(state) is not tuple:
+        if type(state) is not tuple or state:
             raise _foreign(state, tuple)
         return number, state
 

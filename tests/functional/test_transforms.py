@@ -37,6 +37,38 @@ def exactly(a, b):
     return tree.all_close(a, b, rtol=0, atol=0)
 
 
+def test_a_part_multiplies_by_the_factor_of_the_next_one_only():
+    # Adam takes the first scale with it; the second one, and the count of the third, are left.
+    alone = F.scale_by_adam()
+    optimizer = F.chain(alone, F.scale(2.0), F.scale(-0.5), F.scale_by_learning_rate(lambda n: n))
+    params = grad(1.0, -2.0, 3.0)
+    state, own = optimizer.init(params), alone.init(params)
+    for count in range(3):
+        g = grad(0.3, -1.0, 2.0) * (count + 1)
+        expected, own = alone.update(g, own, params)
+        updates, state = optimizer.update(g, state, params)
+        np.testing.assert_allclose(updates, count * expected, rtol=1e-6)
+        assert state[1:] == ((), (), (count + 1,))
+        assert exactly(state[0], own)
+
+
+@pytest.mark.parametrize(
+    ("rate", "bad", "message"),
+    [
+        (0.1, (3,), r"expected a state of the type tuple with 0 entries"),
+        (lambda count: 0.1, (), r"expected a state of the type CountState with 1 entries"),
+        (lambda count: math.nan, None, r"returned nan at step 0"),
+    ],
+    ids=["a number", "a schedule", "nan"],
+)
+def test_an_error_of_a_factor_names_the_part_that_it_is_of(rate, bad, message):
+    optimizer, params = F.adam(rate), grad(1.0)
+    first, last = optimizer.init(params)
+    with pytest.raises(ValueError, match=message) as caught:
+        optimizer.update(params, (first, last if bad is None else bad), params)
+    assert caught.value.__notes__[0].startswith("in chain[1] = scale_by_learning_rate(")
+
+
 def test_apply_updates_adds_and_keeps_types_and_what_has_no_update():
     params = {"a": grad(1.0, 2.0), "b": np.array(3.0), "c": (grad(4.0), np.float32(5))}
     updates = {"a": np.array([0.5, 1e-9]), "b": np.float64(1.0), "c": (None, grad(1.0).sum())}
