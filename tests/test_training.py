@@ -258,7 +258,9 @@ def test_several_inputs_and_outputs_go_through_fit_and_predict():
     assert history["loss"][-1] < history["loss"][0] / 2
     outputs = predict(model, state.params, (x, x[:, :2]), batch_size=7)
     assert [part.shape for part in outputs] == [(50, 3), (50, 3)]
-    np.testing.assert_allclose(outputs[0], model(state.params, (x, x[:, :2]))[0], rtol=1e-6)
+    # Batches of another size may be summed in another order: some ulps of the terms.
+    whole = model(state.params, (x, x[:, :2]))
+    np.testing.assert_allclose(outputs, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_running_statistics_are_folded_in():

@@ -613,7 +613,9 @@ def test_a_gradient_that_has_vanished_is_zero_and_not_subnormal(make):
     exact = tree.astype(params, np.float64)
     cache = layer.apply(exact, x.astype(np.float64))[1]
     exact_grads, exact_dx = layer.backward(exact, cache, g.astype(np.float64))
-    np.testing.assert_allclose(dx, exact_dx, rtol=1e-3, atol=1e-28)
+    # Rounding errors are relative to the largest gradient of a time step: others may cancel.
+    error, size = (np.abs(array).max(axis=(0, 2)) for array in (dx - exact_dx, exact_dx))
+    assert np.all(error <= 1e-2 * size + 1e-28)
     for name, gradient in grads.items():
         np.testing.assert_allclose(gradient, exact_grads[name], rtol=1e-4, atol=1e-6)
     assert np.all(dx[:, -1])
