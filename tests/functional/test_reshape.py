@@ -33,7 +33,9 @@ SAME = [
     (F.transpose([0, 2, 3, 1]), (3, 4, 5), lambda x: np.moveaxis(x, 1, 3)),
     (F.transpose((0,)), (), lambda x: x),
 ]
-each_same = pytest.mark.parametrize(("layer", "shape", "function"), SAME, ids=str)
+each_same = pytest.mark.parametrize(
+    ("layer", "shape", "function"), SAME, ids=[f"{layer}-{shape}" for layer, shape, _ in SAME]
+)
 
 
 @each_same
