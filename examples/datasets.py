@@ -30,7 +30,7 @@ def digits(key, mnist=None):
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        refuse("the digits come with scikit-learn: pip install 'npdl[examples]'")
+        refuse("the digits come with scikit-learn: pip install 'npdl-functional[examples]'")
 
     pixels, classes = load_digits(return_X_y=True)
     order = random.generator(random.fold(key, "split")).permutation(len(classes))

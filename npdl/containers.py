@@ -320,7 +320,7 @@ def _library() -> Any:
     except ImportError as error:
         raise ImportError(
             "files that end in .safetensors need the library of that name: "
-            "pip install 'npdl[safetensors]'"
+            "pip install 'npdl-functional[safetensors]'"
         ) from error
     return safetensors
 

@@ -149,7 +149,7 @@ def test_an_interrupt_takes_the_bar_away(monkeypatch):
 
 def test_without_its_library_tensorboard_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
-    with pytest.raises(ImportError, match=r"pip install 'npdl\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'npdl-functional\[tensorboard\]'"):
         TensorBoard()
 
 

@@ -315,7 +315,7 @@ def test_without_the_library_safetensors_the_error_says_how_to_install_it(tmp_pa
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     for call in (lambda: save(path, OTHER), lambda: load(path, like=TREE)):
-        with pytest.raises(ImportError, match=r"pip install 'npdl\[safetensors\]'"):
+        with pytest.raises(ImportError, match=r"pip install 'npdl-functional\[safetensors\]'"):
             call()
     assert entries(tmp_path) == ["run.safetensors"]
 

@@ -21,7 +21,7 @@ ROOT = Path(npdl.__file__).parents[1]
 
 needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
-    reason="needs mpi4py and an MPI: pip install 'npdl[mpi]'",
+    reason="needs mpi4py and an MPI: pip install 'npdl-functional[mpi]'",
 )
 
 

@@ -2,8 +2,8 @@
 
     python examples/chatbot/server.py --port 8000
 
-It needs Flask: pip install 'npdl[chatbot]'. The page asks for nothing outside this machine, and
-unless --host says otherwise, nobody outside this machine reaches the page.
+It needs Flask: pip install 'npdl-functional[chatbot]'. The page asks for nothing outside this
+machine, and unless --host says otherwise, nobody outside this machine reaches the page.
 """
 
 import argparse

@@ -154,7 +154,7 @@ class TensorBoard(Callback):
             from tensorboard.summary import Writer
         except ImportError as error:
             raise ImportError(
-                "TensorBoard needs its library: pip install 'npdl[tensorboard]'"
+                "TensorBoard needs its library: pip install 'npdl-functional[tensorboard]'"
             ) from error
         self._make = Writer
         self.log_dir = Path(log_dir)

@@ -251,5 +251,5 @@ def _require_autograd() -> None:
     except ImportError as error:
         raise ImportError(
             "from_function finds derivatives with the library autograd: "
-            "pip install 'npdl[autograd]'"
+            "pip install 'npdl-functional[autograd]'"
         ) from error

@@ -39,7 +39,9 @@ def new_figure(width: float, height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("npdl.plot needs Matplotlib: pip install 'npdl[plot]'") from error
+        raise ImportError(
+            "npdl.plot needs Matplotlib: pip install 'npdl-functional[plot]'"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -541,7 +541,7 @@ def test_an_error_on_the_way_back_says_where_it_is():
 
 def test_without_autograd_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "autograd", None)
-    with pytest.raises(ImportError, match=r"pip install 'npdl\[autograd\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'npdl-functional\[autograd\]'"):
         F.from_function(swish)
 
 

@@ -272,7 +272,7 @@ def test_pictures_need_no_pyplot():
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'npdl\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'npdl-functional\[plot\]'"):
         plot.confusion_matrix(MATRIX)
 
 
