@@ -103,7 +103,10 @@ def run(name, rounds):
             for library, (imports, step) in PROGRAMS.items():
                 program = PROGRAM.format(imports=imports, step=step)
                 output = subprocess.check_output(
-                    [sys.executable, "-c", program], text=True, env=environment
+                    [sys.executable, "-c", program],
+                    text=True,
+                    env=environment,
+                    encoding="utf-8",
                 )
                 for found, figure in zip(times[library], output.split(), strict=True):
                     if i > 0:  # the first round compiles

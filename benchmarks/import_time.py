@@ -35,7 +35,10 @@ def main():
             for module, found in times.items():
                 program = PROGRAM.format(module=module)
                 output = subprocess.check_output(
-                    [sys.executable, "-c", program], text=True, env=environment
+                    [sys.executable, "-c", program],
+                    text=True,
+                    env=environment,
+                    encoding="utf-8",
                 )
                 before, after = map(float, output.split())
                 if i > 0:  # the first round compiles

@@ -39,7 +39,7 @@ def describe(threads):
 
 def processor():
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     found = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
@@ -54,7 +54,7 @@ def caches():
     found = {}
     for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         kind, level, size = (
-            (cache / name).read_text().strip() for name in ("type", "level", "size")
+            (cache / name).read_text(encoding="utf-8").strip() for name in ("type", "level", "size")
         )
         if kind != "Instruction":
             found[f"L{level}"] = f"{int(size.rstrip('K')):,} KiB"

@@ -180,17 +180,17 @@ def draw(results):
 
 
 def main():
-    results = json.loads(OUTPUT.read_text())
+    results = json.loads(OUTPUT.read_text(encoding="utf-8"))
     if "training_steps" in results:
         draw(results["training_steps"])
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     for name, make in {"machine": machine, **TABLES}.items():
         if name not in results:
             continue
         before, mark, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         page = f"{before}{mark}\n{make(results[name])}\n\n{end}{after}"
-    PAGE.write_text(page)
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

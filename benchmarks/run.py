@@ -37,7 +37,7 @@ def main():
         print(json.dumps(measured(*arguments.job, rounds=rounds)))
         return
     limit_threads(arguments.threads)
-    results = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    results = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.exists() else {}
     results["machine"] = describe(arguments.threads)
     OUTPUT.parent.mkdir(exist_ok=True)
     for section, table in TABLES.items():
@@ -47,7 +47,7 @@ def main():
             print(f"measuring {section}, {job}", file=sys.stderr)
             found = results.get(section, {}) | {job: in_new_process(section, job, rounds)}
             results[section] = {job: found[job] for job in jobs if job in found}
-            OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
+            OUTPUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         if wanted:
             print(f"\n{section}\n\n{table(results[section])}", flush=True)
 
@@ -56,7 +56,7 @@ def in_new_process(section, job, rounds):
     command = [sys.executable, Path(__file__), "--job", section, job]
     if rounds:
         command += ["--rounds", str(rounds)]
-    return json.loads(subprocess.check_output(command, text=True))
+    return json.loads(subprocess.check_output(command, text=True, encoding="utf-8"))
 
 
 def measured(section, job, rounds):

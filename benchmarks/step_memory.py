@@ -40,7 +40,7 @@ def run(name, rounds):
     for _ in range(rounds):
         for library, figures in found.items():
             command = [sys.executable, __file__, name, library]
-            figures.append(float(subprocess.check_output(command, text=True)))
+            figures.append(float(subprocess.check_output(command, text=True, encoding="utf-8")))
     return {library: summary(figures) for library, figures in found.items()}
 
 

@@ -98,7 +98,10 @@ def launch(ranks):
     # Open MPI refuses to run as root, as one is in a container, unless it is told so.
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     output = subprocess.check_output(
-        [*program, sys.executable, __file__, "--work"], env=environment, text=True
+        [*program, sys.executable, __file__, "--work"],
+        env=environment,
+        text=True,
+        encoding="utf-8",
     )
     return json.loads(output)
 

@@ -14,7 +14,7 @@ from npdl.progress import Progress
 
 
 def rows(path, separator=","):
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file, delimiter=separator))
 
 
@@ -58,7 +58,7 @@ def test_what_was_written_after_a_checkpoint_is_not_there_twice(tmp_path):
     again.restore(state)
     again.on_epoch_end(1, {"loss": 2.5})
     assert rows(path) == [["epoch", "loss"], ["0", "3.0"], ["1", "2.5"]]
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="is shorter than when the checkpoint was written"):
         again.restore(state)
 
@@ -66,7 +66,7 @@ def test_what_was_written_after_a_checkpoint_is_not_there_twice(tmp_path):
 @pytest.mark.parametrize("append", [False, True])
 def test_a_checkpoint_before_the_first_line_knows_how_long_the_file_was(tmp_path, append):
     path = tmp_path / "log.csv"
-    path.write_text("epoch,loss\n0,9.0\n")
+    path.write_text("epoch,loss\n0,9.0\n", encoding="utf-8")
     logger = CSVLogger(path, append=append)
     logger.on_train_begin({})
     state = logger.state()
@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_written_is_an_error_before_training(name, tmp_pat
         pytest.importorskip("tensorboard")
     steps = []
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     writes = {"CSVLogger": lambda path: CSVLogger(path / "log.csv"), "TensorBoard": TensorBoard}
     with pytest.raises(OSError, match=r"no file can be written in .*nothing was trained"):
         run(epochs=1, callbacks=[writes[name](tmp_path / "file"), watch])

@@ -345,7 +345,7 @@ def test_folders_are_made(train, tmp_path):
 
 @both
 def test_a_folder_that_cannot_be_one_is_an_error_before_the_first_step(train, tmp_path):
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     steps = Steps()
     with pytest.raises(OSError, match=r"ModelCheckpoint: no file can be written in .*nothing was"):
         train([steps, ModelCheckpoint(tmp_path / "file" / "{epoch}.npz")])

@@ -17,7 +17,7 @@ import npdl.functional as F
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WITH_CODE = [page for page in PAGES if blocks(page.read_text())]
+WITH_CODE = [page for page in PAGES if blocks(page.read_text(encoding="utf-8"))]
 
 
 def name_of(path):
@@ -26,8 +26,8 @@ def name_of(path):
 
 def code_of(path):
     if path.suffix == ".md":
-        return "\n".join(block.code for block in blocks(path.read_text()))
-    return path.read_text()
+        return "\n".join(block.code for block in blocks(path.read_text(encoding="utf-8")))
+    return path.read_text(encoding="utf-8")
 
 
 def is_slow(page):
@@ -38,7 +38,7 @@ def is_slow(page):
     "page", [pytest.param(page, marks=is_slow(page), id=name_of(page)) for page in WITH_CODE]
 )
 def test_a_page_prints_what_it_says(page, tmp_path, monkeypatch):
-    if absent := missing(page.read_text()):
+    if absent := missing(page.read_text(encoding="utf-8")):
         pytest.skip(f"not installed: {', '.join(absent)}")
     if "matplotlib" in code_of(page):
         from matplotlib import pyplot as plt
@@ -51,7 +51,7 @@ def test_a_page_prints_what_it_says(page, tmp_path, monkeypatch):
 def test_the_tables_of_equivalents_run():
     page = ROOT / "docs" / "coming-from.md"
     names, count = run(page), 0
-    for number, row in enumerate(page.read_text().splitlines(), start=1):
+    for number, row in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
         if not row.startswith("|"):
             continue
         cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -66,7 +66,9 @@ def reference():
     """Return the names that the pages of the reference list, by module."""
     listed = {}
     for page in (ROOT / "docs").rglob("*.md"):
-        for module, text in re.findall(r"```\{names\} (\S+)\n(.*?)```", page.read_text(), re.S):
+        for module, text in re.findall(
+            r"```\{names\} (\S+)\n(.*?)```", page.read_text(encoding="utf-8"), re.S
+        ):
             names = [line for line in text.split("\n") if line and not line.startswith(":")]
             listed.setdefault(module, []).extend(names)
     return listed
@@ -96,7 +98,7 @@ def public_modules():
 
 def test_the_page_of_examples_has_all_of_them():
     page = ROOT / "docs" / "examples.md"
-    named = re.findall(r"\{download\}`.*? <(.*?)>`", page.read_text())
+    named = re.findall(r"\{download\}`.*? <(.*?)>`", page.read_text(encoding="utf-8"))
     files = {(page.parent / name).resolve() for name in named}
     wanted = {file for file in (ROOT / "examples").rglob("*") if file.suffix in {".py", ".md"}}
     assert len(named) == len(files)
@@ -224,7 +226,7 @@ def test_outputs_agree_but_for_spaces_and_last_digits(written, printed, agree):
 
 def test_a_page_that_says_something_else_than_its_code_prints_is_an_error(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n")
+    page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n", encoding="utf-8")
     with pytest.raises(
         AssertionError, match=r"page\.md:1: the page says\n3\nbut the code prints\n2"
     ):
@@ -234,9 +236,10 @@ def test_a_page_that_says_something_else_than_its_code_prints_is_an_error(tmp_pa
 def test_links_that_lead_nowhere_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<a href="b.html#here">1</a><a href="b.html#there">2</a><a href="c.html">3</a>'
-        '<a href="https://example.org">4</a><a href="#self">5</a><p id="self">'
+        '<a href="https://example.org">4</a><a href="#self">5</a><p id="self">',
+        encoding="utf-8",
     )
-    (tmp_path / "b.html").write_text('<p id="here">')
+    (tmp_path / "b.html").write_text('<p id="here">', encoding="utf-8")
     found = [(path.name, link) for path, link in broken(read(tmp_path))]
     assert found == [("a.html", "b.html#there"), ("a.html", "c.html")]
 

@@ -156,7 +156,7 @@ def test_the_first_rank_writes_and_shows_and_all_resume(tmp_path, capsys):
     for result in results:
         same_bits(result, alone)
     assert set(seen) == {0}
-    assert len((tmp_path / "log.csv").read_text().splitlines()) == 6
+    assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 6
     assert not (tmp_path / "nowhere").exists()
     assert capsys.readouterr().out.count("epoch 1/2") == 1
 

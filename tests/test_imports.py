@@ -32,7 +32,7 @@ def name_of(path):
 
 def imports(path):
     """Yield each imported module, and whether the import stands at the top level."""
-    module = ast.parse(path.read_text())
+    module = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -90,7 +90,7 @@ def test_optional_libraries_are_imported_where_they_are_used(path):
 
 def test_the_package_files_only_reexport():
     for path in ROOT.rglob("__init__.py"):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             assert isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign)
             if isinstance(node, ast.Assign):
                 assert node.targets[0].id in ("__all__", "__version__")
@@ -98,7 +98,9 @@ def test_the_package_files_only_reexport():
 
 def test_importing_npdl_loads_no_more_than_it_needs():
     program = "import sys, npdl.functional; print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", program], text=True, encoding="utf-8"
+    ).split()
     assert not {name.split(".")[0] for name in loaded} & OPTIONAL
     assert "numpy.random" not in loaded
     assert "npdl.foreign" not in loaded

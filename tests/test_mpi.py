@@ -39,7 +39,13 @@ def run(ranks, name, directory):
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
     return subprocess.run(
-        program, cwd=directory, env=environment, capture_output=True, text=True, timeout=120
+        program,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        encoding="utf-8",
     )
 
 

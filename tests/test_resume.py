@@ -194,7 +194,7 @@ def test_a_directory_of_another_run_is_not_written_over(tmp_path):
 def test_files_that_a_kill_has_left_are_removed_and_others_stay(tmp_path):
     train(tmp_path, epochs=1, keywords={"keep": 1})
     (tmp_path / ".step-000000009.npz.0123456789abcdef.tmp").write_bytes(b"half")
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     train(tmp_path, epochs=1, resume=True)
     assert names(tmp_path) == ["notes.txt", "step-000000004.npz"]
 
@@ -641,7 +641,7 @@ def test_a_state_that_no_file_can_hold_is_named(tmp_path):
 
 
 def places(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     return {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "run"}
 
 
@@ -726,7 +726,9 @@ def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(tmp_path):
     program = PROGRAM.format(
         tests=str(Path(__file__).parent), directory=str(directory), size=32_000
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8"
+    )
     assert "File too large" in ran.stderr
     assert all(name.startswith("step-") for name in names(directory))
     assert 1 < int(Checkpoint(directory).paths()[-1].stem[5:]) < 12

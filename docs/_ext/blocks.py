@@ -68,7 +68,7 @@ def run(path: Path, after: Callable[[Block, str, Any], Any] = lambda *_: None) -
     `after` is called behind each block, with what it printed, if the page says what that is, and
     with the value of its last line, if that is an expression. Warnings are errors.
     """
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "__main__"}
     with tempfile.TemporaryDirectory() as folder:
         for block in blocks(page):
@@ -126,6 +126,6 @@ def _near(written: str, printed: str) -> bool:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        if not blocks(Path(name).read_text()):
+        if not blocks(Path(name).read_text(encoding="utf-8")):
             sys.exit(f"{name} has no Python block")
         run(Path(name))

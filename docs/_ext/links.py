@@ -31,7 +31,7 @@ def read(folder):
     pages = {}
     for path in sorted(Path(folder).resolve().rglob("*.html")):
         pages[path] = page = _Page()
-        page.feed(path.read_text())
+        page.feed(path.read_text(encoding="utf-8"))
     return pages
 
 

@@ -73,7 +73,7 @@ class CSVLogger(Callback):
         """See that the file can be written; what is in it is left alone until the first line."""
         self.columns, self.begun = None, False
         make_folder("CSVLogger", self.path.parent)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             self.start = file.tell()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -87,14 +87,14 @@ class CSVLogger(Callback):
                 f"CSVLogger: {self.path} has the columns {self.columns}, and epoch {epoch} has the "
                 f"figures {list(figures)}; write to another file"
             )
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             self._writer(file).writerow(figures.values())
             file.flush()
             os.fsync(file.fileno())
 
     def _begin(self, columns: list[str]) -> None:
         """Write the names of the columns, unless the file goes on."""
-        with self.path.open(newline="") as file:
+        with self.path.open(newline="", encoding="utf-8") as file:
             import csv
 
             first = next(csv.reader(file, delimiter=self.separator), None)
@@ -102,7 +102,7 @@ class CSVLogger(Callback):
             self.columns = first
             return
         self.columns = columns
-        with self.path.open("w", newline="") as file:
+        with self.path.open("w", newline="", encoding="utf-8") as file:
             self._writer(file).writerow(columns)
 
     def _writer(self, file: Any) -> Any:

@@ -139,7 +139,7 @@ def test_dialogues_as_arrays():
 )
 def test_a_file_of_dialogues_that_is_none(tmp_path, text, message):
     path = tmp_path / "mine.tsv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_dialogues(path)
 
@@ -357,12 +357,14 @@ def run(program, *arguments, text=b""):
 
 def test_the_programs_train_on_a_file_and_answer(tmp_path):
     corpus, model = tmp_path / "mine.tsv", tmp_path / "new" / "mine.npz"
-    corpus.write_text("".join(f"{question}\t{answer}\n" for question, answer in DIALOGUES))
+    corpus.write_text(
+        "".join(f"{question}\t{answer}\n" for question, answer in DIALOGUES), encoding="utf-8"
+    )
     trained = run("train.py", "--corpus", corpus, "--output", model, "--epochs", "150")
     assert trained.returncode == 0, trained.stderr
     assert b"answers 100.0% of its questions" in trained.stdout
     text = "How are you?\n\u4f60\u597d\n".encode() + b"\xff\xfe\x00\n"
-    chat = run("chat.py", "--model", model, text=text)
+    chat = run("chat.py", "--model", model, text=text, encoding="utf-8")
     assert chat.returncode == 0, chat.stderr
     answers = [line.split("\t")[1] for line in chat.stdout.decode().splitlines()]
     assert answers[:2] == ["I am fine.", "What?"]
@@ -388,7 +390,7 @@ def test_nine_in_ten_of_all_training_questions_are_answered_right(bot):
 
 def judged():
     """The rows (question, answer, judgement) of the tables in the README."""
-    lines = (FOLDER / "README.md").read_text().splitlines()
+    lines = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
     rows = [re.fullmatch(r"\| (.+) \| (.+) \| (yes|no)(?:, .*)? \|", line) for line in lines]
     return [row.groups() for row in rows if row]
 
@@ -396,7 +398,9 @@ def judged():
 def test_the_tables_of_questions_are_what_the_bot_says(bot):
     rows = judged()
     for name, part in ("reworded.txt", rows[:50]), ("strangers.txt", rows[50:]):
-        assert [question for question, _, _ in part] == (FOLDER / name).read_text().splitlines()
+        assert [question for question, _, _ in part] == (FOLDER / name).read_text(
+            encoding="utf-8"
+        ).splitlines()
         assert sum(judgement == "yes" for _, _, judgement in part) >= 30
     assert len(rows) == 100
     known = {tuple(words_of_question(question)) for question, _ in read_dialogues()}

@@ -132,7 +132,10 @@ def test_the_page_asks_for_nothing_from_elsewhere(client):
     assert "unsafe" not in policy
     texts = [
         page.text,
-        *((FOLDER / "static" / name).read_text() for name in ("chat.js", "chat.css")),
+        *(
+            (FOLDER / "static" / name).read_text(encoding="utf-8")
+            for name in ("chat.js", "chat.css")
+        ),
     ]
     for text in texts:
         assert not re.search(r"(?:https?:)?//[a-z]+\.", text)
@@ -174,7 +177,7 @@ def address(app):
 
 
 def test_several_people_at_once_get_what_each_alone_gets(address, bot):
-    questions = (FOLDER / "reworded.txt").read_text().splitlines()[:12] * 5
+    questions = (FOLDER / "reworded.txt").read_text(encoding="utf-8").splitlines()[:12] * 5
     expected = {question: bot.reply(question).answer for question in questions}
 
     def ask(question):

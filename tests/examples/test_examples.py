@@ -22,7 +22,13 @@ def output_of(script, *arguments):
     # The script imports the copy of npdl that these tests are of, and not one that is installed.
     env = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=170, check=False, env=env
+        command,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        env=env,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -37,7 +43,7 @@ def numbers(pattern, text):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_says_what_it_does(script):
     text = output_of(script, "--help")
-    first = (EXAMPLES / f"{script}.py").read_text().splitlines()[0].strip('"')
+    first = (EXAMPLES / f"{script}.py").read_text(encoding="utf-8").splitlines()[0].strip('"')
     assert " ".join(first.split()) in " ".join(text.split())
     assert "--quick" in text
     assert "--seed" in text
@@ -45,7 +51,7 @@ def test_help_says_what_it_does(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_readme_tells_of_every_example(script):
-    assert f"`{script}.py`" in (EXAMPLES / "README.md").read_text()
+    assert f"`{script}.py`" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -135,7 +141,7 @@ def test_characters_come_from_a_file(style, tmp_path):
 )
 def test_characters_show_how_they_come_on_in_ten_lines_at_most(steps, shown, tmp_path):
     path = tmp_path / "text.txt"
-    path.write_text("one two three four five, " * 200)
+    path.write_text("one two three four five, " * 200, encoding="utf-8")
     options = ("--text", path, "--model", "rnn", "--steps", steps, "--length", 1)
     texts = [output_of("characters", *options, "--style", style) for style in STYLES]
     for text in texts:

@@ -109,7 +109,9 @@ def test_the_table_of_refusals_has_every_option_with_a_number_or_a_path():
     there = {
         (script, option)
         for script in (*SCRIPTS, *CHATBOT)
-        for option in re.findall(r'"(--\w+)"', (EXAMPLES / f"{script}.py").read_text())
+        for option in re.findall(
+            r'"(--\w+)"', (EXAMPLES / f"{script}.py").read_text(encoding="utf-8")
+        )
     }
     refused = {(script, option) for script, options, _ in REFUSED for option in options[::2]}
     assert {pair for pair in there if pair[1] not in plain} - refused == set()
@@ -156,7 +158,7 @@ def test_a_text_that_teaches_nothing_is_refused(content, message, tmp_path, refu
     ids=["empty", "one class", "no class", "no question"],
 )
 def test_a_file_without_questions_is_refused(lines, message, tmp_path, refusal_of):
-    (tmp_path / "questions.label").write_text("\n".join(lines))
+    (tmp_path / "questions.label").write_text("\n".join(lines), encoding="utf-8")
     assert message in refusal_of("sentences", "--trec", tmp_path / "questions.label")
 
 

@@ -265,7 +265,9 @@ def test_what_is_no_axes_is_told(picture):
 
 def test_pictures_need_no_pyplot():
     program = "import sys; from npdl import plot; plot.filters([[[[1.0]]]]); print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", program], text=True, encoding="utf-8"
+    ).split()
     assert "matplotlib.figure" in loaded
     assert "matplotlib.pyplot" not in loaded
 

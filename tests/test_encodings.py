@@ -1,0 +1,72 @@
+"""Texts are read and written as UTF-8, in any locale: no call leaves the encoding to the system."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("npdl", "tests", "examples", "benchmarks", "docs")
+FILES = [ROOT / "conftest.py", *(p for f in FOLDERS for p in sorted((ROOT / f).rglob("*.py")))]
+
+
+def reads_or_writes_text(name, call, words):
+    """Whether a call of this name opens, reads or writes a text."""
+    if name in ("read_text", "write_text"):
+        return len(call.args) <= (name == "write_text")  # the encoding can be positional
+    if name not in ("open", "fdopen"):
+        return "text" in words or "universal_newlines" in words
+    values = [*call.args, *(words[key] for key in ("mode",) if key in words)]
+    texts = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
+    found = [text for text in texts if set(text) <= set("rwaxbt+")]
+    if isinstance(call.func, ast.Name) or len(call.args) + ("mode" in words) < 2:
+        plain = isinstance(call.func, ast.Name) or not call.args
+        return not any("b" in mode for mode in found) and bool(found or plain)
+    return any("t" in mode for mode in found)  # archives and gzip open for bytes
+
+
+def without_encoding(source):
+    """Return the calls that read or write text in the encoding of the system."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call):
+            words = {word.arg: word.value for word in call.keywords}
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            if reads_or_writes_text(name, call, words) and "encoding" not in words:
+                found.append(ast.unparse(call))
+    return found
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_text_has_its_encoding(path):
+    assert without_encoding(path.read_text(encoding="utf-8")) == []
+
+
+CALLS = [
+    ("open(path)", True),
+    ("open(path, 'w')", True),
+    ("path.open()", True),
+    ("path.open('a', newline='')", True),
+    ("path.open(mode='r')", True),
+    ("path.read_text()", True),
+    ("path.write_text(text)", True),
+    ("subprocess.run(command, text=True)", True),
+    ("open(path, 'rb')", False),
+    ("path.open(mode='xb')", False),
+    ("gzip.open(path, 'rt')", True),
+    ("os.open(path, os.O_RDONLY)", False),
+    ("archive.open(name)", False),
+    ("archive.open(name, 'w', force_zip64=True)", False),
+    ("path.open('a', newline='', encoding='utf-8')", False),
+    ("path.write_text(text, encoding='utf-8')", False),
+    ("subprocess.run(command, text=True, encoding='utf-8')", False),
+]
+
+
+@pytest.mark.parametrize(("call", "found"), CALLS)
+def test_calls_without_an_encoding_are_found(call, found):
+    assert bool(without_encoding(call)) == found
