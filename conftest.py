@@ -1,6 +1,10 @@
-"""Leaves out the examples of a module whose optional library is not installed."""
+"""Leaves out examples of modules whose library is not installed; sets Hypothesis up for any tree."""
 
 import importlib.util
+import os
+import tempfile
+
+from hypothesis import HealthCheck, settings
 
 # The package comes first: pytest, given one module's file alone, would put the module in the place
 # of the function that has its name.
@@ -9,3 +13,10 @@ import npdl.functional  # noqa: F401
 NEEDS = {"npdl/functional/from_function.py": "autograd", "npdl/plot": "matplotlib"}
 
 collect_ignore = [path for path, name in NEEDS.items() if importlib.util.find_spec(name) is None]
+
+# No test depends on the speed of the machine, nor on a source tree that can be written.
+settings.register_profile("npdl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("npdl")
+if not os.access(".", os.W_OK):
+    STORAGE = tempfile.TemporaryDirectory()  # kept until the process ends
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = STORAGE.name

@@ -30,7 +30,6 @@ needs_safetensors = pytest.mark.skipif(
 SUFFIXES = [".npz", pytest.param(".safetensors", marks=needs_safetensors)]
 both = pytest.mark.parametrize("suffix", SUFFIXES)
 drawn = settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npdl import random, tree
 
-drawn = settings(deadline=None, max_examples=200)
+drawn = settings(max_examples=200)
 
 # Around every bound of the way in which numbers become words of 32 bits.
 EDGES = [0, 1, 2, (1 << 31) - 1, 1 << 31, (1 << 31) + 1, (1 << 31) + 2, (1 << 32) - 1, 1 << 32]

@@ -11,7 +11,7 @@ from strategies import FLOATS, Pair, Record, arrays, identical, keys, scalars, t
 import npdl.functional as F
 from npdl import tree
 
-drawn = settings(deadline=None, max_examples=80)
+drawn = settings(max_examples=80)
 numbers = st.integers(0, 1 << 20)
 
 

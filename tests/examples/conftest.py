@@ -20,8 +20,12 @@ def mnist(tmp_path):
 
 
 @pytest.fixture
-def example(monkeypatch):
-    """A function that runs a script in this process, or returns a module that scripts share."""
+def example(monkeypatch, tmp_path):
+    """A function that runs a script in this process, or returns a module that scripts share.
+
+    The script runs in an empty folder, where it may write its output.
+    """
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     for name in SHARED:
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -44,7 +44,7 @@ def by_hand(params, heads, x, context, allowed):
     return y
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.tuples(*[st.integers(1, 5)] * 6),
     cross=st.booleans(),
@@ -130,7 +130,7 @@ def test_masked_steps_of_a_context_have_no_influence_and_get_no_gradient():
         np.testing.assert_allclose(y[n : n + 1], alone, rtol=1e-11, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(changed=st.integers(1, TIME - 1), dtype=st.sampled_from([np.float32, np.float64]))
 def test_causal_attention_does_not_look_ahead(changed, dtype):
     layer = F.multi_head_attention(3, causal=True)

@@ -17,7 +17,7 @@ def numbers(*shape, seed=0):
     return random.generator(seed).normal(size=shape).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(layers_with_windows(CONVOLUTIONS))
 def test_gradients_and_shapes_hold_for_any_arguments(drawn):
     layer, shape = drawn

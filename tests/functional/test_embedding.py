@@ -32,7 +32,7 @@ def test_ids_may_have_any_number_of_axes(shape):
     assert layer(layer.init(0, shape), ids).shape == (2, *layer.out_shape(shape)) == (2, *shape, 3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 60), st.integers(0, 2**32))
 def test_the_gradient_adds_up_the_rows_of_each_id(vocabulary, units, count, seed):
     generator = random.generator(seed)

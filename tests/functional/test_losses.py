@@ -507,7 +507,7 @@ def test_wrong_arguments_are_errors_that_say_what_is_wrong(loss, args, options, 
     ("case", "leading"),
     [(case, leading) for case in CASES.values() for leading in ((), (1,), (2, 3))][::2],
 )
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_any_number_of_leading_axes_is_one_batch(case, leading, data):
     batch, size = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 36))

@@ -117,7 +117,7 @@ def test_one_hot_targets_are_as_good_as_ids(metric):
 
 
 @pytest.mark.parametrize("metric", OF_CLASSES.values(), ids=OF_CLASSES)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     leading=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     n_classes=st.integers(2, 6),

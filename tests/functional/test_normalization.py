@@ -174,7 +174,7 @@ def test_images_that_lie_batch_last_in_memory_stay_so():
     np.testing.assert_allclose(dx, layer.backward(params, plain_cache, g)[1], rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=4),
     st.data(),

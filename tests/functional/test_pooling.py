@@ -27,7 +27,7 @@ def backward(layer, x, g):
     return layer.backward((), layer.apply((), x)[1], g)[1]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(layers_with_windows(POOLING))
 def test_gradients_and_shapes_hold_for_any_arguments(drawn):
     layer, shape = drawn
@@ -72,7 +72,7 @@ def windows_and_images(draw):
     return size, stride, pads, np.array(x)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(windows_and_images(), st.booleans())
 def test_the_gradient_goes_to_the_first_maximum_or_nan_in_the_order_of_rows(drawn, last):
     size, stride, pads, image = drawn

@@ -436,7 +436,7 @@ def test_large_numbers_saturate_without_a_warning(kind):
     assert all(np.isfinite(grad).all() for grad in tree.leaves((grads, dx)))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     kind=st.sampled_from(list(KINDS.values())),
     sizes=st.lists(st.integers(1, 7), min_size=4, max_size=4, unique=True),

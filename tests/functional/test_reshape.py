@@ -69,7 +69,7 @@ def test_an_empty_batch_has_the_same_shapes(layer, shape, function):
     assert layer.backward((), cache, y)[1].shape == (0, *shape)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_transposing_and_reshaping_back_gives_the_input(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))

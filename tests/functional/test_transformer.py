@@ -135,7 +135,7 @@ def test_dropout_is_within_each_part_and_at_its_output_but_not_at_x(part):
 
 
 @NORMS
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(changed=st.integers(1, TIME - 1), dtype=st.sampled_from([np.float32, np.float64]))
 def test_causal_blocks_do_not_look_ahead(pre_norm, changed, dtype):
     memory = numbers(BATCH, STEPS, OTHERS, dtype=dtype)
@@ -160,7 +160,7 @@ def test_causal_blocks_do_not_look_ahead(pre_norm, changed, dtype):
 
 
 @NORMS
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     causal=st.booleans(),
     lengths=st.lists(st.integers(1, TIME), min_size=BATCH, max_size=BATCH),

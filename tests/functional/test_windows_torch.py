@@ -288,7 +288,7 @@ def test_of_equal_maxima_the_same_one_has_the_gradient(layer, shape):
     assert_agrees(layer, shape, np.float64, 1e-10, ties=True)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(layers_with_windows(), st.integers(1, 4), st.booleans())
 def test_any_arguments_agree(drawn, batch, ties):
     assert_agrees(*drawn, np.float64, 1e-10, batch=batch, ties=ties)
