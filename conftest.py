@@ -1,4 +1,4 @@
-"""Leaves out examples of modules whose library is not installed; sets Hypothesis up for any tree."""
+"""Leave out examples whose library is not installed; set Hypothesis up for any source tree."""
 
 import importlib.util
 import os
