@@ -364,7 +364,7 @@ def test_the_programs_train_on_a_file_and_answer(tmp_path):
     assert trained.returncode == 0, trained.stderr
     assert b"answers 100.0% of its questions" in trained.stdout
     text = "How are you?\n\u4f60\u597d\n".encode() + b"\xff\xfe\x00\n"
-    chat = run("chat.py", "--model", model, text=text, encoding="utf-8")
+    chat = run("chat.py", "--model", model, text=text)
     assert chat.returncode == 0, chat.stderr
     answers = [line.split("\t")[1] for line in chat.stdout.decode().splitlines()]
     assert answers[:2] == ["I am fine.", "What?"]
