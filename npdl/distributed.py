@@ -113,7 +113,7 @@ def sharded(
         rng: random.KeyLike | None = None,
         size: int | None = None,
     ) -> tuple[float, Params, tuple[Any, ...]]:
-        loss, _, grads, kept = average(params, x, *targets, train=train, rng=rng, size=size)
+        loss, _, grads, kept, _ = average(params, x, *targets, train=train, rng=rng, size=size)
         return loss, grads, kept
 
     return value_and_grad_of

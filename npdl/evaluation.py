@@ -1,6 +1,6 @@
 """What a trained model returns, and how good that is: computed in batches, in inference mode."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,11 +8,11 @@ import numpy as np
 from npdl import tree
 from npdl.data import batches, check_data, check_positive
 from npdl.functional.layer import Layer, Params
+from npdl.scoring import Metrics, Scores, check_metrics, place_of_weights
 
-__all__ = ["Loss", "Metrics", "check_metrics", "evaluate", "keep_freed_memory", "predict"]
+__all__ = ["Loss", "evaluate", "keep_freed_memory", "predict"]
 
 Loss: TypeAlias = Callable[..., tuple[Any, Any]]
-Metrics: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> Any:
@@ -70,16 +70,18 @@ def evaluate(
     data : tuple
         ``(x, *targets)``, as for :func:`fit`.
     loss : callable, optional
-        The loss, for a figure named ``"loss"``.
+        The loss, for a value named ``"loss"``.
     metrics : dict of callables, optional
-        Figures of all outputs and targets at once, each ``metric(outputs, targets)``.
+        Values for all outputs and targets at once, each ``metric(outputs, targets)``. A metric
+        with an argument `weights` gets the weights: the argument `weights` of the loss or, without
+        a loss, the third of the data.
     batch_size : int
         Number of examples at a time.
 
     Returns
     -------
     dict
-        A figure for each name.
+        A float for each name; an array, where a metric returns one.
 
     Examples
     --------
@@ -92,12 +94,12 @@ def evaluate(
     ['loss']
     """
     check_data(data, "data")
+    scores = Scores(check_metrics(metrics), place_of_weights(loss))
     x, *targets = data
     outputs = predict(model, params, x, batch_size=batch_size)
-    figures = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
-    return figures | {
-        name: metric(outputs, *targets[:1]) for name, metric in check_metrics(metrics).items()
-    }
+    values = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
+    values |= scores.values(outputs, (x, *targets))
+    return {name: value if np.ndim(value) else float(value) for name, value in values.items()}
 
 
 def keep_freed_memory() -> None:
@@ -108,23 +110,3 @@ def keep_freed_memory() -> None:
     just under 32 MB, its limit, costs nothing, because its pages are never touched.
     """
     np.empty((32 << 20) - (1 << 16), np.uint8)
-
-
-def check_metrics(metrics: Any) -> Metrics:
-    """Return metrics, none if they are `None`; raise unless they are functions by their names."""
-    call = 'metrics={"accuracy": F.accuracy}'
-    if metrics is None:
-        return {}
-    if not isinstance(metrics, Mapping):
-        raise TypeError(f"metrics must be a dict of functions, as in {call}, got {metrics!r}")
-    for name, function in metrics.items():
-        if not isinstance(name, str) or not callable(function):
-            raise TypeError(
-                f"metrics: {name!r} must be a name of a function, as in {call}, got {function!r}"
-            )
-        if name == "loss" or name.startswith("val_"):
-            raise ValueError(
-                f"metrics: {name!r} is the name of a figure that is there without it; give the "
-                f"metric another"
-            )
-    return metrics

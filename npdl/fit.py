@@ -1,7 +1,7 @@
 """Training on data, from the first epoch to the last."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from npdl import random
@@ -17,7 +17,7 @@ from npdl.data import (
     order_of,
     smallest_part,
 )
-from npdl.evaluation import Loss, Metrics, check_metrics, evaluate
+from npdl.evaluation import Loss, evaluate
 from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
@@ -25,8 +25,9 @@ from npdl.position import setting
 from npdl.progress import Progress
 from npdl.resume import Checkpoint
 from npdl.run import Run
+from npdl.scoring import Metrics, Scores, Sums, check_metrics, place_of_weights
 from npdl.shards import rows_of
-from npdl.step import Step, train_step
+from npdl.step import summing_step
 from npdl.train_state import TrainState
 
 __all__ = ["fit"]
@@ -80,8 +81,9 @@ def fit(
     validation : tuple, optional
         Data of the same form, on which the model is evaluated after each epoch.
     metrics : dict of callables, optional
-        ``{"accuracy": F.accuracy}``: figures to report beside the loss, each
-        ``metric(outputs, targets) -> number``.
+        ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
+        ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
+        weights, where the loss has such an argument too.
     rng : key
         The key of the run, where no `state` is given.
     callbacks : list of Callback
@@ -112,8 +114,9 @@ def fit(
     state : TrainState
         The state after the last step.
     history : dict of lists
-        For each epoch, the mean over its examples of ``"loss"`` and of the metrics, and the same
-        names with ``"val_"`` before them for the validation data.
+        For each epoch, ``"loss"`` and the metrics over its examples, and the same names with
+        ``"val_"`` before them for the validation data. The loss is a mean, weighted where it has
+        weights; a :class:`Metric` is computed over all examples; another function is a mean.
 
     Raises
     ------
@@ -171,14 +174,18 @@ def fit(
         }
         check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
 
-        def make_step(optimizer: Optimizer, donate: bool) -> Step:
-            step = train_step(
-                model, loss, optimizer, metrics=metrics, donate=donate, check_finite=check_finite,
+        scores = Scores(check_metrics(metrics), place_of_weights(loss))
+
+        def make_step(
+            optimizer: Optimizer, donate: bool
+        ) -> Callable[[TrainState, Any], tuple[TrainState, Sums]]:
+            step = summing_step(
+                model, loss, optimizer, scores, donate=donate, check_finite=check_finite,
                 shards=shards, comm=comm,
             )  # fmt: skip
             if shards is None:
-                return step
-            return lambda state, part: step(state, part[0], size=part[1])
+                return lambda state, batch: step(state, batch)[:2]
+            return lambda state, part: step(state, part[0], size=part[1])[:2]
 
         def parts(epoch: int, first: int) -> Iterator[tuple[Any, int]]:
             order = order_of(key, epoch, count) if shuffle else None
@@ -199,7 +206,7 @@ def fit(
         steps = -(-count // batch_size)
         first, batch = divmod(state.step, steps)
         called = [each for each in every if is_first(comm) or not _writes(each)]
-        loop = Loop(run, run, called, range(first, first + epochs), steps, batch)
+        loop = Loop(run, run, called, range(first, first + epochs), steps, scores.metrics, batch)
         loop.keep(checkpoint, resume, figures, settings, comm)
         with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
             history = loop.run(report)

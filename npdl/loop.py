@@ -8,8 +8,10 @@ import numpy as np
 from npdl.agreement import check_agreement, is_first
 from npdl.callbacks import Callback, History, call
 from npdl.callbacks.steering import Watch
+from npdl.functional.metric import Metric
 from npdl.position import Position
 from npdl.resume import Checkpoint
+from npdl.scoring import Sums, merged
 
 __all__ = ["Loop", "Shown", "Trainee"]
 
@@ -20,8 +22,8 @@ class Trainee(Protocol):
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
         """Yield the batches of an epoch from number `first` on, each with its size."""
 
-    def step(self, batch: Any) -> Mapping[str, Any]:
-        """Make a step, and return the figures of the batch."""
+    def step(self, batch: Any) -> Sums:
+        """Make a step, and return the sums of the loss and of the metrics of the batch."""
 
     def validate(self) -> Mapping[str, Any]:
         """Return the figures of the validation data; none, where there are no such data."""
@@ -58,6 +60,8 @@ class Loop:
         The numbers of the epochs.
     steps : int
         Number of steps an epoch.
+    metrics : dict of Metric
+        The loss and the metrics, whose results are computed from sums over an epoch.
     batch : int
         Number of steps of the first epoch that were made before.
     """
@@ -69,15 +73,16 @@ class Loop:
         callbacks: Iterable[Any],
         epochs: range,
         steps: int,
+        metrics: Mapping[str, Metric],
         batch: int = 0,
     ) -> None:
         self.trainee, self.model = trainee, model
         self.history = History()
         self.callbacks = [*callbacks, self.history]
-        self.epochs, self.steps = epochs, steps
+        self.epochs, self.steps, self.metrics = epochs, steps, metrics
         self.epoch, self.batch = epochs.start, batch
         # Sums over the examples of the epoch so far; it has begun, if its first hook was called.
-        self.totals: dict[str, float] = {}
+        self.totals: Sums = {}
         self.seen = 0
         self.begun = False
         self.best: tuple[float, int] | None = None
@@ -182,19 +187,13 @@ class Loop:
         for batch, size in self.trainee.batches(self.epoch, self.batch):
             call(self.callbacks, "on_train_batch_begin", self.batch, {})
             try:
-                figures = self.trainee.step(batch)
+                sums = self.trainee.step(batch)
             except Exception as error:
                 step = self.epoch * self.steps + self.batch
                 error.add_note(f"in step {step} of fit, in epoch {self.epoch}")
                 raise
             self.seen += size
-            for name, value in figures.items():
-                if np.ndim(value):
-                    raise TypeError(
-                        f"the figure {name!r} of a batch must be a number, got "
-                        f"{np.shape(value)} of them; a metric returns the mean over the batch"
-                    )
-                self.totals[name] = self.totals.get(name, 0.0) + float(value) * size
+            self.totals = merged(self.metrics, self.totals, sums) if self.totals else sums
             logs = self._means()
             call(self.callbacks, "on_train_batch_end", self.batch, logs)
             progress.step(self.epoch, logs)
@@ -219,7 +218,16 @@ class Loop:
         check_agreement(self.comm, trained=self.trainee.snapshot())
 
     def _means(self) -> dict[str, Any]:
-        return {name: total / self.seen for name, total in self.totals.items()}
+        means = {name: self.metrics[name].result(sums) for name, sums in self.totals.items()}
+        for name, value in means.items():
+            if type(value) is not float:
+                if np.ndim(value):
+                    raise TypeError(
+                        f"the metric {name!r} of a batch must be a number, got "
+                        f"{np.shape(value)} of them; a metric returns the mean over the batch"
+                    )
+                means[name] = float(value)
+        return means
 
     def _ended(self) -> bool:
         at_end = self.epoch >= self.epochs.stop or self.model.stop_training

@@ -30,7 +30,7 @@ __all__ = [
     "setting",
 ]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class OtherRunError(CheckpointError):
@@ -48,7 +48,7 @@ class Position:
     first, epoch, batch : int
         The first epoch of the run, the one that it is in, and the number of steps made in that.
     seen, totals
-        How many examples of the epoch were seen, and the sums of their figures.
+        How many examples of the epoch were seen, and the sums of their loss and metrics.
     stopped : bool
         Whether a callback has asked to end training after the epoch.
     best : pair or None
@@ -62,7 +62,7 @@ class Position:
     epoch: int
     batch: int
     seen: int
-    totals: dict[str, float]
+    totals: dict[str, Any]
     stopped: bool
     best: tuple[float, int] | None
     callbacks: dict[str, Any]
@@ -87,13 +87,13 @@ def run_tree(
     TypeError, ValueError
         If the states of callbacks cannot be written, or their arrays are larger.
     """
-    states, arrays = encoded(position.callbacks)
+    kept, arrays = encoded({"callbacks": position.callbacks, "totals": position.totals})
     _check_size(arrays, limit)
     header = attrs.asdict(position, recurse=False) | {
         "version": _VERSION,
         "settings": dict(settings),
         "leaves": _kinds(trained),
-        "callbacks": states,
+        **kept["dict"],
         "arrays": [[array.dtype.name, list(array.shape)] for array in arrays],
     }
     return {"header": json.dumps(header), "arrays": _numbered(arrays)}
@@ -138,8 +138,9 @@ def read_run(
         run = {"header": "", "arrays": _numbered(templates)}
         contents = checkpoint.load(path, like={**like, "run": run})
         arrays = contents.pop("run")["arrays"]
-        states = decoded(header["callbacks"], [arrays[str(i)] for i in range(len(arrays))])
-        return _position(header, states), contents
+        in_order = [arrays[str(i)] for i in range(len(arrays))]
+        kept = {name: decoded(header[name], in_order) for name in ("callbacks", "totals")}
+        return _position(header, **kept), contents
     except (CheckpointError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -206,13 +207,13 @@ def _shortened(a: str, b: str, around: int = 40) -> tuple[str, str]:
     return cut(a), cut(b)
 
 
-def _position(header: Mapping[str, Any], callbacks: Any) -> Position:
+def _position(header: Mapping[str, Any], callbacks: Any, totals: Any) -> Position:
     """Return the position in a header, or raise unless it is one."""
     counts = {name: header[name] for name in ("step", "first", "epoch", "batch", "seen")}
-    totals, best, stopped = header["totals"], header["best"], header["stopped"]
+    best, stopped = header["best"], header["stopped"]
     if (
         any(type(count) is not int or count < 0 for count in counts.values())
-        or any(type(total) is not float for total in totals.values())
+        or type(totals) is not dict
         or type(stopped) is not bool
         or (best is not None and [type(part) for part in best] != [float, int])
     ):

@@ -10,6 +10,7 @@ Floating-point sums depend on their order, and this one depends on n alone. So t
 result are the same for any number of ranks.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -97,14 +98,14 @@ class Vectors:
         return [self.vectors[name][place].reshape(shape) for name, place, shape in self.places]
 
 
-def fixed_sum(start: int, stop: int, term: Callable[[int], T]) -> T:
+def fixed_sum(
+    start: int, stop: int, term: Callable[[int], T], add: Callable[[T, T], T] = operator.iadd
+) -> T:
     """Return the sum of the terms of a range that is a subtree, with ``+=`` between terms."""
     if stop - start == 1:
         return term(start)
     middle = _middle(start, stop)
-    total: Any = fixed_sum(start, middle, term)
-    total += fixed_sum(middle, stop, term)
-    return total  # type: ignore[no-any-return]
+    return add(fixed_sum(start, middle, term, add), fixed_sum(middle, stop, term, add))
 
 
 def local_sums(

@@ -10,11 +10,12 @@ from npdl import tree
 from npdl.functional.layer import Layer, Params, describe
 from npdl.functional.transforms import Optimizer
 from npdl.rates import check_factor, rate_of, scale_rate
+from npdl.scoring import Sums
 from npdl.train_state import TrainState
 
 __all__ = ["Run"]
 
-MakeStep = Callable[[Optimizer, bool], Callable[[TrainState, Any], tuple[TrainState, Any]]]
+MakeStep = Callable[[Optimizer, bool], Callable[[TrainState, Any], tuple[TrainState, Sums]]]
 
 
 class Run:
@@ -133,13 +134,13 @@ class Run:
         self._factor *= check_factor(factor)
         self._prepare()
 
-    def step(self, batch: Any) -> Mapping[str, Any]:
+    def step(self, batch: Any) -> Sums:
         """Make a step, for the loop."""
         # What a callback has seen stays as it is; else the arrays are used again.
         make = self._pure if self._shown else self._donating
         self._shown = False
-        self._state, figures = make(self._state, batch)
-        return figures  # type: ignore[no-any-return]
+        self._state, sums = make(self._state, batch)
+        return sums
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that decides the next step, for the loop; its arrays are those in use."""

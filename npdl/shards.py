@@ -1,6 +1,5 @@
 """The shards of a batch: what is computed on each, which rank computes it, and their mean."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -10,7 +9,7 @@ import numpy as np
 from npdl import random, tree
 from npdl.agreement import check_communicator
 from npdl.data import check_data, check_positive
-from npdl.functional.layer import Array, Params
+from npdl.functional.layer import Params
 from npdl.reduction import Split, Vectors, fixed_sum, local_sums, meet, part_of
 from npdl.tree import Tree
 
@@ -22,7 +21,6 @@ __all__ = [
     "rows_of",
     "shared",
     "spread",
-    "weights_of",
 ]
 
 Weigh: TypeAlias = Callable[..., Any]
@@ -33,22 +31,25 @@ def over_shards(
     shards: int,
     comm: Any = None,
     weigh: Weigh | None = None,
-) -> Callable[..., tuple[float, dict[str, Any], Params, tuple[Any, ...]]]:
-    """Return a function that averages over shards: :func:`sharded`, with further figures.
+    merge: Callable[[Any, Any], Any] = dict.__or__,
+) -> Callable[..., tuple[float, dict[str, Any], Params, tuple[Any, ...], float]]:
+    """Return a function that averages over shards: :func:`sharded`, with further sums.
 
     Parameters
     ----------
     terms : callable
-        ``f(params, *data, rng=key, **options) -> (loss, means, grads, kept)``: loss and gradient
-        of a shard, a dict of further means over its examples, and anything that is to be kept.
+        ``f(params, *data, rng=key, **options) -> (loss, sums, grads, kept)``: loss and gradient
+        of a shard, a dict of sums over its examples, and anything that is to be kept.
     shards, comm, weigh
         As in :func:`sharded`.
+    merge : callable
+        ``merge(sums, sums) -> sums`` of two shards.
 
     Returns
     -------
     callable
-        ``f(params, *data, rng=None, size=None, **options) -> (loss, means, grads, kept)``, with
-        what was kept of each shard of this rank.
+        ``f(params, *data, rng=None, size=None, **options) -> (loss, sums, grads, kept, weight)``,
+        with what was kept of each shard of this rank, and the weight of the batch.
     """
     check_positive("shards", shards)
     check_communicator(comm)
@@ -59,10 +60,10 @@ def over_shards(
         rng: random.KeyLike | None = None,
         size: int | None = None,
         **options: Any,
-    ) -> tuple[float, dict[str, Any], Params, tuple[Any, ...]]:
+    ) -> tuple[float, dict[str, Any], Params, tuple[Any, ...], float]:
         key = None if rng is None else random.key(rng)
         batch, begun = shared(comm, lambda: _begin(data, size, shards, comm, weigh))
-        weights = _weights(begun)
+        weights, weight = _weights(begun)
 
         def compute() -> tuple[Any, Any]:
             figures, kept = [], []
@@ -71,11 +72,11 @@ def over_shards(
             def term(i: int) -> Vectors:
                 child = None if key is None else (*key, i)
                 try:
-                    loss, means, grads, rest = terms(params, *batch.part(i), rng=child, **options)
+                    loss, sums, grads, rest = terms(params, *batch.part(i), rng=child, **options)
                 except Exception as error:
                     error.add_note(f"in shard {i} of {batch.split.count}, of {batch.size} examples")
                     raise
-                figures.append((float(loss), tree.map(_as_float64, means)))
+                figures.append((float(loss), sums))
                 kept.append(rest)
                 vectors = Vectors(grads, weights[i])
                 sizes.append(vectors.sizes)
@@ -89,7 +90,8 @@ def over_shards(
         _check_sizes([size for sizes, _ in done for size in sizes])
         figures = [figure for _, each in done for figure in each]
         loss = fixed_sum(0, len(figures), lambda i: weights[i] * figures[i][0])
-        return loss, _means(figures, batch), spread(batch.split, comm, sums), kept
+        further = fixed_sum(0, len(figures), lambda i: figures[i][1], merge)
+        return loss, further, spread(batch.split, comm, sums), kept, weight
 
     return average
 
@@ -118,26 +120,6 @@ def rows_of(size: int, shards: int, comm: Any = None) -> slice:
         return slice(size, size)
     first, last = (part_of(size, split.count, i) for i in (mine[0], mine[-1]))
     return slice(first.start, last.stop)
-
-
-def weights_of(loss: Callable[..., Any]) -> Weigh | None:
-    """Return how to weigh shards for a loss with an argument `weights`, as those of npdl have it.
-
-    Such a loss is a mean over the examples weighted with them, where they are given.
-    """
-    try:
-        names = list(inspect.signature(loss).parameters)
-    except (TypeError, ValueError):  # of a function in C
-        return None
-    if "weights" not in names:
-        return None
-    position = names.index("weights")
-
-    def weigh(*data: Any) -> Any:
-        given = data[position] if len(data) > position else None
-        return len(tree.leaves(data)[0]) if given is None else np.sum(given, dtype=np.float64)
-
-    return weigh
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -181,12 +163,12 @@ def _begin(
     return batch, (total, [float(weigh(*batch.part(i))) for i in batch.mine])
 
 
-def _weights(begun: list[tuple[int, list[float]]]) -> list[float]:
-    """Return what each shard weighs in the mean over the batch."""
+def _weights(begun: list[tuple[int, list[float]]]) -> tuple[list[float], float]:
+    """Return the weight of each shard in the mean over the batch, and the weight of the batch."""
     check_alike("batches of sizes", [size for size, _ in begun])
     weights = [weight for _, each in begun for weight in each]
-    total = sum(weights) or 1.0
-    return [weight / total for weight in weights]
+    total = sum(weights)
+    return [weight / (total or 1.0) for weight in weights], total
 
 
 def _check_sizes(sizes: list[dict[str, int]]) -> None:
@@ -198,20 +180,6 @@ def _check_sizes(sizes: list[dict[str, int]]) -> None:
                 f"need the same model, and a layer that has no gradient for some data must return "
                 f"zeros there, not None"
             )
-
-
-def _means(figures: list[tuple[float, dict[str, Array]]], batch: _Batch) -> dict[str, Any]:
-    """Return the means over the examples of the batch."""
-
-    def term(name: str) -> Callable[[int], Any]:
-        count = batch.split.count
-        return lambda i: len(part_of(batch.size, count, i)) / batch.size * figures[i][1][name]
-
-    return {name: fixed_sum(0, len(figures), term(name)) for name in figures[0][1]}
-
-
-def _as_float64(value: Any) -> Any:
-    return np.asarray(value, np.float64)[()]
 
 
 def shared(comm: Any, compute: Callable[[], tuple[Any, Any]]) -> tuple[Any, list[Any]]:

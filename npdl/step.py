@@ -8,14 +8,23 @@ import numpy as np
 
 from npdl import random
 from npdl.distributed import fold_stats
-from npdl.evaluation import Loss, Metrics, check_metrics, keep_freed_memory
+from npdl.evaluation import Loss, keep_freed_memory
 from npdl.finite import raise_if_not_finite
 from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.transforms import Optimizer
-from npdl.shards import over_shards, weights_of
+from npdl.scoring import (
+    Metrics,
+    Scores,
+    Sums,
+    check_metrics,
+    mean_sums,
+    merged,
+    place_of_weights,
+)
+from npdl.shards import over_shards
 from npdl.train_state import TrainState
 
-__all__ = ["Step", "train_step"]
+__all__ = ["Step", "summing_step", "train_step"]
 
 Step = Callable[..., tuple[TrainState, dict[str, Any]]]
 
@@ -42,7 +51,8 @@ def train_step(
     optimizer : Optimizer
         The optimizer.
     metrics : dict of callables, optional
-        Further figures of the batch, each ``metric(outputs, targets) -> number``.
+        Further values for the batch, each ``metric(outputs, targets) -> number``. A metric with
+        an argument `weights` gets the weights, where the loss has such an argument too.
     donate : bool
         Whether a step may overwrite the arrays of the state that it is given, which saves memory
         and time. The state that was passed must then not be used again.
@@ -52,8 +62,8 @@ def train_step(
     shards : int, optional
         The number of shards that a batch is cut into, for :mod:`npdl.distributed`: the gradient
         of each is computed on its own, and the result is the mean over the batch. The loss must
-        be a mean over the examples, weighted where it has an argument `weights`; the metrics
-        must be means over the examples.
+        be a mean over the examples, weighted where it has an argument `weights`; so must a
+        metric that is not a :class:`Metric`.
     comm : communicator, optional
         Such as ``MPI.COMM_WORLD``: its ranks share the shards. All must make the same steps.
 
@@ -76,7 +86,47 @@ def train_step(
     >>> state.step, sorted(metrics)
     (1, ['loss'])
     """
-    gradient, named = value_and_grad(model, loss), check_metrics(metrics)
+    scores = Scores(check_metrics(metrics), place_of_weights(loss))
+    summing = summing_step(
+        model, loss, optimizer, scores, donate=donate, check_finite=check_finite, shards=shards,
+        comm=comm,
+    )  # fmt: skip
+
+    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, dict[str, Any]]:
+        state, sums, value = summing(state, batch, **rows)
+        del sums["loss"]
+        named = {name: scores.metrics[name].result(each) for name, each in sums.items()}
+        return state, {"loss": value, **named}
+
+    return step
+
+
+def summing_step(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    scores: Scores,
+    *,
+    donate: bool = False,
+    check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
+) -> Callable[..., tuple[TrainState, Sums, Any]]:
+    """Return a function that makes one step of training, for sums over an epoch.
+
+    Parameters
+    ----------
+    model, loss, optimizer, donate, check_finite, shards, comm
+        As in :func:`train_step`.
+    scores : Scores
+        The metrics.
+
+    Returns
+    -------
+    callable
+        ``step(state, batch) -> (state, sums, loss)``, with the sums of ``"loss"`` and all metrics.
+    """
+    gradient = value_and_grad(model, loss)
     if check_finite:
         # What is not finite raises with its place; NumPy's warning would come first, without.
         gradient = np.errstate(all="ignore")(gradient)
@@ -89,28 +139,30 @@ def train_step(
         value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
         if check_finite:
             raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
-        means = {}
-        if named:
-            means = {name: f(aux.outputs, *targets[:1]) for name, f in named.items()}
-        return value, means, grads, aux.cache if has_stats else None
+        sums = scores.sums(aux.outputs, (x, *targets))
+        return value, sums, grads, aux.cache if has_stats else None
 
-    compute: Callable[..., tuple[Any, ...]] = terms
+    def whole(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
+        return *terms(params, *batch, rng=rng), scores.weight(*batch)
+
+    compute: Callable[..., tuple[Any, ...]] = whole
     if shards is not None:
-        compute = over_shards(terms, shards, comm, weights_of(loss))
+        merge = functools.partial(merged, scores.metrics)
+        compute = over_shards(terms, shards, comm, scores.weight, merge)
         fold = functools.partial(fold_stats, model, comm=comm)
     elif comm is not None:
         raise ValueError("comm was given without shards: train_step(..., shards=8, comm=comm)")
 
-    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, dict[str, Any]]:
+    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, Sums, Any]:
         key = (*state.rng, stream, state.step)
         try:
-            value, means, grads, cache = compute(state.params, *batch, rng=key, **rows)
+            value, sums, grads, cache, weight = compute(state.params, *batch, rng=key, **rows)
         except FloatingPointError as error:
             error.add_note(f"in step {state.step}")
             raise
         state = state.updated(optimizer, grads, donate)
         if has_stats:
             state = state.with_params(fold(state.params, cache))
-        return state, {"loss": value, **means}
+        return state, {"loss": mean_sums(value, weight), **sums}, value
 
     return step

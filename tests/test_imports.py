@@ -14,7 +14,7 @@ FLOOR = {"record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
-SHARED |= {"initializers", "layout", "loss_terms", "place_products", "recurrent"}
+SHARED |= {"initializers", "layout", "loss_terms", "metric", "place_products", "recurrent"}
 SHARED |= {"row_products", "sliding", "sums", "tables", "targets", "windows", "winograd"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "chains", "optimizers"}
 OPTIMIZERS |= {"rules", "schedules", "transforms"}

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from npdl.compat.utils.random import get_rng, get_state, set_state
-from npdl.evaluation import check_metrics
+from npdl.scoring import Metrics, Scores, Sums, check_metrics, mean_sums
 
 __all__ = [
     "Array",
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
-Metrics = Mapping[str, Callable[[Any, Any], Any]]
 
 
 def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
@@ -202,6 +201,7 @@ class Training:
     data: tuple[Any, ...]
     validation: Any
     figures: Metrics
+    scores: Scores
     batch_size: int
     shuffle: bool
     # The generator's state before it drew the order of the epoch.
@@ -220,11 +220,10 @@ class Training:
         parts = batches(self.data, self.batch_size, order)
         return ((part, len(part[0])) for part in itertools.islice(parts, first, None))
 
-    def step(self, batch: Any) -> dict[str, Any]:
-        """Make a step, and return the figures of the batch."""
-        x, y, weight = batch
-        outputs, loss = self.model._step(x, y, weight)
-        return {"loss": loss} | {name: f(outputs, y) for name, f in self.figures.items()}
+    def step(self, batch: Any) -> Sums:
+        """Make a step, and return the sums of the loss and of the metrics of the batch."""
+        outputs, loss = self.model._step(*batch)
+        return {"loss": mean_sums(loss, len(outputs)), **self.scores.sums(outputs, batch)}
 
     def validate(self) -> dict[str, float]:
         """Return the figures of the validation data; none, where there are no such data."""

@@ -48,6 +48,7 @@ from npdl.loop import Loop
 from npdl.position import setting
 from npdl.rates import check_factor
 from npdl.resume import Checkpoint
+from npdl.scoring import Scores
 
 __all__ = ["Model"]
 
@@ -256,7 +257,8 @@ class Model(Saved):
         metrics : list or dict, optional
             In place of those of :meth:`compile`.
         sample_weight : array, optional
-            A weight for each example, by which its loss and gradient are multiplied.
+            A weight for each example, by which its loss and gradient are multiplied. A metric
+            with an argument `weights` gets them; ``"accuracy"`` counts all examples alike.
         initial_epoch : int
             The number of iterations that were made before, and count.
         checkpoint : npdl.training.Checkpoint, optional
@@ -307,9 +309,10 @@ class Model(Saved):
         names = ["loss", *figures]
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
-        training = Training(self, data, validation, figures, batch_size, shuffle)
+        scores = Scores(figures, 2)
+        training = Training(self, data, validation, figures, scores, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
-        loop = Loop(training, self, called, range(initial_epoch, last), steps)
+        loop = Loop(training, self, called, range(initial_epoch, last), steps, scores.metrics)
         if checkpoint is not None or resume:
             loop.keep(
                 checkpoint,

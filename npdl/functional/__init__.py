@@ -64,6 +64,7 @@ from npdl.functional.losses import (
     sigmoid_cross_entropy,
 )
 from npdl.functional.lstm import lstm
+from npdl.functional.metric import Metric
 from npdl.functional.metrics import (
     absolute_error,
     accuracy,
@@ -131,6 +132,7 @@ from npdl.record import from_config
 
 __all__ = [
     "Layer",
+    "Metric",
     "Optimizer",
     "absolute_error",
     "accumulate",

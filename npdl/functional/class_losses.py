@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional.layer import Array, check_float
+from npdl.functional.layer import Array
 from npdl.functional.loss_terms import (
     EPSILON,
     categorical_cross_entropies,
@@ -18,7 +18,7 @@ from npdl.functional.loss_terms import (
     softmax_cross_entropies,
 )
 from npdl.functional.sums import ones
-from npdl.functional.targets import check_probabilities, class_targets, mean_scale
+from npdl.functional.targets import check_probabilities, class_items, mean_scale
 
 __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_entropy"]
 
@@ -162,12 +162,9 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"{name}: label_smoothing must be from 0 up to 1, got {label_smoothing}")
-    # The check is a call, and this is the hot path of small networks.
-    if type(logits) is not np.ndarray or logits.dtype.kind != "f":
-        check_float(logits, name)
-    t = class_targets(name, logits, targets)
-    scale = _row_scale(name, logits, weights)
+    logits, t, each = class_items(name, logits, targets, weights)
     x, smoothing = _as_rows(logits), float(label_smoothing)
+    scale = mean_scale(x.shape[:1], each, x.dtype)
     if x.size <= _BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
         return _total(values, scale), g if x is logits else g.reshape(logits.shape)
@@ -194,26 +191,18 @@ def _mean_of_rows(
 ) -> tuple[Any, Array]:
     """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
     check_epsilon(name, epsilon)
-    check_float(probabilities, name)
-    t = class_targets(name, probabilities, targets)
-    check_probabilities(name, "outputs", probabilities, "softmax_cross_entropy takes logits")
-    scale = _row_scale(name, probabilities, weights)
-    values, g = distances(_as_rows(probabilities), t, float(epsilon))
+    p, t, each = class_items(name, probabilities, targets, weights)
+    check_probabilities(name, "outputs", p, "softmax_cross_entropy takes logits")
+    rows = _as_rows(p)
+    scale = mean_scale(rows.shape[:1], each, p.dtype)
+    values, g = distances(rows, t, float(epsilon))
     g *= scale if isinstance(scale, float) else scale[:, None]
-    return _total(values, scale), g.reshape(probabilities.shape)
+    return _total(values, scale), g.reshape(p.shape)
 
 
 def _as_rows(outputs: Array) -> Array:
     """Return (rows, classes)."""
     return outputs if outputs.ndim == 2 else outputs.reshape(-1, outputs.shape[-1])
-
-
-def _row_scale(name: str, outputs: Array, weights: Any) -> Any:
-    shape = outputs.shape[:-1]
-    scale = mean_scale(name, shape, weights, outputs.dtype)
-    if isinstance(scale, float):
-        return scale
-    return (scale if scale.shape == shape else np.broadcast_to(scale, shape)).reshape(-1)
 
 
 def _total(values: Array, scale: Any) -> Any:

@@ -3,12 +3,13 @@
 Outputs, targets and weights are those of the other metrics.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from npdl.functional.layer import Array
-from npdl.functional.targets import mean_scale, predicted_and_true, ratio
+from npdl.functional.metric import metric
+from npdl.functional.targets import predicted_and_true, ratio
 
 __all__ = ["confusion_matrix", "f1_score", "precision", "recall"]
 
@@ -40,9 +41,43 @@ def confusion_matrix(outputs: Array, targets: Any, classes: int | None = None) -
     array([[1, 1],
            [0, 2]])
     """
-    return _counts("confusion_matrix", outputs, targets, None, classes)
+    name = "confusion_matrix"
+    predicted, true, _, found = predicted_and_true(name, outputs, targets, None, classes)
+    size = _size(name, found, outputs, classes)
+    return np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
 
 
+# For each class: the weight of the hits, of the predictions, and of the targets.
+Counts: TypeAlias = tuple[Array, Array, Array]
+
+
+def _merged_counts(a: Counts, b: Counts) -> Counts:
+    """Return the counts of both; the classes are those of the one that has more."""
+    size = max(len(a[0]), len(b[0]))
+    hits, predicted, true = (_padded(x, size) + _padded(y, size) for x, y in zip(a, b, strict=True))
+    return hits, predicted, true
+
+
+def _padded(counts: Array, size: int) -> Array:
+    return np.pad(counts, (0, size - len(counts)))
+
+
+def _precision(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+    hits, predicted, true = counts
+    return _averaged("precision", hits, predicted, true, average)
+
+
+def _recall(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+    hits, _, true = counts
+    return _averaged("recall", hits, true, true, average)
+
+
+def _f1(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+    hits, predicted, true = counts
+    return _averaged("f1_score", 2 * hits, predicted + true, true, average)
+
+
+@metric(_precision, _merged_counts)
 def precision(
     outputs: Array,
     targets: Any,
@@ -50,7 +85,7 @@ def precision(
     *,
     average: Average = "macro",
     classes: int | None = None,
-) -> Any:
+) -> Counts:
     """Share of the positions predicted to be of a class that are of it, averaged over classes.
 
     For the class k, ``Pₖ = Cₖₖ / Σⱼ Cⱼₖ``, with the :func:`confusion_matrix` C.
@@ -81,10 +116,10 @@ def precision(
     >>> F.precision(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
     array([1.        , 0.33333333])
     """
-    counts = _counts("precision", outputs, targets, weights, classes)
-    return _averaged("precision", np.diagonal(counts), counts.sum(0), counts.sum(1), average)
+    return _counts("precision", outputs, targets, weights, classes)
 
 
+@metric(_recall, _merged_counts)
 def recall(
     outputs: Array,
     targets: Any,
@@ -92,7 +127,7 @@ def recall(
     *,
     average: Average = "macro",
     classes: int | None = None,
-) -> Any:
+) -> Counts:
     """Share of the positions of a class that are predicted to be of it, averaged over classes.
 
     For the class k, ``Rₖ = Cₖₖ / Σⱼ Cₖⱼ``, with the :func:`confusion_matrix` C.
@@ -118,11 +153,10 @@ def recall(
     >>> F.recall(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
     array([0.33333333, 1.        ])
     """
-    counts = _counts("recall", outputs, targets, weights, classes)
-    true = counts.sum(1)
-    return _averaged("recall", np.diagonal(counts), true, true, average)
+    return _counts("recall", outputs, targets, weights, classes)
 
 
+@metric(_f1, _merged_counts)
 def f1_score(
     outputs: Array,
     targets: Any,
@@ -130,7 +164,7 @@ def f1_score(
     *,
     average: Average = "macro",
     classes: int | None = None,
-) -> Any:
+) -> Counts:
     """Harmonic mean of precision and recall of each class, averaged.
 
     For the class k, ``Fₖ = 2 Cₖₖ / (Σⱼ Cⱼₖ + Σⱼ Cₖⱼ)``, with the :func:`confusion_matrix` C.
@@ -156,18 +190,30 @@ def f1_score(
     >>> F.f1_score(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
     array([0.5, 0.5])
     """
-    counts = _counts("f1_score", outputs, targets, weights, classes)
-    true = counts.sum(1)
-    return _averaged("f1_score", 2 * np.diagonal(counts), counts.sum(0) + true, true, average)
+    return _counts("f1_score", outputs, targets, weights, classes)
 
 
-def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int | None) -> Array:
-    """Return the confusion matrix: of ints, or of floats if weighted."""
-    predicted, true, shape, n_classes = predicted_and_true(name, outputs, targets, classes)
-    scale = mean_scale(name, shape, weights, np.float64)
-    each = None if isinstance(scale, float) else np.broadcast_to(scale, shape).reshape(-1)
-    cells = true * n_classes + predicted
-    return np.bincount(cells, each, n_classes**2).reshape(n_classes, n_classes)
+def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int | None) -> Counts:
+    """Return the counts for each class: ints, or floats with weights."""
+    predicted, true, each, found = predicted_and_true(name, outputs, targets, weights, classes)
+    size = _size(name, found, outputs, classes)
+    hit = predicted == true
+    of_hits = np.bincount(true[hit], None if each is None else each[hit], size)
+    return of_hits, np.bincount(predicted, each, size), np.bincount(true, each, size)
+
+
+# Ids that say how many classes there are must be below.
+_MOST_CLASSES = 10_000
+
+
+def _size(name: str, found: int, outputs: Array, classes: int | None) -> int:
+    """Return the number of classes, or raise where an id makes it so large that it may be wrong."""
+    if classes is None and outputs.dtype.kind in "iu" and found > _MOST_CLASSES:
+        raise ValueError(
+            f"{name}: the largest id is {found - 1}, and there would be {found} classes; if there "
+            f"are so many, pass {name}(..., classes={found})"
+        )
+    return found
 
 
 def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Average) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional.layer import Array, check_float
+from npdl.functional.layer import Array
 from npdl.functional.loss_terms import (
     EPSILON,
     absolute_errors,
@@ -27,7 +27,7 @@ from npdl.functional.loss_terms import (
     sigmoid_cross_entropies,
     squared_errors,
 )
-from npdl.functional.targets import check_probabilities, mean_scale, value_targets
+from npdl.functional.targets import check_probabilities, mean_scale, value_items
 
 __all__ = [
     "binary_cross_entropy",
@@ -188,12 +188,10 @@ def binary_cross_entropy(
     """
     name = "binary_cross_entropy"
     check_epsilon(name, epsilon)
-    check_float(probabilities, name)
-    check_probabilities(name, "outputs", probabilities, "sigmoid_cross_entropy takes logits")
-    check_probabilities(name, "targets", np.asarray(targets), "a target is 0 or 1, or between")
     return _mean_of_elements(
-        name, binary_cross_entropies, probabilities, targets, weights, float(epsilon)
-    )
+        name, binary_cross_entropies, probabilities, targets, weights, float(epsilon),
+        check=_check_both,
+    )  # fmt: skip
 
 
 def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
@@ -231,8 +229,18 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     (500.3466, array([-0.25,  0.5 ]))
     """
     name = "sigmoid_cross_entropy"
-    check_probabilities(name, "targets", np.asarray(targets), "a target is 0 or 1, or between")
-    return _mean_of_elements(name, sigmoid_cross_entropies, logits, targets, weights)
+    return _mean_of_elements(
+        name, sigmoid_cross_entropies, logits, targets, weights, check=_check_binary
+    )
+
+
+def _check_binary(name: str, p: Array, t: Array) -> None:
+    check_probabilities(name, "targets", t, "a target is 0 or 1, or between")
+
+
+def _check_both(name: str, p: Array, t: Array) -> None:
+    check_probabilities(name, "outputs", p, "sigmoid_cross_entropy takes logits")
+    _check_binary(name, p, t)
 
 
 def _mean_of_elements(
@@ -242,12 +250,14 @@ def _mean_of_elements(
     targets: Any,
     weights: Any,
     *options: float,
+    check: Callable[[str, Array, Array], None] | None = None,
 ) -> tuple[Any, Array]:
     """Return the mean of ``errors(outputs, targets, *options)``: new values and derivatives."""
-    check_float(outputs, name)
-    t = value_targets(name, outputs, targets)
-    scale = mean_scale(name, outputs.shape, weights, outputs.dtype)
-    values, g = errors(outputs, t, *options)
+    p, t, each = value_items(name, outputs, targets, weights)
+    if check is not None:
+        check(name, p, t)
+    scale = mean_scale(p.shape, each, p.dtype)
+    values, g = errors(p, t.astype(p.dtype, copy=False), *options)
     g *= scale
     if isinstance(scale, float):
         return np.add.reduce(values, axis=None) * scale, g

@@ -9,25 +9,30 @@ is predicted, the first of equals. Outputs that are ints are the predicted class
 ``F.f1_score((p > 0.5).astype(int), targets)``.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from npdl.functional.layer import Array, check_float
+from npdl.functional.layer import Array
+from npdl.functional.metric import metric
 from npdl.functional.targets import (
     check_probabilities,
-    class_targets,
+    class_items,
     labels_of,
-    mean_scale,
     predicted_and_true,
     ratio,
-    value_targets,
+    value_items,
 )
 
 __all__ = ["absolute_error", "accuracy", "binary_accuracy", "r2_score", "top_k_accuracy"]
 
+# The weight of observations; the mean of the targets, the sum of their squared distances from it,
+# and of those from the predictions, for each quantity.
+Moments: TypeAlias = tuple[float, Array, Array, Array]
 
-def accuracy(outputs: Array, targets: Any, weights: Any = None) -> float:
+
+@metric()
+def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, float]:
     """Share of the positions whose predicted class is the target.
 
     ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where a bracket is 1 if what it says is true and else 0, and
@@ -61,11 +66,14 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> float:
     >>> F.accuracy(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]))
     0.5
     """
-    predicted, true, shape, _ = predicted_and_true("accuracy", outputs, targets, None)
-    return _share("accuracy", predicted == true, shape, weights)
+    predicted, true, each, _ = predicted_and_true("accuracy", outputs, targets, weights, None)
+    return _shares(predicted == true, each)
 
 
-def top_k_accuracy(outputs: Array, targets: Any, weights: Any = None, *, k: int = 5) -> float:
+@metric()
+def top_k_accuracy(
+    outputs: Array, targets: Any, weights: Any = None, *, k: int = 5
+) -> tuple[float, float]:
     """Share of the positions whose target is among the `k` classes with the highest scores.
 
     ``a = Σᵢ wᵢ [rᵢ ≤ k] / Σᵢ wᵢ``, where r is the rank of the target's score, 1 for the highest.
@@ -93,8 +101,8 @@ def top_k_accuracy(outputs: Array, targets: Any, weights: Any = None, *, k: int 
     0.5
     """
     name = "top_k_accuracy"
-    check_float(outputs, name)
-    true = labels_of(class_targets(name, outputs, targets))
+    outputs, given, each = class_items(name, outputs, targets, weights)
+    true = labels_of(given)
     n_classes = outputs.shape[-1]
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_classes:
         raise ValueError(f"{name}: k must be an int from 1 to the {n_classes} classes, got {k!r}")
@@ -103,12 +111,13 @@ def top_k_accuracy(outputs: Array, targets: Any, weights: Any = None, *, k: int 
     before = scores > own
     before |= (scores == own) & (np.arange(n_classes) < true[:, None])
     hits = (np.count_nonzero(before, axis=1) < k) & ~np.isnan(own[:, 0])
-    return _share(name, hits, outputs.shape[:-1], weights)
+    return _shares(hits, each)
 
 
+@metric()
 def binary_accuracy(
     outputs: Array, targets: Any, weights: Any = None, *, threshold: float = 0.5
-) -> float:
+) -> tuple[float, float]:
     """Share of the elements that are on the side of the threshold where the target is.
 
     ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where p and t say whether the output is above the threshold,
@@ -138,13 +147,13 @@ def binary_accuracy(
     0.75
     """
     name = "binary_accuracy"
-    check_float(outputs, name)
-    true = value_targets(name, outputs, targets)
+    outputs, true, each = value_items(name, outputs, targets, weights)
     check_probabilities(name, "targets", true, "a target is 0 or 1, or between")
-    return _share(name, (outputs > threshold) == (true > 0.5), outputs.shape, weights)
+    return _shares((outputs > threshold) == (true > 0.5), each)
 
 
-def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> float:
+@metric()
+def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, float]:
     """Mean of ``e = |p - t|``: the figure of the loss :func:`mean_absolute_error`.
 
     Parameters
@@ -168,13 +177,32 @@ def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> float:
     >>> F.absolute_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]))
     0.5
     """
-    name = "absolute_error"
-    check_float(outputs, name)
-    errors = np.abs(outputs - value_targets(name, outputs, targets))
-    return float(np.sum(errors * mean_scale(name, outputs.shape, weights, outputs.dtype)))
+    outputs, true, each = value_items("absolute_error", outputs, targets, weights)
+    return _shares(np.abs(outputs - true), each)
 
 
-def r2_score(outputs: Array, targets: Any, weights: Any = None) -> float:
+def _merged_moments(a: Moments, b: Moments) -> Moments:
+    """Return the moments of both sets of observations."""
+    if not (a[0] and b[0]):
+        return a if a[0] else b
+    total = a[0] + b[0]
+    part = b[0] / total
+    difference = b[1] - a[1]
+    squares = a[2] + b[2] + difference**2 * (a[0] * part)
+    return total, a[1] + difference * part, squares, a[3] + b[3]
+
+
+def _r2(moments: Moments) -> float:
+    weight, _, squares, unexplained = moments
+    if not weight:
+        return 0.0
+    scores = 1 - ratio(unexplained, squares)
+    scores[(squares == 0) & (unexplained > 0)] = 0
+    return float(scores.mean())
+
+
+@metric(_r2, _merged_moments)
+def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
     """Coefficient of determination, ``r = 1 - Σ (t - p)² / Σ (t - mean t)²``.
 
     The last axis holds the quantities, whose scores are averaged, and all others observations; of
@@ -207,27 +235,31 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> float:
     0.5
     """
     name = "r2_score"
-    check_float(outputs, name)
-    true = value_targets(name, outputs, targets)
-    shape = outputs.shape if outputs.ndim == 1 else outputs.shape[:-1]
-    scale = mean_scale(name, shape, weights, outputs.dtype)
-    if not np.any(scale):
-        return 0.0
+    outputs, true, each = value_items(name, outputs, targets, weights, int(np.ndim(outputs) > 1))
     width = outputs.shape[-1] if outputs.ndim > 1 else 1
-    p, t = outputs.reshape(-1, width), true.reshape(-1, width)
-    w = np.broadcast_to(np.asarray(scale, p.dtype), shape).reshape(-1, 1)
-    # From a row that counts, so that what does not vary is exactly 0.
-    shifted = t - t[w.argmax()]
-    variance = np.sum(w * (shifted - np.sum(w * shifted, axis=0)) ** 2, axis=0)
-    unexplained = np.sum(w * (t - p) ** 2, axis=0)
-    scores = 1 - ratio(unexplained, variance)
-    scores[(variance == 0) & (unexplained > 0)] = 0
-    return float(scores.mean())
+    p, t = (x.reshape(-1, width).astype(np.float64, copy=False) for x in (outputs, true))
+    if each is None:
+        w = np.ones((len(t), 1))
+    else:
+        shape = outputs.shape if outputs.ndim == 1 else outputs.shape[:-1]
+        w = np.broadcast_to(each, shape).reshape(-1, 1)
+        p, t, w = (array[w[:, 0] > 0] for array in (p, t, w))
+    if not len(t):
+        return 0.0, np.zeros(width), np.zeros(width), np.zeros(width)
+    weight = float(w.sum())
+    # Of differences from one of the targets, so that targets that do not vary have exactly 0.
+    shifted = t - t[0]
+    mean = np.sum(w * shifted, axis=0) / weight
+    squares = np.sum(w * (shifted - mean) ** 2, axis=0)
+    return weight, t[0] + mean, squares, np.sum(w * (t - p) ** 2, axis=0)
 
 
-def _share(name: str, hits: Array, shape: tuple[int, ...], weights: Any) -> float:
-    """Return the (weighted) mean of truth values."""
-    scale = mean_scale(name, shape, weights, np.float64)
-    if isinstance(scale, float):
-        return float(np.count_nonzero(hits) / hits.size)
-    return float(np.sum(hits.reshape(shape) * scale))
+def _shares(values: Array, weights: Array | None) -> tuple[float, float]:
+    """Return the (weighted) sum of values, and that of the weights."""
+    if weights is not None:
+        weights = np.broadcast_to(weights, values.shape)
+        return float(np.sum(values * weights)), float(np.sum(weights))
+    whole = float(values.size)
+    if values.dtype == bool:
+        return float(np.count_nonzero(values)), whole
+    return float(np.sum(values, dtype=np.float64)), whole

@@ -1,9 +1,10 @@
-"""What outputs are compared with: the checks that losses and metrics share.
+"""Outputs, targets and weights: the checks that losses and metrics share.
 
 NumPy would broadcast targets of another shape and take a label of -1 for the last class; here
 both are errors. Class labels are ints, one axis less than the outputs, whose last axis is the
 classes; or there is a probability for each class, such as a one-hot row. Weights belong to the
-examples, or to the places on further leading axes: to the time steps of sequences.
+examples, or to the positions on further leading axes: to the time steps of sequences. Outputs and
+targets whose weight is 0 are replaced by 0, so that NaN and inf there have no effect.
 """
 
 import math
@@ -16,11 +17,13 @@ from npdl.functional.layer import Array, check_float, describe
 __all__ = [
     "check_probabilities",
     "class_ids",
+    "class_items",
     "class_targets",
     "labels_of",
     "mean_scale",
     "predicted_and_true",
     "ratio",
+    "value_items",
     "value_targets",
 ]
 
@@ -29,23 +32,52 @@ _ONE = 1.001
 _INT, _UNSIGNED = np.dtype(np.intp), np.dtype(np.uintp)
 
 
+def value_items(
+    name: str, outputs: Any, targets: Any, weights: Any, axes: int = 0
+) -> tuple[Array, Array, Array | None]:
+    """Return outputs and targets that are numbers, of one shape, and their weights.
+
+    There is a weight for each element; with 1 for `axes`, one for each vector on the last axis.
+    """
+    p, t = _outputs(name, outputs), _numbers(name, "targets", targets)
+    _check_same_shape(name, p, t)
+    each = _item_weights(name, p.shape[: p.ndim - axes], weights)
+    if each is not None:
+        p, t = _without_zeros(each, p, t)
+    return p, t, each
+
+
 def value_targets(name: str, outputs: Array, given: Any) -> Array:
     """Return targets that are numbers, in the data type of the outputs and of their shape."""
-    targets: Array = np.asarray(given)
-    if outputs.ndim == 0 or targets.shape != outputs.shape:
-        hint = "; use targets.reshape(outputs.shape)" if targets.size == outputs.size else ""
-        raise ValueError(
-            f"{name}: outputs and targets need one shape, the batch first, and are not broadcast; "
-            f"got outputs {describe(outputs)} and targets {describe(targets)}{hint}"
-        )
-    _check_numbers(name, "targets", targets)
+    targets = _numbers(name, "targets", given)
+    _check_same_shape(name, outputs, targets)
     return targets.astype(outputs.dtype, copy=False)
+
+
+def class_items(
+    name: str, outputs: Any, targets: Any, weights: Any
+) -> tuple[Array, Array, Array | None]:
+    """Return outputs, the targets of :func:`class_targets`, and the weights (rows,)."""
+    p, t = _outputs(name, outputs), _numbers(name, "targets", targets)
+    items = p.shape[:-1]
+    each = None
+    if weights is not None or 0 in items:
+        if t.shape not in (items, p.shape):
+            class_targets(name, p, t)
+        each = _item_weights(name, items, weights)
+    if each is None:
+        return p, class_targets(name, p, t), None
+    if t.shape == p.shape:
+        p, t = _without_zeros(each, p, t)
+    else:
+        (p,) = _without_zeros(each, p)
+    return p, class_targets(name, p, t), np.broadcast_to(each, items).reshape(-1)
 
 
 def class_targets(name: str, outputs: Array, given: Any) -> Array:
     """Return class ids (rows,), or probabilities (rows, classes) in the outputs' data type."""
     shape = outputs.shape
-    targets: Array = np.asarray(given)
+    targets = _numbers(name, "targets", given)
     if len(shape) > 1 and targets.shape == shape[:-1]:
         return class_ids(name, "targets", targets, shape[-1])
     if len(shape) > 1 and targets.shape == shape:
@@ -83,29 +115,31 @@ def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
 
 
 def predicted_and_true(
-    name: str, outputs: Array, targets: Any, classes: int | None
-) -> tuple[Array, Array, tuple[int, ...], int]:
-    """Return predicted and true ids, both along one axis, their shape, and how many classes."""
+    name: str, outputs: Any, targets: Any, weights: Any, classes: int | None
+) -> tuple[Array, Array, Array | None, int]:
+    """Return predicted and true ids and their weights, along one axis, and how many classes."""
     if classes is not None and not (isinstance(classes, int | np.integer) and classes > 0):
         raise ValueError(f"{name}: classes must be a positive int, got {classes!r}")
     if not (isinstance(outputs, np.ndarray) and outputs.dtype.kind in "iub"):
-        check_float(outputs, name)
-        true = labels_of(class_targets(name, outputs, targets))
-        n_classes = outputs.shape[-1]
+        scores, given, each = class_items(name, outputs, targets, weights)
+        n_classes = scores.shape[-1]
         if classes not in (None, n_classes):
             raise ValueError(f"{name}: the outputs have {n_classes} classes, not {classes}")
-        predicted = outputs.argmax(axis=-1).reshape(-1)
-        return predicted, true, outputs.shape[:-1], n_classes
-    targets = np.asarray(targets)
-    if outputs.ndim == 0 or targets.shape != outputs.shape:
+        return scores.argmax(axis=-1).reshape(-1), labels_of(given), each, n_classes
+    ids, targets = _numbers(name, "outputs", outputs), _numbers(name, "targets", targets)
+    if ids.ndim == 0 or targets.shape != ids.shape:
         raise ValueError(
             f"{name}: outputs that are ints are class ids and need the shape of the targets, got "
-            f"outputs {describe(outputs)} and targets {describe(targets)}; scores are floats"
+            f"outputs {describe(ids)} and targets {describe(targets)}; scores are floats"
         )
+    each = _item_weights(name, ids.shape, weights)
     if classes is None:
-        classes = 1 + max(int(ids.max(initial=0)) for ids in (outputs, targets))
-    predicted = class_ids(name, "outputs", outputs, classes)
-    return predicted, class_ids(name, "targets", targets, classes), outputs.shape, classes
+        classes = 1 + max(int(each_ids.max()) for each_ids in (ids, targets))
+    predicted = class_ids(name, "outputs", ids, classes)
+    true = class_ids(name, "targets", targets, classes)
+    if each is not None:
+        each = np.broadcast_to(each, ids.shape).reshape(-1)
+    return predicted, true, each, classes
 
 
 def labels_of(targets: Array) -> Array:
@@ -123,45 +157,31 @@ def check_probabilities(name: str, what: str, values: Array, hint: str) -> None:
         )
 
 
-def mean_scale(name: str, shape: tuple[int, ...], given: Any, dtype: Any) -> float | Array:
-    """Return what each item is multiplied by, so that their sum is the (weighted) mean.
+def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> float | Array:
+    """Return the factor of each item in the (weighted) mean of all.
 
     Parameters
     ----------
-    name : str
-        The loss or metric.
     shape : tuple of int
         The shape of the items.
-    given : array or None
-        A weight for each item, or for all items that share their first indices.
+    weights : array or None
+        In float64, with as many axes as the items.
     dtype : data type
         The one of the result.
 
     Returns
     -------
     float or array
-        ``1 / n``, or weights / Σ weights with as many axes as the items; zeros where all are.
+        ``1 / n``, or weights / Σ weights; zeros where all weights are 0.
     """
     count = math.prod(shape)
-    if count == 0:
-        raise ValueError(f"{name}: the mean of an empty batch is undefined, got items {[*shape]}")
-    if given is None:
+    if weights is None:
         return 1 / count
-    weights: Array = np.asarray(given)
-    _check_numbers(name, "weights", weights)
-    if weights.ndim == 0 or weights.shape != shape[: weights.ndim]:
-        allowed = " or ".join(str(shape[:n]) for n in range(1, len(shape) + 1))
-        raise ValueError(
-            f"{name}: expected weights of shape {allowed}, one for each example or position, "
-            f"got {describe(weights)}"
-        )
-    if np.minimum.reduce(weights, None) < 0:
-        raise ValueError(f"{name}: weights must not be negative, got {weights.min()}")
-    scale = weights.astype(dtype, copy=False)
-    total = float(np.add.reduce(scale, None)) * (count // weights.size)
+    total = np.add.reduce(weights, None)
     if total != 0:
-        scale = scale / total
-    return scale.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+        # Float32 would lose small weights before the division.
+        weights = weights / total / (count // weights.size)
+    return weights.astype(dtype, copy=False)
 
 
 def ratio(part: Array, whole: Array) -> Array:
@@ -170,6 +190,114 @@ def ratio(part: Array, whole: Array) -> Array:
     return np.divide(part, whole, out=zeros, where=whole != 0)
 
 
+def _outputs(name: str, given: Any) -> Array:
+    """Return outputs, or raise unless they are an array of floats."""
+    if type(given) is np.ndarray and given.dtype.char in "fdg":
+        return given
+    _check_plain(name, "outputs", given)
+    if not isinstance(given, np.ndarray):
+        raise TypeError(
+            f"{name}: expected a NumPy array, got {type(given).__name__}; use np.asarray"
+        )
+    _check_not_half(name, "outputs", given)
+    check_float(given, name)
+    return np.asarray(given)
+
+
+def _numbers(name: str, what: str, given: Any) -> Array:
+    """Return an array of numbers, or raise."""
+    if type(given) is not np.ndarray:
+        _check_plain(name, what, given)
+        given = np.asarray(given)
+    array: Array = given
+    if array.dtype.kind not in "fiub" or array.dtype.char == "e":
+        _check_not_half(name, what, array)
+        _check_numbers(name, what, array)
+    return array
+
+
+def _check_plain(name: str, what: str, given: Any) -> None:
+    """Raise for masked arrays, which lose their mask, np.matrix, and other subclasses."""
+    parts = given if isinstance(given, list | tuple) else [given]
+    for part in parts:
+        if isinstance(part, np.ndarray) and not (
+            type(part) is np.ndarray or isinstance(part, np.memmap)
+        ):
+            hint = "np.asarray(x)"
+            if isinstance(part, np.ma.MaskedArray):
+                hint = "np.asarray(x.filled(0)), with weights of 0 where it is masked"
+            raise TypeError(
+                f"{name}: expected {what} that are a plain NumPy array, got a "
+                f"{type(part).__name__}; convert it with {hint}"
+            )
+
+
+def _check_not_half(name: str, what: str, array: Array) -> None:
+    if array.dtype.kind in "fV" and array.dtype.itemsize <= 2:
+        raise TypeError(
+            f"{name}: {what} in {array.dtype} are not accepted, got {describe(array)}; convert "
+            f"them with {what}.astype(np.float32)"
+        )
+
+
 def _check_numbers(name: str, what: str, values: Array) -> None:
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected {what} that are numbers, got {describe(values)}")
+
+
+def _check_same_shape(name: str, outputs: Array, targets: Array) -> None:
+    if outputs.ndim == 0 or targets.shape != outputs.shape:
+        hint = "; use targets.reshape(outputs.shape)" if targets.size == outputs.size else ""
+        raise ValueError(
+            f"{name}: outputs and targets need one shape, the batch first, and are not broadcast; "
+            f"got outputs {describe(outputs)} and targets {describe(targets)}{hint}"
+        )
+
+
+def _item_weights(name: str, shape: tuple[int, ...], given: Any) -> Array | None:
+    """Return weights in float64, with as many axes as the items; `None` without weights."""
+    if 0 in shape:
+        raise ValueError(f"{name}: the mean of an empty batch is undefined, got items {[*shape]}")
+    if given is None:
+        return None
+    weights = _numbers(name, "weights", given)
+    if weights.ndim == 0 or weights.shape != shape[: weights.ndim]:
+        allowed = " or ".join(str(shape[:n]) for n in range(1, len(shape) + 1))
+        raise ValueError(
+            f"{name}: expected weights of shape {allowed}, one for each example or position, "
+            f"got {describe(weights)}"
+        )
+    with np.errstate(over="ignore"):
+        total = np.add.reduce(weights, None, np.float64)
+    if not math.isfinite(total):
+        wrong = weights[~np.isfinite(weights)]
+        if not wrong.size:
+            raise ValueError(
+                f"{name}: the sum of the weights must be finite, got weights up to "
+                f"{weights.max()}; use weights / weights.max()"
+            )
+        raise ValueError(
+            f"{name}: weights must be finite, got {wrong[0]}; a weight of 0 leaves an example out"
+        )
+    if np.minimum.reduce(weights, None) < 0:
+        raise ValueError(
+            f"{name}: weights must not be negative, got {weights.min()}; a weight of 0 leaves an "
+            f"example out"
+        )
+    columns = (1,) * (len(shape) - weights.ndim)
+    return weights.astype(np.float64, copy=False).reshape(weights.shape + columns)
+
+
+def _without_zeros(weights: Array, *arrays: Array) -> tuple[Array, ...]:
+    """Return arrays with 0 in the items whose weight is 0; nothing is copied without such items."""
+    left_out = weights == 0
+    if not left_out.any():
+        return arrays
+
+    def cleared(array: Array) -> Array:
+        copy = array.copy()
+        shape = left_out.shape + (1,) * (array.ndim - left_out.ndim)
+        np.copyto(copy, np.zeros((), copy.dtype), where=left_out.reshape(shape))
+        return copy
+
+    return tuple(map(cleared, arrays))
