@@ -204,7 +204,7 @@ def _key_paths(params: Params) -> list[tuple[Any, ...]]:
 
     def walk(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         if isinstance(node, dict):
-            for key in sorted(node, key=str):
+            for key in tree.sorted_keys(node):
                 yield from walk(node[key], (*path, key))
         elif isinstance(node, tuple | list):
             for i, child in enumerate(node):
@@ -218,7 +218,7 @@ def _key_paths(params: Params) -> list[tuple[Any, ...]]:
 def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]], Tree]:
     """Return a function that makes a tree of this structure: `tree.unflatten`, prepared."""
     if isinstance(structure, dict):
-        ordered = sorted(structure, key=str)
+        ordered = tree.sorted_keys(structure)
         if all(isinstance(child, np.ndarray) for child in structure.values()):
             places = {key: next(positions) for key in ordered}
             at = [(key, places[key]) for key in structure]

@@ -101,6 +101,64 @@ def test_only_small_arrays_are_joined():
     assert sorted(group.leaves for group in layout.groups) == [[0, 2, 5], [1], [3], [4]]
 
 
+KEYS = {
+    "numbers": range(12),
+    "two numbers": (9, 10),
+    "negative numbers": (-10, -9, 0),
+    "numbers and strings": (10, "9", 9, "a", "10"),
+    "tuples": ((10, "a"), (9, "b"), (2,)),
+    "tuples that cannot be compared": ((1, "a"), (1, 2), ("a", 1)),
+    "booleans and None": (True, None, False),
+    "slashes": ("a/b", "a", "a/0", ""),
+}
+
+
+def keyed(names):
+    """A layer with an array of its own shape under each name."""
+
+    def init(rng, shape):
+        return {name: np.full(i % 3 + 1, i + 1, np.float32) for i, name in enumerate(names)}
+
+    def apply(params, x):
+        return x * sum((i + 1) * params[name].sum() for i, name in enumerate(names)), x
+
+    def backward(params, x, g):
+        found = {
+            name: (i + 1) * (g * x).sum() * np.ones_like(params[name])
+            for i, name in reversed([*enumerate(names)])
+        }
+        return found, g
+
+    return F.Layer(init, apply, backward)
+
+
+@each_optimizer
+@pytest.mark.parametrize("names", KEYS.values(), ids=KEYS)
+def test_the_keys_of_parameters_change_no_bit(optimizer, names):
+    optimizer = F.adam(0.01) if "*" in repr(optimizer) else optimizer  # Keys here are no words.
+    x = np.ones((4, 1), np.float32)
+    plain = [f"{i:02}" for i in range(len(names))]
+    runs = []
+    for model in (keyed(names), keyed(plain)):
+        step = train_step(model, F.mean_squared_error, optimizer, donate=True)
+        state = TrainState.create(model, optimizer, (1,))
+        for _ in range(3):
+            state, _ = step(state, (x, x))
+        runs.append(state)
+    for name, other in zip(names, plain, strict=True):
+        np.testing.assert_array_equal(runs[0].params[name], runs[1].params[other], strict=True)
+    averages = [F.averaged(run.opt_state) for run in runs if "average" in repr(optimizer)]
+    for name, other in zip(names, plain, strict=True) if averages else ():
+        np.testing.assert_array_equal(averages[0][name], averages[1][other], strict=True)
+
+
+def test_a_rate_of_zero_keeps_parameters_under_their_keys():
+    x = np.ones((4, 1), np.float32)
+    run = keyed((10, 9, 100)), F.mean_squared_error, F.sgd(0.0), (x, x)
+    state, _ = fit(*run, progress=False)
+    same_bits(state.params, run[0].init(0, ()))
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_what_is_not_trained_keeps_its_bits(number):
     layers = [F.dense(8), F.tanh(), F.dense(5), F.tanh(), F.dense(3)]
