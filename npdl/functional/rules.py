@@ -264,7 +264,8 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     Where a gradient stays exactly zero, as that of a dead unit or a rare word, `v` fades into the
     subnormal numbers, in float32 after some 830 updates with a decay of 0.9. A whole array of them
     made an update six times as slow (10 ms instead of 1.7 ms for a million). The parts of
-    :func:`adam` and :func:`adadelta`, which count their updates, clear such numbers.
+    :func:`adam` and :func:`adadelta`, which count their updates, clear such numbers every 128
+    updates.
 
     References
     ----------

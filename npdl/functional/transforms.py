@@ -175,6 +175,8 @@ def elementwise(
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
     first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
     new = tuple.__new__  # a NamedTuple's own takes twice as long
+    # Every so many updates, subnormal slots are cleared; never without a count.
+    clearing, due = _clearing(rule), _UPDATES - 1 if first else _UPDATES
 
     def init(params: Params) -> State:
         slots = (tree.map(lambda p: np.full_like(p, initial), params) for _ in fields[first:])
@@ -186,18 +188,15 @@ def elementwise(
         if type(state) is not state_type or len(state) != n_fields:
             raise _foreign(state, state_type)
         count = state[0] if first else 0
-        scaled = rule if factor is None else functools.partial(rule, factor=factor)
+        scaled = clearing if count % _UPDATES == due else rule
+        if factor is not None:
+            scaled = functools.partial(scaled, factor=factor)
         # With bare arrays, which is how training calls it, this takes a microsecond.
         if type(grads) is np.ndarray and grads.ndim and _fits(grads, params):
             result = scaled(count, grads, params, *state[first:])
         else:
             result = _by_leaf(scaled, count, grads, params, state[first:])
         slots = result[1:]
-        if first and _is_due(count):
-            slots = tuple(
-                tree.map(lambda a: np.multiply(a, _mask(a), out=np.empty_like(a)), slot)
-                for slot in slots
-            )
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
     def overwrite(
@@ -205,17 +204,15 @@ def elementwise(
     ) -> tuple[Array, State]:
         slots = state[first:]
         count = state[0] if first else 0
+        equation = clearing if count % _UPDATES == due else rule
         if factor is not None:
-            u = rule(count, g, p, *slots, out=slots, factor=factor)[0]
+            u = equation(count, g, p, *slots, out=slots, factor=factor)[0]
         elif in_place:
-            u = rule(count, g, p, *slots, out=slots)[0]
+            u = equation(count, g, p, *slots, out=slots)[0]
         else:
-            u, *fresh = rule(count, g, p, *slots)
+            u, *fresh = equation(count, g, p, *slots)
             for slot, array in zip(slots, fresh, strict=True):
                 np.copyto(slot, array)
-        if first and _is_due(count):
-            for slot in slots:
-                slot *= _mask(slot)
         return u, new(state_type, (count + 1, *slots) if first else slots)
 
     return Optimizer(init, update, overwrite, takes_factor=takes_factor)
@@ -252,21 +249,25 @@ def _foreign(state: State, state_type: Any) -> ValueError:
     )
 
 
-# A slot whose gradient stays zero, as that of a dead unit does, fades away until the processor can
-# no longer hold it in full, which makes arithmetic ten times as slow. So what is so small that it
-# no longer matters becomes zero, at every so many updates.
+# A slot whose gradient stays zero, as that of a dead unit does, decays to subnormal numbers, which
+# make arithmetic ten times as slow. Rounding keeps the smallest one of them there for ever.
 _UPDATES = 128
 
 
-def _is_due(count: int) -> bool:
-    return count % _UPDATES == _UPDATES - 1
+def _clearing(rule: Rule) -> Rule:
+    """Return the rule, followed by zeros for the subnormal slots of numbers without gradient."""
 
+    def cleared(count: int, g: Array, *arrays: Any, **options: Any) -> tuple[Any, ...]:
+        result = rule(count, g, *arrays, **options)
+        kept = g != 0
+        for slot in result[1:]:
+            if slot.dtype.kind == "f":
+                # Later slots divide earlier ones, and must not vanish before them.
+                kept |= np.abs(slot) >= np.finfo(slot.dtype).tiny
+                slot *= kept
+        return result
 
-def _mask(slot: Any) -> Any:
-    """Return 0 where a slot is next to nothing, and 1 elsewhere."""
-    if slot.dtype.kind != "f":
-        return 1
-    return np.abs(slot) >= 1e8 * float(np.finfo(slot.dtype).tiny)
+    return cleared
 
 
 def _fits(g: Array, like: Any) -> bool:
