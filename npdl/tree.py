@@ -259,7 +259,9 @@ def astype(tree: Tree, dtype: Any) -> Tree:
     """
 
     def cast(leaf: Any) -> Any:
-        is_float = isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
+        if not isinstance(leaf, np.ndarray | np.generic):
+            return leaf
+        is_float = leaf.dtype.kind == "f" or leaf.dtype.name == "bfloat16"
         return leaf.astype(dtype) if is_float else leaf
 
     return map(cast, tree)

@@ -24,7 +24,9 @@ from npdl.functional.transforms import (
     Select,
     State,
     Updates,
+    check_array,
     elementwise,
+    foreign,
     scaling,
     scheduled,
 )
@@ -219,6 +221,10 @@ def clip_by_global_norm(limit: float) -> Optimizer:
         return ()
 
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        if type(state) is not tuple or state:
+            raise foreign(state, tuple)
+        for path, g in tree.items(grads):
+            check_array(g, f"the gradient of {path}")
         norm = global_norm(grads)
         if norm <= limit or not math.isfinite(norm):
             return grads, state
