@@ -55,7 +55,10 @@ def check_agreement(comm: Any, **named: Any) -> None:
     check_communicator(comm)
     if comm is None or comm.Get_size() == 1:
         return
-    marks = comm.allgather({path: _mark(leaf) for path, leaf in tree.items(named)})
+    mine: dict[str, str] = {}
+    for path, leaf in tree.items(named):  # The keys 1 and "1" of a dict have one path.
+        mine[path] = f"{mine[path]} and {_mark(leaf)}" if path in mine else _mark(leaf)
+    marks = comm.allgather(mine)
     lines = []
     for path in dict.fromkeys(path for each in marks for path in each):
         ranks: dict[str, list[int]] = {}

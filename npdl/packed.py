@@ -13,8 +13,8 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.functional.layer import Array, Params
-from npdl.functional.transforms import Optimizer
+from npdl.functional.layer import Array, Params, describe
+from npdl.functional.transforms import Optimizer, checked_gradient
 from npdl.tree import Tree
 
 __all__ = ["Packed", "pack", "update_in_place"]
@@ -27,6 +27,7 @@ BLOCK = 1 << 16
 class Packed(NamedTuple):
     """Parameters and the state of an element-wise optimizer, as trees and as vectors."""
 
+    optimizer: Optimizer
     layout: "_Layout"
     params: Params
     vectors: list[Array]
@@ -34,20 +35,32 @@ class Packed(NamedTuple):
     template: Any  # a state of the right structure, and the slots of what is never trained
 
     def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
-        """Return what follows from an update, or `None` if other gradients are missing.
+        """Return what follows from an update, or `None` if this was packed for another one.
 
-        With `donate`, the arrays of this value are overwritten with the result.
+        That is one of another optimizer, or where other gradients are missing. With `donate`, the
+        arrays of this value are overwritten with the result.
         """
-        gradients = self.layout.gradients(grads)
-        if gradients is None or not optimizer.elementwise:
+        gradients = self.layout.gradients(grads) if optimizer is self.optimizer else None
+        if gradients is None:
             return None
+        joined = self._joined(gradients)
         vectors, states = [], []
-        for group, vector, state in zip(self.layout.groups, self.vectors, self.states, strict=True):
-            new = _update(optimizer, group.join(gradients), state, vector, donate)
+        for g, vector, state in zip(joined, self.vectors, self.states, strict=True):
+            new = _update(optimizer, g, state, vector, donate)
             vectors.append(new[0])
             states.append(new[1])
         params = self.params if donate else self.layout.trees(self.params, vectors)
-        return Packed(self.layout, params, vectors, states, self.template)
+        return Packed(optimizer, self.layout, params, vectors, states, self.template)
+
+    def _joined(self, gradients: list[Any]) -> list[Array]:
+        """Return the vectors of the gradients, or raise if one is of another size or type."""
+        try:
+            joined = [group.join(gradients) for group in self.layout.groups]
+        except (AttributeError, TypeError):
+            joined = []
+        if [g.size for g in joined] != self.layout.sizes:
+            _check_gradients(gradients, self.params)
+        return joined
 
     def opt_state(self) -> Any:
         """Return the state of the optimizer as the tree that it makes of the parameters' tree."""
@@ -63,11 +76,33 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
     layout = _Layout(grads, params)
     if not layout.groups:
         return None
-    leaves = tree.leaves(params)
+    _check_gradients(tree.aligned(grads, params), params)
+    _check_state(optimizer, opt_state, params)
+    leaves = [np.asarray(leaf) for leaf in tree.leaves(params)]
     vectors = [group.join(leaves) for group in layout.groups]
     states = [group.join_slots(opt_state) for group in layout.groups]
     # The parameters become views into the vectors, so that writing to these changes them.
-    return Packed(layout, layout.trees(params, vectors), vectors, states, opt_state)
+    return Packed(optimizer, layout, layout.trees(params, vectors), vectors, states, opt_state)
+
+
+def _check_gradients(gradients: list[Any], params: Params) -> None:
+    """Raise unless each gradient is of the shape and type of its parameter."""
+    for i, (g, p) in enumerate(zip(gradients, tree.leaves(params), strict=True)):
+        if g is not None:
+            checked_gradient(g, p, (), params, i)
+
+
+def _check_state(optimizer: Optimizer, opt_state: Any, params: Params) -> None:
+    """Raise unless a state is one of this optimizer for these parameters."""
+    # An update without gradients computes nothing, and compares the structures.
+    optimizer.update(None, opt_state, params)
+    for slot in _slots(opt_state):
+        for (path, leaf), p in zip(tree.items(slot), tree.leaves(params), strict=True):
+            if describe(leaf) != describe(p):
+                raise ValueError(
+                    f"the state of {path} is {describe(leaf)}, but the parameter is {describe(p)}; "
+                    f"make a new state with optimizer.init(params)"
+                )
 
 
 def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: list[Array]) -> Any:
@@ -126,16 +161,26 @@ def _update(
 class _Group:
     """Arrays that are updated as one vector: for each, its leaf, its place there, its shape."""
 
+    dtype: np.dtype[Any]
     leaves: list[int]
     places: list[tuple[int, slice, tuple[int, ...]]]
 
     def join(self, arrays: list[Array]) -> Array:
-        """Return one vector of the group's arrays; a view, where there is only one."""
+        """Return one vector of the group's arrays; a view, where there is only one.
+
+        Raises
+        ------
+        TypeError
+            If one of them is of another type.
+        """
         if len(self.leaves) == 1:
-            return arrays[self.leaves[0]].reshape(-1)
+            array = arrays[self.leaves[0]].reshape(-1)
+            if array.dtype != self.dtype:
+                raise TypeError(f"expected {self.dtype}, got {array.dtype}")
+            return array
         if len(self.leaves) < len(arrays):
             arrays = [arrays[i] for i in self.leaves]
-        return np.concatenate(arrays, axis=None)
+        return np.concatenate(arrays, axis=None, dtype=self.dtype, casting="equiv")
 
     def join_slots(self, state: Any) -> Any:
         """Return the state of the group's vector."""
@@ -155,12 +200,12 @@ def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
         if g is not None:
             joined.setdefault((leaf.dtype, -1 if leaf.size < SMALL else i), []).append(i)
     groups = []
-    for members in joined.values():
+    for (dtype, _), members in joined.items():
         places, end = [], 0
         for i in members:
             start, end = end, end + leaves[i].size
             places.append((i, slice(start, end), leaves[i].shape))
-        groups.append(_Group(members, places))
+        groups.append(_Group(dtype, members, places))
     return groups
 
 
@@ -174,6 +219,7 @@ class _Layout:
         self.build = _builder(params, iter(range(len(leaves))))
         self.missing = [g is None for g in gradients]
         self.groups = _groups(gradients, leaves)
+        self.sizes = [sum(leaves[i].size for i in group.leaves) for group in self.groups]
 
     def gradients(self, grads: Any) -> list[Any] | None:
         """Return the gradients in order, or `None` if others are missing than were expected."""
@@ -204,7 +250,7 @@ def _key_paths(params: Params) -> list[tuple[Any, ...]]:
 
     def walk(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         if isinstance(node, dict):
-            for key in sorted(node, key=str):
+            for key in tree.sorted_keys(node):
                 yield from walk(node[key], (*path, key))
         elif isinstance(node, tuple | list):
             for i, child in enumerate(node):
@@ -218,7 +264,7 @@ def _key_paths(params: Params) -> list[tuple[Any, ...]]:
 def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]], Tree]:
     """Return a function that makes a tree of this structure: `tree.unflatten`, prepared."""
     if isinstance(structure, dict):
-        ordered = sorted(structure, key=str)
+        ordered = tree.sorted_keys(structure)
         if all(isinstance(child, np.ndarray) for child in structure.values()):
             places = {key: next(positions) for key in ordered}
             at = [(key, places[key]) for key in structure]

@@ -13,7 +13,8 @@ stand for a whole subtree. Every function passes it through.
 ['a/0', 'a/2/b']
 
 The leaves are taken in the order of the positions, of the fields, and of the sorted keys of a
-dict, which is the order of `jax.tree` too.
+dict, which is the order of `jax.tree` too. Keys that cannot be compared, such as 1 and "a", are
+sorted by their strings.
 """
 
 import copy
@@ -258,7 +259,9 @@ def astype(tree: Tree, dtype: Any) -> Tree:
     """
 
     def cast(leaf: Any) -> Any:
-        is_float = isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
+        if not isinstance(leaf, np.ndarray | np.generic):
+            return leaf
+        is_float = leaf.dtype.kind == "f" or leaf.dtype.name == "bfloat16"
         return leaf.astype(dtype) if is_float else leaf
 
     return map(cast, tree)
@@ -410,12 +413,15 @@ def _align(tree: Tree, like: Tree, path: tuple[str, ...], found: list[Any]) -> N
 
 
 def _ordered(tree: Tree, children: dict[Any, Any]) -> Any:
-    if not isinstance(tree, dict):
-        return children
+    return sorted_keys(children) if isinstance(tree, dict) else children
+
+
+def sorted_keys(node: dict[Any, Any]) -> list[Any]:
+    """Return the keys of a dict in the order of its leaves, which every module uses."""
     try:
-        return sorted(children)
-    except TypeError:  # keys of several types
-        return sorted(children, key=str)
+        return sorted(node)
+    except TypeError:  # Keys of several types. 1 and "1" have one string, and different types.
+        return sorted(node, key=lambda key: (str(key), type(key).__name__))
 
 
 def _require_same(trees: tuple[Any, ...], path: tuple[str, ...]) -> None:

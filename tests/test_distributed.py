@@ -458,6 +458,17 @@ def test_what_differs_at_the_start_is_named_on_every_rank(change, message):
         assert str(result).count("\n") == 2
 
 
+def test_leaves_with_one_path_must_agree_too():
+    def check(comm):
+        named = {1: comm.Get_rank(), "1": 0}
+        try:
+            check_agreement(comm, params=named)
+        except ValueError as error:
+            return str(error)
+
+    assert all("params/1 is 0 and 0 on rank 0; 1 and 0 on rank 1" in e for e in on_ranks(2, check))
+
+
 def test_ranks_that_agree_begin():
     assert agree(lambda named: pickle.loads(pickle.dumps(named))) == ["began"] * 3
 

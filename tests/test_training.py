@@ -4,6 +4,7 @@ import pickle
 import re
 import sys
 
+import attrs
 import numpy as np
 import pytest
 
@@ -99,6 +100,64 @@ def test_only_small_arrays_are_joined():
     params = [np.zeros(packed.SMALL + i, np.float32) for i in (-2, 0, -1, 1, 2, -3)]
     layout = packed.pack(F.sgd(0.1), params, F.sgd(0.1).init(params), params).layout
     assert sorted(group.leaves for group in layout.groups) == [[0, 2, 5], [1], [3], [4]]
+
+
+KEYS = {
+    "numbers": range(12),
+    "two numbers": (9, 10),
+    "negative numbers": (-10, -9, 0),
+    "numbers and strings": (10, "9", 9, "a", "10"),
+    "tuples": ((10, "a"), (9, "b"), (2,)),
+    "tuples that cannot be compared": ((1, "a"), (1, 2), ("a", 1)),
+    "booleans and None": (True, None, False),
+    "slashes": ("a/b", "a", "a/0", ""),
+}
+
+
+def keyed(names):
+    """A layer with an array of its own shape under each name."""
+
+    def init(rng, shape):
+        return {name: np.full(i % 3 + 1, i + 1, np.float32) for i, name in enumerate(names)}
+
+    def apply(params, x):
+        return x * sum((i + 1) * params[name].sum() for i, name in enumerate(names)), x
+
+    def backward(params, x, g):
+        found = {
+            name: (i + 1) * (g * x).sum() * np.ones_like(params[name])
+            for i, name in reversed([*enumerate(names)])
+        }
+        return found, g
+
+    return F.Layer(init, apply, backward)
+
+
+@each_optimizer
+@pytest.mark.parametrize("names", KEYS.values(), ids=KEYS)
+def test_the_keys_of_parameters_change_no_bit(optimizer, names):
+    optimizer = F.adam(0.01) if "*" in repr(optimizer) else optimizer  # Keys here are no words.
+    x = np.ones((4, 1), np.float32)
+    plain = [f"{i:02}" for i in range(len(names))]
+    runs = []
+    for model in (keyed(names), keyed(plain)):
+        step = train_step(model, F.mean_squared_error, optimizer, donate=True)
+        state = TrainState.create(model, optimizer, (1,))
+        for _ in range(3):
+            state, _ = step(state, (x, x))
+        runs.append(state)
+    for name, other in zip(names, plain, strict=True):
+        np.testing.assert_array_equal(runs[0].params[name], runs[1].params[other], strict=True)
+    averages = [F.averaged(run.opt_state) for run in runs if "average" in repr(optimizer)]
+    for name, other in zip(names, plain, strict=True) if averages else ():
+        np.testing.assert_array_equal(averages[0][name], averages[1][other], strict=True)
+
+
+def test_a_rate_of_zero_keeps_parameters_under_their_keys():
+    x = np.ones((4, 1), np.float32)
+    run = keyed((10, 9, 100)), F.mean_squared_error, F.sgd(0.0), (x, x)
+    state, _ = fit(*run, progress=False)
+    same_bits(state.params, run[0].init(0, ()))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -515,3 +574,97 @@ def test_predict_in_batches_is_predict_at_once():
     )
     with pytest.raises(ValueError, match="x is empty"):
         predict(MODEL, params, X[:0])
+
+
+PAIRS = {
+    "momentum, rmsprop": (F.momentum(0.1), F.rmsprop(0.1)),
+    "momentum, lion": (F.momentum(0.1), F.lion(0.1)),
+    "adam, nadam": (F.adam(0.1), F.nadam(0.1)),
+    "adam, sgd": (F.adam(0.1), F.sgd(0.1)),
+    "accumulate, adam": (F.accumulate(F.adam(0.1), 2), F.adam(0.1)),
+    "by path, sgd": (F.by_path({"*": F.adam(0.1)}), F.sgd(0.1)),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS.values(), ids=PAIRS)
+def test_a_state_of_another_optimizer_ends_training_at_once(first, second):
+    for before, after in ((first, second), (second, first)):
+        state, _ = fit(MODEL, LOSS, before, DATA, progress=False)
+        kept = tree.map(np.copy, state.params)
+        with pytest.raises(
+            ValueError, match=r"another optimizer; make .* optimizer.init\(params\)"
+        ):
+            fit(MODEL, LOSS, after, DATA, state=state, progress=False)
+        for donate in (False, True):
+            step = train_step(MODEL, LOSS, after, donate=donate)
+            with pytest.raises(ValueError, match="another optimizer"):
+                step(state, DATA)
+        same_bits(state.params, kept)
+
+
+def test_another_optimizer_of_one_kind_takes_over_the_state():
+    # The parameters stay packed between the steps, and the first rate must not stay with them.
+    state = TrainState.create(MODEL, F.momentum(0.1), (6,))
+    expected, slow = state, F.momentum(1e-3)
+    for optimizer in (F.momentum(0.1), slow, slow):
+        expected = by_hand(MODEL, optimizer, expected, [DATA])
+        state, _ = train_step(MODEL, LOSS, optimizer)(state, DATA)
+    same_bits(state, expected)
+
+
+@pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
+def test_a_state_for_other_parameters_is_refused(donate):
+    optimizer = F.adam(0.1)
+    state = TrainState.create(MODEL, optimizer, (6,))
+    others = F.serial(F.dense(1), F.tanh(), F.dropout(0.2), F.dense(3))
+    step = train_step(MODEL, LOSS, optimizer, donate=donate)
+    for model in (others, F.serial(F.dense(8), F.dense(3))):
+        wrong = attrs.evolve(state, opt_state=optimizer.init(model.init(0, (6,))))
+        with pytest.raises(ValueError, match=r"the state of 0/bias is|the trees differ"):
+            step(wrong, DATA)
+
+
+def spoiled(change):
+    """A dense layer whose gradients are changed."""
+    dense = F.dense(3)
+
+    def backward(params, cache, g, input_grad=True):
+        grads, dx = dense.backward(params, cache, g)
+        return {**grads, **change(grads)}, dx
+
+    return F.Layer(dense.init, dense.apply, backward)
+
+
+WRONG = {
+    "float16": (lambda g: {"bias": g["bias"].astype(np.float16)}, TypeError, "bias is float16"),
+    "float64": (lambda g: {"bias": g["bias"].astype(np.float64)}, TypeError, "bias is float64"),
+    "a number": (lambda g: {"bias": 0.5}, ValueError, "bias is float64"),
+    "one for all": (lambda g: {"bias": g["bias"][:1]}, ValueError, r"bias is float32\[1\]"),
+    "transposed": (lambda g: {"weight": g["weight"].T}, ValueError, r"weight is float32\[3, 6\]"),
+    "masked": (lambda g: {"bias": np.ma.array(g["bias"])}, TypeError, "bias is a MaskedArray"),
+}
+
+
+# Only the first step, which packs the parameters, looks at every shape and class.
+LATER = [WRONG[name][0] for name in ("transposed", "masked")]
+
+
+@pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
+@pytest.mark.parametrize("size", [0, 1 << 14], ids=["alone", "joined"])
+@pytest.mark.parametrize(("change", "error", "message"), WRONG.values(), ids=WRONG)
+def test_gradients_of_a_layer_that_do_not_fit_are_named(
+    change, error, message, size, donate, monkeypatch
+):
+    monkeypatch.setattr(packed, "SMALL", size)
+    steps = []
+    model = spoiled(lambda g: change(g) if len(steps) in wrong else {})
+    state = TrainState.create(model, F.adam(0.1), (6,))
+    step = train_step(model, LOSS, F.adam(0.1), donate=donate)
+    wrong = [0]
+    with pytest.raises(error, match=f"the gradient of {message}"):
+        step(state, DATA)
+    wrong = [1]
+    steps.append(step(state, DATA)[0])
+    if change not in LATER:
+        with pytest.raises(error, match=f"the gradient of {message}"):
+            step(steps[0], DATA)

@@ -50,6 +50,7 @@ NODES = {
     "subclass of tuple": (Word((1, 2, 3)), ["0", "1", "2"]),
     "ints as keys": ({10: 3, 9: 2, 1: 1}, ["1", "9", "10"]),
     "keys of several types": ({"b": 3, 1: 1, "a": 2}, ["1", "a", "b"]),
+    "a number and its digits as keys": ({"1": 2, 1: 1, "2": 3}, ["1", "1", "2"]),
     "tuples as keys": ({("b", 1): 3, ("a", 2): 2, "": 1}, ["", "('a', 2)", "('b', 1)"]),
     "None inside": ({"c": (None, 3), "b": None, "a": (1, None, 2)}, ["a/0", "a/2", "c/1"]),
     "empty nodes": ({"a": (), "b": (1, {}, [2]), "c": {"d": 3}, "e": []},
@@ -94,6 +95,16 @@ def identical_or_equal(a, b):
     return (
         type(a) is type(b) and a == b and same_order and identical(tree.leaves(a), tree.leaves(b))
     )
+
+
+@pytest.mark.parametrize(
+    "keys", [(1, "1"), (2, "10", "2"), (None, "None"), ((1, "a"), "(1, 'a')")], ids=str
+)
+def test_the_order_of_leaves_does_not_depend_on_the_order_of_insertion(keys):
+    node = {key: i for i, key in enumerate(keys)}
+    turned = dict(reversed(node.items()))
+    assert tree.leaves(turned) == tree.leaves(node)
+    assert tree.unflatten(turned, tree.leaves(node)) == node
 
 
 def test_a_defaultdict_keeps_its_factory():

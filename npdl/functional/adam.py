@@ -53,6 +53,11 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     epsilon : float
         The ε, positive; outside the root, as in the paper.
 
+    Notes
+    -----
+    Squares of float32 gradients lose digits below 1e-19 and become zero below 1e-22. An ε of 1e-12
+    or more hides that; with a smaller one, multiply the loss by a constant.
+
     References
     ----------
     Kingma, Ba: Adam: A method for stochastic optimization, 2014, algorithm 1.

@@ -20,7 +20,8 @@ from npdl.functional.transforms import (
     Updates,
     aligned,
     apply_updates,
-    check_like,
+    checked_gradient,
+    foreign,
 )
 from npdl.record import constructor
 from npdl.tree import Tree
@@ -67,20 +68,21 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
     check_count(steps, "accumulate(adam(1e-3), steps=4)", "steps")
 
     def fresh(count: int, like: Tree, inner: State) -> AccumulateState:
-        zeros = tree.map(np.zeros_like, like)
+        zeros = tree.map(lambda leaf: np.zeros_like(leaf, subok=False), like)
         return AccumulateState(count, zeros, tree.map(lambda leaf: False, like), inner)
 
     def init(params: Params) -> AccumulateState:
         return fresh(0, params, optimizer.init(params))
 
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        if type(state) is not AccumulateState:
+            raise foreign(state, AccumulateState)
         count, total, reached, inner = state
         gradients = aligned("gradients", grads, total)
         sums, seen = tree.leaves(total), tree.leaves(reached)
         for i, g in enumerate(gradients):
             if g is not None:
-                g = np.asarray(g)
-                check_like(g, [sums[i]], total, i)
+                g, _ = checked_gradient(g, None, [sums[i]], total, i)
                 sums[i], seen[i] = np.asarray(sums[i] + g), True
         count += 1
         if count % steps:
@@ -141,6 +143,8 @@ def average_params(decay: float) -> Optimizer:
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
         if params is None:
             raise ValueError("average_params needs the params: update(grads, state, params)")
+        if type(state) is not AverageState:
+            raise foreign(state, AverageState)
         averages = aligned("state", state.average, params)
         trained = aligned("state", state.trained, params)
         new = tree.leaves(apply_updates(params, grads))

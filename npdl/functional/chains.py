@@ -13,8 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from npdl import tree
-from npdl.functional.layer import Params, describe
-from npdl.functional.transforms import Optimizer, Select, State, Updates, aligned
+from npdl.functional.layer import Params
+from npdl.functional.transforms import (
+    Optimizer,
+    Select,
+    State,
+    Updates,
+    aligned,
+    check_array,
+    state_name,
+)
 from npdl.record import constructor
 from npdl.tree import Tree
 
@@ -92,8 +100,8 @@ def _handed_on(
 def _check_state(name: str, count: int, state: Any) -> None:
     if not isinstance(state, tuple) or len(state) != count:
         raise ValueError(
-            f"{name}: expected the states of {count} optimizers, as init(params) returns them, got "
-            f"{describe(state)}; are they of another optimizer?"
+            f"{name}: expected the states of {count} optimizers, got {state_name(state)}, of "
+            f"another optimizer; make new ones: state = optimizer.init(params)"
         )
 
 
@@ -204,6 +212,8 @@ def _grouped(name: str, groups: Sequence[tuple[Select, Optimizer]], whole: bool)
         _check_state(name, len(groups), state)
         like = grads if params is None else params
         chosen, gradients = choose(like), aligned("gradients", grads, like)
+        for path, g in zip(tree.paths(like), gradients, strict=True):
+            check_array(g, f"the gradient of {path}")
         updates, states = list(gradients), []
         for i, (_, optimizer) in enumerate(groups):
             mine = None if params is None else only(i, tree.leaves(params), chosen, like)

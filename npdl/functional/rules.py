@@ -24,7 +24,9 @@ from npdl.functional.transforms import (
     Select,
     State,
     Updates,
+    check_array,
     elementwise,
+    foreign,
     scaling,
     scheduled,
 )
@@ -219,6 +221,10 @@ def clip_by_global_norm(limit: float) -> Optimizer:
         return ()
 
     def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        if type(state) is not tuple or state:
+            raise foreign(state, tuple)
+        for path, g in tree.items(grads):
+            check_array(g, f"the gradient of {path}")
         norm = global_norm(grads)
         if norm <= limit or not math.isfinite(norm):
             return grads, state
@@ -264,7 +270,8 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     Where a gradient stays exactly zero, as that of a dead unit or a rare word, `v` fades into the
     subnormal numbers, in float32 after some 830 updates with a decay of 0.9. A whole array of them
     made an update six times as slow (10 ms instead of 1.7 ms for a million). The parts of
-    :func:`adam` and :func:`adadelta`, which count their updates, clear such numbers.
+    :func:`adam` and :func:`adadelta`, which count their updates, clear such numbers every 128
+    updates.
 
     References
     ----------

@@ -73,7 +73,7 @@ class Optimizer(Recorded):
         own gradient, slots and parameter, and on counts. So arrays may be joined or cut into
         blocks, and `update` may be called with bare arrays instead of trees. The state is then
         ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
-        parameters, or a tuple of such states.
+        parameters, shapes and data types included, or a tuple of such states.
     factor : callable, optional
         ``factor(state) -> (number, state)``, of a part that multiplies by a number and does
         nothing else. A part before it may then do so on its way.
@@ -101,10 +101,25 @@ class Optimizer(Recorded):
     factor: Callable[[State], tuple[float, State]] | None = None
     takes_factor: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "init", _with_check(self.init))
+
     @property
     def elementwise(self) -> bool:
         """Whether each number is updated by itself, so that arrays may be joined or cut."""
         return self.overwrite is not None
+
+
+def _with_check(init: Callable[[Params], State]) -> Callable[[Params], State]:
+    """Return the function, preceded by a check of the parameters."""
+
+    def checked(params: Params) -> State:
+        for path, leaf in tree.items(params):
+            if not _is_plain(leaf):
+                check_array(leaf, f"the parameter {path}".rstrip())
+        return init(params)
+
+    return checked
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -121,6 +136,8 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     ------
     ValueError
         If the structures or shapes differ, naming the path.
+    TypeError
+        If an array is a masked array, a matrix, or of another type of floats than 32 and 64 bits.
 
     Examples
     --------
@@ -135,6 +152,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     leaves = tree.leaves(params)
     for i, (leaf, change) in enumerate(zip(leaves, changes, strict=True)):
         if change is not None:
+            if not (_is_plain(leaf) and _is_plain(change)):
+                check_array(leaf, f"the parameter {_place(params, i)}")
+                check_array(change, f"the update of {_place(params, i)}")
             if np.shape(change) != np.shape(leaf):
                 raise ValueError(
                     f"the update of {_place(params, i)} is {describe(change)}, but the parameter "
@@ -175,47 +195,49 @@ def elementwise(
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
     first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
     new = tuple.__new__  # a NamedTuple's own takes twice as long
+    # Every so many updates, subnormal slots are cleared; never without a count.
+    clearing, due = _clearing(rule), _UPDATES - 1 if first else _UPDATES
 
     def init(params: Params) -> State:
-        slots = (tree.map(lambda p: np.full_like(p, initial), params) for _ in fields[first:])
+        def slot(p: Any) -> Array:
+            return np.full_like(p, initial, subok=False)
+
+        slots = (tree.map(slot, params) for _ in fields[first:])
         return new(state_type, (*(0,)[:first], *slots))
 
     def update(
         grads: Any, state: State, params: Params = None, factor: float | None = None
     ) -> tuple[Updates, State]:
         if type(state) is not state_type or len(state) != n_fields:
-            raise _foreign(state, state_type)
+            raise foreign(state, state_type)
         count = state[0] if first else 0
-        scaled = rule if factor is None else functools.partial(rule, factor=factor)
+        scaled = clearing if count % _UPDATES == due else rule
+        if factor is not None:
+            scaled = functools.partial(scaled, factor=factor)
         # With bare arrays, which is how training calls it, this takes a microsecond.
-        if type(grads) is np.ndarray and grads.ndim and _fits(grads, params):
+        if _is_plain(grads) and grads.ndim and _fits(grads, params, *state[first:]):
             result = scaled(count, grads, params, *state[first:])
         else:
             result = _by_leaf(scaled, count, grads, params, state[first:])
         slots = result[1:]
-        if first and _is_due(count):
-            slots = tuple(
-                tree.map(lambda a: np.multiply(a, _mask(a), out=np.empty_like(a)), slot)
-                for slot in slots
-            )
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
     def overwrite(
         g: Array, state: State, p: Array, factor: float | None = None
     ) -> tuple[Array, State]:
+        if type(state) is not state_type or len(state) != n_fields:
+            raise foreign(state, state_type)
         slots = state[first:]
         count = state[0] if first else 0
+        equation = clearing if count % _UPDATES == due else rule
         if factor is not None:
-            u = rule(count, g, p, *slots, out=slots, factor=factor)[0]
+            u = equation(count, g, p, *slots, out=slots, factor=factor)[0]
         elif in_place:
-            u = rule(count, g, p, *slots, out=slots)[0]
+            u = equation(count, g, p, *slots, out=slots)[0]
         else:
-            u, *fresh = rule(count, g, p, *slots)
+            u, *fresh = equation(count, g, p, *slots)
             for slot, array in zip(slots, fresh, strict=True):
                 np.copyto(slot, array)
-        if first and _is_due(count):
-            for slot in slots:
-                slot *= _mask(slot)
         return u, new(state_type, (count + 1, *slots) if first else slots)
 
     return Optimizer(init, update, overwrite, takes_factor=takes_factor)
@@ -226,7 +248,7 @@ def scaling(number: float) -> Optimizer:
 
     def factor(state: State) -> tuple[float, State]:
         if type(state) is not tuple or state:
-            raise _foreign(state, tuple)
+            raise foreign(state, tuple)
         return number, state
 
     return attrs.evolve(elementwise(lambda count, g, p: (g * number,)), factor=factor)
@@ -237,42 +259,81 @@ def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:
 
     def factor(state: State) -> tuple[float, State]:
         if type(state) is not state_type:
-            raise _foreign(state, state_type)
+            raise foreign(state, state_type)
         return number(state[0]), state_type(state[0] + 1)
 
     part = elementwise(lambda count, g, p: (g * number(count),), state_type)
     return attrs.evolve(part, factor=factor)
 
 
-def _foreign(state: State, state_type: Any) -> ValueError:
-    entries = len(getattr(state_type, "_fields", ()))
+def foreign(state: State, state_type: Any) -> ValueError:
+    """Return the error over the state of another optimizer."""
+    fields = getattr(state_type, "_fields", ())
+    listed = f" ({', '.join(fields)})" if fields else ""
     return ValueError(
-        f"expected a state of the type {state_type.__name__} with {entries} entries, as "
-        f"init(params) returns it, got {describe(state)}; is it of another optimizer?"
+        f"expected a state of the type {state_type.__name__} with {len(fields)} entries{listed}, "
+        f"got {state_name(state)}, of another optimizer; make a new one: "
+        f"state = optimizer.init(params)"
     )
 
 
-# A slot whose gradient stays zero, as that of a dead unit does, fades away until the processor can
-# no longer hold it in full, which makes arithmetic ten times as slow. So what is so small that it
-# no longer matters becomes zero, at every so many updates.
+def state_name(state: State) -> str:
+    """Describe a state by its types: ``(TraceState(velocity), ())``."""
+    if type(state) is tuple:
+        return f"({', '.join(map(state_name, state))}{',' * (len(state) == 1)})"
+    name, fields = type(state).__name__, getattr(state, "_fields", None)
+    return f"a value of type {name}" if fields is None else f"{name}({', '.join(fields)})"
+
+
+# A slot whose gradient stays zero, as that of a dead unit does, decays to subnormal numbers, which
+# make arithmetic ten times as slow. Rounding keeps the smallest one of them there for ever.
 _UPDATES = 128
 
 
-def _is_due(count: int) -> bool:
-    return count % _UPDATES == _UPDATES - 1
+def _clearing(rule: Rule) -> Rule:
+    """Return the rule, followed by zeros for the subnormal slots of numbers without gradient."""
+
+    def cleared(count: int, g: Array, *arrays: Any, **options: Any) -> tuple[Any, ...]:
+        result = rule(count, g, *arrays, **options)
+        kept = g != 0
+        for slot in result[1:]:
+            if slot.dtype.kind == "f":
+                # Later slots divide earlier ones, and must not vanish before them.
+                kept |= np.abs(slot) >= np.finfo(slot.dtype).tiny
+                slot *= kept
+        return result
+
+    return cleared
 
 
-def _mask(slot: Any) -> Any:
-    """Return 0 where a slot is next to nothing, and 1 elsewhere."""
-    if slot.dtype.kind != "f":
-        return 1
-    return np.abs(slot) >= 1e8 * float(np.finfo(slot.dtype).tiny)
+def _fits(g: Array, *others: Any) -> bool:
+    """Whether all others that are given are arrays of the shape and type of a gradient."""
+    for other in others:
+        if other is not None and not (
+            type(other) is np.ndarray and g.shape == other.shape and g.dtype == other.dtype
+        ):
+            return False
+    return True
 
 
-def _fits(g: Array, like: Any) -> bool:
-    return like is None or (
-        type(like) is np.ndarray and g.shape == like.shape and g.dtype == like.dtype
-    )
+def _is_plain(leaf: Any) -> bool:
+    """Whether a leaf is, at a glance, an array that optimizers take."""
+    return type(leaf) is np.ndarray and 4 <= leaf.itemsize <= 8
+
+
+def check_array(leaf: Any, what: str) -> None:
+    """Raise for subclasses of arrays, such as masked ones, and for types of floats for files."""
+    if isinstance(leaf, np.ndarray) and type(leaf) not in (np.ndarray, np.memmap):
+        raise TypeError(
+            f"{what} is a {type(leaf).__name__}, and optimizers take plain arrays; convert it with "
+            f"np.asarray, or the filled() of a masked array"
+        )
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and dtype.kind in "fV" and dtype.itemsize not in (4, 8):
+        raise TypeError(
+            f"{what} is {describe(leaf)}, and optimizers take float32 and float64; convert it with "
+            f".astype(np.float32), or a whole tree with npdl.tree.astype(params, np.float32)"
+        )
 
 
 def _by_leaf(
@@ -287,9 +348,8 @@ def _by_leaf(
     for i, (g, p) in enumerate(zip(gradients, parameters, strict=True)):
         if g is None:
             continue
-        g, p = np.asarray(g), p if p is None else np.asarray(p)
         old = [column[i] for column in columns]
-        check_like(g, [p, *old], like, i)
+        g, p = checked_gradient(g, p, old, like, i)
         if g.ndim:
             updates[i], *new = rule(count, g, p, *old)
         else:
@@ -302,15 +362,29 @@ def _by_leaf(
     return tuple(tree.unflatten(structure, leaves) for structure, leaves in parts)
 
 
-def check_like(g: Array, others: Sequence[Any], like: Tree, i: int) -> None:
-    """Raise unless a gradient is of the shape and type of its parameter and slots."""
-    for other in others:
+def checked_gradient(
+    g: Any, p: Any, slots: Sequence[Array], like: Tree, i: int
+) -> tuple[Array, Array | None]:
+    """Return a gradient and its parameter, if there is one, as arrays that optimizers take.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Unless the gradient is of the shape and type of its parameter and slots.
+    """
+    if not (_is_plain(g) and (p is None or _is_plain(p))):
+        check_array(p, f"the parameter {_place(like, i)}")
+        check_array(g, f"the gradient of {_place(like, i)}")
+        g, p = np.asarray(g), p if p is None else np.asarray(p)
+    for other in (p, *slots):
         if not _fits(g, other):
             error = ValueError if g.shape != other.shape else TypeError
             raise error(
                 f"the gradient of {_place(like, i)} is {describe(g)}, but the parameter, or the "
-                f"state made of it, is {describe(other)}; nothing is broadcast or promoted silently"
+                f"state made of it by optimizer.init(params), is {describe(other)}; nothing is "
+                f"broadcast or promoted silently"
             )
+    return g, p
 
 
 def aligned(what: str, values: Tree, like: Tree) -> list[Any]:
@@ -319,6 +393,8 @@ def aligned(what: str, values: Tree, like: Tree) -> list[Any]:
         return tree.aligned(values, like)
     except ValueError as error:
         error.add_note(f"the {what} (first) must have the structure of the parameters (second)")
+        if what == "state":
+            error.add_note("a new state for these parameters is optimizer.init(params)")
         raise
 
 

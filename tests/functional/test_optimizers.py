@@ -646,3 +646,121 @@ def test_nadam_does_not_depend_on_what_it_computed_before():
     expected = fresh.update(grads, state, params)
     assert same_bits(optimizer.update(grads, state, params), expected)
     assert same_bits(optimizer.update(grads, state, params), expected)
+
+
+# One optimizer for each kind of state.
+STATES = {
+    "sgd": F.sgd(0.1),
+    "sgd on a schedule": F.sgd(F.exponential_decay(0.1, 3, 0.5)),
+    "momentum": F.momentum(0.1),
+    "adagrad": F.adagrad(0.1),
+    "rmsprop": F.rmsprop(0.1),
+    "adadelta": F.adadelta(),
+    "adam": F.adam(0.1),
+    "adamw": F.adamw(0.1),
+    "adam on a schedule": F.adam(F.exponential_decay(0.1, 3, 0.5)),
+    "adamax": F.adamax(0.1),
+    "nadam": F.nadam(0.1),
+    "lion": F.lion(0.1),
+    "trace alone": F.trace(0.9),
+    "clip by norm": F.chain(F.clip_by_global_norm(1.0), F.clip_by_global_norm(1.0), F.momentum(1)),
+    "accumulate": F.accumulate(F.adam(0.1), steps=1),
+    "average": F.average_params(0.9),
+    "by path": F.by_path({"*bias": F.momentum(0.1), "*": F.adam(0.1)}),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_of_another_optimizer_is_refused(name):
+    params = params_of()
+    given = STATES[name].init(params)
+    for other, optimizer in STATES.items():
+        if other == name:
+            optimizer.update(grads_of(0, params), given, params)
+            continue
+        with pytest.raises(
+            ValueError, match=r"another optimizer; make .* optimizer.init\(params\)"
+        ):
+            optimizer.update(grads_of(0, params), given, params)
+        if optimizer.elementwise and STATES[name].elementwise:
+            vector = STATES[name].init(np.zeros(3, np.float32))
+            with pytest.raises(ValueError, match="another optimizer"):
+                optimizer.overwrite(np.ones(3, np.float32), vector, np.ones(3, np.float32))
+
+
+def test_a_foreign_state_is_named_beside_the_right_one():
+    params = params_of()
+    with pytest.raises(ValueError, match=r"RmspropState .*\(squares\), got TraceState\(velocity\)"):
+        F.rmsprop(0.1).update(params, F.momentum(0.1).init(params), params)
+    with pytest.raises(ValueError, match=r"of 2 optimizers, got \(AdamState\(.*\), \(\), \(\)\)"):
+        F.adam(0.1).update(params, F.adamw(0.1).init(params), params)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (), (3, 1)], ids=str)
+@pytest.mark.parametrize("tree_of", [lambda a: a, lambda a: {"a": a}], ids=["bare", "tree"])
+def test_a_state_of_parameters_of_other_shapes_is_refused(tree_of, shape):
+    params = tree_of(np.ones(3, np.float32))
+    for optimizer in (F.momentum(0.1), F.adam(0.1), F.accumulate(F.sgd(0.1), 2)):
+        state = optimizer.init(tree_of(np.ones(shape, np.float32)))
+        for like in (params, None):
+            with pytest.raises(ValueError, match=r"optimizer.init\(params\)"):
+                optimizer.update(params, state, like)
+
+
+def test_a_state_of_parameters_of_another_structure_is_refused():
+    optimizer, params = F.adam(0.1), params_of()
+    with pytest.raises(ValueError, match="the trees differ") as caught:
+        optimizer.update(params, optimizer.init(params[0]), params)
+    assert "optimizer.init(params)" in caught.value.__notes__[1]
+
+
+HALF = "float32 and float64; convert it with .astype\\(np.float32\\)"
+REFUSED = {
+    "float16": (lambda a: a.astype(np.float16), HALF),
+    "masked array": (np.ma.array, "is a MaskedArray, .*np.asarray"),
+    "matrix": (lambda a: np.atleast_2d(a).view(np.matrix), "is a matrix, .*np.asarray"),
+}
+
+
+@each
+@pytest.mark.parametrize(("wrong", "message"), REFUSED.values(), ids=REFUSED)
+def test_other_arrays_than_plain_ones_of_floats_are_refused(optimizer, wrong, message):
+    def spoiled(values):
+        return (*values[:-1], {"inner": {**values[-1]["inner"], "bias": wrong(np.ones(1))}})
+
+    params, path = params_of(), "3/inner/bias "
+    state, grads = optimizer.init(params), grads_of(0, params)
+    with pytest.raises(TypeError, match=f"the parameter {path}.*{message}"):
+        optimizer.init(spoiled(params))
+    if optimizer != F.chain():
+        with pytest.raises(TypeError, match=f"the gradient of {path}.*{message}"):
+            optimizer.update(spoiled(grads), state, params)
+    with pytest.raises(TypeError, match=message):
+        F.apply_updates(params, spoiled(grads))
+    with pytest.raises(TypeError, match=message):
+        F.apply_updates(spoiled(params), grads)
+
+
+@each
+def test_bare_arrays_of_float16_are_refused(optimizer):
+    half, single = np.ones(3, np.float16), np.ones(3, np.float32)
+    with pytest.raises(TypeError, match=f"the parameter is float16.*{HALF}"):
+        optimizer.init(half)
+    if "*" not in repr(optimizer) and optimizer != F.chain():
+        for params in (single, half):
+            with pytest.raises(TypeError, match=f"is float16.*{HALF}"):
+                optimizer.update(half, optimizer.init(single), params)
+
+
+@each
+def test_parameters_mapped_from_a_file_are_welcome(optimizer, tmp_path):
+    params = params_of()
+    expected = run(optimizer, params)
+
+    def mapped(leaf):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
+        np.save(path, leaf)
+        return np.load(path, mmap_mode="r") if leaf.size else leaf
+
+    found = run(optimizer, tree.map(mapped, params), grads=lambda i, _: grads_of(i, params))
+    assert same_bits(found, expected)

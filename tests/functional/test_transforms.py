@@ -412,3 +412,39 @@ def test_what_gets_no_gradient_any_more_fades_to_zero_and_not_to_subnormal_numbe
         sizes = np.abs(leaf)
         assert not np.any((sizes > 0) & (sizes < smallest))
     assert not np.any(state[1]["a"])
+
+
+COUNTED = {
+    "adam": F.scale_by_adam(epsilon=1e-30),
+    "nadam": F.scale_by_nadam(epsilon=1e-30),
+    "adamax": F.scale_by_adamax(epsilon=1e-30),
+    "adadelta": F.scale_by_adadelta(epsilon=1e-30),
+}
+
+
+@pytest.mark.parametrize("size", [3e-16, 1e-17, 1e-18])
+@pytest.mark.parametrize("part", COUNTED.values(), ids=COUNTED)
+def test_tiny_gradients_move_as_in_float64_however_often_they_are_zero(part, size):
+    def updates(dtype):
+        p = np.zeros(4, dtype)
+        state, bare, found = part.init(p), part.init(p), []
+        for i in range(400):
+            # The zeros of the last ones include the updates at which slots are cleared.
+            g = np.array([1, -2, i % 2 == 0, i % 130 < 5], dtype) * dtype(size)
+            u, state = part.update(g, state, p)
+            again, bare = part.overwrite(g, bare, p)
+            assert exactly(u, again)
+            found.append(u)
+        return np.array(found)
+
+    expected = updates(np.float64)
+    largest = np.abs(expected).max(0)
+    np.testing.assert_allclose(updates(np.float32) / largest, expected / largest, atol=3e-5)
+
+
+def test_tiny_gradients_make_steps_of_one_size_with_nadam():
+    optimizer, w = F.nadam(1.0, epsilon=1e-30), np.zeros(1, np.float32)
+    state = optimizer.init(w)
+    for i in range(300):
+        u, state = optimizer.update(np.full(1, 3e-16, np.float32), state, w)
+        assert i < 120 or abs(u[0] + 1) < 1e-3
