@@ -15,7 +15,8 @@ def reads_or_writes_text(name, call, words):
     if name in ("read_text", "write_text"):
         return len(call.args) <= (name == "write_text")  # the encoding can be positional
     if name not in ("open", "fdopen"):
-        return "text" in words or "universal_newlines" in words
+        texts = [words.get(word) for word in ("text", "universal_newlines")]
+        return any(isinstance(value, ast.Constant) and value.value is True for value in texts)
     values = [*call.args, *(words[key] for key in ("mode",) if key in words)]
     texts = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
     found = [text for text in texts if set(text) <= set("rwaxbt+")]
@@ -55,6 +56,8 @@ CALLS = [
     ("path.read_text()", True),
     ("path.write_text(text)", True),
     ("subprocess.run(command, text=True)", True),
+    ("subprocess.run(command, input=text)", False),
+    ("answer(question, text=b'')", False),
     ("open(path, 'rb')", False),
     ("path.open(mode='xb')", False),
     ("gzip.open(path, 'rt')", True),
