@@ -10,8 +10,9 @@ RUN = $(VENV)/bin/python
 demo: $(VENV)/.examples
 	$(RUN) examples/digits.py
 
+# In up to four processes, with one BLAS thread each: the matrices of the tests are small.
 test: $(VENV)/.test
-	$(RUN) -m pytest -m "not slow"
+	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n auto --maxprocesses 4
 
 # The pages run while they are built. Warnings, and links that lead nowhere, are errors.
 docs: $(VENV)/.docs
@@ -49,4 +50,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) docs/_figures build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .nox docs/_figures build dist output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "virtualenv"  # which needs no python3-venv of the system
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "lowest", "kernels", "summation", "random_order", "hostile"]
 nox.options.sessions += ["package", "docs"]
@@ -57,7 +57,7 @@ for folder in sorted(Path.home().glob(".pyenv/versions/3.*/bin")):
 
 def install(session, *requirements):
     """Install npdl from this tree, with all extras that the fast tests use, and more."""
-    session.install("pytest-xdist>=3.6", "-e", f".[{','.join(EXTRAS)}]", *requirements)
+    session.install("-e", f".[{','.join(EXTRAS)}]", *requirements)
 
 
 def fast_tests(session, *arguments, **environment):
@@ -90,7 +90,7 @@ def lowest(session):
     wanted = {*project["dependencies"], *extras["plot"], *extras["progress"]}
     wanted.update(*(extras[extra] for extra in EXTRAS))
     pins = [w.replace(">=", "==") for w in wanted if not w.startswith(project["name"])]
-    session.install("pytest-xdist", *sorted(pins), *CONTEMPORARIES)
+    session.install(*sorted(pins), *CONTEMPORARIES)
     session.install("--no-deps", "-e", ".")
     fast_tests(session)
 
