@@ -150,7 +150,7 @@ def _same(found: np.ndarray, written: np.ndarray) -> bool:
     )
 
 
-def load(path: str | os.PathLike[str], like: Tree, partial: bool = False) -> Tree:
+def load(path: str | os.PathLike[str], like: Tree, *, partial: bool = False) -> Tree:
     """Read a tree from a file that :func:`save` wrote.
 
     Parameters

@@ -176,7 +176,7 @@ class Saved:
         try:
             set_dtype(found["dtype"])
             model = cls.from_json(found["config"])
-            contents = checkpoint.load(path, model._contents(), partial)
+            contents = checkpoint.load(path, model._contents(), partial=partial)
         finally:
             # The weights that it began with are replaced, so drawing them must leave no trace.
             set_state(generator)
