@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
+from npdl.functional._checks import check_number
 from npdl.functional.rules import scale_by_learning_rate
-from npdl.functional.schedules import check_number
 from npdl.functional.transforms import Optimizer
 from npdl.record import Recorded
 

@@ -22,6 +22,8 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 import numpy as np
 
+from npdl._calls import explained, signature_of
+
 __all__ = ["Call", "Recorded", "RecordedFunction", "constructor", "from_config"]
 
 P = ParamSpec("P")
@@ -111,7 +113,8 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     Raises
     ------
     TypeError
-        When the constructor is called, if it returns something else.
+        When the constructor is called, if it returns something else, or if the arguments are
+        wrong: the message then has the right call.
 
     Examples
     --------
@@ -126,15 +129,17 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     (shifted(by=2.0), True, array([2., 2.]))
     """
 
+    make = explained(function)
+
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:
-        value = function(*args, **kwargs)
+        value = make(*args, **kwargs)
         if not isinstance(value, Recorded):
             raise TypeError(
                 f"{function.__name__} is decorated as a constructor, such as with @layer, and must "
                 f"return a Layer or the like, got {value!r}"
             )
-        signature = _signature(function)
+        signature = signature_of(function)
         bound = signature.bind(*args, **kwargs)
         positional: tuple[Any, ...] = ()
         keywords: dict[str, Any] = {}
@@ -156,10 +161,6 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
 
     construct.is_constructor = True  # type: ignore[attr-defined]
     return construct
-
-
-# At import most constructors are not called, and a signature takes as long as the rest of them.
-_signature = functools.cache(inspect.signature)
 
 
 def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any]] = ()) -> Any:

@@ -376,7 +376,11 @@ add("learned_positions", F.learned_positions(9), (5, 6))
 _DECODER = ((5, 6), (7, 4), (7,), (5,))
 add("encoder block", F.transformer_encoder_block(2, 9), (5, 6))
 add("encoder block, masked", F.transformer_encoder_block(3, 9), _SELF, inputs=_with_masks(1))
-add("encoder block, causal", F.transformer_encoder_block(2, 9, F.gelu(), causal=True), (5, 6))
+add(
+    "encoder block, causal",
+    F.transformer_encoder_block(2, 9, activation=F.gelu(), causal=True),
+    (5, 6),
+)
 add("encoder block, post-norm", F.transformer_encoder_block(2, 9, pre_norm=False), (5, 6))
 add(
     "encoder block, post-norm, causal, masked",
@@ -421,7 +425,9 @@ add(
 )
 add(
     "stack of decoder blocks, masked",
-    F.stack(F.transformer_decoder_block(2, 9), F.transformer_decoder_block(3, 7, F.tanh())),
+    F.stack(
+        F.transformer_decoder_block(2, 9), F.transformer_decoder_block(3, 7, activation=F.tanh())
+    ),
     _DECODER,
     inputs=_with_masks(2, 3),
 )
@@ -474,7 +480,9 @@ add("max_pool2d, overlapping", F.max_pool2d(3, stride=2, padding=1), (2, 7, 5))
 add("max_pool2d, overlapping a good deal", F.max_pool2d((3, 4), stride=1), (2, 5, 7))
 add("max_pool2d, same", F.max_pool2d((2, 5), stride=(1, 2), padding="same"), (2, 4, 7))
 add("max_pool2d, more stride than window", F.max_pool2d(2, stride=(3, 4)), (2, 7, 9))
-add("max_pool2d, padded on one side", F.max_pool2d(4, 2, ((3, 0), (0, 2))), (2, 5, 7))
+add(
+    "max_pool2d, padded on one side", F.max_pool2d(4, stride=2, padding=((3, 0), (0, 2))), (2, 5, 7)
+)
 add("max_pool2d, the window as large as the image", F.max_pool2d((5, 4)), (2, 5, 4))
 add("max_pool1d", F.max_pool1d(2), (3, 8))
 add("max_pool1d, all", F.max_pool1d(3, stride=2, padding=(2, 1)), (2, 8))
@@ -483,9 +491,13 @@ add("avg_pool2d, pixels left over", F.avg_pool2d((2, 3)), (2, 5, 7))
 add("avg_pool2d, overlapping", F.avg_pool2d(3, stride=2, padding=1), (2, 7, 5))
 add("avg_pool2d, overlapping a good deal", F.avg_pool2d((3, 4), stride=1), (2, 5, 7))
 add("avg_pool2d, same", F.avg_pool2d((2, 5), stride=(1, 2), padding="same"), (2, 4, 7))
-add("avg_pool2d, padding counted", F.avg_pool2d(3, 2, ((2, 0), (1, 2)), True), (2, 5, 7))
+add(
+    "avg_pool2d, padding counted",
+    F.avg_pool2d(3, stride=2, padding=((2, 0), (1, 2)), count_padding=True),
+    (2, 5, 7),
+)
 add("avg_pool1d", F.avg_pool1d(2), (3, 8))
-add("avg_pool1d, all", F.avg_pool1d(3, 2, padding=(2, 1), count_padding=True), (2, 8))
+add("avg_pool1d, all", F.avg_pool1d(3, stride=2, padding=(2, 1), count_padding=True), (2, 8))
 
 # global pooling
 add("global_max_pool", F.global_max_pool(), (3, 4, 5))

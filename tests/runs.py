@@ -137,7 +137,7 @@ RUNS = {
     ),
     "convolution": functional(
         F.serial(F.conv2d(4, 3), F.batch_norm(), F.relu(), F.global_avg_pool(), F.dense(3)),
-        F.chain(F.clip_by_global_norm(1.0), F.momentum(F.exponential_decay(2.0, 9, 0.8))),
+        F.chain(F.clip_by_global_norm(1.0), F.momentum(F.exponential_decay(2.0, 9, rate=0.8))),
         (2, 5, 6),
     ),
     "lstm": functional(

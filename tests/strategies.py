@@ -108,15 +108,19 @@ def layers_with_windows(draw, makers=(*CONVOLUTIONS, *POOLING)):
             # What is cut off must leave something.
             least = max(sum(pads) - reach + 2, 1)
         image.append(draw(st.integers(least, least + 5).filter(lambda n: n not in image)))
-    arguments = [value[0] if axes == 1 else value for value in (size, stride)]
-    arguments.append(padding[0] if axes == 1 and padding is sides else padding)
+    size, stride, dilation = (n[0] if axes == 1 else n for n in (size, stride, dilation))
+    options = {
+        "stride": stride,
+        "padding": padding[0] if axes == 1 and padding is sides else padding,
+    }
     if pooling:
         channels = draw(st.integers(1, 4).filter(lambda n: n not in image))
-        counted = [draw(st.booleans())] if make in (F.avg_pool1d, F.avg_pool2d) else []
-        return make(*arguments, *counted), (channels, *image)
+        if make in (F.avg_pool1d, F.avg_pool2d):
+            options["count_padding"] = draw(st.booleans())
+        return make(size, **options), (channels, *image)
     groups = draw(st.integers(1, 3))
     channels, filters = (
         groups * n for n in draw(st.permutations(range(1, 4)).map(lambda order: order[:2]))
     )
-    options = {"dilation": dilation[0] if axes == 1 else dilation, "groups": groups}
-    return make(filters, *arguments, **options, bias=draw(st.booleans())), (channels, *image)
+    options |= {"dilation": dilation, "groups": groups, "bias": draw(st.booleans())}
+    return make(filters, size, **options), (channels, *image)

@@ -403,7 +403,7 @@ def agree(change):
             "params": params,
             "lengths": {"data": 26, "validation": None},
             "loss": LOSS,
-            "optimizer": F.adam(F.exponential_decay(0.1, 5, 0.9)),
+            "optimizer": F.adam(F.exponential_decay(0.1, 5, rate=0.9)),
             "environment": environment(),
         }
         check_agreement(comm, **(change(dict(named)) if comm.Get_rank() == 1 else named))

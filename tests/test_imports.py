@@ -10,8 +10,8 @@ import pytest
 import npdl
 
 ROOT = Path(npdl.__file__).parent
-FLOOR = {"record", "random", "tree", "containers"}
-PROTOCOL = FLOOR | {"functional.layer"}
+FLOOR = {"_calls", "_habits", "record", "random", "tree", "containers"}
+PROTOCOL = FLOOR | {"functional._checks", "functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
 SHARED |= {"initializers", "layout", "loss_terms", "metric", "place_products", "recurrent"}
@@ -53,8 +53,8 @@ def within(path):
 def allowed(name):
     if name in FLOOR:
         return FLOOR
-    if name == "functional.layer":
-        return FLOOR
+    if name in ("functional._checks", "functional.layer"):
+        return FLOOR | {"functional._checks"}
     folder, _, theme = name.rpartition(".")
     if folder == "plot":
         names = [name_of(other) for other in FILES]

@@ -30,7 +30,7 @@ OPTIMIZERS = {
     "adamw": F.adamw(0.01, weight_decay=0.1),
     "adamw with a mask": F.adamw(0.01, weight_decay=0.1, mask="*/weight"),
     "sgd": F.sgd(0.1),
-    "momentum on a schedule": F.momentum(F.exponential_decay(0.1, 5, 0.9)),
+    "momentum on a schedule": F.momentum(F.exponential_decay(0.1, 5, rate=0.9)),
     "adadelta": F.adadelta(1.0),
     "clipped by norm": F.chain(F.clip_by_global_norm(0.1), F.adam(0.01)),
     "accumulated": F.accumulate(F.adam(0.01), 2),

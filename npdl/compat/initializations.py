@@ -199,7 +199,7 @@ class Normal(_Functional):
         self._make()  # raises where the number is given
 
     def _make(self) -> Pure:
-        return F.normal(self.std, self.mean)
+        return F.normal(self.std, mean=self.mean)
 
 
 def decompose_size(shape: Any) -> tuple[Any, Any]:

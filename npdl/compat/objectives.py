@@ -19,11 +19,11 @@ import numpy as np
 
 from npdl.compat.named import Named, find
 from npdl.compat.utils.random import as_floats
+from npdl.functional._checks import check_number
 from npdl.functional.loss_terms import (
     EPSILON,
     binary_cross_entropies,
     categorical_cross_entropies,
-    check_epsilon,
     hellinger_distances,
     squared_errors,
 )
@@ -159,8 +159,7 @@ class BinaryCrossEntropy(Objective):
     """
 
     def __init__(self, epsilon: float = 1e-11) -> None:
-        check_epsilon("BCE", epsilon)
-        self.epsilon = epsilon
+        self.epsilon = check_number(epsilon, "BCE(epsilon=1e-11)", "in (0, 0.5)")
 
     def forward(self, outputs: Any, targets: Any) -> Any:
         """Return the cross-entropy of each element.
@@ -267,8 +266,7 @@ class SoftmaxCategoricalCrossEntropy(Objective):
     """
 
     def __init__(self, epsilon: float = 1e-11) -> None:
-        check_epsilon("SCCE", epsilon)
-        self.epsilon = epsilon
+        self.epsilon = check_number(epsilon, "SCCE(epsilon=1e-11)", "in (0, 0.5)")
 
     def forward(self, outputs: Any, targets: Any) -> Any:
         """Return the cross-entropy of each item.

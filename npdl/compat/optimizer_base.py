@@ -12,8 +12,8 @@ import numpy as np
 import npdl.functional as F
 from npdl import tree
 from npdl.compat.named import Named
+from npdl.functional._checks import check_number
 from npdl.functional.layer import describe
-from npdl.functional.schedules import check_number
 from npdl.packed import update_in_place
 
 __all__ = ["Functional", "Optimizer", "npdl_clip"]

@@ -158,7 +158,7 @@ class Adagrad(Functional):
         super().__init__(*args, **kwargs)
 
     def _parts(self) -> list[F.Optimizer]:
-        scaling = F.scale_by_adagrad(self.epsilon, epsilon_inside=True)
+        scaling = F.scale_by_adagrad(epsilon=self.epsilon, epsilon_inside=True)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
@@ -195,7 +195,7 @@ class RMSprop(Functional):
         super().__init__(*args, **kwargs)
 
     def _parts(self) -> list[F.Optimizer]:
-        scaling = F.scale_by_rmsprop(self.rho, self.epsilon, epsilon_inside=True)
+        scaling = F.scale_by_rmsprop(decay=self.rho, epsilon=self.epsilon, epsilon_inside=True)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
@@ -233,7 +233,10 @@ class Adadelta(Functional):
         super().__init__(*args, **kwargs)
 
     def _parts(self) -> list[F.Optimizer]:
-        return [F.scale_by_adadelta(self.rho, self.epsilon, self._rate), F.scale(-1.0)]
+        return [
+            F.scale_by_adadelta(decay=self.rho, epsilon=self.epsilon, learning_rate=self._rate),
+            F.scale(-1.0),
+        ]
 
 
 class Adam(Functional):
@@ -277,7 +280,7 @@ class Adam(Functional):
         super().__init__(*args, **kwargs)
 
     def _parts(self) -> list[F.Optimizer]:
-        scaling = F.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        scaling = F.scale_by_adam(beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
@@ -323,7 +326,7 @@ class Adamax(Functional):
         super().__init__(*args, **kwargs)
 
     def _parts(self) -> list[F.Optimizer]:
-        scaling = F.scale_by_adamax(self.beta1, self.beta2, self.epsilon)
+        scaling = F.scale_by_adamax(beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 

@@ -11,7 +11,8 @@ array([0. , 0.5, 1. ])
 
 import numpy as np
 
-from npdl.functional.elementwise import check_positive, elementwise, far, logistic, ramp
+from npdl.functional._checks import check_number
+from npdl.functional.elementwise import elementwise, far, logistic, ramp
 from npdl.functional.layer import Array, Layer, Params, check_float, layer, no_params, same_shape
 
 __all__ = [
@@ -146,7 +147,7 @@ def symmetric_elliot(steepness: float = 1.0) -> Layer:
     >>> F.symmetric_elliot()((), np.array([-1.0, 3.0]))
     array([-0.5 ,  0.75])
     """
-    check_positive("symmetric_elliot", "steepness", steepness, "symmetric_elliot(1.0)")
+    steepness = check_number(steepness, "symmetric_elliot(steepness=1.0)", "above 0")
     return _algebraic("symmetric_elliot", steepness, 1.0, 0.0)
 
 
@@ -170,7 +171,7 @@ def elliot(steepness: float = 1.0) -> Layer:
     >>> F.elliot()((), np.array([-1.0, 3.0]))
     array([0.25 , 0.875])
     """
-    check_positive("elliot", "steepness", steepness, "elliot(1.0)")
+    steepness = check_number(steepness, "elliot(steepness=1.0)", "above 0")
     return _algebraic("elliot", steepness, 0.5, 0.5)
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npdl.functional._checks import check_number
 from npdl.functional.adaptive import moving
 from npdl.functional.layer import Array, Params
-from npdl.functional.schedules import check_number
 from npdl.functional.transforms import Optimizer, elementwise
 from npdl.record import constructor
 
@@ -38,7 +38,7 @@ class AdamState(NamedTuple):
 
 
 @constructor
-def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
+def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
     """Divide the mean gradient by the root mean square.
 
     ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²``, and with both freed from the bias
@@ -119,6 +119,7 @@ class NadamState(NamedTuple):
 
 @constructor
 def scale_by_nadam(
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -203,7 +204,9 @@ class AdamaxState(NamedTuple):
 
 
 @constructor
-def scale_by_adamax(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
+def scale_by_adamax(
+    *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+) -> Optimizer:
     """Divide the mean gradient by the largest one, which fades out slowly.
 
     ``m = β₁ m + (1 - β₁) g``, ``s = max(β₂ s, |g| + ε)``, ``u = m / (1 - β₁ᵗ) / s``.
@@ -249,7 +252,7 @@ class LionState(NamedTuple):
 
 
 @constructor
-def scale_by_lion(beta1: float = 0.9, beta2: float = 0.99) -> Optimizer:
+def scale_by_lion(*, beta1: float = 0.9, beta2: float = 0.99) -> Optimizer:
     """Take the sign of a mean: ``u = sign(β₁ m + (1 - β₁) g)``, then ``m = β₂ m + (1 - β₂) g``.
 
     Parameters

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_number
 from npdl.functional.layer import Array, Params
 from npdl.functional.rules import finite_rate
-from npdl.functional.schedules import Schedule, check_number
+from npdl.functional.schedules import Schedule
 from npdl.functional.transforms import Optimizer, elementwise
 from npdl.record import constructor
 
@@ -37,7 +38,7 @@ class AdagradState(NamedTuple):
 
 @constructor
 def scale_by_adagrad(
-    epsilon: float = 1e-10, initial_squares: float = 0.0, epsilon_inside: bool = False
+    *, epsilon: float = 1e-10, initial_squares: float = 0.0, epsilon_inside: bool = False
 ) -> Optimizer:
     """Divide by the root of the sum of all squares: ``s = s + g²``, ``u = g / (√s + epsilon)``.
 
@@ -67,6 +68,7 @@ def scale_by_adagrad(
     initial_squares = check_number(
         initial_squares, "scale_by_adagrad(initial_squares=0.1)", "of at least 0"
     )
+    epsilon_inside = check_flag(epsilon_inside, "scale_by_adagrad(epsilon_inside=True)")
 
     def rule(count: int, g: Array, p: Array | None, s: Array) -> tuple[Array, Array]:
         s = s + g * g
@@ -101,7 +103,7 @@ class RmspropState(NamedTuple):
 
 @constructor
 def scale_by_rmsprop(
-    decay: float = 0.99, epsilon: float = 1e-8, epsilon_inside: bool = False
+    *, decay: float = 0.99, epsilon: float = 1e-8, epsilon_inside: bool = False
 ) -> Optimizer:
     """Divide by the root mean square: ``s = decay s + (1 - decay) g²``, ``u = g / (√s + ε)``.
 
@@ -133,6 +135,7 @@ def scale_by_rmsprop(
     """
     decay = check_number(decay, "scale_by_rmsprop(decay=0.99)", "in [0, 1)")
     epsilon = check_number(epsilon, "scale_by_rmsprop(epsilon=1e-8)", "above 0")
+    epsilon_inside = check_flag(epsilon_inside, "scale_by_rmsprop(epsilon_inside=True)")
 
     def rule(count: int, g: Array, p: Array | None, s: Array) -> tuple[Array, Array]:
         s = moving(s, g * g, decay)
@@ -152,7 +155,7 @@ class AdadeltaState(NamedTuple):
 
 @constructor
 def scale_by_adadelta(
-    decay: float = 0.9, epsilon: float = 1e-6, learning_rate: float | Schedule = 1.0
+    *, decay: float = 0.9, epsilon: float = 1e-6, learning_rate: float | Schedule = 1.0
 ) -> Optimizer:
     """Scale by the ratio of the root mean squares of steps and of gradients.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_function, check_int, check_number
 from npdl.functional.dot_product import (
     attend,
     attend_backward,
@@ -32,6 +33,7 @@ __all__ = ["multi_head_attention"]
 @layer
 def multi_head_attention(
     heads: int,
+    *,
     units: int | None = None,
     cross: bool = False,
     causal: bool = False,
@@ -102,21 +104,19 @@ def multi_head_attention(
     >>> model(params, (x, mask)).shape
     (3, 5, 6)
     """
-    for name, value in (("heads", heads), ("units", 1 if units is None else units)):
-        if isinstance(value, bool) or not (isinstance(value, int | np.integer) and value > 0):
-            raise ValueError(
-                f"multi_head_attention: {name} must be a positive int, as in "
-                f"multi_head_attention(4), got {value!r}"
-            )
+    heads = check_int(heads, "multi_head_attention(heads=4)")
+    if units is not None:
+        units = check_int(units, "multi_head_attention(4, units=64)")
+    cross = check_flag(cross, "multi_head_attention(4, cross=True)")
+    causal = check_flag(causal, "multi_head_attention(4, causal=True)")
+    bias = check_flag(bias, "multi_head_attention(4, bias=False)")
+    dropout = check_number(dropout, "multi_head_attention(4, dropout=0.1)", "in [0, 1)")
+    check_function(weight_init, "multi_head_attention(4, weight_init=he_uniform())")
+    check_function(bias_init, "multi_head_attention(4, bias_init=zeros())")
     if cross and causal:
         raise ValueError(
             "multi_head_attention: causal=True orders the steps of one sequence, and cross=True "
             "attends to another one; use one of the two"
-        )
-    if not 0 <= dropout < 1:
-        raise ValueError(
-            f"multi_head_attention: dropout is the dropped fraction, from 0 to below 1, "
-            f"got {dropout!r}"
         )
 
     # One product for each sequence makes all that is made of it.

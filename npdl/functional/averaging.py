@@ -11,9 +11,9 @@ import attrs
 import numpy as np
 
 from npdl import tree
+from npdl.functional._checks import check_int, check_number
 from npdl.functional.chains import check_optimizer
 from npdl.functional.layer import Array, Params
-from npdl.functional.schedules import check_count, check_number
 from npdl.functional.transforms import (
     Optimizer,
     State,
@@ -65,7 +65,7 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
     (None, array([-2.]))
     """
     check_optimizer(optimizer, "accumulate: the first argument", "accumulate(adam(1e-3), steps=4)")
-    check_count(steps, "accumulate(adam(1e-3), steps=4)", "steps")
+    steps = check_int(steps, "accumulate(adam(1e-3), steps=4)", least=1)
 
     def fresh(count: int, like: Tree, inner: State) -> AccumulateState:
         zeros = tree.map(lambda leaf: np.zeros_like(leaf, subok=False), like)

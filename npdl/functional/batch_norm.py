@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_axis, check_flag, check_number
 from npdl.functional.channels import (
     around,
-    check_epsilon,
     check_example,
     feature_dots,
     feature_sums,
@@ -20,6 +20,7 @@ __all__ = ["batch_norm"]
 
 @layer
 def batch_norm(
+    *,
     axis: int = 1,
     momentum: float = 0.1,
     epsilon: float = 1e-5,
@@ -78,14 +79,11 @@ def batch_norm(
     >>> params["mean"], params["variance"]
     (array([0.2, 0.7], dtype=float32), array([1.1, 1.7], dtype=float32))
     """
-    if not isinstance(axis, int) or isinstance(axis, bool) or axis == 0:
-        raise ValueError(
-            f"batch_norm: axis must be an int other than 0, the batch, as in batch_norm(axis=1), "
-            f"got {axis!r}"
-        )
-    if not 0 < momentum <= 1:
-        raise ValueError(f"batch_norm: momentum must be above 0 and at most 1, got {momentum!r}")
-    check_epsilon("batch_norm", epsilon)
+    axis = check_axis(axis, "batch_norm(axis=1)")
+    momentum = check_number(momentum, "batch_norm(momentum=0.1)", "in (0, 1]")
+    epsilon = check_number(epsilon, "batch_norm(epsilon=1e-5)", "above 0")
+    scale = check_flag(scale, "batch_norm(scale=False)")
+    shift = check_flag(shift, "batch_norm(shift=False)")
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         size = _channels(shape, axis)

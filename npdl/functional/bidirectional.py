@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from npdl import tree
+from npdl._calls import shown
+from npdl.functional._checks import refusal
 from npdl.functional.layer import Layer, Params, Shape, check_mode, describe, layer
 from npdl.random import KeyLike, fold
 
@@ -13,7 +15,7 @@ __all__ = ["bidirectional", "one_step"]
 
 
 @layer
-def bidirectional(inner: Layer, join: str | None = "concatenate") -> Layer:
+def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
     """Run a recurrent layer forward and, with parameters of its own, backward in time.
 
     ``y = [f(x), r(x)]``, of the inner layer f and the reverse one r; or ``y = f(x) + r(x)``.
@@ -48,8 +50,9 @@ def bidirectional(inner: Layer, join: str | None = "concatenate") -> Layer:
     >>> model(params, (x, mask)).shape
     (2, 5, 8)
     """
-    if join not in ("concatenate", "add", None):
-        raise ValueError(f"bidirectional: join must be 'concatenate', 'add' or None, got {join!r}")
+    if not (join is None or isinstance(join, str)) or join not in ("concatenate", "add", None):
+        expected = "'concatenate', 'add' or None"
+        raise ValueError(refusal(join, 'bidirectional(lstm(64), join="add")', expected))
     layers = (inner, _again("bidirectional", inner, reverse=True))
     return_state = bool(_arguments(inner).arguments.get("return_state", False))
 
@@ -233,7 +236,7 @@ def _again(name: str, inner: Layer, **changes: Any) -> Layer:
     known = inspect.signature(call.constructor).parameters if call else {}
     if call is None or not {"reverse", *changes} <= known.keys():
         raise TypeError(
-            f"{name}: expected a recurrent layer, as in {name}(lstm(64)), got {inner!r}"
+            f"{name}: expected a recurrent layer, as in {name}(lstm(64)), got {shown(inner)}"
         )
     bound = _arguments(inner)
     if bound.arguments["reverse"]:

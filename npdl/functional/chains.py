@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from npdl import tree
+from npdl._calls import shown
 from npdl.functional.layer import Params
 from npdl.functional.transforms import (
     Optimizer,
@@ -168,7 +169,7 @@ def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
     """
     call = 'by_path({"*/bias": sgd(0.1), "*": adam(1e-3)})'
     if not isinstance(optimizers, dict) or not optimizers:
-        raise TypeError(f"by_path takes a dict, as in {call}, got {optimizers!r}")
+        raise TypeError(f"by_path takes a dict, as in {call}, got {shown(optimizers)}")
     for select, optimizer in optimizers.items():
         _check_select("by_path", select)
         check_optimizer(optimizer, f"by_path: the value of {select!r}", call)
@@ -240,11 +241,11 @@ def _check_select(name: str, select: Any) -> None:
         return
     raise TypeError(
         f"{name}: expected a pattern of paths, such as '*/bias', a tuple of patterns or a function "
-        f"of the path, got {select!r}"
+        f"of the path, got {shown(select)}"
     )
 
 
 def check_optimizer(value: Any, what: str, call: str) -> None:
     """Raise unless `value` is an optimizer."""
     if not isinstance(value, Optimizer):
-        raise TypeError(f"{what} is {value!r}, not an optimizer; a right call is {call}")
+        raise TypeError(f"{what} is {shown(value)}, not an optimizer; a right call is {call}")

@@ -8,7 +8,7 @@ import numpy as np
 from npdl.functional.layer import Array, Params, Shape
 from npdl.functional.sums import ones, sum_of_rows
 
-__all__ = ["around", "check_epsilon", "check_example", "feature_dots", "feature_sums", "initial"]
+__all__ = ["around", "check_example", "feature_dots", "feature_sums", "initial"]
 
 
 def around(x: Array, start: int, stop: int) -> Array:
@@ -61,9 +61,3 @@ def check_example(name: str, shape: Any) -> None:
             f"{name}: expected the shape of one example, such as (64,), got {shape!r}; "
             f"init takes (rng, shape)"
         )
-
-
-def check_epsilon(name: str, epsilon: float) -> None:
-    """Raise unless `epsilon` is positive."""
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"{name}: epsilon must be positive, such as 1e-5, got {epsilon!r}")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_number
 from npdl.functional.layer import Array
 from npdl.functional.loss_terms import (
     EPSILON,
     categorical_cross_entropies,
-    check_epsilon,
     hellinger_distances,
     softmax_cross_entropies,
 )
@@ -160,10 +160,9 @@ def softmax_cross_entropy(
     (0.3466, array([[-0.25,  0.25], [ 0.  ,  0.  ]]))
     """
     name = "softmax_cross_entropy"
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"{name}: label_smoothing must be from 0 up to 1, got {label_smoothing}")
+    smoothing = check_number(label_smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
     logits, t, each = class_items(name, logits, targets, weights)
-    x, smoothing = _as_rows(logits), float(label_smoothing)
+    x = _as_rows(logits)
     scale = mean_scale(x.shape[:1], each, x.dtype)
     if x.size <= _BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
@@ -190,12 +189,12 @@ def _mean_of_rows(
     epsilon: float,
 ) -> tuple[Any, Array]:
     """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
-    check_epsilon(name, epsilon)
+    epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
     p, t, each = class_items(name, probabilities, targets, weights)
     check_probabilities(name, "outputs", p, "softmax_cross_entropy takes logits")
     rows = _as_rows(p)
     scale = mean_scale(rows.shape[:1], each, p.dtype)
-    values, g = distances(rows, t, float(epsilon))
+    values, g = distances(rows, t, epsilon)
     g *= scale if isinstance(scale, float) else scale[:, None]
     return _total(values, scale), g.reshape(p.shape)
 

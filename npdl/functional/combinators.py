@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
+from npdl._calls import shown
 from npdl.functional.layer import (
     Array,
     Layer,
@@ -259,8 +260,8 @@ def check_layers(name: str, layers: Sequence[Any]) -> None:
     for i, child in enumerate(layers):
         if not isinstance(child, Layer):
             raise TypeError(
-                f"{name}: argument {i} is {child!r}, not a layer; layers are made by calls such as "
-                f"{name}(dense(8), relu())"
+                f"{name}: argument {i} is {shown(child)}, not a layer; layers are made by calls "
+                f"such as {name}(dense(8), relu()), and a list of them is given as {name}(*layers)"
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from npdl.functional._checks import refusal
 from npdl.functional.layer import Array
 from npdl.functional.metric import metric
 from npdl.functional.targets import predicted_and_true, ratio
@@ -16,7 +17,7 @@ __all__ = ["confusion_matrix", "f1_score", "precision", "recall"]
 Average = Literal["macro", "micro", "weighted"] | None
 
 
-def confusion_matrix(outputs: Array, targets: Any, classes: int | None = None) -> Array:
+def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None) -> Array:
     """Count the positions for each true class, on the first axis, and predicted class.
 
     ``Cⱼₖ = Σᵢ [tᵢ = j] [pᵢ = k]``, where a bracket is 1 if what it says is true, and else 0.
@@ -227,5 +228,5 @@ def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Avera
     if average == "weighted":
         return float(ratio(ratio(hits, all_of) @ true, true.sum()))
     raise ValueError(
-        f"{name}: average must be 'macro', 'micro', 'weighted' or None, got {average!r}"
+        refusal(average, f"{name}(p, t, average='macro')", "'macro', 'micro', 'weighted' or None")
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from npdl.functional._checks import check_flag, check_function
 from npdl.functional.correlation import correlate, gradients
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import Array, Layer, Params, Shape, check_params, layer
@@ -23,6 +24,7 @@ __all__ = ["conv1d", "conv2d"]
 def conv2d(
     filters: int,
     kernel_size: int | tuple[int, int],
+    *,
     stride: int | tuple[int, int] = 1,
     padding: str | int | tuple[Any, Any] = "valid",
     dilation: int | tuple[int, int] = 1,
@@ -98,6 +100,7 @@ def conv2d(
 def conv1d(
     filters: int,
     kernel_size: int,
+    *,
     stride: int = 1,
     padding: str | int | tuple[int, int] = "valid",
     dilation: int = 1,
@@ -171,7 +174,10 @@ def _convolution(
 ) -> Layer:
     """Return the layer; in one dimension it has images of height 1 inside."""
     name, kernel_size = window.name, window.size[-axes:]
-    check_filters(name, filters, groups)
+    filters, groups = check_filters(name, filters, groups)
+    bias = check_flag(bias, f"{name}(16, 3, bias=False)")
+    check_function(weight_init, f"{name}(16, 3, weight_init=he_uniform())")
+    check_function(bias_init, f"{name}(16, 3, bias_init=zeros())")
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         out_shape(shape)

@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+from npdl.functional._checks import check_flag, check_function, check_pair
 from npdl.functional.correlation import (
     correlate_with_gradient,
     spread,
@@ -17,7 +18,6 @@ from npdl.functional.windows import (
     check_filters,
     check_images,
     image_shape,
-    int_pair,
     make_window,
 )
 from npdl.random import KeyLike, fold
@@ -29,6 +29,7 @@ __all__ = ["conv2d_transpose"]
 def conv2d_transpose(
     filters: int,
     kernel_size: int | tuple[int, int],
+    *,
     stride: int | tuple[int, int] = 1,
     padding: str | int | tuple[Any, Any] = "valid",
     output_padding: int | tuple[int, int] = 0,
@@ -98,7 +99,10 @@ def conv2d_transpose(
     name = "conv2d_transpose"
     window = make_window(name, 2, kernel_size, stride, padding, dilation, "kernel_size")
     extra = _output_padding(window, output_padding)
-    check_filters(name, filters, groups)
+    filters, groups = check_filters(name, filters, groups)
+    bias = check_flag(bias, "conv2d_transpose(16, 3, bias=False)")
+    check_function(weight_init, "conv2d_transpose(16, 3, weight_init=he_uniform())")
+    check_function(bias_init, "conv2d_transpose(16, 3, bias_init=zeros())")
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         out_shape(shape)
@@ -144,7 +148,7 @@ def conv2d_transpose(
 
 
 def _output_padding(window: Window, value: Any) -> Pair:
-    extra = int_pair(window.name, 2, "output_padding", value, least=0)
+    extra = check_pair(value, f"{window.name}(…, output_padding=1)", least=0)
     if any(map(operator.ge, extra, window.stride)) or (
         extra != (0, 0) and window.padding == "same"
     ):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_function, check_int
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import (
     Array,
@@ -24,6 +25,7 @@ __all__ = ["dense"]
 @layer
 def dense(
     units: int,
+    *,
     bias: bool = True,
     weight_init: Initializer = glorot_uniform(),  # noqa: B008 - an immutable value
     bias_init: Initializer = zeros(),  # noqa: B008
@@ -64,8 +66,10 @@ def dense(
     >>> model(params, np.zeros((5, 2), np.float32)).shape
     (5, 3)
     """
-    if not (isinstance(units, int | np.integer) and units > 0):
-        raise ValueError(f"dense: units must be a positive int, as in dense(128), got {units!r}")
+    units = check_int(units, "dense(units=128)")
+    bias = check_flag(bias, "dense(128, bias=False)")
+    check_function(weight_init, "dense(128, weight_init=he_uniform())")
+    check_function(bias_init, "dense(128, bias_init=zeros())")
 
     out = (units,)
 

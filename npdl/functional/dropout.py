@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_number, is_int, refusal
 from npdl.functional.layer import (
     Array,
     Layer,
@@ -22,7 +23,7 @@ __all__ = ["dropout", "gaussian_noise"]
 
 
 @layer
-def dropout(rate: float, shared: tuple[int, ...] = ()) -> Layer:
+def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
     """Set elements to zero at random, in training: ``y = x · kept / (1 - rate)``.
 
     The rest is scaled up, so that the expectation of `y` is `x`, and inference is the identity.
@@ -61,16 +62,9 @@ def dropout(rate: float, shared: tuple[int, ...] = ()) -> Layer:
     >>> model((), x) is x
     True
     """
-    if not 0 <= rate < 1:
-        raise ValueError(
-            f"dropout: rate is the dropped fraction, from 0 to below 1, as in dropout(0.1), "
-            f"got {rate!r}"
-        )
-    if not isinstance(shared, tuple | list) or not all(type(axis) is int for axis in shared):
-        raise ValueError(
-            f"dropout: shared must be a tuple of axes, as in dropout(0.1, shared=(2, 3)), "
-            f"got {shared!r}"
-        )
+    rate = check_number(rate, "dropout(rate=0.1)", "in [0, 1)")
+    if not isinstance(shared, tuple | list) or not all(map(is_int, shared)):
+        raise ValueError(refusal(shared, "dropout(0.1, shared=(2, 3))", "a tuple of axes"))
     threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
     scale = _LEVELS / (_LEVELS - threshold)
 
@@ -148,10 +142,7 @@ def gaussian_noise(std: float) -> Layer:
     >>> model((), x) is x
     True
     """
-    if not 0 <= std < math.inf:
-        raise ValueError(
-            f"gaussian_noise: std must not be negative, as in gaussian_noise(0.1), got {std!r}"
-        )
+    std = check_number(std, "gaussian_noise(std=0.1)", "of at least 0")
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: KeyLike | None = None

@@ -12,7 +12,6 @@ from npdl.functional.layer import Array, Layer, Params, check_float, no_params, 
 __all__ = [
     "FAR",
     "blocks",
-    "check_positive",
     "elementwise",
     "expm1",
     "far",
@@ -136,11 +135,3 @@ def _normal_table(dtype: np.dtype[Any]) -> tuple[Array, Array]:
     pdf = normal_pdf(points).astype(dtype)
     cdf.flags.writeable = pdf.flags.writeable = False
     return cdf, pdf
-
-
-def check_positive(name: str, argument: str, value: float, example: str) -> None:
-    """Raise unless the argument of a constructor is positive and finite."""
-    if not 0 < value < math.inf:
-        raise ValueError(
-            f"{name}: {argument} must be a positive number, as in {example}, got {value!r}"
-        )

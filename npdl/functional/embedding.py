@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_function, check_int, is_int, refusal
 from npdl.functional.initializers import Initializer, normal
 from npdl.functional.layer import Array, Layer, Params, Shape, check_params, describe, layer
 from npdl.random import KeyLike, fold
@@ -15,6 +16,7 @@ __all__ = ["embedding"]
 def embedding(
     vocabulary: int,
     units: int,
+    *,
     padding_id: int | None = None,
     table_init: Initializer = normal(1.0),  # noqa: B008 - an immutable value
 ) -> Layer:
@@ -61,19 +63,12 @@ def embedding(
     >>> y.shape, bool(y[1, 1:].any())
     ((2, 3, 8), False)
     """
-    for name, value in (("vocabulary", vocabulary), ("units", units)):
-        if not (isinstance(value, int | np.integer) and value > 0):
-            raise ValueError(
-                f"embedding: {name} must be a positive int, as in embedding(5000, 64), "
-                f"got {value!r}"
-            )
-    if padding_id is not None and not (
-        isinstance(padding_id, int | np.integer) and 0 <= padding_id < vocabulary
-    ):
-        raise ValueError(
-            f"embedding: padding_id must be one of the ids 0 to {vocabulary - 1}, or None, "
-            f"got {padding_id!r}"
-        )
+    vocabulary = check_int(vocabulary, "embedding(vocabulary=5000, units=64)")
+    units = check_int(units, "embedding(5000, units=64)")
+    check_function(table_init, "embedding(5000, 64, table_init=normal(0.02))")
+    if padding_id is not None and not (is_int(padding_id) and 0 <= padding_id < vocabulary):
+        ids = f"one of the ids 0 to {vocabulary - 1}, or None"
+        raise ValueError(refusal(padding_id, "embedding(5000, 64, padding_id=0)", ids))
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         table = table_init(fold(rng, "table"), (vocabulary, units))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from npdl import tree
+from npdl._calls import shown
 from npdl.functional.layer import (
     Layer,
     Params,
@@ -35,6 +36,7 @@ Pullback = Callable[[Any], tuple[Params, Any]]
 def from_function(
     f: Callable[..., Any],
     init: Callable[[KeyLike, Shape], Params] | None = None,
+    *,
     out_shape: Callable[[Shape], Shape] | None = None,
 ) -> Layer:
     """Make a layer of a function: ``y = f(params, x)``, whose derivative autograd finds.
@@ -91,7 +93,7 @@ def from_function(
     names = _argument_names(f, ("x",) if init is None else ("params", "x"))
     for name, value in (("init", init), ("out_shape", out_shape)):
         if not (value is None or callable(value)):
-            raise TypeError(f"from_function: {name} must be a function, got {value!r}")
+            raise TypeError(f"from_function: {name} must be a function, got {shown(value)}")
 
     def call(params: Params, x: Any, mode: dict[str, Any]) -> Any:
         return f(x, **mode) if init is None else f(params, x, **mode)
@@ -197,7 +199,7 @@ def _argument_names(f: Any, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of what `f` takes; raise unless it takes what it will be given."""
     expected = f"f({', '.join(given)})"
     if not callable(f):
-        raise TypeError(f"from_function: expected a function {expected}, got {f!r}")
+        raise TypeError(f"from_function: expected a function {expected}, got {shown(f)}")
     try:
         signature = inspect.signature(f)
     except ValueError:  # of a function that is not written in Python

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdl import tree
+from npdl._calls import shown
 from npdl.functional.activations import sigmoid, tanh
 from npdl.functional.layer import Array, Layer
 
@@ -25,7 +26,8 @@ def squash(name: str, role: str, activation: Layer) -> Squash:
     """Return an activation in the form that cells use; raise if it is none."""
     if not isinstance(activation, Layer):
         raise TypeError(
-            f"{name}: {role} must be a layer, as in {name}(128, {role}=tanh()), got {activation!r}"
+            f"{name}: {role} must be a layer, as in {name}(128, {role}=tanh()), got "
+            f"{shown(activation)}"
         )
     if activation == tanh():
         return Squash(_tanh, _tanh_slope)
@@ -81,5 +83,5 @@ def _check_elementwise(name: str, role: str, activation: Layer) -> None:
     ):
         raise ValueError(
             f"{name}: {role} must work element by element, in training too, and have no "
-            f"parameters, as tanh() does, got {activation!r}"
+            f"parameters, as tanh() does, got {shown(activation)}"
         )

@@ -3,6 +3,8 @@
 from typing import Any
 
 from npdl import random, tree
+from npdl._calls import shown
+from npdl.functional._checks import refusal
 from npdl.functional.combinators import is_trained, note_place, short, stats_of
 from npdl.functional.layer import (
     Array,
@@ -203,6 +205,14 @@ Step = tuple[str, Layer, Any, Any]  # name, layer, sources, names of the outputs
 
 
 def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]:
+    call = 'graph("x", {"y": (dense(8), "x")}, outputs="y")'
+    for names in (inputs, outputs):
+        several = isinstance(names, tuple | list)
+        if not all(isinstance(name, str) for name in (names if several else (names,))):
+            place = call if names is outputs else 'graph(inputs="x", …)'
+            raise TypeError(refusal(names, place, "a name or a tuple of names"))
+    if not isinstance(nodes, dict):
+        raise TypeError(refusal(nodes, 'graph("x", nodes={"y": (dense(8), "x")}, …)', "a dict"))
     known: list[str] = []
     for name in _names(inputs):
         _add_name(known, name)
@@ -211,7 +221,7 @@ def _graph_steps(inputs: Any, nodes: dict[Any, Any], outputs: Any) -> list[Step]
         if not (isinstance(node, tuple | list) and len(node) == 2 and isinstance(node[0], Layer)):
             raise TypeError(
                 f"graph: node {names!r} must be (layer, source) or (layer, (source, source)), "
-                f"got {node!r}"
+                f"got {shown(node)}"
             )
         child, sources = node[0], tuple(node[1]) if isinstance(node[1], list) else node[1]
         for source in _names(sources):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_int
 from npdl.functional.activations import sigmoid, tanh
 from npdl.functional.gates import Squash, squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
@@ -17,6 +18,7 @@ __all__ = ["gru"]
 @layer
 def gru(
     units: int,
+    *,
     reset_after: bool = True,
     activation: Layer = tanh(),  # noqa: B008 - an immutable value
     gate_activation: Layer = sigmoid(),  # noqa: B008
@@ -82,8 +84,8 @@ def gru(
     >>> y.shape, h.shape
     ((2, 4), (2, 4))
     """
-    if not isinstance(reset_after, bool):
-        raise TypeError(f"gru: reset_after must be True or False, got {reset_after!r}")
+    units = check_int(units, "gru(units=128)")
+    reset_after = check_flag(reset_after, "gru(128, reset_after=False)")
     function = squash("gru", "activation", activation)
     gate = squash("gru", "gate_activation", gate_activation)
     return recurrent(

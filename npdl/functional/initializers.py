@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from npdl.functional._checks import check_number, refusal
 from npdl.functional.layer import Array
 from npdl.random import KeyLike, generator
 from npdl.record import RecordedFunction, constructor
@@ -77,7 +78,7 @@ def constant(value: float) -> RecordedFunction:
     >>> F.constant(0.5)(0, (2,))
     array([0.5, 0.5], dtype=float32)
     """
-    return _constant(value)
+    return _constant(check_number(value, "constant(value=0.5)"))
 
 
 @constructor
@@ -99,20 +100,18 @@ def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
     True
     """
     if isinstance(scale, tuple | list):
-        if len(scale) != 2 or not scale[0] <= scale[1]:
-            raise ValueError(
-                f"uniform: expected a bound, or a lower and an upper one as in "
-                f"uniform((0.0, 1.0)), got {scale!r}"
-            )
-        low, high = scale
+        call = "uniform(scale=(0.0, 1.0))"
+        bounds = [check_number(value, call) for value in scale]
+        if len(bounds) != 2 or bounds[0] > bounds[1]:
+            raise ValueError(refusal(scale, call, "one bound, or a lower and an upper one"))
+        low, high = bounds
         return RecordedFunction(lambda rng, shape: _between(rng, shape, low, high))
-    bound = scale
-    _check_scale("scale", bound)
+    bound = check_number(scale, "uniform(scale=0.05)", "of at least 0", ", or a pair of numbers")
     return RecordedFunction(lambda rng, shape: _uniform(rng, shape, bound))
 
 
 @constructor
-def normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
+def normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedFunction:
     """Return an initializer that draws from a normal distribution: ``w ~ N(mean, std²)``.
 
     Parameters
@@ -128,12 +127,13 @@ def normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
     >>> F.normal(0.1)(0, (3, 2)).shape
     (3, 2)
     """
-    _check_scale("std", std)
+    std = check_number(std, "normal(std=0.01)", "of at least 0")
+    mean = check_number(mean, "normal(0.01, mean=0.0)")
     return RecordedFunction(lambda rng, shape: _normal(rng, shape, std, mean))
 
 
 @constructor
-def truncated_normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
+def truncated_normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedFunction:
     """Return an initializer that draws from ``w ~ N(mean, std²)``, cut at two standard deviations.
 
     Whatever falls where ``|w - mean| > 2 std`` is drawn anew.
@@ -152,7 +152,8 @@ def truncated_normal(std: float = 0.01, mean: float = 0.0) -> RecordedFunction:
     >>> bool(np.abs(F.truncated_normal(0.1)(0, (500,))).max() <= 0.2)
     True
     """
-    _check_scale("std", std)
+    std = check_number(std, "truncated_normal(std=0.01)", "of at least 0")
+    mean = check_number(mean, "truncated_normal(0.01, mean=0.0)")
     return RecordedFunction(lambda rng, shape: _truncated_normal(rng, shape, std, mean))
 
 
@@ -299,6 +300,7 @@ def orthogonal(gain: float = 1.0) -> RecordedFunction:
     >>> np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
     True
     """
+    gain = check_number(gain, "orthogonal(gain=1.0)")
 
     def initialize(rng: KeyLike, shape: tuple[int, ...]) -> Array:
         if len(shape) < 2:
@@ -356,11 +358,6 @@ def _truncated_normal(rng: KeyLike, shape: tuple[int, ...], std: float, mean: fl
     values *= std
     values += mean
     return values
-
-
-def _check_scale(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} must not be negative, got {value}")
 
 
 Initializer = Callable[[KeyLike, tuple[int, ...]], Array]

@@ -38,6 +38,8 @@ import attrs
 import numpy as np
 
 from npdl import random
+from npdl._calls import explained, shown
+from npdl.functional._checks import check_flag
 from npdl.record import Recorded, constructor
 from npdl.tree import Tree
 
@@ -127,8 +129,9 @@ class Aux(NamedTuple):
     input_grad: Any
 
 
+@explained
 def value_and_grad(
-    model: Layer, loss: Callable[..., tuple[Any, Any]], input_grad: bool = False
+    model: Layer, loss: Callable[..., tuple[Any, Any]], *, input_grad: bool = False
 ) -> Callable[..., tuple[Any, Params, Aux]]:
     """Return a function that gives the loss of a model and its gradient in the parameters.
 
@@ -161,7 +164,8 @@ def value_and_grad(
     """
 
     if not callable(loss):
-        raise TypeError(f"expected a loss, such as F.softmax_cross_entropy, got {loss!r}")
+        raise TypeError(f"expected a loss, such as F.softmax_cross_entropy, got {shown(loss)}")
+    input_grad = check_flag(input_grad, "value_and_grad(model, loss, input_grad=True)")
 
     def value_and_grad_of(
         params: Params,

@@ -18,7 +18,6 @@ __all__ = [
     "absolute_errors",
     "binary_cross_entropies",
     "categorical_cross_entropies",
-    "check_epsilon",
     "hellinger_distances",
     "huber_errors",
     "sigmoid_cross_entropies",
@@ -29,12 +28,6 @@ __all__ = [
 
 # Probabilities below are taken for this one in logarithms and divisions.
 EPSILON = 1e-12
-
-
-def check_epsilon(name: str, epsilon: float) -> None:
-    """Raise unless `epsilon` is small and positive."""
-    if not 0 < epsilon < 0.5:
-        raise ValueError(f"{name}: epsilon must be small and positive, as 1e-12, got {epsilon}")
 
 
 def squared_errors(p: Array, t: Array) -> tuple[Array, Array]:

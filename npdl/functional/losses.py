@@ -12,17 +12,18 @@ the gradient are zero. A batch of nothing has no mean and is an error.
 Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss again.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_number
 from npdl.functional.layer import Array
 from npdl.functional.loss_terms import (
     EPSILON,
     absolute_errors,
     binary_cross_entropies,
-    check_epsilon,
     huber_errors,
     sigmoid_cross_entropies,
     squared_errors,
@@ -137,11 +138,9 @@ def huber(
     >>> float(loss), g
     (8.25, array([0.5, 1. ]))
     """
-    if not delta > 0:
-        raise ValueError(
-            f"huber: delta must be positive, as in huber(p, t, delta=1.0), got {delta}"
-        )
-    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, float(delta))
+    if not (isinstance(delta, float) and delta == math.inf):
+        delta = check_number(delta, "huber(p, t, delta=1.0)", "above 0")
+    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, delta)
 
 
 def binary_cross_entropy(
@@ -187,9 +186,9 @@ def binary_cross_entropy(
     (1.1513, array([-1. ,  2.5]))
     """
     name = "binary_cross_entropy"
-    check_epsilon(name, epsilon)
+    epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
     return _mean_of_elements(
-        name, binary_cross_entropies, probabilities, targets, weights, float(epsilon),
+        name, binary_cross_entropies, probabilities, targets, weights, epsilon,
         check=_check_both,
     )  # fmt: skip
 

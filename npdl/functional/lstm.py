@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_int, check_number
 from npdl.functional.activations import sigmoid, tanh
 from npdl.functional.gates import squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
@@ -16,6 +17,7 @@ __all__ = ["lstm"]
 @layer
 def lstm(
     units: int,
+    *,
     forget_bias: float = 1.0,
     activation: Layer = tanh(),  # noqa: B008 - an immutable value
     gate_activation: Layer = sigmoid(),  # noqa: B008
@@ -91,6 +93,8 @@ def lstm(
     >>> np.array_equal(h[1], y[1, 1])
     True
     """
+    units = check_int(units, "lstm(units=128)")
+    forget_bias = check_number(forget_bias, "lstm(128, forget_bias=1.0)")
     cell = _cell(units, forget_bias, activation, gate_activation)
     return recurrent(
         cell,
@@ -107,11 +111,6 @@ def lstm(
 def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: Layer) -> Cell:
     function = squash("lstm", "activation", activation)
     gate = squash("lstm", "gate_activation", gate_activation)
-    if isinstance(forget_bias, bool) or not isinstance(forget_bias, int | float):
-        raise TypeError(
-            f"lstm: forget_bias must be a number, as in lstm(128, forget_bias=1.0), "
-            f"got {forget_bias!r}"
-        )
 
     def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
         hidden, memory = states

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from npdl.functional._checks import check_number, is_int, refusal
 from npdl.functional.layer import Array
 from npdl.functional.metric import metric
 from npdl.functional.targets import (
@@ -104,8 +105,9 @@ def top_k_accuracy(
     outputs, given, each = class_items(name, outputs, targets, weights)
     true = labels_of(given)
     n_classes = outputs.shape[-1]
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_classes:
-        raise ValueError(f"{name}: k must be an int from 1 to the {n_classes} classes, got {k!r}")
+    if not is_int(k) or not 1 <= k <= n_classes:
+        expected = f"an int from 1 to the {n_classes} classes"
+        raise ValueError(refusal(k, f"{name}(p, t, k=1)", expected))
     scores = outputs.reshape(-1, n_classes)
     own = np.take_along_axis(scores, true[:, None], axis=1)
     before = scores > own
@@ -147,6 +149,7 @@ def binary_accuracy(
     0.75
     """
     name = "binary_accuracy"
+    threshold = check_number(threshold, f"{name}(p, t, threshold=0.5)")
     outputs, true, each = value_items(name, outputs, targets, weights)
     check_probabilities(name, "targets", true, "a target is 0 or 1, or between")
     return _shares((outputs > threshold) == (true > 0.5), each)

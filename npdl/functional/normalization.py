@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
 from npdl.functional.channels import (
     around,
-    check_epsilon,
     check_example,
     feature_dots,
     feature_sums,
@@ -24,6 +24,7 @@ __all__ = ["group_norm", "layer_norm", "rms_norm"]
 @layer
 def layer_norm(
     axes: int | tuple[int, ...] = -1,
+    *,
     epsilon: float = 1e-5,
     scale: bool = True,
     shift: bool = True,
@@ -61,7 +62,9 @@ def layer_norm(
 
 
 @layer
-def rms_norm(axes: int | tuple[int, ...] = -1, epsilon: float = 1e-5, scale: bool = True) -> Layer:
+def rms_norm(
+    axes: int | tuple[int, ...] = -1, *, epsilon: float = 1e-5, scale: bool = True
+) -> Layer:
     """Divide each example by the root of its mean square: ``y = a x / √(mean(x²) + ε)``.
 
     Parameters
@@ -101,11 +104,14 @@ def _over_last_axes(
     shift: bool,
     centered: bool,
 ) -> Layer:
-    check_epsilon(name, epsilon)
-    wanted = sorted(axes) if isinstance(axes, tuple | list) else [axes]
+    epsilon = check_number(epsilon, f"{name}(epsilon=1e-5)", "above 0")
+    scale = check_flag(scale, f"{name}(scale=False)")
+    shift = check_flag(shift, f"{name}(shift=False)")
+    wanted = list(axes) if isinstance(axes, tuple | list) else [axes]
     count = len(wanted)
-    if count == 0 or wanted != list(range(-count, 0)):
-        raise ValueError(f"{name}: axes must be -1 or the last ones, as in (-2, -1), got {axes!r}")
+    if count == 0 or not all(map(is_int, wanted)) or sorted(wanted) != list(range(-count, 0)):
+        expected = "-1, or several of the last ones (the sizes follow from the data)"
+        raise ValueError(refusal(axes, f"{name}(axes=(-2, -1))", expected))
 
     def normalized_shape(shape: Shape) -> Shape:
         # The other axes, such as that of time, may be left open.
@@ -149,7 +155,9 @@ def _over_last_axes(
 
 
 @layer
-def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bool = True) -> Layer:
+def group_norm(
+    groups: int, *, epsilon: float = 1e-5, scale: bool = True, shift: bool = True
+) -> Layer:
     """Normalize each example over groups of channels: ``y = a (x - mean) / √(variance + ε) + b``.
 
     With one group this is a layer norm over all axes, with as many groups as channels an instance
@@ -188,11 +196,10 @@ def group_norm(groups: int, epsilon: float = 1e-5, scale: bool = True, shift: bo
     >>> model(model.init(0, (4,)), np.array([[1, 3, 9, 5]], np.float32)).round(3)
     array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
-    if not (isinstance(groups, int | np.integer) and groups > 0):
-        raise ValueError(
-            f"group_norm: groups must be a positive int, as in group_norm(8), got {groups!r}"
-        )
-    check_epsilon("group_norm", epsilon)
+    groups = check_int(groups, "group_norm(groups=8)")
+    epsilon = check_number(epsilon, "group_norm(8, epsilon=1e-5)", "above 0")
+    scale = check_flag(scale, "group_norm(8, scale=False)")
+    shift = check_flag(shift, "group_norm(8, shift=False)")
 
     def channels(shape: Shape) -> Shape:
         check_example("group_norm", shape)

@@ -10,6 +10,8 @@ argument of most optimizers, is one more part: ``chain(add_decayed_weights(1e-4)
 Defaults are PyTorch's, where it has the optimizer, and else the paper's.
 """
 
+from npdl._calls import explained
+from npdl.functional._checks import check_number
 from npdl.functional.adam import scale_by_adam, scale_by_adamax, scale_by_lion, scale_by_nadam
 from npdl.functional.adaptive import scale_by_adadelta, scale_by_adagrad, scale_by_rmsprop
 from npdl.functional.chains import chain
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 
+@explained
 def sgd(learning_rate: float | Schedule) -> Optimizer:
     """Stochastic gradient descent: ``p = p - learning_rate * g``.
 
@@ -53,7 +56,8 @@ def sgd(learning_rate: float | Schedule) -> Optimizer:
     return scale_by_learning_rate(learning_rate)
 
 
-def momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Optimizer:
+@explained
+def momentum(learning_rate: float | Schedule, *, decay: float = 0.9) -> Optimizer:
     """Gradient descent with momentum: ``v = decay * v + g``, ``p = p - learning_rate * v``.
 
     For a constant learning rate this is ``v = decay * v - learning_rate * g``, ``p = p + v``.
@@ -78,7 +82,8 @@ def momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Optimizer:
     return chain(trace(decay), scale_by_learning_rate(learning_rate))
 
 
-def nesterov_momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Optimizer:
+@explained
+def nesterov_momentum(learning_rate: float | Schedule, *, decay: float = 0.9) -> Optimizer:
     """Momentum, looking ahead: ``v = decay * v + g``, ``p = p - learning_rate * (decay * v + g)``.
 
     The form in which the gradient is that at `p`, not at the point looked at.
@@ -105,8 +110,10 @@ def nesterov_momentum(learning_rate: float | Schedule, decay: float = 0.9) -> Op
     return chain(trace(decay, nesterov=True), scale_by_learning_rate(learning_rate))
 
 
+@explained
 def adagrad(
     learning_rate: float | Schedule = 1e-2,
+    *,
     epsilon: float = 1e-10,
     initial_squares: float = 0.0,
     epsilon_inside: bool = False,
@@ -135,12 +142,16 @@ def adagrad(
     >>> F.adagrad(0.1)
     chain(scale_by_adagrad(), scale_by_learning_rate(learning_rate=0.1))
     """
-    part = scale_by_adagrad(epsilon, initial_squares, epsilon_inside)
+    part = scale_by_adagrad(
+        epsilon=epsilon, initial_squares=initial_squares, epsilon_inside=epsilon_inside
+    )
     return chain(part, scale_by_learning_rate(learning_rate))
 
 
+@explained
 def rmsprop(
     learning_rate: float | Schedule = 1e-2,
+    *,
     decay: float = 0.99,
     epsilon: float = 1e-8,
     epsilon_inside: bool = False,
@@ -168,12 +179,13 @@ def rmsprop(
     >>> F.rmsprop(1e-3, decay=0.9)
     chain(scale_by_rmsprop(decay=0.9), scale_by_learning_rate(learning_rate=0.001))
     """
-    part = scale_by_rmsprop(decay, epsilon, epsilon_inside)
+    part = scale_by_rmsprop(decay=decay, epsilon=epsilon, epsilon_inside=epsilon_inside)
     return chain(part, scale_by_learning_rate(learning_rate))
 
 
+@explained
 def adadelta(
-    learning_rate: float | Schedule = 1.0, decay: float = 0.9, epsilon: float = 1e-6
+    learning_rate: float | Schedule = 1.0, *, decay: float = 0.9, epsilon: float = 1e-6
 ) -> Optimizer:
     """Adadelta: steps whose size follows from the sizes of earlier steps.
 
@@ -199,11 +211,14 @@ def adadelta(
     >>> F.adadelta()
     chain(scale_by_adadelta(), scale_by_learning_rate(learning_rate=1.0))
     """
-    return chain(scale_by_adadelta(decay, epsilon), scale_by_learning_rate(learning_rate))
+    part = scale_by_adadelta(decay=decay, epsilon=epsilon)
+    return chain(part, scale_by_learning_rate(learning_rate))
 
 
+@explained
 def adam(
     learning_rate: float | Schedule = 1e-3,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -232,11 +247,14 @@ def adam(
     >>> F.adam(1e-3)
     chain(scale_by_adam(), scale_by_learning_rate(learning_rate=0.001))
     """
-    return chain(scale_by_adam(beta1, beta2, epsilon), scale_by_learning_rate(learning_rate))
+    part = scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon)
+    return chain(part, scale_by_learning_rate(learning_rate))
 
 
+@explained
 def adamax(
     learning_rate: float | Schedule = 2e-3,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -265,11 +283,14 @@ def adamax(
     >>> F.adamax()
     chain(scale_by_adamax(), scale_by_learning_rate(learning_rate=0.002))
     """
-    return chain(scale_by_adamax(beta1, beta2, epsilon), scale_by_learning_rate(learning_rate))
+    part = scale_by_adamax(beta1=beta1, beta2=beta2, epsilon=epsilon)
+    return chain(part, scale_by_learning_rate(learning_rate))
 
 
+@explained
 def adamw(
     learning_rate: float | Schedule = 1e-3,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -302,15 +323,18 @@ def adamw(
     >>> F.adamw(1e-3, weight_decay=0.1).elementwise
     True
     """
+    weight_decay = check_number(weight_decay, "adamw(weight_decay=0.01)", "of at least 0")
     return chain(
-        scale_by_adam(beta1, beta2, epsilon),
-        add_decayed_weights(weight_decay, mask),
+        scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon),
+        add_decayed_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )
 
 
+@explained
 def nadam(
     learning_rate: float | Schedule = 2e-3,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -342,12 +366,14 @@ def nadam(
     >>> F.nadam()
     chain(scale_by_nadam(), scale_by_learning_rate(learning_rate=0.002))
     """
-    part = scale_by_nadam(beta1, beta2, epsilon, momentum_decay)
+    part = scale_by_nadam(beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay)
     return chain(part, scale_by_learning_rate(learning_rate))
 
 
+@explained
 def lion(
     learning_rate: float | Schedule = 1e-4,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.99,
     weight_decay: float = 0.0,
@@ -382,5 +408,7 @@ def lion(
     chain(scale_by_lion(), scale_by_learning_rate(learning_rate=0.0001))
     """
     # Without decay the params need not be given to `update`.
-    decay = (add_decayed_weights(weight_decay, mask),) if weight_decay != 0 else ()
-    return chain(scale_by_lion(beta1, beta2), *decay, scale_by_learning_rate(learning_rate))
+    weight_decay = check_number(weight_decay, "lion(weight_decay=0.1)", "of at least 0")
+    decay = (add_decayed_weights(weight_decay, mask=mask),) if weight_decay != 0 else ()
+    part = scale_by_lion(beta1=beta1, beta2=beta2)
+    return chain(part, *decay, scale_by_learning_rate(learning_rate))

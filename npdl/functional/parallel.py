@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
+from npdl.functional._checks import check_axis, refusal
 from npdl.functional.combinators import check_count, check_layers, note_place, short, stats_of
 from npdl.functional.layer import Array, Layer, Params, Shape, check_mode, describe, layer
 
@@ -42,10 +43,10 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
     check_layers("parallel", layers)
     if not layers:
         raise ValueError("parallel needs at least one layer: parallel(dense(8), dense(8))")
-    if join not in _JOINS:
-        raise ValueError(f"join must be one of {', '.join(map(repr, _JOINS))}, got {join!r}")
-    if axis == 0:
-        raise ValueError("parallel cannot join along axis 0, the batch; features are axis -1")
+    if not (join is None or isinstance(join, str)) or join not in _JOINS:
+        expected = f"one of {', '.join(map(repr, _JOINS))}"
+        raise ValueError(refusal(join, 'parallel(…, join="concatenate")', expected))
+    axis = check_axis(axis, 'parallel(…, axis=-1, join="concatenate")')
     joined, remembered, split = _JOINS[join]
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from npdl.functional._checks import check_flag
 from npdl.functional.layer import Array, Layer, Params, Shape, layer
 from npdl.functional.layout import memory_order
 from npdl.functional.sliding import maxima, maxima_gradient, means, means_gradient
@@ -15,6 +16,7 @@ __all__ = ["avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"]
 @layer
 def max_pool2d(
     size: int | tuple[int, int],
+    *,
     stride: int | tuple[int, int] | None = None,
     padding: str | int | tuple[Any, Any] = "valid",
 ) -> Layer:
@@ -68,7 +70,7 @@ def max_pool2d(
 
 @layer
 def max_pool1d(
-    size: int, stride: int | None = None, padding: str | int | tuple[int, int] = "valid"
+    size: int, *, stride: int | None = None, padding: str | int | tuple[int, int] = "valid"
 ) -> Layer:
     """Take the maximum of each window of a sequence: ``y[c, p] = max_k x[c, s·p + k]``.
 
@@ -107,6 +109,7 @@ def max_pool1d(
 @layer
 def avg_pool2d(
     size: int | tuple[int, int],
+    *,
     stride: int | tuple[int, int] | None = None,
     padding: str | int | tuple[Any, Any] = "valid",
     count_padding: bool = False,
@@ -160,6 +163,7 @@ def avg_pool2d(
 @layer
 def avg_pool1d(
     size: int,
+    *,
     stride: int | None = None,
     padding: str | int | tuple[int, int] = "valid",
     count_padding: bool = False,
@@ -226,6 +230,8 @@ def _max_pool(window: Window, axes: int) -> Layer:
 
 
 def _avg_pool(window: Window, axes: int, count_padding: bool) -> Layer:
+    count_padding = check_flag(count_padding, f"{window.name}(3, count_padding=True)")
+
     def apply(params: Params, x: Array) -> tuple[Array, tuple[Shape, tuple[int, ...]]]:
         check_images(window.name, x, axes)
         images = as_images(x, axes)

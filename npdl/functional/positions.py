@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_function, check_int
 from npdl.functional.initializers import Initializer, normal
 from npdl.functional.layer import (
     Array,
@@ -84,6 +85,7 @@ def _sinusoids(time: int, features: int, dtype: np.dtype[Any]) -> Array:
 @layer
 def learned_positions(
     length: int,
+    *,
     table_init: Initializer = normal(0.02),  # noqa: B008 - an immutable value
 ) -> Layer:
     """Add to step t the trained row t of a table: ``y = x + table[:time]``.
@@ -119,11 +121,8 @@ def learned_positions(
     >>> model(params, np.zeros((2, 5), int)).shape
     (2, 5, 8)
     """
-    if isinstance(length, bool) or not (isinstance(length, int | np.integer) and length > 0):
-        raise ValueError(
-            f"learned_positions: length must be a positive int, as in learned_positions(512), "
-            f"got {length!r}"
-        )
+    length = check_int(length, "learned_positions(length=512)")
+    check_function(table_init, "learned_positions(512, table_init=normal(0.02))")
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         features = out_shape(shape)[-1]

@@ -14,10 +14,10 @@ import math
 import attrs
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_number
 from npdl.functional.elementwise import (
     FAR,
     blocks,
-    check_positive,
     elementwise,
     expm1,
     far,
@@ -104,11 +104,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     >>> F.leaky_relu(0.1)((), np.array([-1.0, 2.0]))
     array([-0.1,  2. ])
     """
-    if not 0 < slope < 1:
-        raise ValueError(
-            f"leaky_relu: slope must be between 0 and 1, as in leaky_relu(0.01), got {slope!r}; "
-            f"slope 0 is relu()"
-        )
+    slope = check_number(slope, "leaky_relu(slope=0.01)", "in (0, 1)", "; slope 0 is relu()")
 
     def forward(x: Array) -> tuple[Array, Array]:
         y = x * slope
@@ -142,7 +138,7 @@ def elu(alpha: float = 1.0) -> Layer:
     >>> F.elu()((), np.array([-1000.0, 2.0]))
     array([-1.,  2.])
     """
-    check_positive("elu", "alpha", alpha, "elu(1.0)")
+    alpha = check_number(alpha, "elu(alpha=1.0)", "above 0")
     return _exponential_linear("elu", alpha, 1.0)
 
 
@@ -296,7 +292,7 @@ def hard_silu() -> Layer:
 
 
 @layer
-def gelu(approximate: bool = False) -> Layer:
+def gelu(*, approximate: bool = False) -> Layer:
     """Gaussian error linear unit: ``y = x · Φ(x)``, Φ the normal distribution function.
 
     Parameters
@@ -316,11 +312,7 @@ def gelu(approximate: bool = False) -> Layer:
     >>> F.gelu()((), np.array([-1.0, 1.0])).round(5)
     array([-0.15866,  0.84134])
     """
-    if approximate is not True and approximate is not False:
-        raise ValueError(
-            f"gelu: approximate must be True or False, as in gelu(approximate=True), "
-            f"got {approximate!r}"
-        )
+    approximate = check_flag(approximate, "gelu(approximate=True)")
 
     def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
         y, cdf = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npdl.functional._checks import check_flag, check_function
 from npdl.functional.initializers import Initializer
 from npdl.functional.layer import Array, Layer, Params, Shape, check_float, check_params, describe
 from npdl.functional.sums import ones
@@ -64,12 +65,12 @@ def recurrent(
 ) -> Layer:
     """Make the layer that applies a cell to each step of a sequence."""
     name, n_columns = cell.name, len(cell.gates) * units
-    if isinstance(units, bool) or not (isinstance(units, int | np.integer) and units > 0):
-        raise ValueError(f"{name}: units must be a positive int, as in {name}(128), got {units!r}")
-    flags = {"return_sequence": return_sequence, "return_state": return_state, "reverse": reverse}
-    for flag, value in flags.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"{name}: {flag} must be True or False, got {value!r}")
+    return_sequence = check_flag(return_sequence, f"{name}(128, return_sequence=True)")
+    return_state = check_flag(return_state, f"{name}(128, return_state=True)")
+    reverse = check_flag(reverse, f"{name}(128, reverse=True)")
+    check_function(weight_init, f"{name}(128, weight_init=he_uniform())")
+    check_function(recurrent_weight_init, f"{name}(128, recurrent_weight_init=orthogonal())")
+    check_function(bias_init, f"{name}(128, bias_init=zeros())")
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         _, n_features = _shape(cell, units, shape)

@@ -7,8 +7,7 @@ those of the batch's array, so that axis 0 is the batch and stays where it is.
 import math
 from collections.abc import Callable
 
-import numpy as np
-
+from npdl.functional._checks import check_axis, check_int, is_int, refusal
 from npdl.functional.layer import Array, Layer, Params, Shape, describe, layer
 from npdl.random import KeyLike
 
@@ -39,8 +38,7 @@ def flatten(axes: int = 1) -> Layer:
     >>> F.flatten(axes=2).out_shape((3, 4, 5))
     (3, 20)
     """
-    if not _is_int(axes) or axes < 1:
-        raise ValueError(f"flatten: axes must be a positive int, as in flatten(2), got {axes!r}")
+    axes = check_int(axes, "flatten(axes=2)")
 
     def out_shape(shape: Shape) -> Shape:
         shape = _example("flatten", shape)
@@ -76,12 +74,10 @@ def reshape(shape: tuple[int, ...]) -> Layer:
     (2, 6)
     """
     if not isinstance(shape, tuple | list) or not all(
-        _is_int(size) and (size > 0 or size == -1) for size in shape
+        is_int(size) and (size > 0 or size == -1) for size in shape
     ):
-        raise ValueError(
-            f"reshape: shape must be a tuple of positive ints, one of which may be -1, as in "
-            f"reshape((8, -1)), got {shape!r}"
-        )
+        expected = "a tuple of positive ints, one of which may be -1"
+        raise ValueError(refusal(shape, "reshape(shape=(8, -1))", expected))
     target = tuple(shape)
     if target.count(-1) > 1:
         raise ValueError(f"reshape: only one size may be -1, got {target}")
@@ -123,7 +119,7 @@ def expand_dims(axis: int) -> Layer:
     >>> F.expand_dims(-1).out_shape((28, 28))
     (28, 28, 1)
     """
-    _check_axis("expand_dims", axis)
+    axis = check_axis(axis, "expand_dims(axis=1)")
 
     def out_shape(shape: Shape) -> Shape:
         shape = _example("expand_dims", shape)
@@ -153,7 +149,7 @@ def squeeze(axis: int) -> Layer:
     >>> F.squeeze(1).out_shape((1, 28, 28))
     (28, 28)
     """
-    _check_axis("squeeze", axis)
+    axis = check_axis(axis, "squeeze(axis=1)")
 
     def out_shape(shape: Shape) -> Shape:
         shape = _example("squeeze", shape)
@@ -190,11 +186,9 @@ def transpose(axes: tuple[int, ...]) -> Layer:
     (3, 28, 32)
     """
     order = tuple(axes) if isinstance(axes, tuple | list) else ()
-    if not order or not all(map(_is_int, order)) or sorted(order) != list(range(len(order))):
-        raise ValueError(
-            f"transpose: axes must be a tuple with each axis of the batch's array once, as in "
-            f"transpose((0, 2, 1)), got {axes!r}"
-        )
+    if not order or not all(map(is_int, order)) or sorted(order) != list(range(len(order))):
+        expected = "a tuple with each axis of the batch's array once"
+        raise ValueError(refusal(axes, "transpose(axes=(0, 2, 1))", expected))
     if order[0] != 0:
         raise ValueError(
             f"transpose: the batch is axis 0 and must stay first, as in transpose((0, 2, 1)), "
@@ -250,7 +244,7 @@ def _moved(
 
 def _example(name: str, shape: Shape) -> Shape:
     if not isinstance(shape, tuple | list) or not all(
-        size is None or (_is_int(size) and size >= 0) for size in shape
+        size is None or (is_int(size) and size >= 0) for size in shape
     ):
         raise ValueError(
             f"{name}: expected the shape of one example, such as (3, 32, 32), got {shape!r}"
@@ -263,14 +257,6 @@ def _product(sizes: Shape) -> int | None:
     return None if None in sizes else math.prod(sizes)
 
 
-def _check_axis(name: str, axis: int) -> None:
-    if not _is_int(axis) or axis == 0:
-        raise ValueError(
-            f"{name}: axis must be an int other than 0, which is the batch, as in {name}(1), "
-            f"got {axis!r}"
-        )
-
-
 def _position(name: str, axis: int, count: int, shape: Shape) -> int:
     """Return the position in the shape of an example with `count` axes."""
     position = axis - 1 if axis > 0 else axis + count
@@ -280,7 +266,3 @@ def _position(name: str, axis: int, count: int, shape: Shape) -> int:
             f"{count}, or from -{count} to -1"
         )
     return position
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

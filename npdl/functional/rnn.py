@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_int
 from npdl.functional.activations import tanh
 from npdl.functional.gates import squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
@@ -16,6 +17,7 @@ __all__ = ["rnn"]
 @layer
 def rnn(
     units: int,
+    *,
     activation: Layer = tanh(),  # noqa: B008 - an immutable value
     return_sequence: bool = False,
     return_state: bool = False,
@@ -59,6 +61,7 @@ def rnn(
     >>> model(params, np.zeros((2, 20, 3), np.float32)).shape
     (2, 4)
     """
+    units = check_int(units, "rnn(units=128)")
     function = squash("rnn", "activation", activation)
 
     def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdl import tree
+from npdl.functional._checks import check_flag, check_number
 from npdl.functional.chains import masked
 from npdl.functional.layer import Array, Params
-from npdl.functional.schedules import Schedule, as_schedule, check_number
+from npdl.functional.schedules import Schedule, as_schedule
 from npdl.functional.transforms import (
     Optimizer,
     Select,
@@ -121,7 +122,7 @@ def finite_rate(learning_rate: float | Schedule, name: str) -> Schedule:
 
 
 @constructor
-def add_decayed_weights(rate: float, mask: Select | None = None) -> Optimizer:
+def add_decayed_weights(rate: float, *, mask: Select | None = None) -> Optimizer:
     """Add a fraction of the parameters: ``u = g + rate * p``.
 
     Behind the other parts and before the learning rate, this is decoupled weight decay (AdamW);
@@ -255,7 +256,7 @@ class TraceState(NamedTuple):
 
 
 @constructor
-def trace(decay: float, nesterov: bool = False) -> Optimizer:
+def trace(decay: float, *, nesterov: bool = False) -> Optimizer:
     """Let gradients fade out slowly, momentum: ``v = decay * v + g``, and ``u = v``.
 
     Parameters
@@ -288,6 +289,7 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     (array([3.]), TraceState(velocity=array([3.])))
     """
     decay = check_number(decay, "trace(decay=0.9)", "in [0, 1)")
+    nesterov = check_flag(nesterov, "trace(0.9, nesterov=True)")
 
     def rule(
         count: int, g: Array, p: Array | None, v: Array, out: Any = (None,)

@@ -14,8 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
+from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
 from npdl.record import RecordedFunction, constructor
 
 __all__ = [
@@ -55,7 +54,7 @@ def constant_schedule(value: float) -> RecordedFunction:
 
 @constructor
 def exponential_decay(
-    initial: float, steps: int, rate: float, staircase: bool = False
+    initial: float, steps: int, *, rate: float, staircase: bool = False
 ) -> RecordedFunction:
     """Multiply by `rate` every so many steps: ``η = initial · rate^(step / steps)``.
 
@@ -77,15 +76,15 @@ def exponential_decay(
     0.025
     """
     initial = check_number(initial, "exponential_decay(initial=0.1, …)", "of at least 0")
-    check_count(steps, "exponential_decay(0.1, steps=100, rate=0.9)", "steps")
+    steps = check_int(steps, "exponential_decay(0.1, steps=100, rate=0.9)", least=1)
     rate = check_number(rate, "exponential_decay(rate=0.9, …)", "in (0, 1]")
-    if staircase:
+    if check_flag(staircase, "exponential_decay(0.1, 100, staircase=True, rate=0.9)"):
         return _schedule(lambda step: initial * rate ** (step // steps))
     return _schedule(lambda step: initial * rate ** (step / steps))
 
 
 @constructor
-def inverse_time_decay(initial: float, steps: int, rate: float) -> RecordedFunction:
+def inverse_time_decay(initial: float, steps: int, *, rate: float) -> RecordedFunction:
     """Fall as one over time: ``η = initial / (1 + rate · step / steps)``.
 
     Parameters
@@ -108,13 +107,15 @@ def inverse_time_decay(initial: float, steps: int, rate: float) -> RecordedFunct
     0.025
     """
     initial = check_number(initial, "inverse_time_decay(initial=0.1, …)", "of at least 0")
-    check_count(steps, "inverse_time_decay(0.1, steps=100, rate=0.5)", "steps")
+    steps = check_int(steps, "inverse_time_decay(0.1, steps=100, rate=0.5)", least=1)
     rate = check_number(rate, "inverse_time_decay(rate=0.5, …)", "of at least 0")
     return _schedule(lambda step: initial / (1 + rate * step / steps))
 
 
 @constructor
-def step_decay(initial: float, boundaries: Sequence[int], factor: float = 0.1) -> RecordedFunction:
+def step_decay(
+    initial: float, boundaries: Sequence[int], *, factor: float = 0.1
+) -> RecordedFunction:
     """Multiply by `factor` at each of the given steps: ``η = initial · factorⁿ``.
 
     Here n is the number of boundaries that are not beyond the step.
@@ -143,7 +144,7 @@ def step_decay(initial: float, boundaries: Sequence[int], factor: float = 0.1) -
 
 @constructor
 def polynomial_decay(
-    initial: float, steps: int, final: float = 0.0, power: float = 1.0
+    initial: float, steps: int, *, final: float = 0.0, power: float = 1.0
 ) -> RecordedFunction:
     """Go from one value to another: ``η = final + (initial - final) (1 - step / steps)^power``.
 
@@ -165,7 +166,7 @@ def polynomial_decay(
     0.025
     """
     initial = check_number(initial, "polynomial_decay(initial=0.1, …)", "of at least 0")
-    check_count(steps, "polynomial_decay(0.1, steps=100)", "steps")
+    steps = check_int(steps, "polynomial_decay(0.1, steps=100)", least=1)
     final = check_number(final, "polynomial_decay(final=0.01, …)", "of at least 0")
     power = check_number(power, "polynomial_decay(power=2.0, …)", "above 0")
     return _schedule(
@@ -174,7 +175,7 @@ def polynomial_decay(
 
 
 @constructor
-def cosine_decay(initial: float, steps: int, final: float = 0.0) -> RecordedFunction:
+def cosine_decay(initial: float, steps: int, *, final: float = 0.0) -> RecordedFunction:
     """Go from one value to another along half a cosine.
 
     ``η = final + (initial - final) (1 + cos(π step / steps)) / 2``
@@ -200,13 +201,13 @@ def cosine_decay(initial: float, steps: int, final: float = 0.0) -> RecordedFunc
     0.05
     """
     initial = check_number(initial, "cosine_decay(initial=0.1, …)", "of at least 0")
-    check_count(steps, "cosine_decay(0.1, steps=100)", "steps")
+    steps = check_int(steps, "cosine_decay(0.1, steps=100)", least=1)
     final = check_number(final, "cosine_decay(final=0.01, …)", "of at least 0")
     return _schedule(lambda step: _cosine(initial, final, min(step, steps) / steps))
 
 
 @constructor
-def warmup(schedule: float | Schedule, steps: int, initial: float = 0.0) -> RecordedFunction:
+def warmup(schedule: float | Schedule, steps: int, *, initial: float = 0.0) -> RecordedFunction:
     """Rise along a straight line to the first value of a schedule, then follow it from its start.
 
     ``η = initial + (s₀ - initial) step / steps`` up to the end of the rise, where s₀ is the first
@@ -233,7 +234,7 @@ def warmup(schedule: float | Schedule, steps: int, initial: float = 0.0) -> Reco
     [0.0, 0.25, 0.5, 0.25, 0.0]
     """
     after = as_schedule(schedule, "warmup(schedule=0.1, steps=100)")
-    check_count(steps, "warmup(0.1, steps=100)", "steps")
+    steps = check_int(steps, "warmup(0.1, steps=100)", least=1)
     initial = check_number(initial, "warmup(initial=0.0, …)", "of at least 0")
 
     def value(step: int) -> float:
@@ -248,6 +249,7 @@ def warmup(schedule: float | Schedule, steps: int, initial: float = 0.0) -> Reco
 def one_cycle(
     peak: float,
     steps: int,
+    *,
     rising: float = 0.3,
     initial_divisor: float = 25.0,
     final_divisor: float = 1e4,
@@ -288,12 +290,12 @@ def one_cycle(
     [0.02, 0.5, 2e-06, 2e-06]
     """
     peak = check_number(peak, "one_cycle(peak=0.1, …)", "of at least 0")
-    check_count(steps, "one_cycle(0.1, steps=1000)", "steps", least=2)
+    steps = check_int(steps, "one_cycle(0.1, steps=1000)", least=2)
     rising = check_number(rising, "one_cycle(rising=0.3, …)", "in [0, 1)")
     initial = peak / check_number(initial_divisor, "one_cycle(initial_divisor=25.0, …)", "above 0")
     final = initial / check_number(final_divisor, "one_cycle(final_divisor=1e4, …)", "above 0")
     top = rising * steps - 1
-    between = _line if linear else _cosine
+    between = _line if check_flag(linear, "one_cycle(0.1, 1000, linear=True)") else _cosine
 
     def value(step: int) -> float:
         if step < top:
@@ -327,9 +329,9 @@ def join_schedules(
     """
     call = "join_schedules(schedules=(0.1, 0.01), boundaries=(100,))"
     if not isinstance(schedules, tuple | list):
-        raise TypeError(f"expected a tuple of schedules, as in {call}, got {schedules!r}")
+        raise TypeError(refusal(schedules, call, "a tuple of schedules or numbers"))
     parts = [as_schedule(part, call) for part in schedules]
-    bounds = _check_boundaries(boundaries, call)
+    bounds = _check_boundaries(boundaries, "join_schedules((0.1, 0.01), boundaries=(100,))")
     if len(parts) != len(bounds) + 1:
         raise ValueError(
             f"{len(parts)} schedules are joined at {len(parts) - 1} boundaries, got "
@@ -351,48 +353,13 @@ def as_schedule(value: Any, call: str) -> Schedule:
     return lambda step: number
 
 
-_RANGES: dict[str, Callable[[float], bool]] = {
-    "that is finite": lambda value: True,
-    "of at least 0": lambda value: value >= 0,
-    "above 0": lambda value: value > 0,
-    "in [0, 1)": lambda value: 0 <= value < 1,
-    "in (0, 1]": lambda value: 0 < value <= 1,
-}
-
-
-def check_number(value: Any, call: str, expected: str, other: str = "") -> float:
-    """Return `value` as a Python float, which never promotes, or raise what a right call is."""
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    if is_number and not isinstance(value, bool) and math.isfinite(value):
-        number = float(value)
-        if _RANGES[expected](number):
-            return number
-    name = call[call.index("(") + 1 : call.index("=")]
-    raise ValueError(
-        f"{call[: call.index('(')]}: {name} must be a number {expected}{other}, as in {call}, got "
-        f"{value!r}"
-    )
-
-
-def check_count(value: Any, call: str, name: str, least: int = 1) -> None:
-    """Raise unless `value` is an int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(
-            f"{call[: call.index('(')]}: {name} must be an int of at least {least}, as in {call}, "
-            f"got {value!r}"
-        )
-
-
 def _check_boundaries(boundaries: Any, call: str) -> tuple[int, ...]:
     bounds = tuple(boundaries) if isinstance(boundaries, tuple | list) else (None,)
     if not all(
-        isinstance(bound, int | np.integer) and bound > before
+        is_int(bound) and bound > before
         for before, bound in zip((0, *bounds), bounds, strict=False)
     ):
-        raise ValueError(
-            f"{call[: call.index('(')]}: boundaries must be positive, rising ints, as in {call}, "
-            f"got {boundaries!r}"
-        )
+        raise ValueError(refusal(boundaries, call, "positive, rising ints"))
     return bounds
 
 

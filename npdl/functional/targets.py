@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._checks import check_int
 from npdl.functional.layer import Array, check_float, describe
 
 __all__ = [
@@ -118,8 +119,8 @@ def predicted_and_true(
     name: str, outputs: Any, targets: Any, weights: Any, classes: int | None
 ) -> tuple[Array, Array, Array | None, int]:
     """Return predicted and true ids and their weights, along one axis, and how many classes."""
-    if classes is not None and not (isinstance(classes, int | np.integer) and classes > 0):
-        raise ValueError(f"{name}: classes must be a positive int, got {classes!r}")
+    if classes is not None:
+        classes = check_int(classes, f"{name}(outputs, targets, classes=10)")
     if not (isinstance(outputs, np.ndarray) and outputs.dtype.kind in "iub"):
         scores, given, each = class_items(name, outputs, targets, weights)
         n_classes = scores.shape[-1]

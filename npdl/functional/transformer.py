@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from npdl.functional._checks import check_flag, check_int, check_number, refusal
 from npdl.functional.attention import multi_head_attention
 from npdl.functional.combinators import serial
 from npdl.functional.dense import dense
@@ -28,6 +29,7 @@ __all__ = ["transformer_decoder_block", "transformer_encoder_block"]
 def transformer_encoder_block(
     heads: int,
     hidden_units: int,
+    *,
     activation: Layer = relu(),  # noqa: B008 - an immutable value
     dropout: float = 0.0,
     pre_norm: bool = True,
@@ -108,6 +110,9 @@ def transformer_encoder_block(
     >>> bool(np.allclose(y[1:, :2], model(params, (ids[1:, :2], None)), atol=1e-5))
     True
     """
+    name = "transformer_encoder_block"
+    heads, hidden_units = _check_needed(name, heads, hidden_units, activation)
+    causal = check_flag(causal, f"{name}(8, 2048, causal=True)")
 
     def parts(features: int) -> Parts:
         attention = multi_head_attention(heads, causal=causal, dropout=dropout)
@@ -116,13 +121,14 @@ def transformer_encoder_block(
             "feed_forward": (_feed_forward(hidden_units, activation, dropout, features), ()),
         }
 
-    return _block("transformer_encoder_block", ("x", "mask"), 1, parts, dropout, pre_norm)
+    return _block(name, ("x", "mask"), 1, parts, dropout, pre_norm)
 
 
 @layer
 def transformer_decoder_block(
     heads: int,
     hidden_units: int,
+    *,
     activation: Layer = relu(),  # noqa: B008
     dropout: float = 0.0,
     pre_norm: bool = True,
@@ -174,6 +180,8 @@ def transformer_decoder_block(
     >>> model(params, (x, memory)).shape
     (3, 5, 8)
     """
+    name = "transformer_decoder_block"
+    heads, hidden_units = _check_needed(name, heads, hidden_units, activation)
 
     def parts(features: int) -> Parts:
         attention = multi_head_attention(heads, causal=True, dropout=dropout)
@@ -185,11 +193,20 @@ def transformer_decoder_block(
         }
 
     inputs = ("x", "memory", "memory_mask", "mask")
-    return _block("transformer_decoder_block", inputs, 2, parts, dropout, pre_norm)
+    return _block(name, inputs, 2, parts, dropout, pre_norm)
 
 
 # The parts of a block by name: a layer, and the names of its inputs beside x.
 Parts = dict[str, tuple[Layer, tuple[str, ...]]]
+
+
+def _check_needed(name: str, heads: Any, hidden_units: Any, activation: Any) -> tuple[int, int]:
+    if not isinstance(activation, Layer):
+        raise TypeError(refusal(activation, f"{name}(8, 2048, activation=gelu())", "a layer"))
+    return (
+        check_int(heads, f"{name}(heads=8, hidden_units=2048)"),
+        check_int(hidden_units, f"{name}(8, hidden_units=2048)"),
+    )
 
 
 def _feed_forward(units: int, activation: Layer, dropout: float, features: int) -> Layer:
@@ -205,8 +222,8 @@ def _block(
     pre_norm: bool,
 ) -> Layer:
     """Connect the parts; all inputs but the first `needed` may be left out."""
-    if pre_norm is not True and pre_norm is not False:
-        raise TypeError(f"{name}: pre_norm must be True or False, got {pre_norm!r}")
+    dropout = check_number(dropout, f"{name}(8, 2048, dropout=0.1)", "in [0, 1)")
+    pre_norm = check_flag(pre_norm, f"{name}(8, 2048, pre_norm=False)")
 
     # Only the input tells how many features the feed-forward network has to restore.
     @functools.cache

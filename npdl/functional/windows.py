@@ -3,8 +3,8 @@
 from typing import Any, TypeAlias
 
 import attrs
-import numpy as np
 
+from npdl.functional._checks import check_int, check_pair, is_int, refusal
 from npdl.functional.layer import Array, Shape, check_float, describe
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "check_filters",
     "check_images",
     "image_shape",
-    "int_pair",
     "make_window",
 ]
 
@@ -33,36 +32,20 @@ def make_window(
     """Return the window that a constructor's arguments describe; in one dimension, of height 1."""
     return Window(
         name,
-        int_pair(name, axes, size_name, size),
-        int_pair(name, axes, "stride", stride),
-        int_pair(name, axes, "dilation", dilation),
+        check_pair(size, f"{name}(…, {size_name}=3)", axes),
+        check_pair(stride, f"{name}(…, stride=2)", axes),
+        check_pair(dilation, f"{name}(…, dilation=2)", axes),
         _padding(name, axes, padding),
     )
-
-
-def int_pair(name: str, axes: int, what: str, value: Any, least: int = 1) -> Pair:
-    """Return an int for each axis, from one or from as many as there are axes."""
-    numbers = (value,) * axes if _is_int(value) else value
-    if (
-        isinstance(numbers, tuple | list)
-        and len(numbers) == axes
-        and all(_is_int(number) and number >= least for number in numbers)
-    ):
-        return (1, int(numbers[0])) if axes == 1 else (int(numbers[0]), int(numbers[1]))
-    kind = "a positive int" if least == 1 else f"an int from {least}"
-    more = "" if axes == 1 else ", or a pair of them (height, width)"
-    raise ValueError(f"{name}: {what} must be {kind}{more}, such as {what}=2, got {value!r}")
 
 
 def _padding(name: str, axes: int, value: Any) -> str | tuple[Pair, Pair]:
     if isinstance(value, str) and value in ("valid", "same"):
         return value
-    if _is_int(value):
+    if is_int(value):
         sides: Any = ((value, value),) * axes
     elif isinstance(value, tuple | list) and len(value) == 2:
-        sides = (
-            [(side, side) if _is_int(side) else side for side in value] if axes == 2 else [value]
-        )
+        sides = [(side, side) if is_int(side) else side for side in value] if axes == 2 else [value]
     else:
         sides = ()
     if len(sides) == axes and all(map(_is_side, sides)):
@@ -73,16 +56,15 @@ def _padding(name: str, axes: int, value: Any) -> str | tuple[Pair, Pair]:
         if axes == 1
         else "a pair (height, width), or ((top, bottom), (left, right))"
     )
-    raise ValueError(
-        f'{name}: padding must be "valid", "same", an int from 0, or {form}; got {value!r}'
-    )
+    expected = f'"valid", "same", an int of at least 0, or {form}'
+    raise ValueError(refusal(value, f"{name}(…, padding=1)", expected))
 
 
 def _is_side(value: Any) -> bool:
     return (
         isinstance(value, tuple | list)
         and len(value) == 2
-        and all(_is_int(number) and number >= 0 for number in value)
+        and all(is_int(number) and number >= 0 for number in value)
     )
 
 
@@ -200,7 +182,7 @@ def image_shape(name: str, shape: Shape, axes: int, groups: int = 1) -> tuple[in
     if (
         not isinstance(shape, tuple | list)
         or len(shape) != 1 + axes
-        or not all(_is_int(size) and size > 0 for size in shape)
+        or not all(is_int(size) and size > 0 for size in shape)
     ):
         raise ValueError(
             f"{name}: expected the shape of one example, ({_AXES[axes]}), all positive, got "
@@ -214,18 +196,13 @@ def image_shape(name: str, shape: Shape, axes: int, groups: int = 1) -> tuple[in
     return (shape[0], 1, shape[1]) if axes == 1 else (shape[0], shape[1], shape[2])
 
 
-def check_filters(name: str, filters: Any, groups: Any) -> None:
-    """Raise unless both are positive ints, and the groups divide the filters."""
-    for what, value in (("filters", filters), ("groups", groups)):
-        if not (_is_int(value) and value > 0):
-            raise ValueError(f"{name}: {what} must be a positive int, such as 8, got {value!r}")
+def check_filters(name: str, filters: Any, groups: Any) -> tuple[int, int]:
+    """Return both, which are positive ints; the groups divide the filters."""
+    filters = check_int(filters, f"{name}(filters=16, kernel_size=3)")
+    groups = check_int(groups, f"{name}(16, 3, groups=2)")
     if filters % groups:
         raise ValueError(f"{name}: groups must divide the filters, got {filters=} and {groups=}")
-
-
-def _is_int(value: Any) -> bool:
-    """Whether the value is a whole number, and not a truth value."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return filters, groups
 
 
 _AXES = {1: "channels, length", 2: "channels, height, width"}

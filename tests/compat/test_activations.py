@@ -334,8 +334,12 @@ ERRORS = {
     "derivative() of a softmax first": (lambda: Softmax().derivative(), RuntimeError, "forward"),
     "text": (lambda: ReLU().forward("abc"), TypeError, "ReLU: expected an array of numbers"),
     "nothing": (lambda: ReLU().forward(None), TypeError, "ReLU: expected an array of numbers"),
-    "no steepness": (lambda: Elliot(0), ValueError, "steepness must be a positive number"),
-    "negative steepness": (lambda: SymmetricElliot(-1), ValueError, "steepness must be a positive"),
+    "no steepness": (lambda: Elliot(0), ValueError, "steepness must be a number above 0"),
+    "negative steepness": (
+        lambda: SymmetricElliot(-1),
+        ValueError,
+        "steepness must be a number above 0",
+    ),
     "forward of the base": (lambda: Activation().forward(1), NotImplementedError, "Activation.for"),
     "derivative of the base": (
         lambda: Activation().derivative(),

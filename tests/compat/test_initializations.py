@@ -238,10 +238,18 @@ class Wrong(Initializer):
 
 
 ERRORS = {
-    "a negative scale": (lambda: Uniform(-1.0), ValueError, "scale must not be negative, got -1.0"),
+    "a negative scale": (
+        lambda: Uniform(-1.0),
+        ValueError,
+        r"scale must be .* at least 0, .* got -1.0",
+    ),
     "bounds the wrong way": (lambda: Uniform((2.0, 1.0)), ValueError, r"got \(2.0, 1.0\)"),
     "three bounds": (lambda: Uniform((1.0, 2.0, 3.0)), ValueError, "a lower and an upper one"),
-    "a negative deviation": (lambda: Normal(-0.1), ValueError, "std must not be negative"),
+    "a negative deviation": (
+        lambda: Normal(-0.1),
+        ValueError,
+        "std must be a number of at least 0",
+    ),
     "an unknown gain": (lambda: Orthogonal("tanh"), ValueError, "a number or 'relu', got 'tanh'"),
     "an infinite gain": (lambda: Orthogonal(math.inf), ValueError, "got inf"),
     "an orthogonal vector": (lambda: Orthogonal()((3,)), ValueError, "two axes or more"),

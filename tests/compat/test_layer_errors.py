@@ -155,7 +155,7 @@ BAD = {
         "the input is (batch, time)",
     ),
     "a momentum of one": (lambda: BatchNormal(momentum=1), "the weight of the past"),
-    "no epsilon": (lambda: BatchNormal(epsilon=0), "epsilon must be positive"),
+    "no epsilon": (lambda: BatchNormal(epsilon=0), "epsilon must be a number above 0"),
     "an axis from the end": (lambda: BatchNormal(axis=-1), "axis must be an int from 0"),
     "an axis that is not there": (
         lambda: connected(BatchNormal(axis=2), N_IN),

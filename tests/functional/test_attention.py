@@ -243,13 +243,16 @@ MASK, CONTEXT_MASK = np.ones((BATCH, TIME), bool), np.ones((BATCH, STEPS), bool)
 WRONG_ARGUMENTS = {
     "no heads": (lambda: F.multi_head_attention(0), r"heads must be a positive int.*got 0"),
     "half a head": (lambda: F.multi_head_attention(1.5), r"heads must be.*got 1.5"),
-    "true units": (lambda: F.multi_head_attention(2, True), r"units must be.*got True"),
+    "true units": (lambda: F.multi_head_attention(2, units=True), r"units must be.*got True"),
     "no units": (lambda: F.multi_head_attention(2, units=0), r"units must be.*got 0"),
     "causal and cross": (
         lambda: F.multi_head_attention(2, cross=True, causal=True),
         "causal=True orders the steps of one sequence.* use one of the two",
     ),
-    "all dropped": (lambda: F.multi_head_attention(2, dropout=1.0), "dropped fraction.*got 1.0"),
+    "all dropped": (
+        lambda: F.multi_head_attention(2, dropout=1.0),
+        r"dropout must be a number in \[0, 1\).*got 1.0",
+    ),
     "less than none": (lambda: F.multi_head_attention(2, dropout=-0.1), "got -0.1"),
 }
 

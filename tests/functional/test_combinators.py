@@ -160,12 +160,12 @@ ARGUMENTS = {
     "join": (
         lambda: F.parallel(F.dense(3), join="sum"),
         ValueError,
-        "join must be one of 'add', 'multiply', 'concatenate', None, got 'sum'",
+        "join must be one of 'add', 'multiply', 'concatenate', None, .* got 'sum'",
     ),
     "axis": (
         lambda: F.parallel(F.dense(3), join="concatenate", axis=0),
         ValueError,
-        "cannot join along axis 0",
+        "axis must be an int other than 0, which is the batch",
     ),
 }
 

@@ -159,7 +159,7 @@ def test_patches_of_the_whole_batch_are_never_made(layer, shape, elements):
 # Wrong arguments, shapes and inputs: the message names the layer and the sizes.
 
 ARGUMENTS = [
-    (lambda: F.conv2d(0, 3), "conv2d: filters must be a positive int, such as 8, got 0"),
+    (lambda: F.conv2d(0, 3), "conv2d: filters must be a positive int, .* got 0"),
     (lambda: F.conv2d(4.0, 3), "conv2d: filters must be .* got 4.0"),
     (lambda: F.conv2d(True, 3), "conv2d: filters must be .* got True"),
     (lambda: F.conv1d(-2, 3), "conv1d: filters must be .* got -2"),
@@ -181,7 +181,7 @@ ARGUMENTS = [
     (lambda: F.conv2d(4, 3, padding=((1, 2),)), r"conv2d: padding .* got \(\(1, 2\),\)"),
     (lambda: F.conv2d(4, 3, padding=((1, -1), 0)), r"conv2d: padding .* got \(\(1, -1\), 0\)"),
     (lambda: F.conv2d(4, 3, padding=1.0), "conv2d: padding .* got 1.0"),
-    (lambda: F.conv1d(4, 3, padding=((1, 1),)), r"conv1d: padding .* \(before, after\); got"),
+    (lambda: F.conv1d(4, 3, padding=((1, 1),)), r"conv1d: padding .* \(before, after\).* got"),
     (lambda: F.conv2d(4, 3, groups=0), "conv2d: groups must be a positive int.* got 0"),
     (lambda: F.conv2d(4, 3, groups=3), "conv2d: groups must divide the filters, got filters=4 and"),
     (lambda: F.conv1d(4, 3, groups=8), "conv1d: groups must divide .* filters=4 and groups=8"),
@@ -191,7 +191,7 @@ ARGUMENTS = [
     ),
     (
         lambda: F.conv2d_transpose(4, 3, stride=2, output_padding=-1),
-        "conv2d_transpose: output_padding must be an int from 0.* got -1",
+        "conv2d_transpose: output_padding must be an int of at least 0.* got -1",
     ),
     (
         lambda: F.conv2d_transpose(4, 3, stride=2, output_padding=1, padding="same"),

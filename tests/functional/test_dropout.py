@@ -161,14 +161,14 @@ def test_noise_is_normal_with_the_given_spread_and_apart_for_each_key(dtype):
 
 X = np.ones((2, 3), np.float32)
 BAD = [
-    (lambda: F.dropout(1), ValueError, r"from 0 to below 1, as in dropout\(0.1\), got 1$"),
+    (lambda: F.dropout(1), ValueError, r"in \[0, 1\), as in dropout\(rate=0.1\), got 1$"),
     (lambda: F.dropout(1.5), ValueError, "got 1.5"),
     (lambda: F.dropout(-0.1), ValueError, "got -0.1"),
     (lambda: F.dropout(math.nan), ValueError, "got nan"),
     (lambda: F.dropout(0.1, shared=2), ValueError, r"shared must be a tuple of axes.* got 2"),
     (lambda: F.dropout(0.1, shared=(1.0,)), ValueError, r"shared=\(2, 3\)\), got \(1.0,\)"),
     (lambda: F.dropout(0.1, shared=(True,)), ValueError, r"got \(True,\)"),
-    (lambda: F.gaussian_noise(-1.0), ValueError, r"gaussian_noise\(0.1\), got -1.0"),
+    (lambda: F.gaussian_noise(-1.0), ValueError, r"gaussian_noise\(std=0.1\), got -1.0"),
     (lambda: F.gaussian_noise(math.inf), ValueError, "got inf"),
     (
         lambda: F.dropout(0.1)((), X, train=True),

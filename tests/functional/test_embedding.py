@@ -116,7 +116,7 @@ def test_output_and_gradient_are_those_of_pytorch(padding_id, dtype, tolerance):
     if padding_id is not None:
         rows[padding_id] = 0  # PyTorch gives the row as it is, which is zero at first
     ids = random.generator(1).integers(0, 7, size=(5, 6))
-    layer, params = F.embedding(7, 4, padding_id), {"table": rows}
+    layer, params = F.embedding(7, 4, padding_id=padding_id), {"table": rows}
     y, cache = layer.apply(params, ids)
     g = random.generator(2).normal(size=y.shape).astype(dtype)
     module = torch.nn.Embedding(7, 4, padding_id, _weight=torch.tensor(rows))

@@ -139,11 +139,13 @@ CASES = {
     ),
     "nested parameters": Case(F.from_function(nested, nested_init), (3,)),
     "ids, masks and floats": Case(
-        F.from_function(lookup, weights(table=(7, 4)), lookup_shape),
+        F.from_function(lookup, weights(table=(7, 4)), out_shape=lookup_shape),
         ((5,), (5,), (4,)),
         inputs=lookup_inputs,
     ),
-    "nested outputs": Case(F.from_function(divide, weights(weight=(3, 4)), divide_shape), (3,)),
+    "nested outputs": Case(
+        F.from_function(divide, weights(weight=(3, 4)), out_shape=divide_shape), (3,)
+    ),
     "train and rng": Case(F.from_function(noisy), (4, 5), random=True),
     "inside others": Case(
         F.serial(

@@ -189,25 +189,27 @@ def test_gradients_hold_for_all_shapes(shape, data, scale, shift):
     check_gradients(F.layer_norm(axes, **options), tuple(shape))
     check_gradients(F.rms_norm(axes, scale=scale, epsilon=1e-2), tuple(shape))
     check_gradients(F.group_norm(groups, **options), tuple(shape))
-    check_gradients(F.batch_norm(axis, **options), tuple(shape), train=True)
-    check_gradients(F.batch_norm(axis - len(shape) - 1 or -1, **options), tuple(shape), train=True)
+    check_gradients(F.batch_norm(axis=axis, **options), tuple(shape), train=True)
+    check_gradients(
+        F.batch_norm(axis=axis - len(shape) - 1 or -1, **options), tuple(shape), train=True
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: F.batch_norm(axis=0), "other than 0, the batch"),
+        (lambda: F.batch_norm(axis=0), "other than 0, which is the batch"),
         (lambda: F.batch_norm(axis=(1, 2)), r"got \(1, 2\)"),
-        (lambda: F.batch_norm(momentum=0), "above 0 and at most 1, got 0"),
-        (lambda: F.batch_norm(momentum=1.1), "above 0 and at most 1, got 1.1"),
-        (lambda: F.batch_norm(epsilon=0), "epsilon must be positive"),
-        (lambda: F.layer_norm(epsilon=-1), "layer_norm: epsilon must be positive"),
-        (lambda: F.rms_norm(epsilon=float("nan")), "rms_norm: epsilon must be positive"),
-        (lambda: F.group_norm(2, epsilon=0), "group_norm: epsilon must be positive"),
-        (lambda: F.layer_norm(axes=-2), "layer_norm: axes must be -1 or the last ones"),
-        (lambda: F.layer_norm(axes=1), "layer_norm: axes must be -1 or the last ones"),
-        (lambda: F.layer_norm(axes=()), "layer_norm: axes must be -1 or the last ones"),
-        (lambda: F.rms_norm(axes=(-3, -1)), "rms_norm: axes must be -1 or the last ones"),
+        (lambda: F.batch_norm(momentum=0), r"momentum must be a number in \(0, 1\].*got 0"),
+        (lambda: F.batch_norm(momentum=1.1), r"momentum must be a number in \(0, 1\].*got 1.1"),
+        (lambda: F.batch_norm(epsilon=0), "epsilon must be a number above 0"),
+        (lambda: F.layer_norm(epsilon=-1), "layer_norm: epsilon must be a number above 0"),
+        (lambda: F.rms_norm(epsilon=float("nan")), "rms_norm: epsilon must be a number above 0"),
+        (lambda: F.group_norm(2, epsilon=0), "group_norm: epsilon must be a number above 0"),
+        (lambda: F.layer_norm(axes=-2), "layer_norm: axes must be -1, or several of the last"),
+        (lambda: F.layer_norm(axes=1), "layer_norm: axes must be -1, or several of the last"),
+        (lambda: F.layer_norm(axes=()), "layer_norm: axes must be -1, or several of the last"),
+        (lambda: F.rms_norm(axes=(-3, -1)), "rms_norm: axes must be -1, or several of the last"),
         (lambda: F.group_norm(0), "positive int, as in group_norm"),
         (lambda: F.group_norm(1.5), "positive int, as in group_norm"),
         (lambda: F.batch_norm().init(0, (2, 3, 4, 5, 6)), "2 to 5 axes"),

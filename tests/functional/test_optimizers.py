@@ -14,7 +14,7 @@ from npdl import random, tree
 OPTIMIZERS = {
     "scale": F.scale(-0.5),
     "learning rate": F.scale_by_learning_rate(0.1),
-    "learning rate on a schedule": F.scale_by_learning_rate(F.exponential_decay(0.1, 3, 0.5)),
+    "learning rate on a schedule": F.scale_by_learning_rate(F.exponential_decay(0.1, 3, rate=0.5)),
     "weight decay": F.add_decayed_weights(0.1),
     "weight decay with a mask": F.add_decayed_weights(0.1, mask="*weight"),
     "clip by value": F.clip_by_value(0.3),
@@ -22,14 +22,16 @@ OPTIMIZERS = {
     "trace": F.trace(0.8),
     "nesterov trace": F.trace(0.8, nesterov=True),
     "adagrad part": F.scale_by_adagrad(epsilon=1e-3, initial_squares=0.2),
-    "adagrad part, epsilon inside": F.scale_by_adagrad(1e-3, epsilon_inside=True),
+    "adagrad part, epsilon inside": F.scale_by_adagrad(epsilon=1e-3, epsilon_inside=True),
     "rmsprop part": F.scale_by_rmsprop(decay=0.8, epsilon=1e-3),
-    "rmsprop part, epsilon inside": F.scale_by_rmsprop(0.8, 1e-3, epsilon_inside=True),
+    "rmsprop part, epsilon inside": F.scale_by_rmsprop(
+        decay=0.8, epsilon=1e-3, epsilon_inside=True
+    ),
     "adadelta part": F.scale_by_adadelta(decay=0.8, epsilon=1e-3),
     "adadelta part with a rate": F.scale_by_adadelta(learning_rate=0.5),
     "adadelta part on a schedule": F.scale_by_adadelta(learning_rate=F.step_decay(1.0, (1, 2))),
     "adam part": F.scale_by_adam(beta1=0.8, beta2=0.9, epsilon=1e-3),
-    "nadam part": F.scale_by_nadam(0.8, 0.9, 1e-3, momentum_decay=0.1),
+    "nadam part": F.scale_by_nadam(beta1=0.8, beta2=0.9, epsilon=1e-3, momentum_decay=0.1),
     "adamax part": F.scale_by_adamax(beta1=0.8, beta2=0.9, epsilon=1e-3),
     "lion part": F.scale_by_lion(beta1=0.8, beta2=0.9),
     "empty chain": F.chain(),
@@ -433,23 +435,41 @@ def test_the_named_optimizers_are_chains_of_parts():
     rate = F.scale_by_learning_rate(0.5)
     assert F.sgd(0.5) == rate
     for found, parts in [
-        (F.momentum(0.5, 0.8), [F.trace(0.8)]),
-        (F.nesterov_momentum(0.5, 0.8), [F.trace(0.8, nesterov=True)]),
-        (F.adagrad(0.5, 0.1, 0.2, True), [F.scale_by_adagrad(0.1, 0.2, True)]),
-        (F.rmsprop(0.5, 0.8, 0.1, True), [F.scale_by_rmsprop(0.8, 0.1, True)]),
-        (F.adadelta(0.5, 0.8, 0.1), [F.scale_by_adadelta(0.8, 0.1)]),
-        (F.adam(0.5), [F.scale_by_adam()]),
-        (F.adam(0.5, 0.8, 0.7, 0.1), [F.scale_by_adam(0.8, 0.7, 0.1)]),
-        (F.adamax(0.5, 0.8, 0.7, 0.1), [F.scale_by_adamax(0.8, 0.7, 0.1)]),
-        (F.nadam(0.5, 0.8, 0.7, 0.1, 0.2), [F.scale_by_nadam(0.8, 0.7, 0.1, 0.2)]),
+        (F.momentum(0.5, decay=0.8), [F.trace(0.8)]),
+        (F.nesterov_momentum(0.5, decay=0.8), [F.trace(0.8, nesterov=True)]),
         (
-            F.adamw(0.5, 0.8, 0.7, 0.1, 0.2, "*b"),
-            [F.scale_by_adam(0.8, 0.7, 0.1), F.add_decayed_weights(0.2, "*b")],
+            F.adagrad(0.5, epsilon=0.1, initial_squares=0.2, epsilon_inside=True),
+            [F.scale_by_adagrad(epsilon=0.1, initial_squares=0.2, epsilon_inside=True)],
         ),
-        (F.lion(0.5, 0.8, 0.7), [F.scale_by_lion(0.8, 0.7)]),
         (
-            F.lion(0.5, 0.8, 0.7, 0.1, "*b"),
-            [F.scale_by_lion(0.8, 0.7), F.add_decayed_weights(0.1, "*b")],
+            F.rmsprop(0.5, decay=0.8, epsilon=0.1, epsilon_inside=True),
+            [F.scale_by_rmsprop(decay=0.8, epsilon=0.1, epsilon_inside=True)],
+        ),
+        (F.adadelta(0.5, decay=0.8, epsilon=0.1), [F.scale_by_adadelta(decay=0.8, epsilon=0.1)]),
+        (F.adam(0.5), [F.scale_by_adam()]),
+        (
+            F.adam(0.5, beta1=0.8, beta2=0.7, epsilon=0.1),
+            [F.scale_by_adam(beta1=0.8, beta2=0.7, epsilon=0.1)],
+        ),
+        (
+            F.adamax(0.5, beta1=0.8, beta2=0.7, epsilon=0.1),
+            [F.scale_by_adamax(beta1=0.8, beta2=0.7, epsilon=0.1)],
+        ),
+        (
+            F.nadam(0.5, beta1=0.8, beta2=0.7, epsilon=0.1, momentum_decay=0.2),
+            [F.scale_by_nadam(beta1=0.8, beta2=0.7, epsilon=0.1, momentum_decay=0.2)],
+        ),
+        (
+            F.adamw(0.5, beta1=0.8, beta2=0.7, epsilon=0.1, weight_decay=0.2, mask="*b"),
+            [
+                F.scale_by_adam(beta1=0.8, beta2=0.7, epsilon=0.1),
+                F.add_decayed_weights(0.2, mask="*b"),
+            ],
+        ),
+        (F.lion(0.5, beta1=0.8, beta2=0.7), [F.scale_by_lion(beta1=0.8, beta2=0.7)]),
+        (
+            F.lion(0.5, beta1=0.8, beta2=0.7, weight_decay=0.1, mask="*b"),
+            [F.scale_by_lion(beta1=0.8, beta2=0.7), F.add_decayed_weights(0.1, mask="*b")],
         ),
     ]:
         assert found == F.chain(*parts, rate)
@@ -465,26 +485,26 @@ RATE, EPSILON, RHO = 0.03, 1e-3, 0.9
 # The formulas of the NumpyDL documentation: `p, state = step(p, g, state)`.
 DOCUMENTED = {
     "momentum": (
-        F.momentum(RATE, RHO),
+        F.momentum(RATE, decay=RHO),
         lambda p, g, v: (p + (RHO * v - RATE * g), RHO * v - RATE * g),
     ),
     "nesterov momentum": (
-        F.nesterov_momentum(RATE, RHO),
+        F.nesterov_momentum(RATE, decay=RHO),
         lambda p, g, v: (p + RHO * (RHO * v - RATE * g) - RATE * g, RHO * v - RATE * g),
     ),
     "adagrad": (
-        F.adagrad(RATE, EPSILON, epsilon_inside=True),
+        F.adagrad(RATE, epsilon=EPSILON, epsilon_inside=True),
         lambda p, g, s: (p - RATE * g / np.sqrt(s + g**2 + EPSILON), s + g**2),
     ),
     "rmsprop": (
-        F.rmsprop(RATE, RHO, EPSILON, epsilon_inside=True),
+        F.rmsprop(RATE, decay=RHO, epsilon=EPSILON, epsilon_inside=True),
         lambda p, g, r: (
             p - RATE * g / np.sqrt(RHO * r + (1 - RHO) * g**2 + EPSILON),
             RHO * r + (1 - RHO) * g**2,
         ),
     ),
     "lion": (
-        F.lion(RATE, 0.8, RHO),
+        F.lion(RATE, beta1=0.8, beta2=RHO),
         lambda p, g, m: (p - RATE * np.sign(0.8 * m + 0.2 * g), RHO * m + (1 - RHO) * g),
     ),
 }
@@ -505,7 +525,9 @@ def test_the_documented_formulas_hold(optimizer, step):
 def test_adadelta_can_count_the_rate_in_its_steps_as_the_numpydl_documentation_does(rates):
     p, r, s = params_of(np.float64)[0]["weight"], 0.0, 0.0
     rate = rates[0] if len(set(rates)) == 1 else lambda step: rates[step]
-    optimizer = F.chain(F.scale_by_adadelta(RHO, EPSILON, rate), F.scale(-1.0))
+    optimizer = F.chain(
+        F.scale_by_adadelta(decay=RHO, epsilon=EPSILON, learning_rate=rate), F.scale(-1.0)
+    )
     found = run(optimizer, p, steps=3)[1]
     for step, lr in enumerate(rates):
         g = grads_of(step, p)
@@ -564,8 +586,8 @@ BAD_VALUES = {
     "infinite rate": (lambda: F.momentum(math.inf), "got inf"),
     "nan": (lambda: F.scale(math.nan), "factor must be a number that is finite, as in scale"),
     "bool": (lambda: F.sgd(True), "got True"),
-    "momentum": (lambda: F.momentum(0.1, 1.0), r"trace: decay must be a number in \[0, 1\)"),
-    "nesterov": (lambda: F.nesterov_momentum(0.1, -0.1), "trace: decay .*got -0.1"),
+    "momentum": (lambda: F.momentum(0.1, decay=1.0), r"trace: decay must be a number in \[0, 1\)"),
+    "nesterov": (lambda: F.nesterov_momentum(0.1, decay=-0.1), "trace: decay .*got -0.1"),
     "weight decay": (lambda: F.adamw(0.1, weight_decay=-1), "rate must be .* as in add_decayed_w"),
     "limit": (lambda: F.clip_by_value(0.0), r"clip_by_value\(limit=1.0\), got 0.0"),
     "norm": (lambda: F.clip_by_global_norm(-1), "limit must be a number above 0.*got -1"),
@@ -651,14 +673,14 @@ def test_nadam_does_not_depend_on_what_it_computed_before():
 # One optimizer for each kind of state.
 STATES = {
     "sgd": F.sgd(0.1),
-    "sgd on a schedule": F.sgd(F.exponential_decay(0.1, 3, 0.5)),
+    "sgd on a schedule": F.sgd(F.exponential_decay(0.1, 3, rate=0.5)),
     "momentum": F.momentum(0.1),
     "adagrad": F.adagrad(0.1),
     "rmsprop": F.rmsprop(0.1),
     "adadelta": F.adadelta(),
     "adam": F.adam(0.1),
     "adamw": F.adamw(0.1),
-    "adam on a schedule": F.adam(F.exponential_decay(0.1, 3, 0.5)),
+    "adam on a schedule": F.adam(F.exponential_decay(0.1, 3, rate=0.5)),
     "adamax": F.adamax(0.1),
     "nadam": F.nadam(0.1),
     "lion": F.lion(0.1),

@@ -34,13 +34,13 @@ O = torch.optim  # noqa: E741
 SAME = {
     "SGD": (F.sgd(0.1), lambda p: O.SGD(p, 0.1)),
     "SGD, decay": (decay(0.2, F.sgd(0.1)), lambda p: O.SGD(p, 0.1, weight_decay=0.2)),
-    "momentum": (F.momentum(0.1, 0.8), lambda p: O.SGD(p, 0.1, momentum=0.8)),
+    "momentum": (F.momentum(0.1, decay=0.8), lambda p: O.SGD(p, 0.1, momentum=0.8)),
     "momentum, decay": (
         decay(0.2, F.momentum(0.1)),
         lambda p: O.SGD(p, 0.1, momentum=0.9, weight_decay=0.2),
     ),
     "Nesterov": (
-        F.nesterov_momentum(0.1, 0.8),
+        F.nesterov_momentum(0.1, decay=0.8),
         lambda p: O.SGD(p, 0.1, momentum=0.8, nesterov=True),
     ),
     "Nesterov, decay": (
@@ -58,7 +58,7 @@ SAME = {
         lambda p: O.RMSprop(p, 0.1, alpha=0.8, eps=1e-3, weight_decay=0.2),
     ),
     "RMSprop, momentum": (
-        F.chain(F.scale_by_rmsprop(0.8), F.trace(0.7), rate(0.1)),
+        F.chain(F.scale_by_rmsprop(decay=0.8), F.trace(0.7), rate(0.1)),
         lambda p: O.RMSprop(p, 0.1, alpha=0.8, momentum=0.7),
     ),
     "Adadelta, defaults": (F.adadelta(), lambda p: O.Adadelta(p)),
@@ -68,17 +68,17 @@ SAME = {
     ),
     "Adam, defaults": (F.adam(), lambda p: O.Adam(p)),
     "Adam": (
-        decay(0.2, F.adam(0.1, 0.8, 0.9, 1e-3)),
+        decay(0.2, F.adam(0.1, beta1=0.8, beta2=0.9, epsilon=1e-3)),
         lambda p: O.Adam(p, 0.1, (0.8, 0.9), eps=1e-3, weight_decay=0.2),
     ),
     "Adamax, defaults": (F.adamax(), lambda p: O.Adamax(p)),
     "Adamax": (
-        decay(0.2, F.adamax(0.1, 0.8, 0.9, 1e-3)),
+        decay(0.2, F.adamax(0.1, beta1=0.8, beta2=0.9, epsilon=1e-3)),
         lambda p: O.Adamax(p, 0.1, (0.8, 0.9), eps=1e-3, weight_decay=0.2),
     ),
     "AdamW, defaults": (F.adamw(), lambda p: O.AdamW(p)),
     "AdamW": (
-        F.adamw(0.1, 0.8, 0.9, 1e-3, weight_decay=0.3),
+        F.adamw(0.1, beta1=0.8, beta2=0.9, epsilon=1e-3, weight_decay=0.3),
         lambda p: O.AdamW(p, 0.1, (0.8, 0.9), eps=1e-3, weight_decay=0.3),
     ),
     "AdamW, some decay": (
@@ -93,7 +93,7 @@ SAME = {
     ),
     "NAdam, defaults": (F.nadam(), lambda p: O.NAdam(p)),
     "NAdam": (
-        decay(0.2, F.nadam(0.1, 0.8, 0.9, 1e-3, momentum_decay=0.1)),
+        decay(0.2, F.nadam(0.1, beta1=0.8, beta2=0.9, epsilon=1e-3, momentum_decay=0.1)),
         lambda p: O.NAdam(
             p, 0.1, (0.8, 0.9), eps=1e-3, weight_decay=0.2, momentum_decay=0.1
         ),
@@ -219,22 +219,26 @@ S = O.lr_scheduler
 # Ours, PyTorch's, and the number of steps for which PyTorch's is defined, or does not start anew.
 SCHEDULES = {
     "ConstantLR": (F.constant_schedule(0.3), lambda o: S.ConstantLR(o, 1.0), 20),
-    "ExponentialLR": (F.exponential_decay(0.3, 1, 0.9), lambda o: S.ExponentialLR(o, 0.9), 20),
+    "ExponentialLR": (F.exponential_decay(0.3, 1, rate=0.9), lambda o: S.ExponentialLR(o, 0.9), 20),
     "StepLR": (
-        F.exponential_decay(0.3, 4, 0.5, staircase=True), lambda o: S.StepLR(o, 4, 0.5), 20
+        F.exponential_decay(0.3, 4, rate=0.5, staircase=True), lambda o: S.StepLR(o, 4, 0.5), 20
     ),
-    "MultiStepLR": (F.step_decay(0.3, (3, 7), 0.2), lambda o: S.MultiStepLR(o, [3, 7], 0.2), 20),
+    "MultiStepLR": (
+        F.step_decay(0.3, (3, 7), factor=0.2), lambda o: S.MultiStepLR(o, [3, 7], 0.2), 20
+    ),
     "PolynomialLR": (
         F.polynomial_decay(0.3, 9, power=2.0), lambda o: S.PolynomialLR(o, 9, power=2.0), 20
     ),
     "LinearLR": (F.warmup(0.3, 7, initial=0.03), lambda o: S.LinearLR(o, 0.1, 1.0, 7), 20),
-    "LinearLR down": (F.polynomial_decay(0.3, 7, 0.15), lambda o: S.LinearLR(o, 1.0, 0.5, 7), 20),
+    "LinearLR down": (
+        F.polynomial_decay(0.3, 7, final=0.15), lambda o: S.LinearLR(o, 1.0, 0.5, 7), 20
+    ),
     "CosineAnnealingLR": (
         F.cosine_decay(0.3, 9, final=0.02), lambda o: S.CosineAnnealingLR(o, 9, 0.02), 10
     ),
     "OneCycleLR": (F.one_cycle(0.3, 20), lambda o: S.OneCycleLR(o, 0.3, 20), 20),
     "OneCycleLR, linear": (
-        F.one_cycle(0.3, 17, 0.25, 10.0, 100.0, linear=True),
+        F.one_cycle(0.3, 17, rising=0.25, initial_divisor=10.0, final_divisor=100.0, linear=True),
         lambda o: S.OneCycleLR(
             o, 0.3, 17, pct_start=0.25, div_factor=10, final_div_factor=100,
             anneal_strategy="linear",
@@ -253,7 +257,8 @@ SCHEDULES = {
     ),
     "SequentialLR of three": (
         F.join_schedules(
-            (F.exponential_decay(0.3, 1, 0.9), 0.3, F.exponential_decay(0.3, 1, 0.5)), (4, 9)
+            (F.exponential_decay(0.3, 1, rate=0.9), 0.3, F.exponential_decay(0.3, 1, rate=0.5)),
+            (4, 9),
         ),
         lambda o: S.SequentialLR(
             o, [S.ExponentialLR(o, 0.9), S.ConstantLR(o, 1.0), S.ExponentialLR(o, 0.5)], [4, 9]

@@ -76,7 +76,7 @@ def windows_and_images(draw):
 @given(windows_and_images(), st.booleans())
 def test_the_gradient_goes_to_the_first_maximum_or_nan_in_the_order_of_rows(drawn, last):
     size, stride, pads, image = drawn
-    layer = F.max_pool2d(size, stride, pads)
+    layer = F.max_pool2d(size, stride=stride, padding=pads)
     x = np.stack([image, image[::-1]])[:, None]
     y, cache = layer.apply((), batch_last(x) if last else x)
     g = random.generator(1).normal(size=y.shape)
@@ -231,7 +231,7 @@ ARGUMENTS = [
     (lambda: F.max_pool1d((2, 2)), r"max_pool1d: size must be a positive int, .* got \(2, 2\)"),
     (lambda: F.avg_pool2d(True), "avg_pool2d: size .* got True"),
     (lambda: F.avg_pool2d(2, stride=0), "avg_pool2d: stride must be a positive int.* got 0"),
-    (lambda: F.avg_pool1d(2, -1), "avg_pool1d: stride must be a positive int, .* got -1"),
+    (lambda: F.avg_pool1d(2, stride=-1), "avg_pool1d: stride must be a positive int, .* got -1"),
     (lambda: F.max_pool2d(2, padding="full"), "max_pool2d: padding must be .* got 'full'"),
     (lambda: F.max_pool2d(2, padding=-1), "max_pool2d: padding must be .* got -1"),
     (lambda: F.max_pool2d(2, padding=2), "max_pool2d: padding must be less than the window.*=2"),

@@ -534,12 +534,16 @@ def test_the_time_may_be_left_open():
 
 
 WRONG_ARGUMENTS = {
-    "no units": (lambda: F.lstm(0), ValueError, r"lstm: units .*lstm\(128\), got 0"),
-    "half a unit": (lambda: F.gru(1.5), ValueError, r"gru: units .*gru\(128\), got 1.5"),
-    "true units": (lambda: F.gru(True), ValueError, r"gru: units .*gru\(128\), got True"),
+    "no units": (lambda: F.lstm(0), ValueError, r"lstm: units .*lstm\(units=128\), got 0"),
+    "half a unit": (lambda: F.gru(1.5), ValueError, r"gru: units .*gru\(units=128\), got 1.5"),
+    "true units": (lambda: F.gru(True), ValueError, r"gru: units .*gru\(units=128\), got True"),
     "flag": (lambda: F.rnn(3, return_state=1), TypeError, "return_state must be True or False"),
     "reset": (lambda: F.gru(3, reset_after="no"), TypeError, "reset_after must be True or False"),
-    "forget bias": (lambda: F.lstm(3, True), TypeError, "forget_bias must be a number"),
+    "forget bias": (
+        lambda: F.lstm(3, forget_bias=True),
+        ValueError,
+        "forget_bias must be a number",
+    ),
     "activation by name": (
         lambda: F.lstm(3, activation="tanh"),
         TypeError,

@@ -138,23 +138,26 @@ def test_what_is_no_shape_of_one_example_is_an_error(layer, shape):
 
 
 BAD = [
-    (lambda: F.flatten(0), r"axes must be a positive int, as in flatten\(2\), got 0"),
+    (lambda: F.flatten(0), r"axes must be a positive int, as in flatten\(axes=2\), got 0"),
     (lambda: F.flatten(1.0), "got 1.0"),
     (lambda: F.flatten(True), "got True"),
-    (lambda: F.reshape(12), r"as in reshape\(\(8, -1\)\), got 12"),
+    (lambda: F.reshape(12), r"as in reshape\(shape=\(8, -1\)\), got 12"),
     (lambda: F.reshape((3, 0)), r"got \(3, 0\)"),
     (lambda: F.reshape((3, -2)), r"got \(3, -2\)"),
     (lambda: F.reshape((3, 2.0)), r"got \(3, 2.0\)"),
     (lambda: F.reshape((-1, 2, -1)), r"only one size may be -1, got \(-1, 2, -1\)"),
-    (lambda: F.expand_dims(0), r"other than 0, which is the batch, as in expand_dims\(1\), got 0"),
+    (
+        lambda: F.expand_dims(0),
+        r"other than 0, which is the batch, as in expand_dims\(axis=1\), got 0",
+    ),
     (lambda: F.expand_dims(1.0), "got 1.0"),
-    (lambda: F.squeeze(0), r"as in squeeze\(1\), got 0"),
+    (lambda: F.squeeze(0), r"as in squeeze\(axis=1\), got 0"),
     (lambda: F.squeeze((1, 2)), r"got \(1, 2\)"),
     (lambda: F.transpose((1, 0)), r"the batch is axis 0 and must stay first, .* got \(1, 0\)"),
     (lambda: F.transpose((0, 1, 1)), r"each axis of the batch's array once, .* got \(0, 1, 1\)"),
     (lambda: F.transpose((0, 3, 1)), r"got \(0, 3, 1\)"),
     (lambda: F.transpose((0, -1)), r"got \(0, -1\)"),
-    (lambda: F.transpose(()), r"as in transpose\(\(0, 2, 1\)\), got \(\)"),
+    (lambda: F.transpose(()), r"as in transpose\(axes=\(0, 2, 1\)\), got \(\)"),
     (lambda: F.transpose(2), "got 2"),
 ]
 

@@ -98,7 +98,7 @@ LATER = torch.tensor(~np.tri(TIME, dtype=bool))
 @pytest.mark.parametrize("masked", [False, True])
 def test_encoder_block(masked, causal, pre_norm, activation, dtype, tolerance):
     layer = F.transformer_encoder_block(
-        HEADS, HIDDEN, getattr(F, activation)(), pre_norm=pre_norm, causal=causal
+        HEADS, HIDDEN, activation=getattr(F, activation)(), pre_norm=pre_norm, causal=causal
     )
     params = drawn(layer, (TIME, FEATURES), dtype)
     x, g = (numbers(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
@@ -122,7 +122,9 @@ def test_encoder_block(masked, causal, pre_norm, activation, dtype, tolerance):
 @NORMS
 @pytest.mark.parametrize("masked", [False, True])
 def test_decoder_block(masked, pre_norm, activation, dtype, tolerance):
-    layer = F.transformer_decoder_block(HEADS, HIDDEN, getattr(F, activation)(), pre_norm=pre_norm)
+    layer = F.transformer_decoder_block(
+        HEADS, HIDDEN, activation=getattr(F, activation)(), pre_norm=pre_norm
+    )
     params = drawn(layer, ((TIME, FEATURES), (STEPS, FEATURES)), dtype)
     x, g = (numbers(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
     memory = numbers(BATCH, STEPS, FEATURES, dtype=dtype, seed=4)

@@ -189,13 +189,13 @@ ROWS = [
 STRIDES = (1, 2, (1, 3))
 PADDINGS = ("valid", "same", 1, (2, 0), ((0, 1), (3, 2)))
 ROWS += [
-    (make(8, (3, 2), stride, padding, dilation=dilation, groups=groups), (4, 7, 6))
+    (make(8, (3, 2), stride=stride, padding=padding, dilation=dilation, groups=groups), (4, 7, 6))
     for make, stride, padding, dilation, groups in itertools.product(
         (F.conv2d, F.conv2d_transpose), STRIDES, PADDINGS, (1, (2, 3)), (1, 2, 4)
     )
 ]
 ROWS += [
-    (F.conv1d(8, 3, stride, padding, dilation, groups), (4, 11))
+    (F.conv1d(8, 3, stride=stride, padding=padding, dilation=dilation, groups=groups), (4, 11))
     for stride, padding, dilation, groups in itertools.product(
         (1, 3), ("valid", "same", 2, (4, 0)), (1, 2), (1, 2, 4)
     )
@@ -208,19 +208,19 @@ ROWS += [
 POOLING_PADDINGS = ("valid", "same", 1, ((0, 1), (1, 0)))
 SIZES = (2, (3, 2), 3)
 ROWS += [
-    (F.max_pool2d(size, stride, padding), (3, 7, 9))
+    (F.max_pool2d(size, stride=stride, padding=padding), (3, 7, 9))
     for size, stride, padding in itertools.product(SIZES, (None, 1, (2, 3)), POOLING_PADDINGS)
 ]
 ROWS += [
-    (F.avg_pool2d(size, stride, padding, count), (3, 7, 9))
+    (F.avg_pool2d(size, stride=stride, padding=padding, count_padding=count), (3, 7, 9))
     for size, stride, padding, count in itertools.product(
         SIZES, (None, 1, (2, 3)), POOLING_PADDINGS, (False, True)
     )
 ]
 ROWS += [
     (F.max_pool2d(2), (40, 32, 40)),  # more than one block
-    (F.max_pool2d(3, 1, "same"), (40, 32, 40)),
-    (F.avg_pool2d(3, 2), (40, 32, 40)),
+    (F.max_pool2d(3, stride=1, padding="same"), (40, 32, 40)),
+    (F.avg_pool2d(3, stride=2), (40, 32, 40)),
     (F.global_max_pool(), (40, 32, 40)),
     (F.global_avg_pool(), (40, 32, 40)),
 ]

@@ -80,7 +80,9 @@ class Convolution(Activated):
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
         return F.serial(
-            F.conv2d(self.nb_filter, self.filter_size, self.stride, weight_init=self.init.pure),
+            F.conv2d(
+                self.nb_filter, self.filter_size, stride=self.stride, weight_init=self.init.pure
+            ),
             self.last(),
         )
 

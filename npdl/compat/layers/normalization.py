@@ -98,7 +98,7 @@ class BatchNormal(Stateful):
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        layer = F.batch_norm(self.axis or 1, momentum=1 - self.momentum, epsilon=self.epsilon)
+        layer = F.batch_norm(axis=self.axis or 1, momentum=1 - self.momentum, epsilon=self.epsilon)
         return layer if self.axis or len(shape) == 1 else by_position(layer)
 
     def connect_to(self, prev_layer: Any = None) -> None:
