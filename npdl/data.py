@@ -12,7 +12,7 @@ import numpy as np
 from npdl import random, tree
 from npdl.functional.layer import Array, describe
 
-__all__ = ["batches", "check_data", "check_positive", "order_of"]
+__all__ = ["batches", "check_data", "order_of"]
 
 
 def check_data(data: Any, name: str) -> int:
@@ -69,12 +69,6 @@ def smallest_part(count: int, batch_size: int, shards: int) -> int:
     """Return the number of examples in the smallest shard of the batches of an epoch."""
     sizes = {min(batch_size, count), count % batch_size or batch_size}
     return min(size // min(size, shards) for size in sizes)
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise unless an argument is a positive int."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
 
 
 def order_of(rng: random.Key, epoch: int, count: int) -> Array:

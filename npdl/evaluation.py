@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npdl import tree
-from npdl.data import batches, check_data, check_positive
+from npdl.data import batches, check_data
+from npdl.functional._checks import check_int
 from npdl.functional.layer import Layer, Params
 from npdl.scoring import Metrics, Scores, check_metrics, place_of_weights
 
@@ -44,7 +45,7 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
     (1000, 2)
     """
     count = check_data((x,), "x")
-    check_positive("batch_size", batch_size)
+    batch_size = check_int(batch_size, "predict(…, batch_size=256)", least=1)
     keep_freed_memory()
     outputs = [model(params, part) for (part,), _ in batches((x,), count, batch_size)]
     return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)

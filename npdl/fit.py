@@ -10,7 +10,6 @@ from npdl.callbacks.checks import checked
 from npdl.data import (
     batches,
     check_data,
-    check_positive,
     example_shape,
     first_input,
     is_source,
@@ -18,6 +17,7 @@ from npdl.data import (
     smallest_part,
 )
 from npdl.evaluation import Loss, evaluate
+from npdl.functional._checks import check_int
 from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
@@ -152,8 +152,8 @@ def fit(
         if comm is not None and shards is None:
             raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
         count = check_data(data, "data")
-        check_positive("batch_size", batch_size)
-        check_positive("epochs", epochs)
+        batch_size = check_int(batch_size, "fit(…, batch_size=32)", least=1)
+        epochs = check_int(epochs, "fit(…, epochs=10)", least=1)
         if state is None:
             state = TrainState.create(model, optimizer, example_shape(data), rng)
         elif not isinstance(state, TrainState):

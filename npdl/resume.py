@@ -21,7 +21,7 @@ from npdl.callbacks import direction
 from npdl.callbacks.checks import missing_figure
 from npdl.checkpoint import CheckpointError
 from npdl.containers import sync_directory
-from npdl.data import check_positive
+from npdl.functional._checks import check_int
 from npdl.position import OtherRunError, Position, check_same, read_header, read_run, run_tree
 
 __all__ = [
@@ -58,11 +58,11 @@ class OtherEnvironmentWarning(ResumeWarning):
 
 def _positive_or_none(record: Any, field: Any, value: Any) -> None:
     if value is not None:
-        check_positive(f"Checkpoint: {field.name}", value)
+        _positive(record, field, value)
 
 
 def _positive(record: Any, field: Any, value: Any) -> None:
-    check_positive(f"Checkpoint: {field.name}", value)
+    check_int(value, f"Checkpoint(…, {field.name}=2)", least=1)
 
 
 @attrs.frozen

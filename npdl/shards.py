@@ -8,7 +8,8 @@ import numpy as np
 
 from npdl import random, tree
 from npdl.agreement import check_communicator
-from npdl.data import check_data, check_positive
+from npdl.data import check_data
+from npdl.functional._checks import check_int
 from npdl.functional.layer import Params
 from npdl.reduction import Split, Vectors, fixed_sum, local_sums, meet, part_of
 from npdl.tree import Tree
@@ -51,7 +52,7 @@ def over_shards(
         ``f(params, *data, rng=None, size=None, **options) -> (loss, sums, grads, kept, weight)``,
         with what was kept of each shard of this rank, and the weight of the batch.
     """
-    check_positive("shards", shards)
+    shards = check_int(shards, "sharded(…, shards=8)", least=1)
     check_communicator(comm)
 
     def average(
@@ -144,7 +145,7 @@ def _begin(
 ) -> tuple[_Batch, tuple[int, list[float]]]:
     """Find this rank's shards, and report the size of the batch and what the shards weigh."""
     if size is not None:
-        check_positive("size", size)
+        size = check_int(size, "rows_of(size=64, …)", least=1)
     total = check_data(data, "batch") if size is None else int(size)
     split, rank = _split(total, shards, comm)
     rows = rows_of(total, shards, comm)

@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite_ends_training_at_once():
         "mode": (lambda: EarlyStopping(mode="best"), "mode must be 'auto', 'min' or 'max'"),
         "near": (lambda: EarlyStopping("val_los"), r"'val_los' \(did you mean 'val_loss'\?\)"),
         "name": (lambda: EarlyStopping("speed"), "give mode='min' or mode='max'"),
-        "factor": (lambda: ReduceLROnPlateau(factor=1.0), r"factor must be in \(0, 1\)"),
+        "factor": (lambda: ReduceLROnPlateau(factor=1.0), r"factor must be a number in \(0, 1\)"),
         "true": (lambda: ReduceLROnPlateau(cooldown=True), "cooldown must be an int"),
         "suffix": (lambda: ModelCheckpoint("model.h5"), r"must end in .npz or .safetensors"),
     }.values(),

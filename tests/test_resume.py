@@ -270,7 +270,7 @@ WRONG = {
     ),
     "a name": ({"best": "score"}, ValueError, "give mode='min' or mode='max'"),
     "a mode": ({"best": "loss", "mode": "least"}, ValueError, "mode must be 'auto'"),
-    "steps": ({"every_steps": 0}, ValueError, "every_steps must be an int of at least 1, got 0"),
+    "steps": ({"every_steps": 0}, ValueError, "every_steps must be an int of at least 1, .* got 0"),
     "epochs": ({"every_epochs": 0.5}, ValueError, "every_epochs must be an int of at least 1"),
     "keep": ({"keep": 0}, ValueError, "keep must be an int of at least 1"),
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 from npdl.callbacks.base import HOOKS, Callback
 from npdl.callbacks.checks import make_folder, unknown_hook
+from npdl.functional._checks import check_flag
 from npdl.progress import Progress
 
 __all__ = ["CSVLogger", "LambdaCallback", "ProgressBar", "TensorBoard"]
@@ -65,7 +66,8 @@ class CSVLogger(Callback):
     ) -> None:
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"CSVLogger: separator must be one character, got {separator!r}")
-        self.path, self.separator, self.append = Path(filename), separator, append
+        self.path, self.separator = Path(filename), separator
+        self.append = check_flag(append, 'CSVLogger("run.csv", append=True)')
         self.columns: list[str] | None = None
         self.begun, self.start = False, 0
 

@@ -13,6 +13,7 @@ from typing import Any
 from npdl import checkpoint
 from npdl.callbacks.base import Callback, direction
 from npdl.callbacks.checks import make_folder, missing_figure
+from npdl.functional._checks import check_flag, check_int, check_number
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN", "Watch"]
 
@@ -24,7 +25,9 @@ class Watch(Callback):
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
         self.monitor, self.mode = monitor, direction(monitor, mode)
-        self.min_delta = _number(self, "min_delta", min_delta, 0)
+        self.min_delta = check_number(
+            min_delta, f"{type(self).__name__}(min_delta=0.01)", "of at least 0"
+        )
         self._forget()
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -126,8 +129,10 @@ class EarlyStopping(Watch):
         restore_best_weights: bool = False,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience = _number(self, "patience", patience, 0, whole=True)
-        self.restore_best_weights = restore_best_weights
+        self.patience = check_int(patience, "EarlyStopping(patience=3)", least=0)
+        self.restore_best_weights = check_flag(
+            restore_best_weights, "EarlyStopping(restore_best_weights=True)"
+        )
         self.best_weights: Any = None
         self.stopped_epoch: int | None = None
 
@@ -215,14 +220,10 @@ class ReduceLROnPlateau(Watch):
         min_lr: float = 0.0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.factor = _number(self, "factor", factor, 0)
-        if not 0 < self.factor < 1:
-            raise ValueError(
-                f"ReduceLROnPlateau: factor must be in (0, 1), as in factor=0.5, got {factor!r}"
-            )
-        self.patience = _number(self, "patience", patience, 0, whole=True)
-        self.cooldown = _number(self, "cooldown", cooldown, 0, whole=True)
-        self.min_lr = _number(self, "min_lr", min_lr, 0)
+        self.factor = check_number(factor, "ReduceLROnPlateau(factor=0.5)", "in (0, 1)")
+        self.patience = check_int(patience, "ReduceLROnPlateau(patience=10)", least=0)
+        self.cooldown = check_int(cooldown, "ReduceLROnPlateau(cooldown=2)", least=0)
+        self.min_lr = check_number(min_lr, "ReduceLROnPlateau(min_lr=1e-5)", "of at least 0")
         self.resting = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -300,7 +301,8 @@ class ModelCheckpoint(Watch):
         mode: str = "auto",
     ) -> None:
         super().__init__(monitor, mode, 0.0)
-        self.filepath, self.save_best_only = os.fspath(filepath), save_best_only
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = check_flag(save_best_only, "ModelCheckpoint(…, save_best_only=True)")
         if not self.filepath.endswith((".npz", ".safetensors")):
             raise ValueError(
                 f"ModelCheckpoint: the name must end in .npz or .safetensors, as in "
@@ -367,14 +369,3 @@ class TerminateOnNaN(Callback):
                 f"TerminateOnNaN: the loss is {loss} after step {batch} of the epoch; a smaller "
                 f"learning rate or clipped gradients may help"
             )
-
-
-def _number(owner: Any, name: str, value: Any, least: float, whole: bool = False) -> Any:
-    """Return an argument, or raise unless it is a number that is large enough."""
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
-        what = "an int" if whole else "a number"
-        raise ValueError(
-            f"{type(owner).__name__}: {name} must be {what} of at least {least}, got {value!r}"
-        )
-    return value

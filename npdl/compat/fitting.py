@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from npdl.compat.utils.random import get_rng, get_state, set_state
+from npdl.functional._checks import is_int
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, mean_sums
 
 __all__ = [
@@ -63,7 +64,7 @@ def check_weight(weight: Any, count: int) -> Array | None:
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raise unless an argument is a whole number that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    if not is_int(value) or value < least:
         raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
 
 

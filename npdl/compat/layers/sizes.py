@@ -3,7 +3,7 @@
 import operator
 from typing import Any, TypeAlias
 
-import numpy as np
+from npdl.functional._checks import check_int
 
 __all__ = ["Shape", "optional_int", "positive_int", "shape_before"]
 
@@ -66,11 +66,7 @@ def shape_before(
 
 def positive_int(layer: Any, name: str, value: Any) -> int:
     """Return the value, or raise."""
-    if isinstance(value, bool) or not (isinstance(value, int | np.integer) and value > 0):
-        raise ValueError(
-            f"{layer}: {name} must be a positive int, as in {layer}({name}=32), got {value!r}"
-        )
-    return int(value)
+    return check_int(value, f"{layer}({name}=32)")
 
 
 def optional_int(layer: Any, name: str, value: Any) -> int | None:
