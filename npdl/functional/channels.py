@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array, Params, Shape
-from npdl.functional.sums import ones, sum_of_rows
+from npdl.functional.sums import sum_of_columns, sum_of_rows
 
 __all__ = ["around", "check_example", "feature_dots", "feature_sums", "initial"]
 
@@ -22,13 +22,10 @@ def around(x: Array, start: int, stop: int) -> Array:
 def feature_sums(x: Array) -> Array:
     """Return the sum for each feature of (outer, features, inner)."""
     outer, features, inner = x.shape
-    sums: Array
     if inner == 1:
-        sums = sum_of_rows(x[:, :, 0])
-    else:
-        rows = x.reshape(outer * features, inner) @ ones(inner, x.dtype)
-        sums = np.add.reduce(rows.reshape(outer, features), axis=0)
-    return sums
+        return sum_of_rows(x[:, :, 0])
+    rows = sum_of_columns(x.reshape(outer * features, inner))
+    return sum_of_rows(rows.reshape(outer, features))
 
 
 def feature_dots(a: Array, b: Array) -> Array:
@@ -36,13 +33,13 @@ def feature_dots(a: Array, b: Array) -> Array:
     outer, features, inner = a.shape
     dots: Array
     if inner > 1:
-        dots = np.add.reduce(np.vecdot(a, b), axis=0)
-        return dots
+        return sum_of_rows(np.vecdot(a, b))
     # One running sum of 60,000 float32 numbers loses two digits; sums of sums keep them.
-    many = math.isqrt(outer) if outer > 256 else 1
-    blocks = (many, outer // many, features)
-    whole = many * (outer // many)
-    dots = np.einsum("mnc,mnc->mc", a[:whole].reshape(blocks), b[:whole].reshape(blocks)).sum(0)
+    many = outer // 64 if outer > 256 else 1
+    blocks = (many, outer // max(many, 1), features)
+    whole = many * blocks[1]
+    parts = np.einsum("mnc,mnc->mc", a[:whole].reshape(blocks), b[:whole].reshape(blocks))
+    dots = sum_of_rows(parts)
     if whole < outer:
         dots += np.einsum("nc,nc->c", a[whole:, :, 0], b[whole:, :, 0])
     return dots

@@ -17,7 +17,7 @@ from npdl.functional.loss_terms import (
     hellinger_distances,
     softmax_cross_entropies,
 )
-from npdl.functional.sums import ones
+from npdl.functional.sums import sum_of_vector
 from npdl.functional.targets import check_probabilities, class_items, mean_scale
 
 __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_entropy"]
@@ -206,5 +206,5 @@ def _as_rows(outputs: Array) -> Array:
 
 def _total(values: Array, scale: Any) -> Any:
     if isinstance(scale, float):
-        return values.dot(ones(len(values), values.dtype)) * scale
-    return values @ scale
+        return sum_of_vector(values) * scale
+    return sum_of_vector(values * scale)

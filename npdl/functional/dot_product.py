@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array
-from npdl.functional.sums import ones
+from npdl.functional.sums import sum_of_columns
 from npdl.random import KeyLike, generator
 
 __all__ = ["attend", "attend_backward", "blocked_steps", "by_head", "kept_weights"]
@@ -105,7 +105,7 @@ def _likeness(queries: Array, keys: Array, blocked: Array | None) -> Array:
 
 def _row_sums(x: Array) -> Array:
     steps = x.shape[-1]
-    sums: Array = x.reshape(math.prod(x.shape[:-1]), steps) @ ones(steps, x.dtype)
+    sums = sum_of_columns(x.reshape(math.prod(x.shape[:-1]), steps))
     return sums.reshape(*x.shape[:-1], 1)
 
 

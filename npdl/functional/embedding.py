@@ -115,8 +115,23 @@ def _summed(ids: Array, rows: Array, vocabulary: int) -> Array:
     starts = np.flatnonzero(first[:-1][several])
     if starts.size:
         repeated = rows.take(order[several], axis=0)
-        sums[in_order[several][starts]] = np.add.reduceat(repeated, starts, axis=0)
+        sums[in_order[several][starts]] = _sums_from(repeated, starts)
     return sums
+
+
+def _sums_from(rows: Array, starts: Array) -> Array:
+    """Return the sums of the rows from each start up to the next one."""
+    # One running sum of many float32 numbers loses digits; sums of sums keep them.
+    parts = -(-np.diff(starts, append=len(rows)) // _PART)
+    if parts.max() == 1:
+        sums: Array = np.add.reduceat(rows, starts, axis=0)
+        return sums
+    firsts = np.cumsum(parts) - parts
+    within = np.arange(parts.sum()) - np.repeat(firsts, parts)
+    return _sums_from(np.add.reduceat(rows, np.repeat(starts, parts) + _PART * within), firsts)
+
+
+_PART = 256
 
 
 def _check_ids(ids: Any, vocabulary: int) -> None:

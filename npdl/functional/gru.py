@@ -10,7 +10,7 @@ from npdl.functional.gates import Squash, squash
 from npdl.functional.initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional.layer import Array, Layer, Params, layer
 from npdl.functional.recurrent import Arrays, Cell, columns, recurrent
-from npdl.functional.sums import ones
+from npdl.functional.sums import sum_of_columns
 
 __all__ = ["gru"]
 
@@ -154,7 +154,7 @@ def _reset_after(units: int, function: Squash, gate: Squash) -> Cell:
             d = np.concatenate([flat[: 2 * units], d_product.reshape(units, rows)])
             return {
                 "recurrent_weight": before @ d.T,
-                "recurrent_bias": d @ ones(rows, d.dtype),
+                "recurrent_bias": sum_of_columns(d),
             }
 
         return step, finish

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array, Shape
-from npdl.functional.sums import ones, sum_of_rows
+from npdl.functional.sums import sum_of_columns, sum_of_rows
 from npdl.functional.windows import Pair
 
 __all__ = [
@@ -133,9 +133,9 @@ def sum_of_channels(g: Array) -> Array:
     rows = g.transpose(2, 3, 1, 0)
     if rows.flags.c_contiguous:
         sums = sum_of_rows(rows.reshape(math.prod(image), channels * batch))
-        return sums.reshape(channels, batch) @ ones(batch, g.dtype)
+        return sum_of_columns(sums.reshape(channels, batch))
     size = math.prod(image) * batch
-    return batch_last(g).reshape(channels, size) @ ones(size, g.dtype)
+    return sum_of_columns(batch_last(g).reshape(channels, size))
 
 
 def _copy(source: Array, target: Array) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional.layer import Array
-from npdl.functional.sums import ones, sum_of_rows
+from npdl.functional.sums import sum_of_columns, sum_of_rows, sum_of_vector
 
 __all__ = [
     "EPSILON",
@@ -21,6 +21,7 @@ __all__ = [
     "hellinger_distances",
     "huber_errors",
     "sigmoid_cross_entropies",
+    "sigmoid_cross_entropies_of_infinite",
     "softmax_cross_entropies",
     "squared_errors",
 ]
@@ -65,10 +66,14 @@ def binary_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, A
     return values, other_t
 
 
+@np.errstate(invalid="ignore")
 def sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
-    """Return ``log(1 + exp(z)) - t z`` and its derivative, for each element."""
-    negative = np.minimum(z, 0)
-    values = z - negative
+    """Return ``log(1 + exp(z)) - t z`` and its derivative, for each element.
+
+    The value is NaN where a logit is infinite and the loss is 0: see
+    :func:`sigmoid_cross_entropies_of_infinite`.
+    """
+    negative, values = np.minimum(z, 0), np.maximum(z, 0)
     decay = np.exp(negative - values)  # exp(-|z|)
     values -= z * t
     values += np.log1p(decay)
@@ -78,6 +83,15 @@ def sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
     g /= decay
     g -= t
     return values, g
+
+
+def sigmoid_cross_entropies_of_infinite(z: Array, t: Array) -> tuple[Array, Array]:
+    """Return the same, also for infinite logits, in some more passes."""
+    other = np.where(z > 0, 1 - t, t)
+    size = np.abs(z)
+    values = np.multiply(other, size, out=np.zeros_like(z), where=other != 0)
+    values += np.log1p(np.exp(-size))
+    return values, sigmoid_cross_entropies(z, t)[1]
 
 
 def categorical_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
@@ -117,6 +131,7 @@ def hellinger_distances(p: Array, t: Array, epsilon: float) -> tuple[Array, Arra
 _FEW_CLASSES = 32
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of differences, and of 0 · inf
 def softmax_cross_entropies(
     x: Array, t: Array, scale: Any, smoothing: float
 ) -> tuple[Array, Array]:
@@ -143,8 +158,10 @@ def softmax_cross_entropies(
             t = t * (1 - smoothing)
             t += even
         score = np.add.reduce(t * z, axis)
+    if (smoothing or t.ndim == 2) and not math.isfinite(sum_of_vector(score)):
+        score = _scores_of_infinite(x, top, t if t.ndim == 1 or not few else t.T, smoothing)
     np.exp(z, out=z)
-    total = sum_of_rows(z) if few else z.dot(ones(classes, z.dtype))
+    total = sum_of_rows(z) if few else sum_of_columns(z)
     losses = np.log(total)
     if t.ndim == 1:
         factor = scale / total
@@ -160,6 +177,20 @@ def softmax_cross_entropies(
         z -= t * by_row
     losses -= score
     return losses, z.T if few else z
+
+
+def _scores_of_infinite(x: Array, top: Array, t: Array, smoothing: float) -> Array:
+    """Return ``Σⱼ tⱼ (xⱼ - top)``, where 0 · inf is 0 and no difference is too large for the type.
+
+    Smoothed are the class ids, but not yet the probabilities.
+    """
+    if t.ndim == 1:
+        ids, t = t, np.full(x.shape, smoothing / x.shape[1], x.dtype)
+        t[np.arange(len(ids)), ids] += 1 - smoothing
+    halves = x * 0.5 - top[:, None] * 0.5
+    products = np.multiply(t, halves, out=np.zeros_like(halves), where=t != 0)
+    scores: Array = 2 * np.add.reduce(products, axis=1)
+    return scores
 
 
 def _places(ids: Array, of_class: int, of_row: int) -> Array:

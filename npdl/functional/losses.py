@@ -26,6 +26,7 @@ from npdl.functional.loss_terms import (
     binary_cross_entropies,
     huber_errors,
     sigmoid_cross_entropies,
+    sigmoid_cross_entropies_of_infinite,
     squared_errors,
 )
 from npdl.functional.targets import check_probabilities, mean_scale, value_items
@@ -227,10 +228,11 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     >>> round(float(loss), 4), g
     (500.3466, array([-0.25,  0.5 ]))
     """
-    name = "sigmoid_cross_entropy"
-    return _mean_of_elements(
-        name, sigmoid_cross_entropies, logits, targets, weights, check=_check_binary
-    )
+    name, given = "sigmoid_cross_entropy", (logits, targets, weights)
+    loss, g = _mean_of_elements(name, sigmoid_cross_entropies, *given, check=_check_binary)
+    if not math.isfinite(loss):
+        loss, g = _mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
+    return loss, g
 
 
 def _check_binary(name: str, p: Array, t: Array) -> None:

@@ -140,11 +140,13 @@ def _over_last_axes(
         unit, inverse = cache
         rows = g.reshape(unit.shape)
         dx = np.empty(rows.shape, g.dtype) if input_grad else None
-        grads = {name: np.zeros(array.size, g.dtype) for name, array in params.items()}
+        grads = {name: np.zeros(array.size, np.float64) for name, array in params.items()}
         for some in _blocks(rows):
             out = None if dx is None else dx[some]
             _rows_backward(params, unit[some], inverse[some], rows[some], centered, grads, out)
-        grads = {name: grad.reshape(params[name].shape) for name, grad in grads.items()}
+        grads = {
+            name: grad.reshape(params[name].shape).astype(g.dtype) for name, grad in grads.items()
+        }
         return grads or None, None if dx is None else dx.reshape(g.shape)
 
     def out_shape(shape: Shape) -> Shape:

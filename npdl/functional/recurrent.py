@@ -15,7 +15,7 @@ import numpy as np
 from npdl.functional._checks import check_flag, check_function
 from npdl.functional.initializers import Initializer
 from npdl.functional.layer import Array, Layer, Params, Shape, check_float, check_params, describe
-from npdl.functional.sums import ones
+from npdl.functional.sums import sum_of_columns
 from npdl.random import KeyLike, fold
 
 __all__ = ["Cell", "columns", "recurrent"]
@@ -162,7 +162,7 @@ def recurrent(
         else:
             grads = {
                 "weight": _rows(x, idle).T @ flat.T,
-                "bias": flat @ ones(time * batch, x.dtype),
+                "bias": sum_of_columns(flat),
             }
             if cell.joined:
                 grads["recurrent_weight"] = columns(states[0][:-1]) @ flat.T

@@ -72,7 +72,8 @@ def class_items(
         p, t = _without_zeros(each, p, t)
     else:
         (p,) = _without_zeros(each, p)
-    return p, class_targets(name, p, t), np.broadcast_to(each, items).reshape(-1)
+    every = each if each.shape == items else np.broadcast_to(each, items)
+    return p, class_targets(name, p, t), every.reshape(-1)
 
 
 def class_targets(name: str, outputs: Array, given: Any) -> Array:
@@ -268,7 +269,7 @@ def _item_weights(name: str, shape: tuple[int, ...], given: Any) -> Array | None
             f"{name}: expected weights of shape {allowed}, one for each example or position, "
             f"got {describe(weights)}"
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         total = np.add.reduce(weights, None, np.float64)
     if not math.isfinite(total):
         wrong = weights[~np.isfinite(weights)]

@@ -3,6 +3,7 @@
 import functools
 import math
 import pickle
+import warnings
 
 import attrs
 import numpy as np
@@ -148,6 +149,60 @@ def test_a_weight_of_zero_leaves_an_item_out(case):
     assert value == pytest.approx(kept_value, rel=1e-13)
     np.testing.assert_allclose(g[mask], kept_g, rtol=1e-12)
     assert not g[~mask].any()
+
+
+@each_case
+@each_dtype
+@pytest.mark.parametrize("kind", [np.nan, np.inf, -np.inf, -3.0], ids=str)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_weight_of_zero_leaves_out_nan_and_inf(case, dtype, kind, axes):
+    p, t = case.arrays((3, 6, 4), dtype)
+    weights = np.array([[2, 1, 0, 0, 1, 0], [1, 0, 3, 1, 0, 0], [0, 0, 0, 0, 0, 0]])
+    weights = weights if axes == 2 else weights[:, 0]
+    kept = weights > 0
+    value, g = case(p[kept], t[kept], weights[kept])
+    for change_outputs, change_targets in ((True, False), (False, True), (True, True)):
+        q, s = p.copy(), t.copy()
+        if change_outputs:
+            q[~kept] = kind
+        if change_targets and t.dtype.kind == "f":
+            s[~kept] = kind
+        before = q.copy(), s.copy()
+        found, found_g = case(q, s, weights)
+        assert found == pytest.approx(value, rel=1e-6)
+        np.testing.assert_allclose(found_g[kept], g, rtol=1e-5)
+        assert not found_g[~kept].any()
+        np.testing.assert_array_equal(q, before[0])
+        np.testing.assert_array_equal(s, before[1])
+        assert case(q, s, 0 * weights)[0] == 0
+
+
+@each_case
+def test_nan_with_a_weight_passes_through(case):
+    p, t = case.arrays((3, 4), np.float32)
+    for weights in (np.array([1, 2, 0]), np.array([1, 1e-30, 0]), np.array([1e300, 1.0, 0])):
+        q = p.copy()
+        q[1:] = np.nan
+        value, g = case(q, t, weights)
+        assert np.isnan(value)
+        assert np.isnan(g[1]).any()
+        assert np.isfinite(g[[0, 2]]).all()
+    if t.dtype.kind == "f":
+        s = t.copy()
+        s[1:] = np.nan
+        assert np.isnan(case(p, s, weights)[0])
+
+
+@each_case
+@each_dtype
+@pytest.mark.parametrize("factor", [1e-46, 5e-320, 1e300, 1e306], ids=str)
+def test_tiny_and_huge_weights_weigh_like_others(case, dtype, factor):
+    p, t = case.arrays((4, 3), dtype)
+    weights = np.array([1.0, 2.0, 0.0, 4.0])
+    value, g = case(p, t, weights)
+    found, found_g = case(p, t, weights * factor)
+    assert found == pytest.approx(value, rel=1e-3 if factor < 1e-300 else 1e-6)
+    np.testing.assert_allclose(found_g, g, rtol=1e-3 if factor < 1e-300 else 1e-5)
 
 
 @each_case
@@ -333,6 +388,68 @@ def test_a_class_ruled_out_by_minus_infinity_has_no_probability(dtype):
     np.testing.assert_allclose(g, [[0.25, 0, -0.25], [0, 0, 0]])
 
 
+RULED_OUT = [[1, -np.inf, 1], [-np.inf, -np.inf, 2], [-np.inf, 0, 3e38], [-3e38, 0, 3e38]]
+
+
+@each_dtype
+@pytest.mark.parametrize("n_classes", [3, 40])
+@pytest.mark.parametrize("ids", [[2, 2, 2, 2], [0, 2, 2, 2], [2, 2, 1, 2], [2, 2, 2, 0]], ids=str)
+def test_one_hot_rows_with_infinite_and_huge_logits(dtype, n_classes, ids):
+    x, ids = np.full((4, n_classes), -np.inf, dtype), np.array(ids)
+    x[:, :3] = RULED_OUT
+    rows = np.eye(n_classes, dtype=dtype)[ids]
+    for i in range(4):
+        value, g = F.softmax_cross_entropy(x[i : i + 1], ids[i : i + 1])
+        other, other_g = F.softmax_cross_entropy(x[i : i + 1], rows[i : i + 1])
+        # The loss in float64; 6e38 is inf in float32.
+        finite = x[i].astype(np.float64)
+        finite = finite - finite.max()
+        with np.errstate(over="ignore"):
+            expected = dtype(np.log(np.exp(finite).sum()) - finite[ids[i]])
+        assert value == pytest.approx(expected, rel=1e-6)
+        assert other == value
+        np.testing.assert_array_equal(g, other_g)
+    # The items do not disturb each other.
+    value, g = F.softmax_cross_entropy(x, rows, np.array([1, 1, 0, 0]))
+    assert value == F.softmax_cross_entropy(x[:2], rows[:2])[0]
+    assert not g[2:].any()
+
+
+@each_dtype
+def test_smoothed_targets_with_infinite_and_huge_logits(dtype):
+    x = np.array([[-3e38, 0, 3e38]], dtype)
+    for targets in (np.array([2]), np.eye(3)[[2]]):
+        value, _ = F.softmax_cross_entropy(x, targets, label_smoothing=0.1)
+        assert value == pytest.approx(0.1 / 3 * 9e38, rel=1e-5)
+        value, _ = F.softmax_cross_entropy(
+            np.where(x < 0, -dtype(np.inf), x), targets, label_smoothing=0.1
+        )
+        assert value == np.inf
+    # A probability of 0 stays 0 without smoothing, and so does a row without mass.
+    x[0, 0] = -np.inf
+    assert F.softmax_cross_entropy(x / 3e38, np.array([[0, 0.5, 0.5]]))[0] == pytest.approx(
+        math.log(1 + math.e) - 0.5, rel=1e-6
+    )
+    assert F.softmax_cross_entropy(x, np.zeros((1, 3)))[0] == 0
+
+
+@each_dtype
+def test_sigmoid_cross_entropy_of_infinite_logits(dtype):
+    x = np.array([np.inf, -np.inf, np.inf, -np.inf, np.inf, -np.inf], dtype)
+    targets = [1, 0, 0, 1, 0.5, 0.5]
+    values, slopes = [0, 0, np.inf, np.inf, np.inf, np.inf], [0, 0, 1, -1, 0.5, -0.5]
+    for i in range(6):
+        for weights in (None, np.ones(1)):
+            loss, g = F.sigmoid_cross_entropy(x[i : i + 1], np.array(targets[i : i + 1]), weights)
+            assert loss == values[i]
+            assert g == slopes[i]
+    x[2:], targets = 0.5, np.array([1, 0, 1, 1, 1, 1])
+    loss, g = F.sigmoid_cross_entropy(x, targets)
+    part, part_g = F.sigmoid_cross_entropy(x[2:], targets[2:])
+    assert loss == pytest.approx(part * 4 / 6, rel=1e-6)
+    np.testing.assert_allclose(g, [0, 0, *(part_g * 4 / 6)], rtol=1e-6)
+
+
 @each_dtype
 def test_sigmoid_cross_entropy_of_extreme_logits(dtype):
     x = np.array([1000, -1000, 1000, -1000, 1e30, 0], dtype)
@@ -410,6 +527,98 @@ def test_a_loss_with_options_can_be_pickled_and_trained_with(case):
     first, grads, _ = step(params, x, t, np.ones(6))
     params = F.apply_updates(params, F.sgd(0.01).update(grads, F.sgd(0.01).init(params), params)[0])
     assert step(params, x, t)[0] < first
+
+
+def as_matrix(array):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix(array)
+
+
+def masked(array):
+    return np.ma.array(array, mask=np.arange(array.size).reshape(array.shape) % 2 == 0)
+
+
+@each_case
+@pytest.mark.parametrize("convert", [masked, as_matrix], ids=["masked", "matrix"])
+@pytest.mark.parametrize("which", ["outputs", "targets", "weights"])
+def test_masked_arrays_and_matrices_are_refused(case, convert, which):
+    arrays = dict(zip(("outputs", "targets"), case.arrays((4, 3)), strict=True))
+    arrays["weights"] = np.ones(4)
+    arrays[which] = convert(arrays[which])
+    with pytest.raises(TypeError, match=rf"{which} that are a plain NumPy array.*np\.asarray"):
+        case(*arrays.values())
+
+
+def test_a_list_of_masked_values_is_refused():
+    p = np.zeros(3)
+    for values in ([1.0, np.ma.masked, 2.0], (0, 1, np.ma.masked)):
+        with pytest.raises(TypeError, match=r"a MaskedConstant; .*x\.filled\(0\)"):
+            F.mean_squared_error(p, values)
+
+
+@each_case
+def test_arrays_that_are_mapped_from_files_are_welcome(case, tmp_path):
+    arrays = [*case.arrays((4, 3)), np.array([1.0, 0.0, 2.0, 1.0])]
+    mapped = []
+    for i, array in enumerate(arrays):
+        np.save(tmp_path / f"{i}.npy", array)
+        mapped.append(np.load(tmp_path / f"{i}.npy", mmap_mode="r"))
+    for count in (2, 3):
+        value, g = case(*arrays[:count])
+        found, found_g = case(*mapped[:count])
+        assert type(found) is type(value)
+        assert type(found_g) is np.ndarray
+        assert found == value
+        np.testing.assert_array_equal(found_g, g)
+
+
+@each_case
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("which", ["outputs", "targets", "weights"])
+def test_half_precision_is_refused(case, kind, which):
+    if kind == "bfloat16":
+        kind = pytest.importorskip("ml_dtypes").bfloat16
+    arrays = dict(zip(("outputs", "targets"), case.arrays((4, 3), np.float32), strict=True))
+    arrays["weights"] = np.ones(4)
+    arrays[which] = arrays[which].astype(kind)
+    with pytest.raises(TypeError, match=r"float16.*astype\(np\.float32\)"):
+        case(*arrays.values())
+
+
+@each_case
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 1, np.nan, 1], "weights must be finite, got nan; a weight of 0 leaves"),
+        ([1, np.inf, 1, 1], "weights must be finite, got inf"),
+        ([1, 1, -np.inf, np.inf], "weights must be finite, got -inf"),
+        ([1, 2, -0.5, 1], "weights must not be negative, got -0.5; a weight of 0 leaves"),
+        ([1e308, 1e308, 0, 0], r"the sum of the weights must be finite.*weights / weights\.max"),
+    ],
+)
+def test_weights_must_be_finite_and_not_negative(case, weights, message):
+    p, t = case.arrays((4, 3))
+    with pytest.raises(ValueError, match=message):
+        case(p, t, weights)
+
+
+@pytest.mark.parametrize("count", [1 << 20, 3_000_001])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_millions_of_rows_keeps_its_digits(count, weighted):
+    weights = np.ones(count, np.float32) if weighted else None
+    ids = np.zeros(count, np.int8)
+    loss, _ = F.softmax_cross_entropy(np.zeros((count, 3), np.float32), ids, weights)
+    assert loss == pytest.approx(math.log(3), rel=1e-6)
+    half = np.full((count, 2), 0.3, np.float32)
+    loss, _ = F.categorical_cross_entropy(half, ids, weights)
+    assert loss == pytest.approx(-math.log(0.3), rel=1e-6)
+    loss, _ = F.hellinger_distance(half, ids, weights)
+    exact = F.hellinger_distance(half[:1].astype(np.float64), ids[:1])[0]
+    assert loss == pytest.approx(exact, rel=1e-6)
+    for loss in (F.mean_squared_error, F.huber, F.binary_cross_entropy, F.sigmoid_cross_entropy):
+        exact = loss(half[:1].astype(np.float64), 0 * half[:1])[0]
+        assert loss(half, 0 * half, weights)[0] == pytest.approx(exact, rel=1e-6)
 
 
 def real(*shape):

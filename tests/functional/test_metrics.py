@@ -1,6 +1,7 @@
 """Metrics: agreement with scikit-learn, definitions at the edges, errors."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -238,6 +239,123 @@ def test_the_confusion_matrix_has_true_classes_on_the_first_axis():
     np.testing.assert_array_equal(F.confusion_matrix(predicted, true, classes=4), expected)
     p = np.eye(4)[predicted]
     np.testing.assert_array_equal(F.confusion_matrix(p, true, classes=4), expected)
+
+
+def as_matrix(array):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix(array)
+
+
+OF_NUMBERS = {
+    "binary_accuracy": F.binary_accuracy,
+    "absolute_error": F.absolute_error,
+    "r2_score": F.r2_score,
+}
+
+
+def arrays_for(name):
+    """Outputs, targets and weights, of which some are 0."""
+    generator = random.generator(5)
+    weights = generator.integers(0, 3, 12).astype(np.float64)
+    if name in OF_NUMBERS:
+        p = generator.random((12, 3))
+        return p, np.clip(p + generator.normal(size=p.shape) / 4, 0, 1), weights
+    p, ids = scores((12, 4))
+    return p, np.eye(4)[ids], weights
+
+
+ALL = OF_CLASSES | OF_NUMBERS
+EACH = pytest.mark.parametrize(("name", "metric"), ALL.items(), ids=ALL)
+
+
+@EACH
+@pytest.mark.parametrize("kind", [np.nan, np.inf, -np.inf, -3.0], ids=str)
+def test_a_weight_of_zero_leaves_out_nan_and_inf(name, metric, kind):
+    p, t, weights = arrays_for(name)
+    kept = weights > 0
+    expected = metric(p[kept], t[kept], weights[kept])
+    q, s = p.copy(), t.copy()
+    q[~kept], s[~kept] = kind, kind
+    for outputs, targets in ((q, t), (p, s), (q, s)):
+        assert metric(outputs, targets, weights) == pytest.approx(expected, rel=1e-12)
+    assert metric(q, s, 0 * weights) == 0
+
+
+@EACH
+@pytest.mark.parametrize("factor", [1e-46, 1e300])
+def test_tiny_and_huge_weights_weigh_like_others(name, metric, factor):
+    p, t, weights = arrays_for(name)
+    p = p.astype(np.float32)
+    assert metric(p, t, weights * factor) == pytest.approx(metric(p, t, weights), rel=1e-12)
+
+
+@EACH
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["outputs", "targets", "weights"])
+def test_masked_matrices_and_half_precision_are_refused(name, metric, which):
+    given = arrays_for(name)
+    for convert in (
+        lambda x: np.ma.array(x, mask=x > 0.5),
+        as_matrix,
+        lambda x: x.astype(np.float16),
+    ):
+        arrays = list(given)
+        arrays[which] = convert(arrays[which])
+        with pytest.raises(TypeError, match=r"np\.asarray|float16.*astype\(np\.float32\)"):
+            metric(*arrays)
+
+
+def test_masked_ids_are_refused():
+    ids = np.ma.array([0, 1, 1], mask=[0, 0, 1])
+    for metric in (F.accuracy, F.confusion_matrix, F.f1_score):
+        for arrays in ((ids, np.array([0, 1, 1])), (np.array([0, 1, 1]), ids)):
+            with pytest.raises(TypeError, match="MaskedArray"):
+                metric(*arrays)
+
+
+@EACH
+def test_weights_must_be_finite_and_not_negative(name, metric):
+    p, t, weights = arrays_for(name)
+    for wrong in (np.nan, np.inf, -1.0):
+        weights[3] = wrong
+        with pytest.raises(ValueError, match=rf"{name}: weights must .*got {wrong}; a weight of 0"):
+            metric(p, t, weights)
+
+
+@pytest.mark.parametrize(
+    "metric", [F.confusion_matrix, F.precision, F.recall, F.f1_score], ids=lambda f: f.__name__
+)
+def test_large_ids_are_an_error_that_names_the_largest(metric):
+    for outputs, targets in (([0, 10**6], [0, 1]), ([0, 1], [0, 10**6]), ([0], [10**15])):
+        largest = max(outputs + targets)
+        message = rf"{metric.__name__}: the largest id is {largest}.*classes={largest + 1}\)"
+        with pytest.raises(ValueError, match=message):
+            metric(np.array(outputs), np.array(targets))
+
+
+def test_metrics_of_many_classes_take_memory_for_each_class_alone():
+    ids = np.array([0, 10**6, 10**6, 5])
+    predicted = np.array([0, 10**6, 5, 5])
+    assert F.recall(predicted, ids, average="weighted", classes=10**6 + 1) == 0.75
+    assert F.accuracy(predicted, ids) == 0.75
+    scores = np.zeros((2, 60_000), np.float32)
+    assert F.f1_score(scores, np.array([0, 7]), average="micro") == 0.5
+
+
+def test_metrics_of_millions_of_rows_keep_their_digits():
+    count = 3_000_001
+    p = np.full((count, 2), 0.7, np.float32)
+    t = np.full((count, 2), 0.1, np.float32)
+    t[::2] += np.float32(0.2)
+    exact = np.abs(p[:2].astype(np.float64) - t[:2])
+    ones = np.ones(count, np.float32)
+    for weights in (None, ones):
+        mean = (exact[0] * (count + 1) + exact[1] * (count - 1)).mean() / (2 * count)
+        assert F.absolute_error(p, t, weights) == pytest.approx(mean, rel=1e-7)
+        expected = F.r2_score(p[:2].astype(np.float64), t[:2])
+        assert F.r2_score(p, t, weights) == pytest.approx(expected, rel=1e-5)
+        assert F.binary_accuracy(p, t, weights) == 0
+        assert F.accuracy(p, t, weights) == 1
 
 
 def real(*shape):
