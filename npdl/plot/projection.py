@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["embedding"]
 
 _MARKS = "os^Dv"
-_ROOM = 6.0  # points that words may stand out of the axes
+_ROOM = 6.0  # points: the largest overhang of words beyond the axes
 _TEXT, _LABEL = 8.0, 220.0  # points: the size of words, and the largest width of a class's name
 
 
