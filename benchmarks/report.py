@@ -35,9 +35,9 @@ MARKS = (
 )
 
 
-def table(heads, rows):
-    """Return a table in Markdown."""
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+def table(heads, rows, align="---:"):
+    """Return a table in Markdown, with all columns but the first aligned so."""
+    lines = [heads, ["---", *[align] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -132,7 +132,7 @@ def growth(results):
 
 
 def machine(results):
-    return table(["", ""], list(results.items()))
+    return table(["", ""], list(results.items()), align="---")
 
 
 TABLES = {

@@ -48,6 +48,7 @@ html_theme = "furo"
 html_title = "npdl"
 html_static_path = ["_static"]
 html_css_files = ["npdl.css"]
+html_favicon = "_static/favicon.svg"
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
@@ -62,7 +63,7 @@ html_theme_options = {
         "color-brand-content": "#7cc4ee",
     },
 }
-pygments_style = "tango"
+pygments_style = "a11y-light"  # bold nowhere, as numbers and brackets are in most
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True

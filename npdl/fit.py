@@ -1,6 +1,7 @@
 """Training on data, from the first epoch to the last."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from npdl.data import (
 )
 from npdl.evaluation import Loss, evaluate
 from npdl.functional._checks import check_int
+from npdl.functional.averaging import has_pending
 from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
@@ -130,6 +132,8 @@ def fit(
 
     Warns
     -----
+    UserWarning
+        If gradients of :func:`accumulate` wait for an update at the end.
     ResumeWarning
         If there is no checkpoint to go on from, if the run has come to its end already, if the
         newest ones are damaged, or if they were written where the same numbers may come out with
@@ -210,6 +214,13 @@ def fit(
         loop.keep(checkpoint, resume, figures, settings, comm)
         with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
             history = loop.run(report)
+        if is_first(comm) and has_pending(run.result.opt_state):
+            warnings.warn(
+                "the gradients after the last update of accumulate(..., steps) moved no parameter "
+                "yet; choose steps that divide the steps of the run, or continue it with "
+                "fit(..., state=state)",
+                stacklevel=2,
+            )
         return run.result, history.history
 
 

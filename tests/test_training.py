@@ -3,6 +3,7 @@
 import pickle
 import re
 import sys
+import warnings
 
 import attrs
 import numpy as np
@@ -668,3 +669,26 @@ def test_gradients_of_a_layer_that_do_not_fit_are_named(
     if change not in LATER:
         with pytest.raises(error, match=f"the gradient of {message}"):
             step(steps[0], DATA)
+
+
+@pytest.mark.parametrize(("steps", "waits"), [(16, True), (3, True), (5, False), (1, False)])
+def test_accumulated_gradients_without_an_update_are_told(steps, waits):
+    optimizer = F.accumulate(F.sgd(0.1), steps)
+    for each in (optimizer, F.by_path({"*": F.chain(F.clip_by_global_norm(1.0), optimizer)})):
+        run = MODEL, LOSS, each, DATA
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            state, _ = fit(*run, batch_size=5, progress=False)  # 10 steps
+        told = [str(warning.message) for warning in caught]
+        assert len(told) == waits
+        assert all("accumulate" in text and "fit(..., state=state)" in text for text in told)
+        assert state.params[0]["bias"].any() == (steps <= 10)
+
+
+def test_accumulated_gradients_wait_for_the_next_run():
+    run = MODEL, LOSS, F.accumulate(F.sgd(0.1), 4), DATA
+    with pytest.warns(UserWarning, match="the gradients after the last update"):
+        state, _ = fit(*run, batch_size=5, progress=False)
+    state, _ = fit(*run, batch_size=5, state=state, progress=False)
+    expected, _ = fit(*run, batch_size=5, epochs=2, progress=False)
+    same_bits(state, expected)

@@ -43,8 +43,9 @@ class AccumulateState(NamedTuple):
 def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
     """Update once every so many calls, with the mean of the gradients since the last time.
 
-    ``g = (g₁ + g₂ + … + gₙ) / n``, where n is the number of `steps`. So small batches do the work
-    of a large one. Between the updates, which are `None` then, the parameters stay the same.
+    ``g = (g₁ + g₂ + … + gₙ) / n``, where n is the number of `steps`. So n batches of one size do
+    the work of a single one. Between the updates, which are `None` then, the parameters stay the
+    same.
 
     Parameters
     ----------
@@ -52,6 +53,14 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
         What makes the updates; it counts only these.
     steps : int
         How many gradients make a mean. A gradient that is `None` counts as zero, unless all are.
+
+    Notes
+    -----
+    Every gradient has the same weight, since an optimizer does not see the sizes of batches. The
+    last batch of an epoch is often smaller, and its examples then count more than others.
+
+    The gradients after the last update of a run wait in the state. :func:`npdl.training.fit` warns
+    of them, and another run with ``fit(state=state)`` continues with them.
 
     Examples
     --------
@@ -96,6 +105,11 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
         return updates, fresh(count, total, inner)
 
     return Optimizer(init, update)
+
+
+def has_pending(state: State) -> bool:
+    """Whether gradients of :func:`accumulate` wait for an update anywhere in a state."""
+    return any(any(tree.leaves(part.reached)) for part in _parts(state, AccumulateState))
 
 
 class AverageState(NamedTuple):
@@ -188,7 +202,7 @@ def averaged(state: State) -> Params:
     >>> F.averaged(optimizer.init({"a": np.ones(2)}))
     {'a': array([1., 1.])}
     """
-    found = list(_averages(state))
+    found = [part.average for part in _parts(state, AverageState)]
     if len(found) != 1:
         raise ValueError(
             f"expected the state of one average_params, found {len(found)}; a right optimizer is "
@@ -197,12 +211,13 @@ def averaged(state: State) -> Params:
     return found[0]
 
 
-def _averages(state: Any) -> Iterator[Params]:
-    if isinstance(state, AverageState):
-        yield state.average
-    elif isinstance(state, tuple | list | dict):
+def _parts(state: Any, kind: type) -> Iterator[Any]:
+    """Yield the records of one type in a state."""
+    if isinstance(state, kind):
+        yield state
+    if isinstance(state, tuple | list | dict):
         for part in state.values() if isinstance(state, dict) else state:
-            yield from _averages(part)
+            yield from _parts(part, kind)
     elif attrs.has(type(state)):
         for field in attrs.fields(type(state)):
-            yield from _averages(getattr(state, field.name))
+            yield from _parts(getattr(state, field.name), kind)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "DARK",
+    "LARGEST",
     "PALE",
     "as_floats",
     "axes_or_new",
     "check_axes",
     "new_figure",
+    "shortened",
     "text_width",
     "width_of",
 ]
@@ -32,6 +34,8 @@ COLOURS = (
     *("#8700F0", "#692D0F", "#E1D287"),
 )
 DARK, PALE = "#333333", "#999999"
+# Matplotlib cannot place the ticks of an axis of larger numbers.
+LARGEST = 1e300
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -81,8 +85,19 @@ def text_width(text: str, size: float) -> float:
     return float(path.get_extents().width)
 
 
+def shortened(text: str, size: float, most: float) -> str:
+    """Return a text of that size without its middle, so that it is at most so many points wide."""
+    if len(text) > 400:
+        text = text[:200] + text[-200:]
+    kept, short = len(text), text
+    while kept > 2 and (width := text_width(short, size)) > most:
+        kept = max(2, min(kept - 1, int(kept * most / width)))
+        short = text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]
+    return short
+
+
 def as_floats(name: str, what: str, values: Any, axes: int) -> np.ndarray:
-    """Return an array of floats with that many axes; raise unless all are finite and some there."""
+    """Return an array of floats with that many axes; raise unless all can be drawn."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -94,4 +109,8 @@ def as_floats(name: str, what: str, values: Any, axes: int) -> np.ndarray:
         )
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: {what} has numbers that are not finite")
+    if np.abs(array).max() > LARGEST:
+        raise ValueError(
+            f"{name}: {what} has numbers beyond {LARGEST:g}, which no axis shows; divide it first"
+        )
     return array

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npdl.plot.canvas import COLOURS, DARK, check_axes, new_figure
+from npdl.plot.canvas import COLOURS, DARK, LARGEST, check_axes, new_figure, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
     -------
     tuple of Axes
         One for each figure, in the order of the history, with the figure's name on the y axis.
+        Numbers that are not finite, or beyond 1e300, are gaps.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
                     mfc=colour if line == "-" else "white", markevery=alone,
                 )  # fmt: skip
         axes.set_xlabel("epoch")
-        axes.set_ylabel(figure)
+        axes.set_ylabel(shortened(figure, 10.0, 180.0), parse_math=False)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(color=DARK, alpha=0.12)
         axes.spines[["top", "right"]].set_visible(False)
@@ -96,6 +97,8 @@ def _curves(history: Any) -> tuple[dict[str, np.ndarray], int]:
             raise TypeError(
                 f"learning_curves: {name!r} must be a list of numbers, got {values!r}"
             ) from error
+        # Such a number is infinite on any axis.
+        curves[name] = np.where(np.abs(curves[name]) > LARGEST, np.inf, curves[name])
         if curves[name].ndim != 1 or not curves[name].size:
             raise ValueError(
                 f"learning_curves: {name!r} must have a number for each epoch, got {values!r}"

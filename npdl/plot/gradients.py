@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npdl import tree
-from npdl.plot.canvas import COLOURS, DARK, axes_or_new
+from npdl.plot.canvas import COLOURS, DARK, axes_or_new, shortened
 from npdl.tree import Tree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["gradient_flow"]
+
+# No logarithmic axis of Matplotlib spans all float64 numbers.
+_LOWEST, _HIGHEST = 1e-140, 1e140
+_ROW, _TALLEST = 0.26, 60.0  # inches
 
 
 def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
@@ -31,8 +35,9 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
     -------
     Axes
         With a row for each path, the first one on top, and two lines of marks: the root mean square
-        and the mean absolute value. A gradient of zero, or with numbers that are not finite, has
-        no place on the axis; its row says so in words.
+        and the mean absolute value. A gradient of zero, beyond 1e-140 to 1e140, or with numbers
+        that are not finite has no place on the axis; its row says so in words. A long path loses
+        its middle.
 
     Raises
     ------
@@ -56,9 +61,9 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
         if leaf.dtype.kind not in "fiu":
             raise TypeError(f"gradient_flow: {path} must be an array of numbers, got {leaf.dtype}")
     sizes = np.array([_sizes(leaf) for _, leaf in found])
-    axes = axes_or_new("gradient_flow", ax, 6.4, 1.2 + 0.26 * len(found))
+    axes = axes_or_new("gradient_flow", ax, 6.4, 1.2 + min(_ROW * len(found), _TALLEST))
     rows = np.arange(len(found))
-    drawn = np.isfinite(sizes[:, 0]) & (sizes[:, 0] > 0)
+    drawn = (sizes.min(1) > _LOWEST) & (sizes.max(1) < _HIGHEST)
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter("")
     axes.hlines(rows, 0, 1, transform=axes.get_yaxis_transform(), color=DARK, alpha=0.12, lw=0.8)
@@ -67,14 +72,17 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
         fill = COLOURS[column] if mark == "o" else "none"
         axes.plot(x, rows, mark, color=COLOURS[column], mfc=fill, ms=6, label=label)
     for row in rows[~drawn]:
-        words = "zero" if sizes[row, 0] == 0 else "not finite"
-        place = axes.text(0.02, row, words, transform=axes.get_yaxis_transform(), va="center")
+        place = axes.text(
+            0.02, row, _words(sizes[row, 0]), transform=axes.get_yaxis_transform(), va="center"
+        )
         place.set(fontsize=9, backgroundcolor="white")
     if drawn.any():
         # Whole decades, so that there is a label at both ends, and none between to crowd.
         low, high = np.nanmin(sizes[drawn]), np.nanmax(sizes[drawn])
         axes.set_xlim(10 ** np.floor(np.log10(low) - 0.02), 10 ** np.ceil(np.log10(high) + 0.02))
-    axes.set_yticks(rows, [path for path, _ in found])
+    most = 0.35 * axes.get_window_extent().width * 72 / axes.figure.figure.dpi
+    axes.set_yticks(rows, [shortened(path, 10.0, most) for path, _ in found], parse_math=False)
+    axes.tick_params(axis="y", labelsize=min(10.0, 50 * _TALLEST / len(found)))
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlabel("size of the gradient")
     axes.tick_params(axis="y", length=0)
@@ -92,4 +100,12 @@ def _sizes(leaf: np.ndarray) -> tuple[float, float]:
     largest = absolute.max()
     if largest == 0 or not np.isfinite(largest):
         return float(largest), float(largest)
-    return float(largest * np.sqrt(np.mean((absolute / largest) ** 2))), float(absolute.mean())
+    parts = absolute / largest
+    return float(largest * np.sqrt(np.mean(parts**2))), float(largest * np.mean(parts))
+
+
+def _words(size: float) -> str:
+    """Return why a size has no place on the axis."""
+    if size == 0 or not np.isfinite(size):
+        return "zero" if size == 0 else "not finite"
+    return f"below {_LOWEST:g}" if size < 1 else f"above {_HIGHEST:g}"

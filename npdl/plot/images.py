@@ -126,6 +126,7 @@ def feature_maps(
         raise ValueError(
             f"feature_maps: expected one image (channels, height, width), got {describe(image)}"
         )
+    as_floats("feature_maps", "the image", image, 3)
     place = layer % len(layers)
     first = serial(*layers[: place + 1])
     y = first(tuple(params[: place + 1]), np.asarray(image)[None])

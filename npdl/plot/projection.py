@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npdl.functional.layer import Array
-from npdl.plot.canvas import COLOURS, DARK, as_floats, axes_or_new, text_width, width_of
+from npdl.plot.canvas import (
+    COLOURS,
+    DARK,
+    as_floats,
+    axes_or_new,
+    shortened,
+    text_width,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["embedding"]
 
 _MARKS = "os^Dv"
-_TEXT = 8.0  # points
+_ROOM = 6.0  # points: the largest overhang of words beyond the axes
+_TEXT, _LABEL = 8.0, 220.0  # points: the size of words, and the largest width of a class's name
 
 
 def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -> "Axes":
@@ -27,7 +36,7 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
     labels : sequence, optional
         A label for each row. Labels that are all different, such as words, are written beside
         the points, but for those that would cover others; labels that repeat are classes, drawn in
-        colours with a legend.
+        colours with a legend. A long label loses its middle.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
@@ -84,13 +93,16 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
 
 def _components(rows: Array) -> tuple[Array, Array]:
     """Return the first two principal components of the rows, and their shares of the variance."""
+    # Parts of the largest number, since the squares of large ones are not finite.
+    largest = np.abs(rows).max() or 1.0
+    rows = rows / largest
     centred = rows - rows.mean(0)
     left, sizes, right = np.linalg.svd(centred, full_matrices=False)
     # The signs are arbitrary; the largest entry of each direction is made positive.
     signs = np.sign(np.take_along_axis(right, np.abs(right).argmax(1)[:, None], 1))[:2, 0]
     total = np.sum(sizes**2)
     shares = sizes[:2] ** 2 / (total if total > 0 else 1)
-    return left[:, :2] * sizes[:2] * signs, shares
+    return left[:, :2] * sizes[:2] * signs * largest, shares
 
 
 def _in_order(classes: list[str]) -> list[str]:
@@ -104,7 +116,7 @@ def _legend_columns(classes: list[str]) -> int:
 
 def _legend_width(classes: list[str]) -> float:
     """Return about how many inches a legend takes."""
-    widest = max(text_width(name, 10.0) for name in classes)
+    widest = max(text_width(shortened(name, 10.0, _LABEL), 10.0) for name in classes)
     return _legend_columns(classes) * (widest + 40) / 72
 
 
@@ -112,11 +124,14 @@ def _draw_classes(axes: "Axes", points: Array, names: Array, classes: list[str])
     for i, name in enumerate(classes):
         mark, colour = _MARKS[i // len(COLOURS)], COLOURS[i % len(COLOURS)]
         chosen = points[names == name]
-        axes.plot(*chosen.T, mark, color=colour, ms=5, mec="white", mew=0.3, label=name)
-    columns = _legend_columns(classes)
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+        axes.plot(*chosen.T, mark, color=colour, ms=5, mec="white", mew=0.3)
+    # Matplotlib leaves out names that are empty or begin with an underscore, so these come later.
+    legend = axes.legend(
+        axes.lines, ["-"] * len(classes), loc="center left", bbox_to_anchor=(1, 0.5),
+        ncols=_legend_columns(classes), frameon=False,
+    )  # fmt: skip
+    for text, name in zip(legend.get_texts(), classes, strict=True):
+        text.set(text=shortened(name, 10.0, _LABEL), parse_math=False)
 
 
 def _write(axes: "Axes", points: Array, names: list[str]) -> None:
@@ -124,6 +139,7 @@ def _write(axes: "Axes", points: Array, names: list[str]) -> None:
     across = width_of(axes)
     places = axes.transAxes.inverted().transform(axes.transData.transform(points))
     places *= across, across * axes.bbox.height / axes.bbox.width
+    names = [shortened(name, _TEXT, 0.35 * across) for name in names]
     marks = np.concatenate([places - 2.5, places + 2.5], axis=1)
     taken = list(marks)
     for i, name in enumerate(names):
@@ -134,7 +150,7 @@ def _write(axes: "Axes", points: Array, names: list[str]) -> None:
             box = np.concatenate([middle - half, middle + half])
             others = np.array(taken)
             clear = (box[2:] <= others[:, :2]).any(1) | (others[:, 2:] <= box[:2]).any(1)
-            if clear.all():
+            if clear.all() and box[0] >= 0 and box[2] <= across + _ROOM:
                 taken.append(box)
                 axes.annotate(
                     name,

@@ -231,6 +231,94 @@ def test_gradients_are_marked_by_path_and_what_has_no_place_is_told():
     assert low < 1e-30 < 3.5e-4 < high
 
 
+LONG = [f"a name of a class in forty letters, no {i:02}" for i in range(12)]
+NUMBERS = np.random.default_rng(0).normal(size=(12, 4))
+NAN, INF = float("nan"), float("inf")
+
+
+def small():
+    return Figure(figsize=(2, 2), layout="constrained").subplots()
+
+
+# Each is drawn without a warning.
+UNUSUAL = {
+    "labels of 40 letters": lambda: plot.confusion_matrix(np.eye(2), LONG[:2]),
+    "twelve of them": lambda: plot.confusion_matrix(np.eye(12), LONG),
+    "labels of 5000 letters": lambda: plot.confusion_matrix(np.eye(2), ["x" * 5000, "y"]),
+    "labels in small axes": lambda: plot.confusion_matrix(np.eye(3), LONG[:3], ax=small()),
+    "labels of several lines": lambda: plot.confusion_matrix(np.eye(2), ["a\nb", "\n\n"]),
+    "labels without letters": lambda: plot.confusion_matrix(np.eye(2), ["", ""]),
+    "one class": lambda: plot.confusion_matrix([[3]]),
+    "no example": lambda: plot.confusion_matrix(np.zeros((2, 2))),
+    "huge counts": lambda: plot.confusion_matrix(np.full((3, 3), 1e300)),
+    "tiny shares": lambda: plot.confusion_matrix(np.full((3, 3), 5e-324)),
+    "huge vectors": lambda: plot.embedding(NUMBERS * 1e200),
+    "the largest vectors": lambda: plot.embedding(NUMBERS / np.abs(NUMBERS).max() * 1e300),
+    "tiny vectors": lambda: plot.embedding(NUMBERS * 1e-310),
+    "vectors far away": lambda: plot.embedding(NUMBERS + 1e250),
+    "equal vectors": lambda: plot.embedding(np.full((5, 3), 1e200), list("abcde")),
+    "huge vectors with words": lambda: plot.embedding(NUMBERS * 1e200, LONG),
+    "words of 5000 letters": lambda: plot.embedding(NUMBERS[:2], ["x" * 5000, "y"]),
+    "classes of 5000 letters": lambda: plot.embedding(NUMBERS, ["x" * 5000] * 12),
+    "classes without a name": lambda: plot.embedding(NUMBERS, ["", "_a"] * 6),
+    "two points": lambda: plot.embedding(np.eye(2)),
+    "a loss that is NaN": lambda: plot.learning_curves({"loss": [NAN, NAN]})[0],
+    "a loss that overflows": lambda: plot.learning_curves({"loss": [1, 1e308, -INF]})[0],
+    "huge losses": lambda: plot.learning_curves({"loss": [1e308, 1e308], "val_loss": [1]})[0],
+    "large losses": lambda: plot.learning_curves({"loss": [1e300, -1e300]})[0],
+    "tiny losses": lambda: plot.learning_curves({"loss": [5e-324, 1e-320]})[0],
+    "a metric of 5000 letters": lambda: plot.learning_curves({"x" * 5000: [1, 2]})[0],
+    "a metric of dollars": lambda: plot.learning_curves({"$\\frac{$": [1, 2]})[0],
+    "huge and tiny gradients": lambda: plot.gradient_flow(
+        [np.full(3, 1.7e308), np.full(2, 5e-324)]
+    ),
+    "gradients far apart": lambda: plot.gradient_flow([np.full(3, 1e139), np.full(2, 1e-139)]),
+    "gradients of zero": lambda: plot.gradient_flow([np.zeros(2), np.zeros((0, 2))]),
+    "paths of 5000 letters": lambda: plot.gradient_flow({"x" * 5000: np.ones(2)}),
+    "paths of dollars": lambda: plot.gradient_flow({"$\\frac{$": np.ones(2)}),
+    "huge filters": lambda: plot.filters(np.array([1e300, -1e300]).reshape(1, 1, 1, 2)),
+    "tiny filters": lambda: plot.filters(np.full((2, 3, 2, 2), 5e-324)),
+    "one number": lambda: plot.filters(np.ones((1, 1, 1, 1))),
+    "maps of zeros": lambda: plot.feature_maps(CNN, CNN_PARAMS, 0 * IMAGE, 1),
+    "huge maps": lambda: plot.feature_maps(CNN, CNN_PARAMS, np.float32(1e37) * IMAGE, 0),
+    "long names of nodes": lambda: plot.graph(
+        F.graph("x" * 90, {"y": (F.relu(), "x" * 90)}, "y"), (3,)
+    ),
+}
+
+
+@pytest.mark.parametrize("picture", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_names_and_numbers_are_drawn_without_a_warning(picture, tmp_path):
+    ax = picture()
+    ax.figure.figure.savefig(tmp_path / "picture.png", dpi=40)
+    assert ax.get_window_extent().width > 20 * 40 / 72
+
+
+def test_long_labels_keep_both_ends():
+    ax = plot.confusion_matrix(np.eye(2), ["first " + "x" * 500 + " end", "short"])
+    for axis in (ax.get_xticklabels(), ax.get_yticklabels()):
+        long, short = [label.get_text() for label in axis]
+        assert short == "short"
+        assert long.startswith("first x")
+        assert long.endswith("x end")
+        assert "…" in long
+    points = np.array(plot.embedding(NUMBERS * 1e200).lines[0].get_data())
+    np.testing.assert_allclose(
+        points, 1e200 * np.array(plot.embedding(NUMBERS).lines[0].get_data())
+    )
+
+
+def test_many_classes_have_a_picture_without_numbers():
+    ax = plot.confusion_matrix(np.eye(300))
+    assert not ax.texts
+    assert [label.get_text() for label in ax.get_xticklabels()][:3] == ["0", "5", "10"]
+
+
+def test_gradients_beyond_the_axis_say_so():
+    ax = plot.gradient_flow([np.full(3, 1e200), np.full(2, 1e-200), np.ones(1)])
+    assert texts(ax) == ["above 1e+140", "below 1e-140"]
+
+
 PICTURES = {
     "confusion_matrix": lambda ax: plot.confusion_matrix(MATRIX, ax=ax),
     "embedding": lambda ax: plot.embedding(np.eye(3), list("abc"), ax=ax),
@@ -310,6 +398,16 @@ BAD = {
         lambda: plot.filters(np.full((1, 1, 2, 2), np.nan)),
         ValueError,
         "numbers that are not finite",
+    ),
+    "huge table": (
+        lambda: plot.embedding(np.full((3, 3), 1.7e308)),
+        ValueError,
+        "the table has numbers beyond 1e+300, which no axis shows",
+    ),
+    "infinite image": (
+        lambda: plot.feature_maps(CNN, CNN_PARAMS, IMAGE * np.float32(INF), 0),
+        ValueError,
+        "the image has numbers that are not finite",
     ),
     "columns": (
         lambda: plot.filters(np.ones((1, 1, 2, 2)), columns=0),
