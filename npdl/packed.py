@@ -35,10 +35,10 @@ class Packed(NamedTuple):
     template: Any  # a state of the right structure, and the slots of what is never trained
 
     def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
-        """Return what follows from an update, or `None` if this was packed for another one.
+        """Return the packed values after an update.
 
-        That is one of another optimizer, or where other gradients are missing. With `donate`, the
-        arrays of this value are overwritten with the result.
+        `None` stands for another optimizer, or for other missing gradients: both need to be packed
+        anew. With `donate`, the arrays of this value are overwritten with the result.
         """
         gradients = self.layout.gradients(grads) if optimizer is self.optimizer else None
         if gradients is None:

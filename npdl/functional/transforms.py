@@ -285,8 +285,8 @@ def state_name(state: State) -> str:
     return f"a value of type {name}" if fields is None else f"{name}({', '.join(fields)})"
 
 
-# A slot whose gradient stays zero, as that of a dead unit does, decays to subnormal numbers, which
-# make arithmetic ten times as slow. Rounding keeps the smallest one of them there for ever.
+# A slot without gradient, as of a dead unit, decays to subnormal numbers. Arithmetic with these is
+# ten times as slow, and rounding keeps the smallest of them for ever.
 _UPDATES = 128
 
 
