@@ -59,7 +59,7 @@ class Scores:
         """Return the sum of the weights of a batch; the number of its examples without weights."""
         weights = batch[self.place] if self.place is not None and len(batch) > self.place else None
         if weights is None:
-            return float(len(tree.leaves(batch[0])[0]))
+            return float(_count(batch[0]))
         return float(np.sum(weights, dtype=np.float64))
 
     def sums(self, outputs: Any, batch: tuple[Any, ...]) -> Sums:
@@ -94,8 +94,8 @@ def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
 def place_of_weights(loss: Callable[..., Any] | None) -> int | None:
     """Return the index in ``(x, *targets)`` of the weights: where a loss has a `weights` argument.
 
-    Such a loss is a mean over the examples weighted with them. Without a loss, it is that of the
-    metrics of npdl.
+    Such a loss is a mean over the examples weighted with them. Without a loss, the index is 2, as
+    for the metrics of npdl.
     """
     if loss is None:
         return 2
@@ -142,10 +142,17 @@ def _as_metric(function: Callable[..., Any], weighted: bool) -> Metric:
 
     def sums(outputs: Any, *targets: Any, **weights: Any) -> Any:
         given = weights.get("weights")
-        weight = len(tree.leaves(outputs)[0]) if given is None else np.sum(given, dtype=np.float64)
-        return mean_sums(function(outputs, *targets, **weights), float(weight))
+        weight = float(_count(outputs) if given is None else np.sum(given, dtype=np.float64))
+        # A mean over nothing, which a function may not have, does not count.
+        value = function(outputs, *targets, **weights) if weight else 0.0
+        return mean_sums(value, weight)
 
     return Metric(sums)
+
+
+def _count(arrays: Any) -> int:
+    """Return the number of examples."""
+    return len(arrays if type(arrays) is np.ndarray else tree.leaves(arrays)[0])
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

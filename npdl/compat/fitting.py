@@ -112,11 +112,11 @@ def _rows(data: tuple[Any, ...], rows: Any) -> tuple[Any, ...]:
 
 
 def weighted(values: Array, weight: Array | None) -> Array:
-    """Multiply what belongs to an example by its weight."""
+    """Multiply the values of each example by its weight; a weight of 0 gives 0, of NaN too."""
     if weight is None:
         return values
-    factor = weight.reshape(-1, *[1] * (values.ndim - 1))
-    return np.multiply(values, factor, dtype=values.dtype)
+    factor, zeros = weight.reshape(-1, *[1] * (values.ndim - 1)), np.zeros_like(values)
+    return np.multiply(values, factor, dtype=values.dtype, out=zeros, where=factor != 0)
 
 
 def accuracy(outputs: Any, targets: Any) -> float:

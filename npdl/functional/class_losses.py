@@ -120,13 +120,13 @@ def softmax_cross_entropy(
     Parameters
     ----------
     logits : array of floats (batch, ..., classes)
-        The `z`, any real numbers.
+        The `z`, any real numbers; -inf rules a class out.
     targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
         The class ids, from 0; or a probability for each class, such as one-hot rows, whose loss
         is ``l = Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
     weights : array (batch,) or further leading axes of logits, optional
-        Not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; zeros leave out padded steps. The axis of
-        the classes has none.
+        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; zeros leave out padded steps, NaN
+        included. The axis of the classes has none.
     label_smoothing : float
         The share `a` of each target, from 0 up to 1, that is spread over all classes evenly:
         ``(1 - a) t + a / classes``.
@@ -142,9 +142,10 @@ def softmax_cross_entropy(
     ------
     ValueError
         If the shapes do not match, a label is not one of the classes, a probability is outside
-        [0, 1], the batch is empty or a weight negative.
+        [0, 1], the batch is empty, or a weight is negative, NaN or inf.
     TypeError
-        If the logits are not an array of floats, or labels not ints.
+        If the logits are not an array of float32 or float64, or labels not ints; if an array is
+        float16, a masked array or a matrix.
 
     References
     ----------

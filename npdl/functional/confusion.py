@@ -27,12 +27,17 @@ def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None
     outputs, targets : arrays
         As in :func:`accuracy`.
     classes : int, optional
-        The number of classes. Left out, that of the scores, or the highest id of any plus one.
+        The number of classes; by default the number of scores, or the largest id plus one.
 
     Returns
     -------
     array of ints (classes, classes)
         ``[true, predicted]``.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`accuracy`; if ids without `classes` are 10,000 or larger.
 
     Examples
     --------
@@ -53,7 +58,7 @@ Counts: TypeAlias = tuple[Array, Array, Array]
 
 
 def _merged_counts(a: Counts, b: Counts) -> Counts:
-    """Return the counts of both; the classes are those of the one that has more."""
+    """Return the sums of the counts; fewer classes are extended with zeros."""
     size = max(len(a[0]), len(b[0]))
     hits, predicted, true = (_padded(x, size) + _padded(y, size) for x, y in zip(a, b, strict=True))
     return hits, predicted, true

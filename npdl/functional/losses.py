@@ -5,9 +5,14 @@ and weights are converted. For regressions and binary targets the mean is over a
 classes over all axes but the last, which is the classes'.
 
 Weights make it a weighted mean, ``Σ wᵢ lᵢ / Σ wᵢ``, so that a mask of zeros and ones leaves out the
-padded steps of sequences, and the rest counts as if alone. There is one weight for each example,
-or for each place on as many leading axes as the weights have. Where all are zero, the loss and
-the gradient are zero. A batch of nothing has no mean and is an error.
+padded steps of sequences, and the rest counts as if alone. Outputs and targets with a weight of 0
+have no effect, NaN and inf included. There is one weight for each example, or for each position on
+as many leading axes as the weights have. Weights of any size count in proportion; a negative
+weight, NaN or inf is an error. Where all are zero, the loss and the gradient are zero. An empty
+batch has no mean and is an error.
+
+All arrays are plain NumPy arrays, or mapped from files: masked arrays and `np.matrix` are errors.
+So are float16 and bfloat16, which ``x.astype(np.float32)`` converts.
 
 Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss again.
 """
@@ -50,9 +55,9 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
     targets : array of numbers (batch, ...)
         The values `t`.
     weights : array (batch,) or further leading axes of outputs, optional
-        Not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``. With one weight for each example, or for
-        each place on the leading axes, zeros leave out padded steps; where all are zero, loss and
-        gradient are zero.
+        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``. With one weight for each example,
+        or for each position on the leading axes, zeros leave out padded steps, NaN included; where
+        all are zero, loss and gradient are zero.
 
     Returns
     -------
@@ -64,9 +69,11 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
     Raises
     ------
     ValueError
-        If the shapes differ, (n,) and (n, 1) too; if the batch is empty or a weight negative.
+        If the shapes differ, (n,) and (n, 1) too; if the batch is empty; if a weight is negative,
+        NaN or inf.
     TypeError
-        If the outputs are not an array of floats, or the others not numbers.
+        If the outputs are not an array of float32 or float64, or the others not numbers; if one is
+        float16, a masked array or a matrix.
 
     References
     ----------
@@ -200,7 +207,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     Parameters
     ----------
     logits : array of floats (batch, ...)
-        The `z`, any real numbers.
+        The `z`, any real numbers, and ±inf.
     targets : array of numbers or truth values (batch, ...)
         The `t`, in [0, 1].
     weights : array, optional

@@ -89,7 +89,7 @@ class Metric:
         return str(getattr(self, "__qualname__", f"Metric({self.sums!r}, {self.result!r})"))
 
     def __reduce__(self) -> Any:
-        # A decorated metric stands in its module in the place of its function.
+        # A decorated metric replaces its function, and is found under its name.
         name = getattr(self, "__qualname__", None)
         return name or (Metric, (self.sums, self.result, self.merge))
 

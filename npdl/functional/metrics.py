@@ -1,8 +1,12 @@
-"""Metrics: ``accuracy(outputs, targets)``, figures to report, without gradients.
+"""Metrics: ``accuracy(outputs, targets)``, values to report, without gradients.
 
 They return Python floats, or an array where it is said. Targets and weights are those of the
 losses: a class id for each position or a row of numbers for each, of which the largest counts;
-weights for a weighted mean ``Σ wᵢ mᵢ / Σ wᵢ``, which is 0 where all are 0.
+weights for a weighted mean ``Σ wᵢ mᵢ / Σ wᵢ``, which is 0 where all are 0. A weight of 0 leaves a
+position out, NaN and inf included.
+
+Each is a :class:`Metric`: it is computed from sums that `fit` merges over the batches of an epoch.
+Options are keywords: ``functools.partial(F.f1_score, average="micro")`` is a metric again.
 
 Outputs with a score for each class, on the last axis, are floats; the class with the highest one
 is predicted, the first of equals. Outputs that are ints are the predicted class ids themselves:
@@ -46,7 +50,7 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, 
     targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
         The class ids; or one-hot rows.
     weights : array (batch,) or further leading axes of outputs, optional
-        Not negative.
+        Finite and not negative.
 
     Returns
     -------
@@ -56,9 +60,11 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, 
     Raises
     ------
     ValueError
-        If the shapes do not match, a label is not one of the classes, or the batch is empty.
+        If the shapes do not match, a label is not one of the classes, the batch is empty, or a
+        weight is negative, NaN or inf.
     TypeError
-        If the outputs are not an array of floats or ints, or labels not ints.
+        If the outputs are not an array of floats or ints, or labels not ints; if an array is
+        float16, a masked array or a matrix.
 
     Examples
     --------
@@ -132,7 +138,7 @@ def binary_accuracy(
     targets : array of numbers or truth values, of the same shape
         In [0, 1]; above ½ is a yes.
     weights : array (batch,) or further leading axes of outputs, optional
-        Not negative.
+        Finite and not negative.
     threshold : float
         Where a yes begins, in the unit of the outputs.
 
@@ -166,7 +172,7 @@ def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[f
     targets : array of numbers, of the same shape
         The values `t`.
     weights : array (batch,) or further leading axes of outputs, optional
-        Not negative.
+        Finite and not negative.
 
     Returns
     -------
@@ -218,7 +224,7 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
     targets : array of numbers, of the same shape
         The values `t`.
     weights : array (batch,) or further axes of observations, optional
-        Not negative.
+        Finite and not negative.
 
     Returns
     -------
@@ -258,7 +264,7 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
 
 
 def _shares(values: Array, weights: Array | None) -> tuple[float, float]:
-    """Return the (weighted) sum of values, and that of the weights."""
+    """Return the (weighted) sum of values and the sum of the weights."""
     if weights is not None:
         weights = np.broadcast_to(weights, values.shape)
         return float(np.sum(values * weights)), float(np.sum(weights))
