@@ -122,7 +122,7 @@ def summation(session):
     blas = printed(session, code + ".glob('libscipy_openblas64_*'))")
     if not (blas and shutil.which("gcc")):
         session.skip("needs gcc, and a NumPy wheel for Linux with its OpenBLAS")
-    library = Path(session.create_tmp(), "other_blas.so")
+    library = Path(session.create_tmp(), "other_blas.so").resolve()
     source = "tests/other_blas.c"
     session.run("gcc", "-O2", "-shared", "-fPIC", "-o", library, source, external=True)
     fast_tests(session, BLAS=blas, LD_PRELOAD=str(library))
@@ -156,7 +156,8 @@ def hostile(session):
         session.run("chmod", "-R", "a+rX,a-w", tree, external=True)
         environment = dict(ENVIRONMENT, HOME=str(home), TMPDIR=str(home), PYTHONPATH=str(tree))
         command = ["umask 077 && cd", shlex.quote(str(tree)), "&&", *user, "python", "-m", "pytest"]
-        command += ["-p", "no:cacheprovider", "-m", "'not slow'", "-n", "2", *session.posargs]
+        # Processes of xdist cannot be told a path with letters that the locale does not have.
+        command += ["-p", "no:cacheprovider", "-m", "'not slow'", *session.posargs]
         session.run("sh", "-c", " ".join(command), external=True, env=environment)
         session.run("chmod", "-R", "u+w", tree, external=True)
 
@@ -166,7 +167,7 @@ def package(session):
     """Build the wheel and the sdist, check them, and run the README with each in a clean place."""
     tools = ["build>=1.2", "twine>=6", "check-wheel-contents>=0.6", "validate-pyproject>=0.20"]
     session.install(*tools)
-    folder = Path(session.create_tmp())
+    folder = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "build", "--outdir", folder, "--quiet")
     wheel, sdist = (max(folder.glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
     session.run("twine", "check", "--strict", wheel, sdist)

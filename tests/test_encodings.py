@@ -1,13 +1,16 @@
 """Texts are read and written as UTF-8, in any locale: no call leaves the encoding to the system."""
 
 import ast
+import doctest
 from pathlib import Path
 
 import pytest
+from blocks import blocks
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("npdl", "tests", "examples", "benchmarks", "docs")
-FILES = [ROOT / "conftest.py", *(p for f in FOLDERS for p in sorted((ROOT / f).rglob("*.py")))]
+FILES = [ROOT / "conftest.py", ROOT / "noxfile.py", ROOT / "README.md"]
+FILES += [p for f in FOLDERS for p in sorted((ROOT / f).rglob("*")) if p.suffix in {".py", ".md"}]
 
 
 def reads_or_writes_text(name, call, words):
@@ -42,9 +45,18 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+def programs(path):
+    """Return the programs of a file: its source and the examples in it, or the blocks of a page."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return [block.code for block in blocks(text)]
+    examples = doctest.DocTestParser().get_examples(text) if "npdl" in path.parts[:-1] else []
+    return [text, *(example.source for example in examples)]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.exists()], ids=name_of)
 def test_every_text_has_its_encoding(path):
-    assert without_encoding(path.read_text(encoding="utf-8")) == []
+    assert [call for code in programs(path) for call in without_encoding(code)] == []
 
 
 CALLS = [

@@ -572,7 +572,7 @@ def test_a_file_that_does_not_fit_costs_no_memory(tmp_path):
     path, shape = tmp_path / "w.npz", (1 << 40,)
     with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        with archive.open("weight.npy", "w", encoding="utf-8") as member:
+        with archive.open("weight.npy", "w") as member:
             np.lib.format.write_array_header_1_0(member, header)
     with pytest.raises(CheckpointError, match=rf"weight is \[{shape[0]}\], but"):
         from_torch(path, F.dense(4), F.dense(4).init(0, (4,)))

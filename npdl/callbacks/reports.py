@@ -55,7 +55,7 @@ class CSVLogger(Callback):
     ...     F.dense(2), F.softmax_cross_entropy, F.sgd(0.1), data, epochs=2,
     ...     callbacks=[CSVLogger(path)], progress=False,
     ... )
-    >>> path.read_text().splitlines()[0]
+    >>> path.read_text(encoding="utf-8").splitlines()[0]
     'epoch,loss'
     """
 
