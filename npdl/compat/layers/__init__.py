@@ -10,10 +10,9 @@ from npdl.compat.layers.convolution import Convolution
 from npdl.compat.layers.core import Dense, Dropout, Linear, Softmax
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.layers.functional import Functional
-from npdl.compat.layers.lstm import LSTM, BatchLSTM
 from npdl.compat.layers.normalization import BatchNormal
 from npdl.compat.layers.pooling import MaxPooling, MeanPooling
-from npdl.compat.layers.recurrent import GRU, Recurrent, SimpleRNN
+from npdl.compat.layers.recurrent import GRU, LSTM, BatchLSTM, Recurrent, SimpleRNN
 from npdl.compat.layers.shape import DimShuffle, Flatten
 
 __all__ = [

@@ -7,7 +7,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat.layers.base import Parameter, Stateful
-from npdl.compat.layers.recurrent import Gated, as_mask
+from npdl.compat.layers.unrolled import Gated, as_mask
 from npdl.compat.layers.sizes import Shape
 from npdl.random import KeyLike
 
