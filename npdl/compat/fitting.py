@@ -2,31 +2,39 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import attrs
 import numpy as np
 
+import npdl.functional as F
 from npdl.compat.utils.random import get_rng, get_state, set_state
 from npdl.functional._checks import is_int
+from npdl.functional.layer import describe
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, mean_sums
 
 __all__ = [
+    "METRICS",
     "Array",
     "Lines",
     "Metrics",
     "Training",
     "accuracy",
+    "as_array",
     "as_metrics",
+    "as_targets",
     "batch_count",
     "batches",
     "can_be_classes",
+    "check_axes",
     "check_count",
     "check_pair",
     "check_weight",
+    "class_weights",
     "line",
     "split",
+    "validation_pair",
     "weighted",
 ]
 
@@ -35,13 +43,101 @@ Array = np.ndarray[Any, Any]
 
 def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
     """Return inputs and targets as arrays, or raise unless there are as many."""
-    x, y = np.asarray(X), np.asarray(Y)
+    x, y = as_array("X", X), as_array("Y", Y)
     if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
         raise ValueError(
             f"{names} must hold equally many examples, at least one, on their first axis; got the "
             f"shapes {x.shape} and {y.shape}"
         )
     return x, y
+
+
+def as_array(name: str, values: Any) -> Array:
+    """Return data as one array, or raise for what holds several, or gives them one by one."""
+    if not (isinstance(values, Sequence | np.generic) or hasattr(values, "__array__")):
+        raise TypeError(
+            f"{name} must be an array, got {describe(values)}; data that come batch by batch are "
+            f"trained on by model.train_on_batch(X, Y)"
+        )
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        error.add_note(
+            f"{name} must be one array: a Model has one input and one output; npdl.training.fit "
+            f"trains an F.graph of several"
+        )
+        raise
+
+
+def check_axes(shape: tuple[Any, ...] | None, x: Array) -> None:
+    """Raise if inputs have fewer axes than a batch of examples of a known shape."""
+    if shape is None or x.ndim >= len(shape):
+        return
+    single = shape == (None, 1) and x.ndim == 1
+    raise ValueError(
+        f"a batch of inputs has the shape (batch, {', '.join(map(str, shape[1:]))}), got "
+        f"{describe(x)}; {'X[:, None] has one feature' if single else 'X[None] is a batch of one'}"
+    )
+
+
+def validation_pair(given: Any) -> tuple[Array, Array, Array | None]:
+    """Return inputs, targets and weights to evaluate with, or raise."""
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        raise TypeError(
+            "validation_data must be a pair of arrays, (X, Y), also with a weight for each "
+            f"example, (X, Y, weights); got {describe(given)}"
+        )
+    x, y = check_pair("validation_data", *given[:2])
+    return x, y, check_weight(given[2] if len(given) == 3 else None, len(x))
+
+
+def as_targets(classes: bool | None, shape: tuple[int, ...], targets: Array) -> Array:
+    """Return targets in the form that they need for outputs of a shape, where it is clear.
+
+    An axis of length one is added or left out, and class labels in floats become ints.
+
+    Parameters
+    ----------
+    classes : bool or None
+        Whether they are class labels, or a probability for each class; otherwise, numbers. `None`
+        leaves them as they are.
+    shape : tuple of ints
+        The shape of one output.
+    targets : array
+        The targets, the batch first.
+    """
+    given = targets.shape[1:]
+    if classes is None:
+        return targets
+    if not classes:
+        return targets[..., None] if (*given, 1) == shape else targets
+    if given == (*shape[:-1], 1) != shape:
+        targets = targets[..., 0]
+    is_label = targets.shape[1:] == shape[:-1]
+    if is_label and targets.dtype.kind in "bf":
+        labels = targets.astype(np.intp) if np.all(np.isfinite(targets)) else targets
+        return labels if np.array_equal(labels, targets) else targets
+    return targets
+
+
+def class_weights(weights: Any, targets: Array) -> Array:
+    """Return a weight for each example by its class; classes that are not named have 1."""
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            f"class_weight must be a dict from class to weight, as in {{0: 1.0, 1: 5.0}}, got "
+            f"{weights!r}"
+        )
+    several = targets.ndim > 1 and targets.shape[-1] > 1
+    labels: Array = targets.argmax(axis=-1) if several else targets.reshape(len(targets), -1)
+    if labels.size != len(targets):
+        raise ValueError(
+            f"class_weight: expected a class for each example, got targets {describe(targets)}; "
+            f"sample_weight takes any weights"
+        )
+    found = np.ones(len(targets))
+    for label, weight in weights.items():
+        found[labels.reshape(-1) == label] = weight
+    return found
 
 
 def check_weight(weight: Any, count: int) -> Array | None:
@@ -73,14 +169,15 @@ def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]
     if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
     count = len(data[0])
-    kept = count - round(count * fraction)
+    kept = count - int(count * fraction)
     if not kept:
         raise ValueError(
             f"validation_split={fraction} leaves none of the {count} examples to train with"
         )
     if kept == count:
         return data, None
-    return _rows(data, slice(kept)), _rows(data, slice(kept, None))[:2]
+    x, y, _ = _rows(data, slice(kept, None))
+    return _rows(data, slice(kept)), (x, y, None)
 
 
 def batches(
@@ -154,6 +251,10 @@ def can_be_classes(outputs: Any, targets: Any) -> bool:
     return len(shape) > 1 and shape[-1] > 1 and np.shape(targets) in (shape, shape[:-1])
 
 
+def _mean_of(loss: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    return lambda outputs, targets: loss(outputs, targets)[0]
+
+
 def as_metrics(metrics: Any) -> Metrics:
     """Return functions by name, from a name, a list of names and functions, or a dict."""
     if metrics is None:
@@ -162,16 +263,25 @@ def as_metrics(metrics: Any) -> Metrics:
         return check_metrics(metrics)
     found: dict[str, Callable[[Any, Any], Any]] = {}
     for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
-        if metric in ("accuracy", "acc"):
-            found["accuracy"] = accuracy
+        if isinstance(metric, str) and metric in METRICS:
+            found["accuracy" if metric == "acc" else metric] = METRICS[metric]
         elif callable(metric):
             found[getattr(metric, "__name__", str(metric))] = metric
         else:
             raise ValueError(
-                f"unknown metric {metric!r}: expected 'accuracy', or a function of outputs and "
-                f"targets"
+                f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}, or a function "
+                f"of outputs and targets"
             )
     return check_metrics(found)
+
+
+# The metrics that have a name; those of errors are the means over all elements.
+METRICS: Metrics = {
+    **dict.fromkeys(("accuracy", "acc", "binary_accuracy", "categorical_accuracy"), accuracy),
+    "sparse_categorical_accuracy": accuracy,
+    **dict.fromkeys(("mae", "mean_absolute_error"), _mean_of(F.mean_absolute_error)),
+    **dict.fromkeys(("mse", "mean_squared_error"), _mean_of(F.mean_squared_error)),
+}
 
 
 def line(epoch: int, logs: Mapping[str, float]) -> str:
@@ -230,8 +340,10 @@ class Training:
         """Return the figures of the validation data; none, where there are no such data."""
         if self.validation is None:
             return {}
-        x, y = self.validation
-        return self.model._evaluated(x, y, self.figures, self.batch_size)  # type: ignore[no-any-return]
+        x, y, weight = self.validation
+        return self.model._evaluated(  # type: ignore[no-any-return]
+            x, y, self.figures, self.batch_size, weight
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Return what decides the next step; from its checkpoint, `Model.load` makes a model."""

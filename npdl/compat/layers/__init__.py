@@ -5,11 +5,14 @@
 'Dense'
 """
 
+from typing import Any
+
 from npdl.compat.layers.base import Layer
 from npdl.compat.layers.convolution import Convolution
-from npdl.compat.layers.core import Dense, Dropout, Linear, Softmax
+from npdl.compat.layers.core import Activation, Dense, Dropout, Linear, Softmax
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.layers.functional import Functional
+from npdl.compat.layers.keras import constructor_named
 from npdl.compat.layers.normalization import BatchNormal
 from npdl.compat.layers.pooling import MaxPooling, MeanPooling
 from npdl.compat.layers.recurrent import GRU, LSTM, BatchLSTM, Recurrent, SimpleRNN
@@ -18,6 +21,7 @@ from npdl.compat.layers.shape import DimShuffle, Flatten
 __all__ = [
     "GRU",
     "LSTM",
+    "Activation",
     "BatchLSTM",
     "BatchNormal",
     "Convolution",
@@ -35,3 +39,10 @@ __all__ = [
     "SimpleRNN",
     "Softmax",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    constructor = constructor_named(name)
+    if constructor is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return constructor

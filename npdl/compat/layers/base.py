@@ -17,18 +17,35 @@ The gradient of a parameter is the sum over the batch. A layer of your own is a 
 `npdl.functional`, its parameters and the last cache, and has no arithmetic of its own.
 """
 
+import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
+from npdl.compat.habits import ABSENT, translated
 from npdl.compat.layers.sizes import Shape, shape_before
 from npdl.compat.named import Named
 from npdl.compat.utils.random import get_dtype, new_key
 from npdl.functional.layer import describe
 
 __all__ = ["Layer", "Parameter", "Stateful"]
+
+
+class _Derived:
+    """An attribute that is computed, unless a layer of the user's has set it."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __get__(self, layer: Any, owner: Any = None) -> Any:
+        return self if layer is None else self.function(layer)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 class Layer(Named):
@@ -41,6 +58,14 @@ class Layer(Named):
         :meth:`connect_to`.
     first_layer : bool
         Whether nothing comes before, so that :meth:`backward` need not return a gradient.
+    trainable : bool
+        Whether a model changes the parameters; it can be set at any time, also by the constructor.
+    name : str
+        The name for ``model.get_layer``, that of the class in small letters until it is set.
+    output_shape : tuple or None
+        The same as `out_shape`.
+    weights : list of arrays
+        The arrays themselves, in the order of :meth:`get_weights`.
 
     Examples
     --------
@@ -61,8 +86,14 @@ class Layer(Named):
     """
 
     family = "layers"
+    options: ClassVar[tuple[str, ...]] = ("name", "trainable")
     first_layer: bool = False
     out_shape: Any = None
+    # A model trains the layers for which this is not False.
+    trainable: Any = True
+    name = _Derived(lambda layer: _snake_case(type(layer).__name__))
+    output_shape = _Derived(lambda layer: layer.out_shape)
+    weights = _Derived(lambda layer: weights_of(layer))
 
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the output for an input.
@@ -115,16 +146,81 @@ class Layer(Named):
         """Each parameter with its gradient."""
         return list(zip(self.params, self.grads, strict=True))
 
-    def __str__(self) -> str:
-        return type(self).__name__
+    def get_weights(self) -> list[Any]:
+        """Return copies of the layer's arrays: its `params`, then those that are not trained."""
+        return [np.array(array) for array in weights_of(self)]
+
+    def set_weights(self, weights: Any) -> None:
+        """Set the layer's arrays.
+
+        Parameters
+        ----------
+        weights : list of arrays
+            In the order of :meth:`get_weights`; they are copied.
+
+        Raises
+        ------
+        ValueError
+            If the number of arrays or a shape differs; the layer is then as it was.
+        """
+        set_weights(str(self), [self], weights)
+
+
+def weights_of(layer: Any) -> list[Any]:
+    """Return the arrays of a layer: its `params`, then those that are not trained."""
+    if isinstance(layer, Stateful) and layer.functional is None:
+        raise RuntimeError(f"{layer} has no weights yet: call compile(...) of its model first")
+    return [*layer.params, *untrained(layer)]
+
+
+def untrained(layer: Any) -> list[Any]:
+    """Return the arrays of a layer that are not among its `params`, such as running statistics."""
+    return [leaf for leaf in tree.leaves(getattr(layer, "tree", None)) if not _in(leaf, layer)]
+
+
+def _in(leaf: Any, layer: Any) -> bool:
+    return any(np.may_share_memory(leaf, array) for array in layer.params)
+
+
+def set_weights(owner: str, layers: list[Any], weights: Any) -> None:
+    """Copy arrays into those of layers, in the order of :func:`weights_of`; all, or none."""
+    given = [np.asarray(array) for array in weights]
+    if any(array.dtype.kind not in "fiub" for array in given):
+        raise TypeError(
+            f"{owner}.set_weights: expected arrays of numbers, got "
+            f"{', '.join(sorted({str(array.dtype) for array in given}))}"
+        )
+    mine = [weights_of(layer) for layer in layers]
+    wanted = [np.shape(array) for arrays in mine for array in arrays]
+    if [array.shape for array in given] != wanted:
+        raise ValueError(
+            f"{owner}.set_weights: the weights have the shapes {wanted}, got "
+            f"{[array.shape for array in given]}; are they of another model?"
+        )
+    remaining = iter(given)
+    for layer, arrays in zip(layers, mine, strict=True):
+        _set(layer, [next(remaining) for _ in arrays])
+
+
+def _set(layer: Any, weights: list[Any]) -> None:
+    trained = layer.params
+    for array, given in zip(trained, weights, strict=False):
+        array[...] = given
+    rest = iter(weights[len(trained) :])
+    if isinstance(layer, Stateful):
+        leaves = [
+            leaf if _in(leaf, layer) else np.array(next(rest), leaf.dtype)
+            for leaf in tree.leaves(layer.tree)
+        ]
+        layer.tree = tree.unflatten(layer.tree, leaves)
 
 
 class Parameter:
     """An attribute of a :class:`Stateful` layer: an array of its tree, or a block of one.
 
-    Beside an attribute ``W`` stands ``dW``, its gradient, which is `None` until there is one.
-    Assigning copies numbers into the layer's array, so that the array that was given stays its
-    owner's.
+    It is `None` until the layer is connected. An attribute ``dW`` is the gradient of ``W``, which
+    is `None` until there is one. Assigning copies numbers into the layer's array, so that the
+    array that was given stays its owner's.
 
     Parameters
     ----------
@@ -149,12 +245,12 @@ class Parameter:
     def __get__(self, layer: Any, owner: Any = None) -> Any:
         if layer is None:
             return self
-        if layer.functional is None:
-            raise AttributeError(f"{layer} has no {self.name} yet: call connect_to(...) first")
         return self._of(layer.tree)
 
     def __set__(self, layer: Any, value: Any) -> None:
         array, given = self.__get__(layer), np.asarray(value)
+        if array is None:
+            raise AttributeError(f"{layer} has no {self.name} yet: call connect_to(...) first")
         if given.shape != array.shape:
             raise ValueError(
                 f"{layer}.{self.name} has the shape {array.shape}, got an array of {given.shape}"
@@ -162,10 +258,13 @@ class Parameter:
         array[...] = given
 
     def _of(self, node: Any) -> Any:
-        for key in self.keys:
-            if node is None:
-                return None
-            node = node[key]
+        try:
+            for key in self.keys:
+                if node is None:
+                    return None
+                node = node[key]
+        except KeyError:
+            return None  # a layer without a bias
         number, count = self.block
         if node is None or count == 1:
             return node
@@ -196,11 +295,18 @@ class Stateful(Layer):
     known_axes: ClassVar[int] = 0
     # The arguments that hold weights, and so are no part of the configuration.
     weights_given: ClassVar[tuple[str, ...]] = ()
+    # Whether the parameters are trained, until `trainable` is set.
+    trained_at_first: bool = True
     # Whether training needs a key, which is then drawn from the generator at each step.
     draws: ClassVar[bool] = False
 
+    options = (*Layer.options, "input_shape")
+
     # What the constructor was told of the last sizes of the input.
     told: tuple[Any, ...] = ()
+    input_shape: Any = None
+    output_shape = property(lambda self: self.out_shape)
+    weights = property(weights_of)
 
     shape: Shape | None = None
     functional: Any = None
@@ -211,13 +317,48 @@ class Stateful(Layer):
     # The shape of the last output; None before the first forward.
     last_shape: tuple[int, ...] | None = None
 
+    @property
+    def trainable(self) -> bool:
+        """Whether the parameters are trained; if not, the functional layer is ``F.freeze`` of it.
+
+        What is assigned counts from the next step on, without another compile.
+        """
+        return vars(self).get("trainable", self.trained_at_first)  # type: ignore[no-any-return]
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if value is not True and value is not False:
+            raise TypeError(f"{self}.trainable must be True or False, got {value!r}")
+        vars(self)["trainable"] = value
+        self._renew()
+
+    def _renew(self) -> None:
+        """Make the functional layer anew; parameters stay."""
+        if self.functional is not None:
+            self.functional = self.made(self.shape or ())
+            self.gradients = self.cache = self.last_shape = None
+
+    def _take(self, options: Any) -> None:
+        super()._take(options)
+        if options.get("input_shape") is not None:
+            self.told = tuple(options["input_shape"])
+
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
         raise NotImplementedError(f"{self}.make")
 
+    def made(self, shape: Shape) -> F.Layer:
+        """Return the layer of :meth:`make`, frozen unless it is trained."""
+        layer = self.make(shape)
+        return layer if self.trainable else F.freeze(layer)
+
     def pure(self) -> F.Layer:
         """Return the functional layer from one input to one output, with its exact derivative."""
         return self.functional  # type: ignore[no-any-return]
+
+    def pure_params(self) -> Any:
+        """Return the parameters of :meth:`pure`."""
+        return self.tree
 
     def initial(self, layer: F.Layer, shape: Shape) -> Any:
         """Return the initial parameters of a layer for examples of a shape."""
@@ -245,7 +386,12 @@ class Stateful(Layer):
         Raises
         ------
         ValueError
-            If the size of the input is not known, or another than the layer was told.
+            If the size of the input is not known.
+
+        Warns
+        -----
+        UserWarning
+            If the layer was told another size than that of the layer before, which counts.
         """
         batch, *sizes = shape_before(self, prev_layer, self.told, self.known_axes, self.as_first)
         self._hold(tuple(sizes))
@@ -253,12 +399,14 @@ class Stateful(Layer):
 
     def _hold(self, shape: Shape) -> None:
         """Take a layer for examples of a shape, with new parameters unless there are such."""
-        layer = self.make(shape)
+        layer = self.made(shape)
         params = self.initial(layer, shape)
         if tree.map(np.shape, self.tree) != tree.map(np.shape, params):
             # The copy may be written: it is the state of this layer alone.
             self.tree = tree.map(lambda array: np.array(array, order="C"), params)
         self.shape, self.functional = shape, layer
+        names = type(self).parameter_names
+        self.parameter_names = tuple(name for name in names if getattr(self, name) is not None)
         self.gradients = self.cache = self.last_shape = None
         self.dtype = next((leaf.dtype for leaf in tree.leaves(self.tree)), None)
 
@@ -340,3 +488,23 @@ class Stateful(Layer):
         Each is `None` before that, and where a parameter is not trained.
         """
         return [getattr(self, f"d{name}") for name in self.parameter_names]
+
+
+class _Absent:
+    """An attribute of Keras's layers that has no counterpart; a user's subclass may have it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: Any = None) -> Any:
+        return None if layer is None else vars(layer).get(self.name)
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        if type(layer).__module__.startswith("npdl."):
+            translated(str(layer), (), {self.name: value})
+        vars(layer)[self.name] = value
+
+
+for _name in ABSENT:
+    if _name.endswith(("_regularizer", "_constraint")):
+        setattr(Stateful, _name, _Absent(_name))

@@ -106,4 +106,4 @@ class GRU(Gated):
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        return self._unless_frozen(F.gru(reset_after=False, **self.arguments()))
+        return F.gru(reset_after=False, **self.arguments())

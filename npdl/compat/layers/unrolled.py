@@ -4,15 +4,13 @@ All take a mask (batch, time), true or 1 where there is data: a step without dat
 through, and whatever the input holds there has no effect. Gradients are exact, through all steps.
 """
 
-import inspect
 from typing import Any
 
 import numpy as np
 
-import npdl.functional as F
 from npdl.compat import activations, initializations
 from npdl.compat.layers.base import Layer, Stateful
-from npdl.compat.layers.sizes import Shape, optional_int, positive_int, shape_before
+from npdl.compat.layers.sizes import optional_int, positive_int, shape_before
 
 __all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
 
@@ -80,10 +78,10 @@ class Recurrent(Layer):
         Raises
         ------
         ValueError
-            If the size of the input is not known, or another than `n_in`.
+            If the size of the input is not known.
         """
         shape = shape_before(self, prev_layer, self.told, 1, f"{self}(n_out=32, n_in=64)")
-        shape = (None, *shape) if prev_layer is None else shape
+        shape = (None,) * (3 - len(shape)) + shape if prev_layer is None else shape
         if len(shape) != 3:
             raise ValueError(
                 f"{self}: expected (batch, time, features), but {prev_layer} gives {shape}"
@@ -97,13 +95,23 @@ class Recurrent(Layer):
 class Unrolled(Recurrent, Stateful):
     """A recurrent layer of `npdl.functional`, whose inputs are (x, mask) or (x, mask, state)."""
 
+    activation_cls = property(lambda self: type(self.activation))
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # An int is no activation of gates, which come first here, but the number of units.
+        if not args or isinstance(args[0], bool) or not isinstance(args[0], int | np.integer):
+            return args, keywords
+        if len(args) > 1 or "n_out" in keywords:
+            raise TypeError(
+                f"{cls.__name__}: pass the arguments after the number of units by keyword, as in "
+                f"{cls.__name__}(n_out={args[0]}, activation='tanh'), got {args[1:]!r}"
+            )
+        return (), {"n_out": args[0], **keywords}
+
     def __init__(self, **kwargs: Any) -> None:
-        known = inspect.signature(Recurrent).parameters
-        unknown = sorted(set(kwargs) - set(known))
-        if unknown or "n_out" not in kwargs:
-            own = [name for name in inspect.signature(type(self)).parameters if name != "kwargs"]
-            problem = f"unknown argument {unknown[0]!r}" if unknown else "n_out is missing"
-            raise TypeError(f"{self}: {problem}; the arguments are {', '.join([*known, *own])}")
+        if "n_out" not in kwargs:
+            raise TypeError(f"{self}: n_out is missing, as in {self}(n_out=32, n_in=64)")
         super().__init__(**kwargs)
 
     def connect_to(self, prev_layer: Any = None) -> None:
@@ -160,14 +168,22 @@ class Gated(Unrolled):
     def __init__(self, gate_activation: Any, need_grad: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.gate_activation = activations.get(gate_activation)
-        self.need_grad = bool(need_grad)
+        self.trained_at_first = bool(need_grad)
+
+    gate_activation_cls = property(lambda self: type(self.gate_activation))
+
+    @property
+    def need_grad(self) -> bool:
+        """Whether the parameters are trained: the same as `trainable`."""
+        return self.trainable
+
+    @need_grad.setter
+    def need_grad(self, value: bool) -> None:
+        self.trainable = bool(value)
 
     def arguments(self) -> dict[str, Any]:
         """Return what the functional layers have in common."""
         return super().arguments() | {"gate_activation": self.gate_activation.layer}
-
-    def _unless_frozen(self, layer: F.Layer) -> F.Layer:
-        return layer if self.need_grad else F.freeze(layer)
 
 
 def as_mask(mask: Any) -> Any:
