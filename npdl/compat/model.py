@@ -432,7 +432,7 @@ class Model(KerasMethods, Saved):
             except Exception as error:
                 error.add_note(f"in backward of layer {i} of the model, {layer}")
                 raise
-            if layer.first_layer and _is_trained(layer):
+            if layer.first_layer:
                 break
         return g
 

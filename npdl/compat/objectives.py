@@ -396,14 +396,19 @@ class FunctionLoss(Objective):
         return self._pair(outputs, targets)[1] * len(outputs)
 
     def _pair(self, outputs: Any, targets: Any) -> Any:
-        result = self.function(as_floats("loss", outputs), targets)
+        expected = (
+            f"the loss {self.function!r} must be a function of (outputs, targets) that returns the "
+            f"mean loss and its gradient in the outputs, as npdl.functional.huber does; a subclass "
+            f"of npdl.objectives.Objective is another way"
+        )
+        try:
+            result = self.function(as_floats("loss", outputs), targets)
+        except Exception as error:
+            error.add_note(expected)
+            raise
         pair = isinstance(result, tuple) and len(result) == 2
         if not pair or np.shape(result[1]) != np.shape(outputs):
-            raise TypeError(
-                f"the loss {self.function!r} must be a function of (outputs, targets) that returns "
-                f"the mean loss and its gradient in the outputs, as npdl.functional.huber does; a "
-                f"subclass of npdl.objectives.Objective is another way"
-            )
+            raise TypeError(expected)
         return result
 
     def _encoded(self, name: str, value: Any) -> Any:

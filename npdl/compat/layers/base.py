@@ -95,6 +95,9 @@ class Layer(Named):
     output_shape = _Derived(lambda layer: layer.out_shape)
     weights = _Derived(lambda layer: weights_of(layer))
 
+    def __init__(self) -> None:
+        """Take the options of all layers, `name` and `trainable`, by keyword."""
+
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the output for an input.
 
