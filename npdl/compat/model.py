@@ -546,7 +546,7 @@ class Model(KerasMethods, Saved):
         outputs = self.predict(x, batch_size)
         y = as_targets(loss.takes_classes, outputs.shape[1:], y)
         mean = np.mean(weighted(loss.forward(outputs, y), weight))
-        values = {"loss": mean} | {name: f(outputs, y) for name, f in figures.items()}
+        values = {"loss": mean} | Scores(figures, 2).values(outputs, (x, y, weight))
         return {name: float(value) for name, value in values.items()}
 
     accuracy = staticmethod(accuracy)

@@ -234,7 +234,7 @@ def test_the_other_arrays_of_an_optimizer_are_there():
 
 
 def test_an_optimizer_of_ones_own_may_leave_out_the_constructor_of_the_base():
-    class Signs(npdl.optimizers.Optimizer):
+    class Leaps(npdl.optimizers.Optimizer):
         def __init__(self, lr=0.5):
             self.lr = lr
 
@@ -243,11 +243,11 @@ def test_an_optimizer_of_ones_own_may_leave_out_the_constructor_of_the_base():
                 p -= self.lr * np.sign(g)
             super().update(params, grads)
 
-    optimizer, p = Signs(), np.zeros(2)
+    optimizer, p = Leaps(), np.zeros(2)
     optimizer.update([p], [np.array([1.0, -1.0])])
     assert np.array_equal(p, [-0.5, 0.5])
     assert (optimizer.iterations, optimizer.lr) == (1, 0.5)
-    model = mlp("scce", Signs(0.01))
+    model = mlp("scce", Leaps(0.01))
     model.fit(X, Y, epochs=1, verbose=0)
     assert model.optimizer.iterations == 1
 
@@ -349,7 +349,7 @@ def test_nothing_is_computed_below_the_first_layer_that_is_trained():
     assert [g is None for g in model.grads] == [True] * 4 + [False] * 2
 
 
-class Scaled(Layer):
+class Stretched(Layer):
     def connect_to(self, prev_layer=None):
         self.out_shape = prev_layer.out_shape
         self.a, self.da = np.ones(self.out_shape[-1]), None
@@ -367,7 +367,7 @@ class Scaled(Layer):
 
 
 def test_a_layer_of_ones_own_can_be_frozen_and_named():
-    model = compiled([Dense(4, n_in=6), Scaled(name="scale", trainable=False), Softmax(3)], "scce")
+    model = compiled([Dense(4, n_in=6), Stretched(name="scale", trainable=False), Softmax(3)], "scce")
     model.fit(X, Y, epochs=1, verbose=0)
     layer = model.get_layer("scale")
     assert np.array_equal(layer.a, np.ones(4))
@@ -379,12 +379,12 @@ def test_a_layer_of_ones_own_can_be_frozen_and_named():
 
 
 def test_a_layer_of_ones_own_may_use_the_names_of_attributes():
-    class Named(Layer):
+    class Titled(Layer):
         def __init__(self, units, name="mine"):
             self.units, self.name, self.weights = units, name.upper(), np.zeros(units)
             self.kernel_regularizer = self.output_shape = 7
 
-    layer = Named(units=3)
+    layer = Titled(units=3)
     assert (layer.name, layer.weights.shape, layer.output_shape) == ("MINE", (3,), 7)
     assert Layer.from_json(layer.to_json()).name == "MINE"
 
