@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from npdl.compat import optimizers
-from npdl.compat.layers.base import Layer, weights_of
+from npdl.compat.layers.base import Layer
+from npdl.compat.layers.weights import weights_of
 
 __all__ = ["KerasMethods", "batch_size_first", "optimizer_first"]
 

@@ -13,10 +13,8 @@
 array([0, 1, 1, 0])
 """
 
-import inspect
-import operator
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 import numpy as np
@@ -24,36 +22,38 @@ import numpy as np
 from npdl.callbacks import History
 from npdl.callbacks.checks import checked
 from npdl.compat import objectives, optimizers
-from npdl.compat.activations import Softmax
-from npdl.compat.fitting import (
+from npdl.compat.checks import (
     Array,
-    Lines,
-    Metrics,
-    Training,
-    accuracy,
     as_array,
-    as_metrics,
     as_targets,
-    batch_count,
-    batches,
-    can_be_classes,
     check_axes,
     check_count,
     check_pair,
     check_weight,
     class_weights,
-    split,
     validation_pair,
+)
+from npdl.compat.fitting import (
+    Lines,
+    Metrics,
+    Training,
+    accuracy,
+    as_metrics,
+    batch_count,
+    batches,
+    can_be_classes,
+    split,
     weighted,
 )
+from npdl.compat.function_loss import FunctionLoss
 from npdl.compat.habits import keras_arguments
 from npdl.compat.keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat.layers.base import Layer
 from npdl.compat.layers.embedding import Embedding
-from npdl.compat.layers.functional import Functional
-from npdl.compat.objectives import SCCE, FunctionLoss, Objective
+from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
 from npdl.compat.saving import Saved
+from npdl.compat.stack import Stack
 from npdl.loop import Loop
 from npdl.position import setting
 from npdl.rates import check_factor
@@ -63,7 +63,7 @@ from npdl.scoring import Scores
 __all__ = ["Model", "Sequential"]
 
 
-class Model(KerasMethods, Saved):
+class Model(KerasMethods, Stack, Saved):
     """Layers one after another.
 
     Parameters
@@ -103,28 +103,6 @@ class Model(KerasMethods, Saved):
         self._connected: list[Layer] = []
         for layer in layers or ():
             self.add(layer)
-
-    def add(self, layer: Any) -> None:
-        """Put a layer behind the others.
-
-        Parameters
-        ----------
-        layer : Layer
-            A layer of `npdl.layers`, or of a subclass of :class:`npdl.layers.Layer`.
-
-        Raises
-        ------
-        TypeError
-            If it is not a layer.
-        """
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}; "
-                f"a layer of npdl.functional goes into npdl.layers.Functional(...)"
-            )
-        if any(layer is other for other in self.layers):
-            raise ValueError(f"Model.add: this {layer} is in the model already; make a new one")
-        self.layers.append(layer)
 
     @optimizer_first
     @keras_arguments
@@ -169,45 +147,6 @@ class Model(KerasMethods, Saved):
                 vars(layer).update(attributes)
             raise
         self.loss, self.optimizer, self.metrics = chosen, rule, figures
-
-    def _connect(self) -> None:
-        """Connect the layers from the first one on that has another place than before."""
-        changed = False
-        for i, layer in enumerate(self.layers):
-            changed = changed or i >= len(self._connected) or self._connected[i] is not layer
-            if changed:
-                try:
-                    layer.connect_to(self.layers[i - 1] if i else None)
-                except Exception as error:
-                    error.add_note(f"in layer {i} of the model, {layer}")
-                    raise
-        self._connected = list(self.layers)
-
-    def _claim(self) -> None:
-        """Tell the layers of their place, which is another in another model."""
-        exact = not isinstance(self.loss, SCCE)
-        below = True
-        for i, layer in enumerate(self.layers):
-            # Nothing before the first layer with parameters is trained, so it needs no gradient.
-            layer.first_layer = below
-            below = below and not _is_trained(layer)
-            wanted = exact or i < len(self.layers) - 1
-            if getattr(layer, "exact_softmax", wanted) is not wanted:
-                layer.exact_softmax = wanted  # type: ignore[attr-defined]
-
-    @property
-    def params(self) -> list[Array]:
-        """The parameters of all layers."""
-        return [array for layer in self.layers for array in layer.params]
-
-    @property
-    def grads(self) -> list[Any]:
-        """The gradients of all layers from the last step; `None` where nothing is trained."""
-        return [
-            None if layer.trainable is False else array
-            for layer in self.layers
-            for array in layer.grads
-        ]
 
     @property
     def learning_rate(self) -> float:
@@ -379,16 +318,6 @@ class Model(KerasMethods, Saved):
         loss.forward(np.broadcast_to(first, (len(y), *first.shape[1:])), targets)
         return targets, first
 
-    def _tried(self, x: Any) -> Any:
-        """Return outputs without a step; what has no statistics yet is not evaluated."""
-        check_axes(self.input_shape, x)
-        return self._through(
-            x,
-            lambda layer, x: (
-                layer.tried(x) if isinstance(layer, Functional) else _forward(layer, x, False)
-            ),
-        )
-
     def _weights(self, sample_weight: Any, class_weight: Any, y: Any) -> Array | None:
         """Return a weight for each example, or raise."""
         weight = check_weight(sample_weight, len(y))
@@ -407,55 +336,6 @@ class Model(KerasMethods, Saved):
         for layer in self.layers:
             if isinstance(layer, Embedding):
                 layer.warn_if_random()
-
-    def forward(self, x: Any, train: bool = True) -> Any:
-        """Return the outputs of the last layer, in training or in evaluation mode."""
-        self._claim()
-        return self._through(x, lambda layer, x: _forward(layer, x, train))
-
-    def _through(self, x: Any, call: Callable[[Any, Any], Any]) -> Any:
-        for i, layer in enumerate(self.layers):
-            try:
-                x = call(layer, x)
-            except Exception as error:
-                error.add_note(f"in layer {i} of the model, {layer}")
-                raise
-        return x
-
-    def backward(self, g: Any) -> Any:
-        """Hand the gradient of the outputs back through the layers."""
-        self._claim()
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[i]
-            try:
-                g = layer.backward(g)
-            except Exception as error:
-                error.add_note(f"in backward of layer {i} of the model, {layer}")
-                raise
-            if layer.first_layer:
-                break
-        return g
-
-    def loss_gradient(self, outputs: Any, targets: Any) -> Any:
-        """Return the gradient of the summed loss in the outputs, as :meth:`backward` takes it.
-
-        That of :class:`SCCE` is documented to be the gradient before a softmax, ``p - t``; where
-        the model does not end in one, it is that of the loss itself.
-
-        Parameters
-        ----------
-        outputs : array
-            What :meth:`forward` returned.
-        targets : array
-            The targets.
-        """
-        loss: Any = self.loss
-        if isinstance(loss, SCCE) and not self._ends_in_softmax():
-            return loss.exact_gradient(outputs, targets)
-        return loss.backward(outputs, targets)
-
-    def _ends_in_softmax(self) -> bool:
-        return isinstance(getattr(self.layers[-1], "activation", None), Softmax)
 
     @keras_arguments
     def train_on_batch(
@@ -558,45 +438,12 @@ class Model(KerasMethods, Saved):
             return {"accuracy": accuracy} | dict(figures)
         return figures
 
-    def _require_connected(self, method: str) -> None:
-        same = len(self._connected) == len(self.layers) and all(
-            map(operator.is_, self._connected, self.layers)
-        )
-        if not self.layers or not same:
-            raise RuntimeError(
-                f"Model.{method}: call compile(loss=..., optimizer=...) first, after the last add"
-            )
-
-    def _require_compiled(self, method: str) -> None:
-        self._require_connected(method)
-        if self.loss is None or self.optimizer is None:
-            raise RuntimeError(f"Model.{method}: call compile(loss=..., optimizer=...) first")
-
 
 def _objective(loss: Any) -> Objective:
     """Return an objective, also one of a function that returns a loss and its gradient."""
     if callable(loss) and not isinstance(loss, Objective | type):
         return FunctionLoss(loss)
     return objectives.get(SCCE() if loss is None else loss)
-
-
-def _is_trained(layer: Any) -> bool:
-    return bool(layer.params) and layer.trainable is not False
-
-
-def _forward(layer: Any, x: Any, train: bool) -> Any:
-    return layer.forward(x, train=train) if _takes_train(layer) else layer.forward(x)
-
-
-def _takes_train(layer: Any) -> bool:
-    """Whether `forward` has an argument `train`, or any; those of users' layers may lack it."""
-    function = layer.forward
-    code = getattr(function, "__code__", None)
-    if code is None or hasattr(function, "__wrapped__"):
-        parameters = inspect.signature(function).parameters.values()
-        return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return "train" in names or bool(code.co_flags & inspect.CO_VARKEYWORDS)
 
 
 # Keras's name.

@@ -11,9 +11,11 @@ import numpy as np
 import npdl.functional as F
 from npdl import checkpoint, tree
 from npdl.compat import objectives, optimizers
-from npdl.compat.fitting import METRICS, Array
-from npdl.compat.layers.base import Layer, Stateful, set_weights, weights_of
+from npdl.compat.checks import Array
+from npdl.compat.fitting import METRICS
+from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.functional import Functional
+from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.functional.tables import text_table
 

@@ -133,7 +133,7 @@ CLASSES = {
     ),
     "Conv2D is linear": (
         lambda: Conv2D(4, (3, 3)),
-        lambda: Convolution(4, (3, 3), activation=None),
+        lambda: Convolution(4, (3, 3), stride=1, activation=None, padding="valid"),
     ),
     "MaxPooling2D": (MaxPooling2D, lambda: MaxPooling((2, 2))),
     "AveragePooling2D": (lambda: AveragePooling2D(3, strides=3), lambda: MeanPooling(3)),
@@ -194,7 +194,7 @@ REFUSED = {
     "two names by keyword": (lambda: Dense(n_out=8, units=9), "units and n_out are one argument"),
     "unknown": (lambda: Dense(8, unit=9), r"unknown argument 'unit'.*did you mean 'units'\?"),
     "more by position": (lambda: LSTM(8, "relu"), "by keyword"),
-    "twice for a layer of Keras": (lambda: Conv2D(8, 3, filters=4), "each once"),
+    "twice for a layer of Keras": (lambda: Conv2D(8, 3, filters=4), "multiple values"),
     "unknown to fit": (lambda: classifier().fit(X, Y, epoch=3), "did you mean 'epochs'"),
     "steps_per_epoch": (lambda: classifier().fit(X, Y, steps_per_epoch=3), "one pass over"),
     "validation_freq": (lambda: classifier().fit(X, Y, validation_freq=2), "one pass over"),

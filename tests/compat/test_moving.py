@@ -367,7 +367,9 @@ class Stretched(Layer):
 
 
 def test_a_layer_of_ones_own_can_be_frozen_and_named():
-    model = compiled([Dense(4, n_in=6), Stretched(name="scale", trainable=False), Softmax(3)], "scce")
+    model = compiled(
+        [Dense(4, n_in=6), Stretched(name="scale", trainable=False), Softmax(3)], "scce"
+    )
     model.fit(X, Y, epochs=1, verbose=0)
     layer = model.get_layer("scale")
     assert np.array_equal(layer.a, np.ones(4))

@@ -5,14 +5,18 @@
 'Dense'
 """
 
-from typing import Any
-
 from npdl.compat.layers.base import Layer
 from npdl.compat.layers.convolution import Convolution
 from npdl.compat.layers.core import Activation, Dense, Dropout, Linear, Softmax
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.layers.functional import Functional
-from npdl.compat.layers.keras import constructor_named
+from npdl.compat.layers.keras import (
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Input,
+    MaxPooling2D,
+)
 from npdl.compat.layers.normalization import BatchNormal
 from npdl.compat.layers.pooling import MaxPooling, MeanPooling
 from npdl.compat.layers.recurrent import GRU, LSTM, BatchLSTM, Recurrent, SimpleRNN
@@ -22,8 +26,11 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "AveragePooling2D",
     "BatchLSTM",
     "BatchNormal",
+    "BatchNormalization",
+    "Conv2D",
     "Convolution",
     "Dense",
     "DimShuffle",
@@ -31,18 +38,13 @@ __all__ = [
     "Embedding",
     "Flatten",
     "Functional",
+    "Input",
     "Layer",
     "Linear",
     "MaxPooling",
+    "MaxPooling2D",
     "MeanPooling",
     "Recurrent",
     "SimpleRNN",
     "Softmax",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    constructor = constructor_named(name)
-    if constructor is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return constructor

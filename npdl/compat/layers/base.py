@@ -18,30 +18,21 @@ The gradient of a parameter is the sum over the batch. A layer of your own is a 
 """
 
 import re
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
-from npdl.compat.habits import ABSENT, translated
+from npdl.compat.habits import ABSENT
+from npdl.compat.layers.attributes import Absent, Derived, Parameter
 from npdl.compat.layers.sizes import Shape, shape_before
+from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.named import Named
 from npdl.compat.utils.random import get_dtype, new_key
 from npdl.functional.layer import describe
 
 __all__ = ["Layer", "Parameter", "Stateful"]
-
-
-class _Derived:
-    """An attribute that is computed, unless a layer of the user's has set it."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-
-    def __get__(self, layer: Any, owner: Any = None) -> Any:
-        return self if layer is None else self.function(layer)
 
 
 def _snake_case(name: str) -> str:
@@ -91,9 +82,9 @@ class Layer(Named):
     out_shape: Any = None
     # A model trains the layers for which this is not False.
     trainable: Any = True
-    name = _Derived(lambda layer: _snake_case(type(layer).__name__))
-    output_shape = _Derived(lambda layer: layer.out_shape)
-    weights = _Derived(lambda layer: weights_of(layer))
+    name = Derived(lambda layer: _snake_case(type(layer).__name__))
+    output_shape = Derived(lambda layer: layer.out_shape)
+    weights = Derived(lambda layer: weights_of(layer))
 
     def __init__(self) -> None:
         """Take the options of all layers, `name` and `trainable`, by keyword."""
@@ -167,112 +158,6 @@ class Layer(Named):
             If the number of arrays or a shape differs; the layer is then as it was.
         """
         set_weights(str(self), [self], weights)
-
-
-def weights_of(layer: Any) -> list[Any]:
-    """Return the arrays of a layer: its `params`, then those that are not trained."""
-    if isinstance(layer, Stateful) and layer.functional is None:
-        raise RuntimeError(f"{layer} has no weights yet: call compile(...) of its model first")
-    return [*layer.params, *untrained(layer)]
-
-
-def untrained(layer: Any) -> list[Any]:
-    """Return the arrays of a layer that are not among its `params`, such as running statistics."""
-    return [leaf for leaf in tree.leaves(getattr(layer, "tree", None)) if not _in(leaf, layer)]
-
-
-def _in(leaf: Any, layer: Any) -> bool:
-    return any(np.may_share_memory(leaf, array) for array in layer.params)
-
-
-def set_weights(owner: str, layers: list[Any], weights: Any) -> None:
-    """Copy arrays into those of layers, in the order of :func:`weights_of`; all, or none."""
-    given = [np.asarray(array) for array in weights]
-    if any(array.dtype.kind not in "fiub" for array in given):
-        raise TypeError(
-            f"{owner}.set_weights: expected arrays of numbers, got "
-            f"{', '.join(sorted({str(array.dtype) for array in given}))}"
-        )
-    mine = [weights_of(layer) for layer in layers]
-    wanted = [np.shape(array) for arrays in mine for array in arrays]
-    if [array.shape for array in given] != wanted:
-        raise ValueError(
-            f"{owner}.set_weights: the weights have the shapes {wanted}, got "
-            f"{[array.shape for array in given]}; are they of another model?"
-        )
-    remaining = iter(given)
-    for layer, arrays in zip(layers, mine, strict=True):
-        _set(layer, [next(remaining) for _ in arrays])
-
-
-def _set(layer: Any, weights: list[Any]) -> None:
-    trained = layer.params
-    for array, given in zip(trained, weights, strict=False):
-        array[...] = given
-    rest = iter(weights[len(trained) :])
-    if isinstance(layer, Stateful):
-        leaves = [
-            leaf if _in(leaf, layer) else np.array(next(rest), leaf.dtype)
-            for leaf in tree.leaves(layer.tree)
-        ]
-        layer.tree = tree.unflatten(layer.tree, leaves)
-
-
-class Parameter:
-    """An attribute of a :class:`Stateful` layer: an array of its tree, or a block of one.
-
-    It is `None` until the layer is connected. An attribute ``dW`` is the gradient of ``W``, which
-    is `None` until there is one. Assigning copies numbers into the layer's array, so that the
-    array that was given stays its owner's.
-
-    Parameters
-    ----------
-    path : str
-        Where the array is in the tree, such as ``"0/weight"``.
-    block : pair of ints, optional
-        Which of how many equal blocks of the last axis it is.
-    trained : bool
-        Whether it is one of the layer's `params`.
-    """
-
-    def __init__(self, path: str, block: tuple[int, int] = (0, 1), trained: bool = True) -> None:
-        self.keys = [int(key) if key.isdigit() else key for key in path.split("/")]
-        self.block, self.trained = block, trained
-
-    def __set_name__(self, owner: type["Stateful"], name: str) -> None:
-        self.name = name
-        if self.trained:
-            owner.parameter_names = (*owner.parameter_names, name)
-            setattr(owner, f"d{name}", property(lambda layer: self._of(layer.gradients)))
-
-    def __get__(self, layer: Any, owner: Any = None) -> Any:
-        if layer is None:
-            return self
-        return self._of(layer.tree)
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        array, given = self.__get__(layer), np.asarray(value)
-        if array is None:
-            raise AttributeError(f"{layer} has no {self.name} yet: call connect_to(...) first")
-        if given.shape != array.shape:
-            raise ValueError(
-                f"{layer}.{self.name} has the shape {array.shape}, got an array of {given.shape}"
-            )
-        array[...] = given
-
-    def _of(self, node: Any) -> Any:
-        try:
-            for key in self.keys:
-                if node is None:
-                    return None
-                node = node[key]
-        except KeyError:
-            return None  # a layer without a bias
-        number, count = self.block
-        if node is None or count == 1:
-            return node
-        size = node.shape[-1] // count
-        return node[..., number * size : (number + 1) * size]
 
 
 class Stateful(Layer):
@@ -493,21 +378,6 @@ class Stateful(Layer):
         return [getattr(self, f"d{name}") for name in self.parameter_names]
 
 
-class _Absent:
-    """An attribute of Keras's layers that has no counterpart; a user's subclass may have it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Any, owner: Any = None) -> Any:
-        return None if layer is None else vars(layer).get(self.name)
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        if type(layer).__module__.startswith("npdl."):
-            translated(str(layer), (), {self.name: value})
-        vars(layer)[self.name] = value
-
-
 for _name in ABSENT:
     if _name.endswith(("_regularizer", "_constraint")):
-        setattr(Stateful, _name, _Absent(_name))
+        setattr(Stateful, _name, Absent(_name))
