@@ -4,8 +4,9 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from npdl.callbacks.base import Callback
 
@@ -62,8 +63,9 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Set the rate."""
         before = self.model.learning_rate
-        value = self.schedule(epoch, before) if self._takes_rate else self.schedule(epoch)
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
+        value: Any = self.schedule(epoch, before) if self._takes_rate else self.schedule(epoch)
+        is_number = isinstance(value, int | float | np.integer | np.floating)
+        if isinstance(value, bool) or not is_number or not 0 <= value < math.inf:
             raise ValueError(
                 f"LearningRateScheduler: schedule({epoch}) must return a finite number of at "
                 f"least 0, such as 0.001, got {value!r}"

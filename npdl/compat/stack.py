@@ -79,11 +79,11 @@ class Stack:
     @property
     def grads(self) -> list[Any]:
         """The gradients of all layers from the last step; `None` where nothing is trained."""
-        return [
-            None if layer.trainable is False else array
-            for layer in self.layers
-            for array in layer.grads
-        ]
+        found: list[Any] = []
+        for layer in self.layers:
+            grads = layer.grads
+            found += [None] * len(grads) if layer.trainable is False else grads
+        return found
 
     def forward(self, x: Any, train: bool = True) -> Any:
         """Return the outputs of the last layer, in training or in evaluation mode."""

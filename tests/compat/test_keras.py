@@ -182,6 +182,10 @@ REFUSED = {
     "Momentum with Nesterov": (lambda: Momentum(nesterov=True), "NesterovMomentum"),
     "clipping by norm": (lambda: Adam(clipnorm=1.0), r"clip=1\.0"),
     "weight decay": (lambda: Adam(weight_decay=0.1), "F.adamw"),
+    "a mask to fit": (
+        lambda: classifier().fit(X, Y, mask=np.ones((40, 1))),
+        "npdl.training.fit takes it",
+    ),
     "a mask": (
         lambda: Embedding(input_dim=9, output_dim=4, mask_zero=True),
         r"Functional\(F.graph",
@@ -501,6 +505,15 @@ def test_an_activation_may_be_a_layer():
         each.compile("scce", "adam")
     other.set_weights(model.get_weights())
     assert same(trained(model, X, Y), trained(other, X, Y))
+
+
+def test_a_second_activation_after_a_default_one_is_warned_about():
+    for before in (Dense(3, n_in=6), Convolution(2, (3, 3), input_shape=(1, 8, 8))):
+        model = npdl.Model([before, Activation("relu")])
+        with pytest.warns(UserWarning, match="by default, and ReLU follows it"):
+            model.compile("mse")
+    for silent in (Dense(3, n_in=6, activation=None), Dense(3, "tanh", n_in=6), Linear(3, n_in=6)):
+        npdl.Model([silent, Activation("relu")]).compile("mse")
 
 
 def test_a_first_layer_may_be_told_the_shape_of_an_example():

@@ -620,3 +620,38 @@ def test_no_warning_comes_from_ordinary_scripts():
         model.fit(
             X, npdl.utils.one_hot(Y), max_iter=2, batch_size=64, validation_split=0.1, verbose=0
         )
+
+
+# The numbers of losses, as the page on moving says them
+
+P = np.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
+T = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def test_the_old_values_of_losses_follow_from_the_new_ones():
+    old_mse = 0.5 * np.mean(np.sum((P - T) ** 2, axis=1))
+    old_bce = np.mean(-np.sum(T * np.log(P) + (1 - T) * np.log(1 - P), axis=1))
+    mse, bce = npdl.objectives.MSE().forward(P, T), npdl.objectives.BCE().forward(P, T)
+    assert 0.5 * np.mean(np.sum(mse, axis=1)) == pytest.approx(old_mse)
+    assert np.mean(mse) == pytest.approx(2 / 3 * old_mse)
+    assert np.mean(np.sum(bce, axis=1)) == pytest.approx(old_bce)
+    assert np.mean(bce) == pytest.approx(old_bce / 3)
+    old_scce = np.mean(-np.sum(T * np.log(P), axis=1))
+    assert np.mean(npdl.objectives.SCCE().forward(P, T)) == pytest.approx(old_scce)
+
+
+def test_the_hellinger_distance_is_the_one_of_that_name():
+    p = np.array([[0.81, 0.19]])
+    assert npdl.objectives.HeD().forward(p, [0])[0] == pytest.approx(0.3162, abs=1e-4)
+
+
+def test_a_frozen_batch_norm_uses_and_keeps_its_statistics():
+    model = compiled([BatchNormal(input_shape=(6,)), Dense(4), Softmax(3)], "scce")
+    model.fit(X, Y, epochs=2, verbose=0)
+    layer = model.layers[0]
+    layer.trainable = False
+    before = layer.get_weights()
+    in_training = layer.forward(X, train=True)
+    assert np.array_equal(in_training, layer.forward(X, train=False))
+    model.fit(3 + X, Y, epochs=1, verbose=0)
+    assert same(layer.get_weights(), before)

@@ -1,6 +1,7 @@
 """Fully connected layers, and dropout."""
 
 import copy
+import warnings
 from typing import Any
 
 import npdl.functional as F
@@ -95,6 +96,29 @@ class Activation(Activated):
 
     def __init__(self, activation: Any) -> None:
         self.activation = activation_of(activation)
+
+    def connect_to(self, prev_layer: Any = None) -> None:
+        """Take the sizes of the layer before.
+
+        Parameters
+        ----------
+        prev_layer : Layer, optional
+            Any object with an attribute ``out_shape``.
+
+        Warns
+        -----
+        UserWarning
+            If that layer has an activation already, which it was not asked for.
+        """
+        before = getattr(prev_layer, "activation", None)
+        by_default = isinstance(prev_layer, Affine) and "activation" not in prev_layer._arguments()
+        if by_default and before is not None and not isinstance(prev_layer, Softmax):
+            warnings.warn(
+                f"{prev_layer} has the activation {before} by default, and {self.activation} "
+                f"follows it; {prev_layer}(..., activation=None) has none",
+                stacklevel=5,
+            )
+        super().connect_to(prev_layer)
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""

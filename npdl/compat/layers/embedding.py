@@ -98,7 +98,7 @@ class Embedding(Stateful):
             warnings.warn(
                 f"{self}: the table has random numbers and is not trained; "
                 f"Embedding(..., static=False) trains it, and static=True is for one that stays",
-                stacklevel=4,
+                stacklevel=6,
             )
 
     def make(self, shape: Shape) -> F.Layer:

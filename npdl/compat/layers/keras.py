@@ -35,7 +35,7 @@ def Input(shape: Any, **options: Any) -> Functional:  # noqa: N802
     (None, 6)
     """
     check_channels(tuple(shape))
-    return Functional(F.linear(), None, tuple(shape), **options)
+    return Functional(F.linear(), input_shape=tuple(shape), **options)
 
 
 def Conv2D(  # noqa: N802
