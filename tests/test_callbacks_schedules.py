@@ -57,7 +57,7 @@ both = pytest.mark.parametrize("train", [functional, stateful])
 SCHEDULES = {
     "epoch and rate": (lambda epoch, lr: lr * 0.5 if epoch else lr, [0.5, 0.25, 0.125, 0.0625]),
     "epoch": (lambda epoch: 0.1 * (epoch + 1), [0.1, 0.2, 0.3, 0.4]),
-    "of npdl": (F.step_decay(0.8, (1, 3), 0.5), [0.8, 0.4, 0.4, 0.2]),
+    "of npdl": (F.step_decay(0.8, (1, 3), factor=0.5), [0.8, 0.4, 0.4, 0.2]),
     "the same": (lambda epoch, lr: lr, [0.5] * 4),
     "nothing at the end": (lambda epoch: float(epoch < 3), [1, 1, 1, 0]),
     "numbers of NumPy": (lambda epoch: np.float32(0.25), [0.25] * 4),
@@ -74,7 +74,7 @@ def test_an_epoch_has_the_rate_of_its_schedule(train, schedule, expected):
 
 def test_a_schedule_of_the_optimizer_is_scaled():
     rates = Rates()
-    optimizer = F.sgd(F.exponential_decay(0.5, 2, 0.5))
+    optimizer = F.sgd(F.exponential_decay(0.5, steps=2, rate=0.5))
     functional([LearningRateScheduler(lambda epoch, lr: 0.1), rates], optimizer=optimizer)
     np.testing.assert_allclose(rates.seen[::2], [0.1] * 4, rtol=1e-12)
 

@@ -35,10 +35,6 @@ def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]
         raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
     count = len(data[0])
     kept = count - int(count * fraction)
-    if not kept:
-        raise ValueError(
-            f"validation_split={fraction} leaves none of the {count} examples to train with"
-        )
     if kept == count:
         return data, None
     x, y, _ = _rows(data, slice(kept, None))
