@@ -4,10 +4,11 @@ import sys
 
 from npdl import compat, functional, random, tree
 from npdl.compat import activations, initializations, layers, model, objectives, optimizers, utils
-from npdl.compat.model import Model
+from npdl.compat.model import Model, Sequential
 
 __all__ = [
     "Model",
+    "Sequential",
     "__version__",
     "activations",
     "compat",

@@ -2,6 +2,7 @@
 
 from npdl.callbacks.base import Callback, History, call, direction
 from npdl.callbacks.reports import CSVLogger, LambdaCallback, ProgressBar, TensorBoard
+from npdl.callbacks.schedules import LearningRateScheduler
 from npdl.callbacks.steering import (
     EarlyStopping,
     ModelCheckpoint,
@@ -15,6 +16,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "LambdaCallback",
+    "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",

@@ -8,12 +8,13 @@ from typing import Any, TextIO
 import attrs
 import numpy as np
 
+import npdl.functional as F
+from npdl.compat.checks import Array
 from npdl.compat.utils.random import get_rng, get_state, set_state
-from npdl.functional._checks import is_int
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, mean_sums
 
 __all__ = [
-    "Array",
+    "METRICS",
     "Lines",
     "Metrics",
     "Training",
@@ -22,50 +23,10 @@ __all__ = [
     "batch_count",
     "batches",
     "can_be_classes",
-    "check_count",
-    "check_pair",
-    "check_weight",
     "line",
     "split",
     "weighted",
 ]
-
-Array = np.ndarray[Any, Any]
-
-
-def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
-    """Return inputs and targets as arrays, or raise unless there are as many."""
-    x, y = np.asarray(X), np.asarray(Y)
-    if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
-        raise ValueError(
-            f"{names} must hold equally many examples, at least one, on their first axis; got the "
-            f"shapes {x.shape} and {y.shape}"
-        )
-    return x, y
-
-
-def check_weight(weight: Any, count: int) -> Array | None:
-    """Return a weight for each example, or raise."""
-    if weight is None:
-        return None
-    weights: Array = np.asarray(weight)
-    if (
-        weights.shape != (count,)
-        or weights.dtype.kind not in "fiub"
-        or not np.all((weights >= 0) & np.isfinite(weights))
-    ):
-        raise ValueError(
-            f"sample_weight must have a finite number, not negative, for each of the {count} "
-            f"examples, got an array "
-            f"{weights.dtype}{list(weights.shape)}"
-        )
-    return weights
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise unless an argument is a whole number that is large enough."""
-    if not is_int(value) or value < least:
-        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
 
 
 def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
@@ -73,14 +34,11 @@ def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]
     if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
     count = len(data[0])
-    kept = count - round(count * fraction)
-    if not kept:
-        raise ValueError(
-            f"validation_split={fraction} leaves none of the {count} examples to train with"
-        )
+    kept = count - int(count * fraction)
     if kept == count:
         return data, None
-    return _rows(data, slice(kept)), _rows(data, slice(kept, None))[:2]
+    x, y, _ = _rows(data, slice(kept, None))
+    return _rows(data, slice(kept)), (x, y, None)
 
 
 def batches(
@@ -154,6 +112,10 @@ def can_be_classes(outputs: Any, targets: Any) -> bool:
     return len(shape) > 1 and shape[-1] > 1 and np.shape(targets) in (shape, shape[:-1])
 
 
+def _mean_of(loss: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    return lambda outputs, targets: loss(outputs, targets)[0]
+
+
 def as_metrics(metrics: Any) -> Metrics:
     """Return functions by name, from a name, a list of names and functions, or a dict."""
     if metrics is None:
@@ -162,16 +124,25 @@ def as_metrics(metrics: Any) -> Metrics:
         return check_metrics(metrics)
     found: dict[str, Callable[[Any, Any], Any]] = {}
     for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
-        if metric in ("accuracy", "acc"):
-            found["accuracy"] = accuracy
+        if isinstance(metric, str) and metric in METRICS:
+            found["accuracy" if metric == "acc" else metric] = METRICS[metric]
         elif callable(metric):
             found[getattr(metric, "__name__", str(metric))] = metric
         else:
             raise ValueError(
-                f"unknown metric {metric!r}: expected 'accuracy', or a function of outputs and "
-                f"targets"
+                f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}, or a function "
+                f"of outputs and targets"
             )
     return check_metrics(found)
+
+
+# The metrics that have a name; those of errors are the means over all elements.
+METRICS: Metrics = {
+    **dict.fromkeys(("accuracy", "acc", "binary_accuracy", "categorical_accuracy"), accuracy),
+    "sparse_categorical_accuracy": accuracy,
+    **dict.fromkeys(("mae", "mean_absolute_error"), _mean_of(F.mean_absolute_error)),
+    **dict.fromkeys(("mse", "mean_squared_error"), _mean_of(F.mean_squared_error)),
+}
 
 
 def line(epoch: int, logs: Mapping[str, float]) -> str:
@@ -230,8 +201,10 @@ class Training:
         """Return the figures of the validation data; none, where there are no such data."""
         if self.validation is None:
             return {}
-        x, y = self.validation
-        return self.model._evaluated(x, y, self.figures, self.batch_size)  # type: ignore[no-any-return]
+        x, y, weight = self.validation
+        return self.model._evaluated(  # type: ignore[no-any-return]
+            x, y, self.figures, self.batch_size, weight
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Return what decides the next step; from its checkpoint, `Model.load` makes a model."""

@@ -371,6 +371,9 @@ class Orthogonal(_Functional):
         return F.orthogonal(self.gain)
 
 
+# Public scripts import these two.
+_zero, _one = Zero(), One()
+
 _NAMES: dict[str, type[Initializer]] = {
     **dict.fromkeys(("zero", "Zero"), Zero),
     **dict.fromkeys(("one", "One"), One),

@@ -13,8 +13,7 @@
 array([0, 1, 1, 0])
 """
 
-import inspect
-import operator
+import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -23,9 +22,18 @@ import numpy as np
 from npdl.callbacks import History
 from npdl.callbacks.checks import checked
 from npdl.compat import objectives, optimizers
-from npdl.compat.activations import Softmax
-from npdl.compat.fitting import (
+from npdl.compat.checks import (
     Array,
+    as_array,
+    as_targets,
+    check_axes,
+    check_count,
+    check_pair,
+    check_weight,
+    class_weights,
+    validation_pair,
+)
+from npdl.compat.fitting import (
     Lines,
     Metrics,
     Training,
@@ -34,26 +42,28 @@ from npdl.compat.fitting import (
     batch_count,
     batches,
     can_be_classes,
-    check_count,
-    check_pair,
-    check_weight,
     split,
     weighted,
 )
+from npdl.compat.function_loss import FunctionLoss
+from npdl.compat.habits import keras_arguments
+from npdl.compat.keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat.layers.base import Layer
+from npdl.compat.layers.embedding import Embedding
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
 from npdl.compat.saving import Saved
+from npdl.compat.stack import Stack
 from npdl.loop import Loop
 from npdl.position import setting
 from npdl.rates import check_factor
 from npdl.resume import Checkpoint
 from npdl.scoring import Scores
 
-__all__ = ["Model"]
+__all__ = ["Model", "Sequential"]
 
 
-class Model(Saved):
+class Model(KerasMethods, Stack, Saved):
     """Layers one after another.
 
     Parameters
@@ -66,7 +76,7 @@ class Model(Saved):
     layers : list of Layer
         The layers.
     loss, optimizer : Objective, Optimizer
-        Those that :meth:`compile` was given.
+        Copies of those that :meth:`compile` was given: ``model.optimizer.lr`` is the rate.
     stop_training : bool
         Set by a callback to end :meth:`fit` after the epoch.
 
@@ -94,28 +104,8 @@ class Model(Saved):
         for layer in layers or ():
             self.add(layer)
 
-    def add(self, layer: Any) -> None:
-        """Put a layer behind the others.
-
-        Parameters
-        ----------
-        layer : Layer
-            A layer of `npdl.layers`, or of a subclass of :class:`npdl.layers.Layer`.
-
-        Raises
-        ------
-        TypeError
-            If it is not a layer.
-        """
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}; "
-                f"a layer of npdl.functional goes into npdl.layers.Functional(...)"
-            )
-        if any(layer is other for other in self.layers):
-            raise ValueError(f"Model.add: this {layer} is in the model already; make a new one")
-        self.layers.append(layer)
-
+    @optimizer_first
+    @keras_arguments
     def compile(
         self,
         loss: str | Objective | None = None,
@@ -128,13 +118,14 @@ class Model(Saved):
 
         Parameters
         ----------
-        loss : str or Objective
-            ``SCCE()`` by default.
+        loss : str, Objective or function
+            ``SCCE()`` by default. A function of outputs and targets returns the mean loss and its
+            gradient, as those of `npdl.functional` do.
         optimizer : str or Optimizer
-            ``SGD()`` by default.
+            ``SGD()`` by default. Of an instance, the model gets a copy.
         metrics : list or dict
-            Further figures for :meth:`fit` and :meth:`evaluate`: ``"accuracy"``, or functions of
-            outputs and targets.
+            Further figures for :meth:`fit` and :meth:`evaluate`: ``"accuracy"``, ``"mae"``,
+            ``"mse"``, or functions of outputs and targets.
 
         Raises
         ------
@@ -142,7 +133,7 @@ class Model(Saved):
             If there are no layers, the first one does not know the size of its input, or two do
             not fit together; the model is then as it was.
         """
-        chosen = objectives.get(SCCE() if loss is None else loss)
+        chosen = _objective(loss)
         rule = optimizers.get(SGD() if optimizer is None else optimizer)
         figures = as_metrics(metrics)
         if not self.layers:
@@ -156,41 +147,6 @@ class Model(Saved):
                 vars(layer).update(attributes)
             raise
         self.loss, self.optimizer, self.metrics = chosen, rule, figures
-
-    def _connect(self) -> None:
-        """Connect the layers from the first one on that has another place than before."""
-        changed = False
-        for i, layer in enumerate(self.layers):
-            changed = changed or i >= len(self._connected) or self._connected[i] is not layer
-            if changed:
-                try:
-                    layer.connect_to(self.layers[i - 1] if i else None)
-                except Exception as error:
-                    error.add_note(f"in layer {i} of the model, {layer}")
-                    raise
-        self._connected = list(self.layers)
-
-    def _claim(self) -> None:
-        """Tell the layers of their place, which is another in another model."""
-        exact = not isinstance(self.loss, SCCE)
-        below = True
-        for i, layer in enumerate(self.layers):
-            # Nothing before the first layer with parameters is trained, so it needs no gradient.
-            layer.first_layer = below
-            below = below and not layer.params
-            wanted = exact or i < len(self.layers) - 1
-            if getattr(layer, "exact_softmax", wanted) is not wanted:
-                layer.exact_softmax = wanted  # type: ignore[attr-defined]
-
-    @property
-    def params(self) -> list[Array]:
-        """The parameters of all layers."""
-        return [array for layer in self.layers for array in layer.params]
-
-    @property
-    def grads(self) -> list[Array]:
-        """The gradients of all layers from the last step."""
-        return [array for layer in self.layers for array in layer.grads]
 
     @property
     def learning_rate(self) -> float:
@@ -209,6 +165,8 @@ class Model(Saved):
         self._require_compiled("scale_learning_rate")
         self.optimizer.lr *= check_factor(factor)  # type: ignore[union-attr]
 
+    @batch_size_first
+    @keras_arguments
     def fit(
         self,
         X: Any,
@@ -217,7 +175,7 @@ class Model(Saved):
         batch_size: int = 64,
         shuffle: bool = True,
         validation_split: float = 0.0,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         file: TextIO | None = None,
         *,
         epochs: int | None = None,
@@ -225,6 +183,7 @@ class Model(Saved):
         callbacks: Iterable[Any] | None = None,
         metrics: Any = None,
         sample_weight: Any = None,
+        class_weight: Any = None,
         initial_epoch: int = 0,
         checkpoint: Checkpoint | None = None,
         resume: bool = False,
@@ -242,10 +201,10 @@ class Model(Saved):
         shuffle : bool
             Whether each iteration has an order of its own.
         validation_split : float
-            The fraction of the examples, taken from the end, that the model is not trained on but
-            evaluated with.
+            The fraction of the examples, taken from the end before any shuffle, that the model is
+            not trained on but evaluated with: ``int(n · fraction)`` of n.
         validation_data : tuple of arrays, optional
-            ``(X, Y)`` to evaluate with, in place of a fraction.
+            ``(X, Y)`` to evaluate with, in place of a fraction; or ``(X, Y, weights)``.
         file : text file, optional
             Where a line an iteration is written; the standard output by default.
         epochs : int, optional
@@ -259,6 +218,8 @@ class Model(Saved):
         sample_weight : array, optional
             A weight for each example, by which its loss and gradient are multiplied. A metric
             with an argument `weights` gets them; ``"accuracy"`` counts all examples alike.
+        class_weight : dict, optional
+            A weight for each class, by which those of its examples are multiplied.
         initial_epoch : int
             The number of iterations that were made before, and count.
         checkpoint : npdl.training.Checkpoint, optional
@@ -287,31 +248,38 @@ class Model(Saved):
         -----
         npdl.training.ResumeWarning
             As :func:`npdl.training.fit` does.
+        UserWarning
+            If there are both validation data and a fraction, which is then 0; if numbers by
+            position seem to be in Keras's order; if a table of random numbers is not trained.
         """
         self._require_compiled("fit")
         last = max_iter if epochs is None else epochs
         check_count("batch_size", batch_size)
         check_count("epochs (max_iter)", last, least=0)
         check_count("initial_epoch", initial_epoch, least=0)
-        data: Any = check_pair("X and Y", X, Y)
-        data, validation = split(
-            (*data, check_weight(sample_weight, len(data[0]))), validation_split
-        )
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise TypeError("validation_data must be a pair of arrays, (X, Y)")
-            validation = check_pair("validation_data", *validation_data)
+        x, y = check_pair("X and Y", X, Y)
         # Whatever does not fit raises before anything is changed.
-        for part in (data, validation):
-            if part is not None:
-                self._check(part[0], part[1], batch_size)
-        figures = self._figures(metrics, data[0][:1], data[1][:1])
+        y, first = self._checked(x, y, batch_size)
+        weight = self._weights(sample_weight, class_weight, y)
+        if validation_data is not None and validation_split:
+            warnings.warn(
+                f"Model.fit: validation_data counts, and validation_split={validation_split} does "
+                f"not: the model is trained on all examples; pass one of them",
+                stacklevel=4,
+            )
+            validation_split = 0.0
+        data, validation = split((x, y, weight), validation_split)
+        if validation_data is not None:
+            x, y, weight = validation_pair(validation_data)
+            validation = (x, self._checked(x, y, batch_size)[0], weight)
+        figures = self._figures(metrics, first, data[1][:1])
         names = ["loss", *figures]
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
         scores = Scores(figures, 2)
         training = Training(self, data, validation, figures, scores, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
+        self._warn()
         loop = Loop(training, self, called, range(initial_epoch, last), steps, scores.metrics)
         if checkpoint is not None or resume:
             loop.keep(
@@ -339,58 +307,40 @@ class Model(Saved):
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return outputs, float(np.mean(values))
 
-    def _check(self, x: Any, y: Any, batch_size: int) -> None:
-        """Raise unless inputs and targets fit the model, as far as one batch of inputs tells."""
-        first = self.predict(x[:batch_size], batch_size)[:1]
-        self.loss.forward(np.broadcast_to(first, (len(y), *first.shape[1:])), y)  # type: ignore[union-attr]
+    def _checked(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
+        """Return the targets in the form of the outputs, and outputs of one example.
 
-    def forward(self, x: Any, train: bool = True) -> Any:
-        """Return the outputs of the last layer, in training or in evaluation mode."""
-        self._claim()
-        for i, layer in enumerate(self.layers):
-            try:
-                x = layer.forward(x, train=train) if _takes_train(layer) else layer.forward(x)
-            except Exception as error:
-                error.add_note(f"in layer {i} of the model, {layer}")
-                raise
-        return x
-
-    def backward(self, g: Any) -> Any:
-        """Hand the gradient of the outputs back through the layers."""
-        self._claim()
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[i]
-            try:
-                g = layer.backward(g)
-            except Exception as error:
-                error.add_note(f"in backward of layer {i} of the model, {layer}")
-                raise
-            if layer.first_layer and layer.params:
-                break
-        return g
-
-    def loss_gradient(self, outputs: Any, targets: Any) -> Any:
-        """Return the gradient of the summed loss in the outputs, as :meth:`backward` takes it.
-
-        That of :class:`SCCE` is documented to be the gradient before a softmax, ``p - t``; where
-        the model does not end in one, it is that of the loss itself.
-
-        Parameters
-        ----------
-        outputs : array
-            What :meth:`forward` returned.
-        targets : array
-            The targets.
+        Raise unless inputs and targets fit the model, as far as one batch of inputs tells.
         """
         loss: Any = self.loss
-        if isinstance(loss, SCCE) and not self._ends_in_softmax():
-            return loss.exact_gradient(outputs, targets)
-        return loss.backward(outputs, targets)
+        first = self._tried(x[:batch_size])[:1]
+        targets = as_targets(loss.takes_classes, first.shape[1:], y)
+        loss.forward(np.broadcast_to(first, (len(y), *first.shape[1:])), targets)
+        return targets, first
 
-    def _ends_in_softmax(self) -> bool:
-        return isinstance(getattr(self.layers[-1], "activation", None), Softmax)
+    def _weights(self, sample_weight: Any, class_weight: Any, y: Any) -> Array | None:
+        """Return a weight for each example, or raise."""
+        weight = check_weight(sample_weight, len(y))
+        if class_weight is not None:
+            of_class = check_weight(class_weights(class_weight, y), len(y))
+            weight = of_class if weight is None else weight * of_class
+        if weight is not None and isinstance(self.loss, FunctionLoss):
+            raise ValueError(
+                f"Model.fit: the loss {self.loss} gives one number for all examples, which have "
+                f"no weights then; a subclass of npdl.objectives.Objective gives one for each"
+            )
+        return weight
 
-    def train_on_batch(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
+    def _warn(self) -> None:
+        """Warn, before the first step, of what is probably not meant."""
+        for layer in self.layers:
+            if isinstance(layer, Embedding):
+                layer.warn_if_random()
+
+    @keras_arguments
+    def train_on_batch(
+        self, X: Any, Y: Any, sample_weight: Any = None, class_weight: Any = None
+    ) -> float:
         """Make one step with a batch, and return its mean loss.
 
         Parameters
@@ -399,13 +349,17 @@ class Model(Saved):
             Examples and targets.
         sample_weight : array, optional
             A weight for each example.
+        class_weight : dict, optional
+            A weight for each class.
         """
         self._require_compiled("train_on_batch")
         x, y = check_pair("X and Y", X, Y)
-        weight = check_weight(sample_weight, len(x))
-        self._check(x, y, len(x))
+        y, _ = self._checked(x, y, len(x))
+        weight = self._weights(sample_weight, class_weight, y)
+        self._warn()
         return self._step(x, y, weight)[1]
 
+    @keras_arguments
     def predict(self, X: Any, batch_size: int = 256, verbose: int = 0) -> Any:
         """Return the outputs for inputs, in evaluation mode.
 
@@ -420,14 +374,24 @@ class Model(Saved):
         """
         self._require_connected("predict")
         check_count("batch_size", batch_size)
-        x = np.asarray(X)
+        x = as_array("X", X)
         if not x.ndim or not len(x):
             raise ValueError(f"Model.predict: X needs an example, got an array of shape {x.shape}")
+        check_axes(self.input_shape, x)
         outputs = [self.forward(part, train=False) for (part,) in batches((x,), batch_size)]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
+    @keras_arguments
     def evaluate(
-        self, X: Any, Y: Any, batch_size: int = 256, metrics: Any = None, verbose: int = 0
+        self,
+        X: Any,
+        Y: Any,
+        batch_size: int = 256,
+        metrics: Any = None,
+        verbose: int = 0,
+        *,
+        sample_weight: Any = None,
+        return_dict: bool = False,
     ) -> Any:
         """Return the mean loss; where there are metrics, the list of it and of them.
 
@@ -441,49 +405,46 @@ class Model(Saved):
             In place of those of :meth:`compile`.
         verbose : int
             Makes no difference; scripts for Keras give it.
+        sample_weight : array, optional
+            A weight for each example, by which its loss is multiplied.
+        return_dict : bool
+            Whether to return a dict of the values by their names.
         """
         self._require_compiled("evaluate")
         figures = self.metrics if metrics is None else as_metrics(metrics)
         x, y = check_pair("X and Y", X, Y)
-        values = self._evaluated(x, y, figures, batch_size)
+        weight = self._weights(sample_weight, None, y)
+        values = self._evaluated(x, y, figures, batch_size, weight)
+        if return_dict:
+            return values
         return list(values.values()) if figures else values["loss"]
 
-    def _evaluated(self, x: Any, y: Any, figures: Metrics, batch_size: int) -> dict[str, float]:
+    def _evaluated(
+        self, x: Any, y: Any, figures: Metrics, batch_size: int, weight: Array | None = None
+    ) -> dict[str, float]:
+        loss: Any = self.loss
         outputs = self.predict(x, batch_size)
-        loss = np.mean(self.loss.forward(outputs, y))  # type: ignore[union-attr]
-        values = {"loss": loss} | {name: f(outputs, y) for name, f in figures.items()}
+        y = as_targets(loss.takes_classes, outputs.shape[1:], y)
+        mean = np.mean(weighted(loss.forward(outputs, y), weight))
+        values = {"loss": mean} | Scores(figures, 2).values(outputs, (x, y, weight))
         return {name: float(value) for name, value in values.items()}
 
     accuracy = staticmethod(accuracy)
 
-    def _figures(self, metrics: Any, x: Any, y: Any) -> Metrics:
+    def _figures(self, metrics: Any, outputs: Any, y: Any) -> Metrics:
         """Return the metrics of training: with the accuracy, where outputs can be classes."""
         figures = self.metrics if metrics is None else as_metrics(metrics)
-        if can_be_classes(self.predict(x), y):
+        if can_be_classes(outputs, y):
             return {"accuracy": accuracy} | dict(figures)
         return figures
 
-    def _require_connected(self, method: str) -> None:
-        same = len(self._connected) == len(self.layers) and all(
-            map(operator.is_, self._connected, self.layers)
-        )
-        if not self.layers or not same:
-            raise RuntimeError(
-                f"Model.{method}: call compile(loss=..., optimizer=...) first, after the last add"
-            )
 
-    def _require_compiled(self, method: str) -> None:
-        self._require_connected(method)
-        if self.loss is None or self.optimizer is None:
-            raise RuntimeError(f"Model.{method}: call compile(loss=..., optimizer=...) first")
+def _objective(loss: Any) -> Objective:
+    """Return an objective, also one of a function that returns a loss and its gradient."""
+    if callable(loss) and not isinstance(loss, Objective | type):
+        return FunctionLoss(loss)
+    return objectives.get(SCCE() if loss is None else loss)
 
 
-def _takes_train(layer: Any) -> bool:
-    """Whether `forward` has an argument `train`, or any; those of users' layers may lack it."""
-    function = layer.forward
-    code = getattr(function, "__code__", None)
-    if code is None or hasattr(function, "__wrapped__"):
-        parameters = inspect.signature(function).parameters.values()
-        return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return "train" in names or bool(code.co_flags & inspect.CO_VARKEYWORDS)
+# Keras's name.
+Sequential = Model

@@ -5,6 +5,7 @@ those arguments. So a subclass in a user's script can be saved and loaded withou
 as it has been imported when it is loaded.
 """
 
+import copy
 import functools
 import inspect
 import json
@@ -13,9 +14,10 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from npdl.compat.habits import VALUES, translated
 from npdl.functional.layer import describe
 
-__all__ = ["Named", "find"]
+__all__ = ["Named", "argument_names", "find"]
 
 T = TypeVar("T", bound="Named")
 
@@ -25,11 +27,38 @@ class Named:
 
     # The module that a root class belongs to, such as "layers".
     family: ClassVar[str] = ""
+    # Attributes that the constructor of any subclass takes by keyword, in addition to its own.
+    options: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
-            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _recording(cls, cls.__init__)  # type: ignore[method-assign]
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the arguments of a call as the constructor takes them, or raise.
+
+        Parameters
+        ----------
+        args, keywords : tuple, dict
+            The arguments by position and by keyword, as they were passed.
+        """
+        return args, keywords
+
+    def _take(self, options: Mapping[str, Any]) -> None:
+        """Set the attributes that were passed to the constructor in addition to its arguments.
+
+        Parameters
+        ----------
+        options : dict
+            Values by the names of :attr:`options`.
+        """
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return type(self).__name__
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration: the class and its arguments, as JSON values."""
@@ -43,7 +72,11 @@ class Named:
 
     def _arguments(self) -> dict[str, Any]:
         args, keywords = self.__dict__.get("_made_with", ((), {}))
-        return _by_name(type(self), args, keywords)
+        named, known = _by_name(type(self), args, keywords), argument_names(type(self))
+        for name in self.options:
+            if name in vars(self) and name not in known:
+                named[name] = vars(self)[name]
+        return named
 
     @classmethod
     def from_json(cls: type[T], config: str | Mapping[str, Any]) -> T:
@@ -66,18 +99,16 @@ class Named:
         arguments = dict(values)
         made = _class_named(cls, arguments.pop("class", _name(cls)))
         arguments = {name: _decoded(value) for name, value in arguments.items()}
+        known, name = argument_names(made), made.__name__
         try:
+            # Keras's names are for scripts: a configuration has those of the class alone.
+            unknown = arguments.keys() - known.keys() - {*made.options}
+            if unknown and (_is_own(made) or not _takes_any(made)):
+                raise TypeError(f"a configuration of {name}: unknown argument {min(unknown)!r}")
             return made(**arguments)
         except TypeError as error:
-            names = ", ".join(
-                name
-                for signature in _signatures(made)
-                for name, parameter in signature.parameters.items()
-                if parameter.kind not in _REST
-            )
-            raise ValueError(
-                f"{made.__name__}.from_json: {error}; the arguments are: {names or 'none'}"
-            ) from error
+            names = ", ".join(known) or "none"
+            raise ValueError(f"{name}.from_json: {error}; the arguments are: {names}") from error
 
     def _encoded(self, name: str, value: Any) -> Any:
         if isinstance(value, Named):
@@ -100,7 +131,7 @@ def _shown(value: Any) -> str:
 
 
 def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], example: str) -> T:
-    """Return an instance: the one given, or a new one by its name.
+    """Return an instance: a copy of the one given, or a new one by its name.
 
     Raises
     ------
@@ -108,9 +139,9 @@ def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], exam
         Listing the names, if `value` is neither.
     """
     if isinstance(value, root):
-        return value
-    if isinstance(value, str) and value in aliases:
-        return aliases[value]()
+        return copy.deepcopy(value)
+    if isinstance(value, str) and VALUES.get(value, value) in aliases:
+        return aliases[VALUES.get(value, value)]()
     raise ValueError(
         f"{root.family}: expected an instance, such as {example}, or one of the names "
         f"{', '.join(sorted(aliases))}; got {value!r}"
@@ -153,14 +184,57 @@ def _by_name(cls: type, args: Any, keywords: Any) -> dict[str, Any]:
     return {**named, **keywords}
 
 
-def _recording(init: Callable[..., None]) -> Callable[..., None]:
+def _recording(cls: type[Named], init: Callable[..., None]) -> Callable[..., None]:
+    # A constructor of the user's that takes any argument reads the names itself.
+    adapts = _is_own(cls) or not _takes_any(init)
+
     @functools.wraps(init)
     def recorded(self: Any, *args: Any, **keywords: Any) -> None:
         # The outermost call is that of the instance's own class.
-        self.__dict__.setdefault("_made_with", (args, keywords))
+        outermost = "_made_with" not in self.__dict__
+        options: Any = {}
+        if adapts:
+            owner = type(self) if outermost and _is_own(type(self)) else cls
+            args, keywords, options = _adapted(owner, args, keywords)
+        if outermost:
+            self.__dict__["_made_with"] = (args, keywords)
         init(self, *args, **keywords)
+        if options:
+            self._take(options)
 
     return recorded
+
+
+def _takes_any(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _adapted(cls: type[Named], args: Any, keywords: Any) -> tuple[Any, dict[str, Any], Any]:
+    """Return the arguments of a constructor, and the options passed in addition to them."""
+    if _is_own(cls):
+        args, keywords = cls._rearranged(args, keywords)
+    known = argument_names(cls)
+    if keywords.keys() <= known.keys():
+        return args, keywords, {}
+    found = translated(cls.__name__, known, keywords, cls.options)
+    options = {name: found.pop(name) for name in cls.options if name in found.keys() - known.keys()}
+    return args, found, options
+
+
+def argument_names(cls: type) -> dict[str, None]:
+    """Return the names of the arguments of a class, in their order."""
+    return _names_of(cls)
+
+
+@functools.cache
+def _names_of(cls: Any) -> dict[str, None]:
+    return {
+        name: None
+        for signature in _signatures(cls)
+        for name, parameter in signature.parameters.items()
+        if parameter.kind not in _REST
+    }
 
 
 def _name(cls: type[Named]) -> str:

@@ -13,7 +13,7 @@ The value is for each element or item, and the gradient is that of their sum: ne
 by the size of the batch. An objective of your own is a subclass of :class:`Objective`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from npdl.compat.utils.random import as_floats
 from npdl.functional._checks import check_number
 from npdl.functional.loss_terms import (
     EPSILON,
+    absolute_errors,
     binary_cross_entropies,
     categorical_cross_entropies,
     hellinger_distances,
@@ -31,11 +32,13 @@ from npdl.functional.targets import check_probabilities, class_targets, value_ta
 
 __all__ = [
     "BCE",
+    "MAE",
     "MSE",
     "SCCE",
     "BinaryCrossEntropy",
     "HeD",
     "HellingerDistance",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Objective",
     "SoftmaxCategoricalCrossEntropy",
@@ -63,6 +66,8 @@ class Objective(Named):
     """
 
     family = "objectives"
+    # Whether targets are classes or numbers; None, where a model leaves their form alone.
+    takes_classes: ClassVar[bool | None] = None
 
     def forward(self, outputs: Any, targets: Any) -> Any:
         """Return a value for each element, or for each item.
@@ -109,6 +114,8 @@ class MeanSquaredError(Objective):
     array([[1., 4.]])
     """
 
+    takes_classes = False
+
     def forward(self, outputs: Any, targets: Any) -> Any:
         """Return ``(p - t)²`` of each element.
 
@@ -141,6 +148,49 @@ class MeanSquaredError(Objective):
         return squared_errors(p, value_targets("MSE", p, targets))
 
 
+class MeanAbsoluteError(Objective):
+    """Absolute difference of each element, for regression with outliers: ``|p - t|``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npdl.objectives import MAE
+    >>> MAE().forward(np.array([[1.0, 4.0]]), np.array([[0.0, 6.0]]))
+    array([[1., 2.]])
+    """
+
+    takes_classes = False
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return ``|p - t|`` of each element.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            The `p` and the `t`, of one shape, the batch first.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ; nothing is broadcast.
+        """
+        return self._terms(outputs, targets)[0]
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient, the sign of ``p - t``.
+
+        Parameters
+        ----------
+        outputs, targets : array
+            As in :meth:`forward`.
+        """
+        return self._terms(outputs, targets)[1]
+
+    def _terms(self, outputs: Any, targets: Any) -> tuple[Array, Array]:
+        p = as_floats("MAE", outputs)
+        return absolute_errors(p, value_targets("MAE", p, targets))
+
+
 class BinaryCrossEntropy(Objective):
     """Cross-entropy of each element, for sigmoid outputs: ``l = -t log p - (1 - t) log(1 - p)``.
 
@@ -157,6 +207,8 @@ class BinaryCrossEntropy(Objective):
     array([[0.6931],
            [0.2231]])
     """
+
+    takes_classes = False
 
     def __init__(self, epsilon: float = 1e-11) -> None:
         self.epsilon = check_number(epsilon, "BCE(epsilon=1e-11)", "in (0, 0.5)")
@@ -212,6 +264,8 @@ class HellingerDistance(Objective):
     array([0.7071, 0.    ])
     """
 
+    takes_classes = True
+
     def forward(self, outputs: Any, targets: Any) -> Any:
         """Return the distance of each item.
 
@@ -264,6 +318,8 @@ class SoftmaxCategoricalCrossEntropy(Objective):
     >>> SCCE().forward(np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([[0, 1], [0, 1]])).round(4)
     array([0.6931, 0.2231])
     """
+
+    takes_classes = True
 
     def __init__(self, epsilon: float = 1e-11) -> None:
         self.epsilon = check_number(epsilon, "SCCE(epsilon=1e-11)", "in (0, 0.5)")
@@ -323,12 +379,14 @@ def _rows(name: str, outputs: Any, targets: Any) -> tuple[Array, Array, Array]:
 
 
 MSE = MeanSquaredError
+MAE = MeanAbsoluteError
 HeD = HellingerDistance
 BCE = BinaryCrossEntropy
 SCCE = SoftmaxCategoricalCrossEntropy
 
 _NAMES: dict[str, type[Objective]] = {
     **dict.fromkeys(("mse", "MSE", "mean_squared_error", "MeanSquaredError"), MSE),
+    **dict.fromkeys(("mae", "MAE", "mean_absolute_error", "MeanAbsoluteError"), MAE),
     **dict.fromkeys(("hed", "HeD", "hellinger_distance", "HellingerDistance"), HeD),
     **dict.fromkeys(("bce", "BCE", "binary_cross_entropy", "BinaryCrossEntropy"), BCE),
     **dict.fromkeys(("scce", "SCCE", "softmax_categorical_cross_entropy"), SCCE),

@@ -5,18 +5,19 @@ counts the updates. Those in `optimizers.py` are subclasses of :class:`Functiona
 gradients through parts of `npdl.functional` and keeps their state.
 """
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
-from npdl.compat.named import Named
+from npdl.compat.named import Named, argument_names
 from npdl.functional._checks import check_number
 from npdl.functional.layer import describe
 from npdl.packed import update_in_place
 
-__all__ = ["Functional", "Optimizer", "npdl_clip"]
+__all__ = ["Functional", "Optimizer", "Slot", "npdl_clip"]
 
 Array = np.ndarray[Any, Any]
 
@@ -76,6 +77,12 @@ class Optimizer(Named):
     """
 
     family = "optimizers"
+    # Those of a subclass that does not call this constructor.
+    iterations = 0
+    clip: float = -1
+    decay = 0.0
+    lr_min, lr_max = 0.0, math.inf
+    _first_rate = 0.001
 
     def __init__(
         self,
@@ -106,6 +113,15 @@ class Optimizer(Named):
     def lr(self, value: float) -> None:
         rate = check_number(value, f"{type(self).__name__}(lr=0.001)", "of at least 0")
         self._first_rate = rate * (1 + self.decay * self.iterations)
+
+    @property
+    def learning_rate(self) -> float:
+        """The same as `lr`."""
+        return self.lr
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.lr = value
 
     def update(self, params: Any, grads: Any) -> None:
         """Count an update; a subclass of your own changes the parameters first.
@@ -146,8 +162,35 @@ class Optimizer(Named):
         return super().to_json()
 
 
+class Slot:
+    """An attribute for arrays of the state: one for each parameter; `None` before an update.
+
+    Parameters
+    ----------
+    field : str
+        Their name in the state of the functional optimizer.
+    decay : str, optional
+        The attribute β, if that state holds ``array / (1 - β)``; these arrays are then copies.
+    """
+
+    def __init__(self, field: str, decay: str = "") -> None:
+        self.field, self.decay = field, decay
+
+    def __get__(self, optimizer: Any, owner: Any = None) -> Any:
+        if optimizer is None:
+            return self
+        states = [part for part in optimizer._state or () if hasattr(part, self.field)]
+        arrays = getattr(states[0], self.field) if states else None
+        if arrays is None or not self.decay:
+            return arrays
+        return tree.map(lambda array: (1 - getattr(optimizer, self.decay)) * array, arrays)
+
+
 class Functional(Optimizer):
     """An optimizer that hands gradients through the parts that :meth:`_parts` returns."""
+
+    # The bounds of plausible values of the first argument, where it is not the rate.
+    plausible: ClassVar[tuple[float, float]] = (0.5, math.inf)
 
     _state: Any = None
     _shapes: Any = None  # of the parameters that the arrays of the state belong to
@@ -157,6 +200,20 @@ class Functional(Optimizer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._optimizer()  # raises where the numbers are given
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        names = [*argument_names(cls)]
+        before = names.index("lr")
+        if 0 < len(args) <= before and {"lr", "learning_rate"}.isdisjoint(keywords):
+            first, (low, high) = args[0], cls.plausible
+            if isinstance(first, int | float | np.number) and not low <= first < high:
+                raise ValueError(
+                    f"{cls.__name__}({first!r}) would set {names[0]}, which comes first; the rate "
+                    f"is passed by keyword, as in {cls.__name__}(lr=0.001), and so is such a value "
+                    f"of {names[0]}"
+                )
+        return args, keywords
 
     def _parts(self) -> list[F.Optimizer]:
         """Return the parts of the optimizer, whose rate is `self._rate`."""

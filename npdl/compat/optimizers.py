@@ -15,7 +15,7 @@ from typing import Any
 
 import npdl.functional as F
 from npdl.compat.named import find
-from npdl.compat.optimizer_base import Functional, Optimizer, npdl_clip
+from npdl.compat.optimizer_base import Functional, Optimizer, Slot, npdl_clip
 
 __all__ = [
     "SGD",
@@ -84,6 +84,8 @@ class Momentum(Functional):
     array([0.375])
     """
 
+    velocity = Slot("velocity")
+
     def __init__(self, momentum: float = 0.9, *args: Any, **kwargs: Any) -> None:
         self.momentum = momentum
         super().__init__(*args, **kwargs)
@@ -120,6 +122,8 @@ class NesterovMomentum(Functional):
     array([0.625])
     """
 
+    velocity = Slot("velocity")
+
     def __init__(self, momentum: float = 0.9, *args: Any, **kwargs: Any) -> None:
         self.momentum = momentum
         super().__init__(*args, **kwargs)
@@ -152,6 +156,9 @@ class Adagrad(Functional):
     >>> p.round(4)
     array([0.5])
     """
+
+    plausible = (0.0, 1e-4)
+    cache = Slot("squares")
 
     def __init__(self, epsilon: float = 1e-6, *args: Any, **kwargs: Any) -> None:
         self.epsilon = epsilon
@@ -190,6 +197,8 @@ class RMSprop(Functional):
     array([0.5])
     """
 
+    cache = Slot("squares")
+
     def __init__(self, rho: float = 0.9, epsilon: float = 1e-6, *args: Any, **kwargs: Any) -> None:
         self.rho, self.epsilon = rho, epsilon
         super().__init__(*args, **kwargs)
@@ -227,6 +236,9 @@ class Adadelta(Functional):
     >>> p.round(4)
     array([0.998])
     """
+
+    cache = Slot("squares")
+    delta = Slot("squared_steps")
 
     def __init__(self, rho: float = 0.9, epsilon: float = 1e-6, *args: Any, **kwargs: Any) -> None:
         self.rho, self.epsilon = rho, epsilon
@@ -267,6 +279,9 @@ class Adam(Functional):
     >>> p.round(4)
     array([0.5])
     """
+
+    ms = Slot("gradients", "beta1")
+    vs = Slot("squares", "beta2")
 
     def __init__(
         self,
@@ -314,6 +329,9 @@ class Adamax(Functional):
     array([0.5])
     """
 
+    ms = Slot("first_moment")
+    vs = Slot("largest")
+
     def __init__(
         self,
         beta1: float = 0.9,
@@ -330,7 +348,7 @@ class Adamax(Functional):
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
-_NAMES: dict[str, type[Optimizer]] = {
+NAMES: dict[str, type[Optimizer]] = {
     **dict.fromkeys(("sgd", "SGD"), SGD),
     **dict.fromkeys(("momentum", "Momentum"), Momentum),
     **dict.fromkeys(("nesterov_momentum", "NesterovMomentum"), NesterovMomentum),
@@ -361,4 +379,4 @@ def get(optimizer: Any) -> Optimizer:
     >>> type(get("adam")).__name__
     'Adam'
     """
-    return find(Optimizer, optimizer, _NAMES, "SGD(lr=0.01)")
+    return find(Optimizer, optimizer, NAMES, "SGD(lr=0.01)")

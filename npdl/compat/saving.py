@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 import npdl.functional as F
 from npdl import checkpoint, tree
 from npdl.compat import objectives, optimizers
-from npdl.compat.fitting import Array
+from npdl.compat.checks import Array
+from npdl.compat.fitting import METRICS
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.functional import Functional
+from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.functional.tables import text_table
 
@@ -29,26 +32,40 @@ class Saved:
     optimizer: Any
     metrics: Any
     _connected: list[Layer]
+    # Whether it was made of a functional layer that is no serial.
+    _bare: bool = False
 
     def to_json(self) -> str:
         """Return the configuration as JSON: layers, loss, optimizer, and metrics that have a name.
 
         The weights are not in it; :meth:`save` writes both.
         """
-        config: dict[str, Any] = {"layers": [layer.to_json() for layer in self.layers]}
+        layers = [layer.to_json() for layer in self.layers]
+        first = self.layers[0] if self.layers else None
+        if isinstance(first, Functional) and not first.told and first.seen:
+            layers[0]["input_shape"] = list(first.seen)
+        config: dict[str, Any] = {"layers": layers}
         if self.loss is not None:
             config |= {"loss": self.loss.to_json(), "optimizer": self.optimizer.to_json()}
-            config |= {"metrics": [name for name in self.metrics if name == "accuracy"]}
+            config |= {
+                "metrics": [name for name, f in self.metrics.items() if METRICS.get(name) is f]
+            }
         return json.dumps(config)
 
     @classmethod
-    def from_json(cls: type[M], config: str | Mapping[str, Any]) -> M:
+    def from_json(
+        cls: type[M],
+        config: str | Mapping[str, Any],
+        constructors: Iterable[Callable[..., Any]] = (),
+    ) -> M:
         """Return a new model from a configuration, compiled where the old one was.
 
         Parameters
         ----------
         config : str or dict
             What :meth:`to_json` returned.
+        constructors : iterable of functions
+            The ``@npdl.functional.layer`` functions of your own in its `Functional` layers.
 
         Raises
         ------
@@ -69,8 +86,9 @@ class Saved:
                 f"metrics where the model is compiled, got {keys}"
             )
         model: Any = cls()
+        own = tuple(constructors)
         for layer in values["layers"]:
-            model.add(Layer.from_json(layer))
+            model.add(Layer.from_json(_with_layer(layer, own)))
         if "loss" in values:
             model.compile(
                 objectives.Objective.from_json(values["loss"]),
@@ -79,31 +97,46 @@ class Saved:
             )
         return model  # type: ignore[no-any-return]
 
-    def summary(self, file: TextIO | None = None) -> None:
+    def summary(
+        self, file: TextIO | None = None, *, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
         """Print a table of the layers, the shapes of their outputs and their parameters.
 
         Parameters
         ----------
         file : text file, optional
             Where to write; the standard output by default.
+        print_fn : callable, optional
+            Called with each line instead.
         """
         rows, total, trained = [], 0, 0
         for layer in self.layers:
-            sizes = [np.size(array) for array in layer.params]
-            count = sum(sizes) + sum(np.size(array) for array in _untrained(layer))
+            known = _is_connected(layer, self._connected)
+            count = sum(map(np.size, weights_of(layer))) if known else 0
+            if known and layer.trainable is not False:
+                trained += sum(map(np.size, layer.params))
             shape = layer.out_shape
             names = ["batch" if i == 0 and n is None else str(n) for i, n in enumerate(shape or ())]
             shown = f"({', '.join(names)})" if shape else "not known yet"
             rows.append((0, [str(layer), shown, f"{count:,}" if count else ""]))
-            total, trained = total + count, trained + sum(sizes)
+            total += count
         text = f"{total:,} parameters" if total else "no parameters"
         if trained < total:
             text += f"; {trained:,} are trained, {total - trained:,} are not"
-        print(text_table(["layer", "output", "parameters"], rows, text), file=file)
+        table = text_table(["layer", "output", "parameters"], rows, text)
+        if print_fn is None:
+            print(table, file=file)
+            return
+        for line in table.splitlines():
+            print_fn(line)
 
     def get_weights(self) -> list[Array]:
-        """Return copies of all weights: for each layer its `params`, then what is not trained."""
-        return [np.array(array) for layer in self.layers for array in _weights(layer)]
+        """Return copies of all weights: for each layer its `params`, then what is not trained.
+
+        The parameters of :meth:`to_functional` are in the order of ``npdl.tree.leaves``, which is
+        that of their names: a bias there comes before its weight.
+        """
+        return [np.array(array) for layer in self.layers for array in weights_of(layer)]
 
     def set_weights(self, weights: Any) -> None:
         """Set all weights.
@@ -118,21 +151,18 @@ class Saved:
         ValueError
             If the number of arrays or a shape differs; the model is then as it was.
         """
-        given = [np.asarray(array) for array in weights]
-        if any(array.dtype.kind not in "fiub" for array in given):
-            raise TypeError(
-                f"Model.set_weights: expected arrays of numbers, got "
-                f"{', '.join(sorted({str(array.dtype) for array in given}))}"
-            )
-        wanted = [np.shape(array) for layer in self.layers for array in _weights(layer)]
-        if [array.shape for array in given] != wanted:
-            raise ValueError(
-                f"Model.set_weights: this model has weights of the shapes {wanted}, got "
-                f"{[array.shape for array in given]}; are they of another model?"
-            )
-        remaining = iter(given)
-        for layer in self.layers:
-            _set_weights(layer, [next(remaining) for _ in _weights(layer)])
+        set_weights("Model", self.layers, weights)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone, as :class:`npdl.callbacks.ModelCheckpoint` does.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Ends in ``.npz`` or ``.safetensors``; its folder is made, if it is not there.
+        """
+        self._require_connected("save_weights")
+        _save(path, self.get_weights())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, from which training goes on where it stopped.
@@ -143,13 +173,34 @@ class Saved:
         Parameters
         ----------
         path : str or PathLike
-            Ends in ``.npz``; what was there is replaced when all is written.
+            Ends in ``.npz``; what was there is replaced when all is written. Its folder is made,
+            if it is not there.
+
+        Raises
+        ------
+        ValueError
+            If the shape of an example is not known, without which no model is made of the file.
+        TypeError
+            If an argument of a layer has no form in JSON.
         """
         self._require_compiled("save")
-        checkpoint.save(path, self._contents())
+        first = self.layers[0]
+        if isinstance(first, Functional) and not (first.told or first.seen):
+            raise ValueError(
+                "Model.save: the shape of an example is not known yet, and Model.load needs it; "
+                "call predict(X) or fit(X, Y) first, or make the model with "
+                "Model.from_functional(layer, params, input_shape=(64,))"
+            )
+        _save(path, self._contents())
 
     @classmethod
-    def load(cls: type[M], path: str | os.PathLike[str]) -> M:
+    def load(
+        cls: type[M],
+        path: str | os.PathLike[str],
+        *,
+        constructors: Iterable[Callable[..., Any]] = (),
+        generator: bool = True,
+    ) -> M:
         """Return the model that :meth:`save` wrote, and set the generator as it was then.
 
         Classes of your own must have been imported.
@@ -158,6 +209,11 @@ class Saved:
         ----------
         path : str or PathLike
             The file.
+        constructors : iterable of functions
+            The ``@npdl.functional.layer`` functions of your own in its `Functional` layers.
+        generator : bool
+            Whether to set the generator of `npdl.utils.random`, from which the training of all
+            models draws; `False`, if the model is only to predict.
 
         Raises
         ------
@@ -167,31 +223,34 @@ class Saved:
         found = checkpoint.scalars(path)
         if not {"config", "dtype", "generator"} <= found.keys() or not found["config"]:
             raise checkpoint.CheckpointError(
-                f"{path} holds no configuration of a model; Model.save writes it, and "
-                f"npdl.checkpoint.load or Model.load_weights read others"
+                f"{path} holds no configuration of a model, which Model.save writes; weights "
+                f"alone, as those of ModelCheckpoint, are read by load_weights of a compiled "
+                f"model, and other trees by npdl.checkpoint.load"
             )
         # A checkpoint of fit holds more than the model.
         partial = "run/header" in found
-        generator, dtype = get_state(), get_dtype()
+        before, dtype = get_state(), get_dtype()
         try:
             set_dtype(found["dtype"])
-            model = cls.from_json(found["config"])
+            model = cls.from_json(found["config"], constructors)
             contents = checkpoint.load(path, model._contents(), partial=partial)
         finally:
             # The weights that it began with are replaced, so drawing them must leave no trace.
-            set_state(generator)
+            set_state(before)
             set_dtype(dtype)
         model._take(contents)
-        set_state(contents["generator"])
+        if generator:
+            set_state(contents["generator"])
         return model
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Take the weights, and nothing else, of a model that :meth:`save` wrote.
+        """Take the weights, and nothing else, from a file.
 
         Parameters
         ----------
         path : str or PathLike
-            The file.
+            What :meth:`save`, :meth:`save_weights`, a checkpoint of :meth:`fit` or
+            :class:`npdl.callbacks.ModelCheckpoint` wrote.
 
         Raises
         ------
@@ -199,8 +258,11 @@ class Saved:
             If its weights are not those of such a model; this one is then as it was.
         """
         self._require_connected("load_weights")
-        mine = {"weights": self.get_weights()}
-        self.set_weights(checkpoint.load(path, mine, partial=True)["weights"])
+        mine = self.get_weights()
+        if "config" in checkpoint.scalars(path):
+            self.set_weights(checkpoint.load(path, {"weights": mine}, partial=True)["weights"])
+        else:
+            self.set_weights(checkpoint.load(path, mine))
 
     def _contents(self) -> dict[str, Any]:
         return {"config": self.to_json(), **self._progress()}
@@ -225,9 +287,10 @@ class Saved:
         Returns
         -------
         layer : npdl.functional.Layer
-            ``F.serial`` of the functional layers.
+            ``F.serial`` of the functional layers; the layer itself, where the model was made of
+            one that is no ``F.serial``.
         params : tuple of trees
-            Copies, in which each layer has its tree.
+            Copies, in which each layer has its tree; the tree itself of a single layer.
 
         Raises
         ------
@@ -243,7 +306,9 @@ class Saved:
                     f"model as npdl.layers.Functional(...)"
                 )
         pure = [layer.pure() for layer in self.layers]
-        params = tuple(tree.map(np.array, layer.tree) for layer in self.layers)
+        params = tuple(tree.map(np.array, layer.pure_params()) for layer in self.layers)
+        if self._bare and len(pure) == 1:
+            return pure[0], params[0]
         return F.serial(*pure), params
 
     @classmethod
@@ -259,8 +324,8 @@ class Saved:
         params : tree
             Its parameters, which are copied.
         input_shape : tuple, optional
-            The shape of one example, without the batch. It is needed to add more layers, or to
-            save the model.
+            The shape of one example, without the batch. It is needed to add more layers, and to
+            save the model before it has seen an example.
 
         Examples
         --------
@@ -290,7 +355,7 @@ class Saved:
                 stateful.hold()
             else:
                 stateful.connect_to(model.layers[i - 1] if i else None)
-        model._connected = list(model.layers)
+        model._connected, model._bare = list(model.layers), not is_serial
         return model  # type: ignore[no-any-return]
 
     def _require_connected(self, method: str) -> None:
@@ -300,27 +365,31 @@ class Saved:
         raise NotImplementedError
 
 
-def _weights(layer: Any) -> list[Any]:
-    return [*layer.params, *_untrained(layer)]
-
-
-def _untrained(layer: Any) -> list[Any]:
-    """Return the arrays of a layer that are not among its `params`, such as running statistics."""
-    return [leaf for leaf in tree.leaves(getattr(layer, "tree", None)) if not _in(leaf, layer)]
-
-
-def _in(leaf: Any, layer: Any) -> bool:
-    return any(np.may_share_memory(leaf, array) for array in layer.params)
-
-
-def _set_weights(layer: Any, weights: list[Array]) -> None:
-    trained = layer.params
-    for array, given in zip(trained, weights, strict=False):
-        array[...] = given
-    rest = iter(weights[len(trained) :])
+def _is_connected(layer: Any, connected: list[Layer]) -> bool:
     if isinstance(layer, Stateful):
-        leaves = [
-            leaf if _in(leaf, layer) else np.array(next(rest), leaf.dtype)
-            for leaf in tree.leaves(layer.tree)
-        ]
-        layer.tree = tree.unflatten(layer.tree, leaves)
+        return layer.functional is not None
+    return any(layer is other for other in connected)
+
+
+def _save(path: str | os.PathLike[str], contents: Any) -> None:
+    """Write a file, in a folder that is made if it is not there."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, contents)
+
+
+def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> Any:
+    """Return a configuration in which a functional layer with constructors of the user's is made.
+
+    Raises
+    ------
+    ValueError
+        With a note on where constructors are passed, if one is not known.
+    """
+    layer = config.get("layer") if isinstance(config, Mapping) else None
+    if not isinstance(layer, Mapping) or "call" not in layer:
+        return config
+    try:
+        return {**config, "layer": F.from_config(dict(layer), constructors)}
+    except ValueError as error:
+        error.add_note("in a model: Model.load(path, constructors=[...]), as of Model.from_json")
+        raise

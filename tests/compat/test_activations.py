@@ -172,9 +172,11 @@ def test_every_name_gives_a_new_instance(name, cls):
     assert first is not activations.get(name)
 
 
-def test_an_instance_is_returned_as_it_is():
+def test_an_instance_is_copied():
     activation = Elliot(steepness=3)
-    assert activations.get(activation) is activation
+    own = activations.get(activation)
+    activation.steepness = 5
+    assert own.steepness == 3
 
 
 @pytest.mark.parametrize("value", ["swish", "", None, 3, ReLU, np.tanh])

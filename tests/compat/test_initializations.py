@@ -164,9 +164,11 @@ def test_every_name_gives_a_new_instance(name, cls):
         assert initializations.get(alias) is not initializations.get(alias)
 
 
-def test_an_instance_is_returned_as_it_is():
+def test_an_instance_is_copied():
     initializer = Normal(3.0)
-    assert initializations.get(initializer) is initializer
+    own = initializations.get(initializer)
+    initializer.std = 5.0
+    assert own.std == 3.0
 
 
 @pytest.mark.parametrize("value", ["xavier", None, 3, Zero, np.zeros])

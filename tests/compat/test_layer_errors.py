@@ -74,25 +74,16 @@ BAD = {
         "LSTM has no out_shape; connect it first",
     ),
     "no layer before at all": (lambda: Flatten().connect_to((3, 4)), "has no out_shape"),
-    "another size than was told": (
-        lambda: connected(Dense(2, n_in=5), N_IN),
-        "Dense: it was told that its input has the sizes (5,)",
-    ),
-    "another size of a sequence": (
-        lambda: connected(GRU(n_out=2, n_in=5), TIME, N_IN),
-        "GRU: it was told that its input has the sizes (5,)",
-    ),
-    "another image": (
-        lambda: connected(Convolution(2, (2, 2), input_shape=(3, 8, 9)), 3, 9, 8),
-        "told that its input has the sizes (3, 8, 9)",
-    ),
     "a size that is not known": (lambda: connected(Dense(2), None), "nb_seq=20"),
     "an image whose size is not known": (
         lambda: connected(MeanPooling((5, 1)), None, N_IN),
         "MeanPooling: ",
     ),
     "forward before connect_to": (lambda: Dense(2).forward([1]), "Dense.forward: call connect_to"),
-    "weights before connect_to": (lambda: Dense(2).W, "Dense has no W yet: call connect_to"),
+    "weights before connect_to": (
+        lambda: setattr(Dense(2), "W", normal(N_IN, 2)),
+        "Dense has no W yet: call connect_to",
+    ),
     "backward before forward": (
         lambda: connected(Dense(2), N_IN).backward([1]),
         "Dense.backward: call forward",
@@ -117,7 +108,7 @@ BAD = {
         "input_shape is (channels, rows, columns)",
     ),
     "an image with a batch": (
-        lambda: Convolution(2, (2, 2), input_shape=(32, 1, 28, 28)),
+        lambda: Convolution(2, (2, 2), input_shape=(32, 1, 28, 28, 1)),
         "input_shape is (channels, rows, columns)",
     ),
     "a filter larger than the image": (
@@ -125,7 +116,7 @@ BAD = {
         "larger than",
     ),
     "an image without channels": (lambda: connected(Convolution(2, (2, 2)), 8, 8), "conv2d"),
-    "one size of a pool": (lambda: MaxPooling(2), "pool_size must be a pair of ints"),
+    "one size of a pool": (lambda: MaxPooling((2, 2, 2)), "pool_size must be a pair of ints"),
     "an empty pool": (lambda: MeanPooling((2, 0)), "pool_size must be a positive int"),
     "a pool that does not divide": (
         lambda: connected(MeanPooling((2, 3)), 3, 4, 8),
@@ -170,9 +161,10 @@ BAD = {
         "connected for examples of the shape (3, 4)",
     ),
     "an unknown argument": (
-        lambda: LSTM(n_out=2, units=3),
-        "LSTM: unknown argument 'units'; the arguments are n_out, n_in, nb_batch, nb_seq, init, "
-        "inner_init, activation, return_sequence, gate_activation, need_grad, forget_bias_num",
+        lambda: LSTM(n_out=2, unit=3),
+        "LSTM: unknown argument 'unit'; the arguments are gate_activation, need_grad, "
+        "forget_bias_num, n_out, n_in, nb_batch, nb_seq, init, inner_init, activation, "
+        "return_sequence (did you mean 'units'?)",
     ),
     "an argument of gates for a plain layer": (
         lambda: SimpleRNN(n_out=2, gate_activation="tanh"),

@@ -687,17 +687,12 @@ UNFIT = {
         ValueError,
         r"first layer needs the size of its input, as in Dense\(n_out=10, n_in=64\)",
     ),
-    "sizes": (
-        lambda: npdl.Model([Dense(3, n_in=6), Dense(2, n_in=4)]).compile(),
-        ValueError,
-        r"told.*\(4,\).*\(None, 3\)",
-    ),
     "axes": (
         lambda: npdl.Model([Dense(3, n_in=6), Convolution(2, (3, 3))]).compile(),
         ValueError,
         "Convolution|conv2d",
     ),
-    "a loss": (lambda: mlp(loss="mae"), ValueError, "mse.*'mae'"),
+    "a loss": (lambda: mlp(loss="hinge"), ValueError, "mse.*'hinge'"),
     "an optimizer": (lambda: mlp(optimizer="adamw"), ValueError, "adam.*'adamw'"),
     "a metric": (lambda: mlp(metrics=["auc"]), ValueError, "unknown metric 'auc'"),
     "fit before compile": (
@@ -771,12 +766,11 @@ def test_what_does_not_fit_is_found_before_anything_changes(options):
 
 
 def test_a_compile_that_fails_leaves_the_model_as_it_was():
-    first, second = Dense(3, n_in=6), Dense(2, n_in=4)
-    model = npdl.Model([first, second])
+    model = npdl.Model([Dense(3, n_in=6), SimpleRNN(n_out=2)])
     before = [dict(vars(layer)) for layer in model.layers]
-    with pytest.raises(ValueError, match="told") as caught:
+    with pytest.raises(ValueError, match="expected") as caught:
         model.compile()
-    assert caught.value.__notes__ == ["in layer 1 of the model, Dense"]
+    assert caught.value.__notes__ == ["in layer 1 of the model, SimpleRNN"]
     assert [dict(vars(layer)) for layer in model.layers] == before
     assert model.loss is None
 

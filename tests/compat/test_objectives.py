@@ -194,9 +194,11 @@ def test_every_name_gives_a_new_instance(name, cls):
     assert objectives.get(name) is not objectives.get(name)
 
 
-def test_an_instance_is_returned_as_it_is():
+def test_an_instance_is_copied():
     objective = SCCE(epsilon=1e-5)
-    assert objectives.get(objective) is objective
+    own = objectives.get(objective)
+    objective.epsilon = 1e-3
+    assert own.epsilon == 1e-5
 
 
 @pytest.mark.parametrize("value", ["hinge", None, 3, SCCE, np.mean])

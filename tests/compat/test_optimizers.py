@@ -358,9 +358,15 @@ def test_every_name_gives_a_new_instance(name, cls):
         assert optimizers.get(alias) is not optimizers.get(alias)
 
 
-def test_an_instance_is_returned_as_it_is():
-    optimizer = Adam(lr=0.1)
-    assert optimizers.get(optimizer) is optimizer
+def test_an_instance_is_copied_with_its_state():
+    optimizer, params = Adam(lr=0.1), arrays()
+    optimizer.update(params, arrays(seed=1))
+    own = optimizers.get(optimizer)
+    own.lr = 5
+    own.update(params, arrays(seed=2))
+    assert (optimizer.lr, optimizer.iterations) == (0.1, 1)
+    assert (own.lr, own.iterations) == (5, 2)
+    assert not any(map(np.shares_memory, own.ms, optimizer.ms))
 
 
 @pytest.mark.parametrize("value", ["lion", None, 3, SGD, F.sgd(0.1)])
@@ -524,7 +530,11 @@ ERRORS = {
     "no clip": (lambda: SGD(clip=None), ValueError, "SGD: clip must be a number"),
     "momentum of 1": (lambda: Momentum(1.0), ValueError, r"decay must be a number in \[0, 1\)"),
     "epsilon of 0": (lambda: RMSprop(epsilon=0), ValueError, "epsilon must be a number above 0"),
-    "an unknown argument": (lambda: SGD(learning_rate=1), TypeError, "learning_rate"),
+    "an unknown argument": (
+        lambda: SGD(rate=1),
+        TypeError,
+        "SGD: unknown argument 'rate'; the arguments are lr, clip, decay, lr_min, lr_max",
+    ),
     "configuration of the base": (lambda: Optimizer().to_json(), NotImplementedError, "to_json"),
     "an unknown key": (
         lambda: Optimizer.from_json({"class": "optimizers.Momentum", "learning_rate": 1}),

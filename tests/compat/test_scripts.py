@@ -217,6 +217,54 @@ def test_a_decoder_that_feeds_its_states_back_turns_sequences_around():
     assert np.mean(np.stack(said, axis=1) == words[:, ::-1]) >= 0.95
 
 
+def test_a_chatbot_answers_with_weights_that_it_is_given():
+    """An encoder and a decoder of two layers each, called by hand with masks and states."""
+    from npdl.initializations import _one
+
+    generator = np.random.RandomState(0)
+    words, units, time = 11, 6, 7
+    table = generator.normal(size=(words, units)).astype(np.float32)
+    embedding = npdl.layers.Embedding(table, nb_seq=time)
+    embedding.connect_to()
+    embedding.embed_words = table
+    layers = [
+        npdl.layers.LSTM(n_out=units, n_in=units, return_sequence=True, nb_seq=time),
+        npdl.layers.LSTM(n_out=units, return_sequence=False),
+        npdl.layers.LSTM(n_out=units, n_in=units, return_sequence=True),
+        npdl.layers.LSTM(n_out=units, return_sequence=False),
+    ]
+    encoder_1, encoder_2, decoder_1, decoder_2 = layers
+    for before, layer in zip([embedding, encoder_1, embedding, decoder_1], layers, strict=True):
+        layer.connect_to(before)
+        for gate in "fiog":
+            setattr(layer, f"U_{gate}", generator.normal(size=(units, units)))
+            setattr(layer, f"W_{gate}", generator.normal(size=(units, units)))
+            setattr(layer, f"b_{gate}", generator.normal(size=units))
+    linear = npdl.layers.Linear(n_out=embedding.embed_words.shape[0])
+    linear.connect_to(decoder_2)
+    linear.W = generator.normal(size=(units, words))
+
+    def answer(ids):
+        ids = ids[None, :] if np.ndim(ids) == 1 else ids
+        mask = np.not_equal(ids, 0).astype("int32")
+        encoder_2.forward(encoder_1.forward(embedding.forward(ids), mask), mask)
+        states, mask = [encoder_1.c0, encoder_1.h0, encoder_2.c0, encoder_2.h0], _one((1, 1))
+        said = [1]
+        while len(said) < 9 and said[-1] != 2:
+            x = embedding.forward(np.array([[said[-1]]], dtype="int32"))
+            x = decoder_1.forward(x, mask, *states[:2])
+            y = decoder_2.forward(x, mask, *states[2:])
+            states = [decoder_1.c0, decoder_1.h0, decoder_2.c0, decoder_2.h0]
+            said.append(int(np.argmax(linear.forward(y)[0])))
+        return said
+
+    first = answer(np.array([0, 0, 4, 5, 3, 9, 8], dtype="int32"))
+    assert first == answer(np.array([[0, 0, 4, 5, 3, 9, 8]]))
+    assert first == answer(np.array([4, 5, 3, 9, 8]))
+    assert first != answer(np.array([3, 9]))
+    assert decoder_1.gate_activation.forward(np.zeros(1)) == 0.5
+
+
 def test_weights_can_be_set_by_hand():
     layer = npdl.layers.Dense(n_out=2, n_in=3, activation="linear")
     layer.connect_to()

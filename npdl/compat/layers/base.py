@@ -17,18 +17,26 @@ The gradient of a parameter is the sum over the batch. A layer of your own is a 
 `npdl.functional`, its parameters and the last cache, and has no arithmetic of its own.
 """
 
+import re
 from typing import Any, ClassVar
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
+from npdl.compat.habits import ABSENT
+from npdl.compat.layers.attributes import Absent, Derived, Parameter
 from npdl.compat.layers.sizes import Shape, shape_before
+from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.named import Named
 from npdl.compat.utils.random import get_dtype, new_key
 from npdl.functional.layer import describe
 
 __all__ = ["Layer", "Parameter", "Stateful"]
+
+
+def _snake_case(name: str) -> str:
+    return re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 class Layer(Named):
@@ -41,6 +49,14 @@ class Layer(Named):
         :meth:`connect_to`.
     first_layer : bool
         Whether nothing comes before, so that :meth:`backward` need not return a gradient.
+    trainable : bool
+        Whether a model changes the parameters; it can be set at any time, also by the constructor.
+    name : str
+        The name for ``model.get_layer``, that of the class in small letters until it is set.
+    output_shape : tuple or None
+        The same as `out_shape`.
+    weights : list of arrays
+        The arrays themselves, in the order of :meth:`get_weights`.
 
     Examples
     --------
@@ -61,8 +77,17 @@ class Layer(Named):
     """
 
     family = "layers"
+    options: ClassVar[tuple[str, ...]] = ("name", "trainable")
     first_layer: bool = False
     out_shape: Any = None
+    # A model trains the layers for which this is not False.
+    trainable: Any = True
+    name = Derived(lambda layer: _snake_case(type(layer).__name__))
+    output_shape = Derived(lambda layer: layer.out_shape)
+    weights = Derived(lambda layer: weights_of(layer))
+
+    def __init__(self) -> None:
+        """Take the options of all layers, `name` and `trainable`, by keyword."""
 
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the output for an input.
@@ -115,62 +140,24 @@ class Layer(Named):
         """Each parameter with its gradient."""
         return list(zip(self.params, self.grads, strict=True))
 
-    def __str__(self) -> str:
-        return type(self).__name__
+    def get_weights(self) -> list[Any]:
+        """Return copies of the layer's arrays: its `params`, then those that are not trained."""
+        return [np.array(array) for array in weights_of(self)]
 
+    def set_weights(self, weights: Any) -> None:
+        """Set the layer's arrays.
 
-class Parameter:
-    """An attribute of a :class:`Stateful` layer: an array of its tree, or a block of one.
+        Parameters
+        ----------
+        weights : list of arrays
+            In the order of :meth:`get_weights`; they are copied.
 
-    Beside an attribute ``W`` stands ``dW``, its gradient, which is `None` until there is one.
-    Assigning copies numbers into the layer's array, so that the array that was given stays its
-    owner's.
-
-    Parameters
-    ----------
-    path : str
-        Where the array is in the tree, such as ``"0/weight"``.
-    block : pair of ints, optional
-        Which of how many equal blocks of the last axis it is.
-    trained : bool
-        Whether it is one of the layer's `params`.
-    """
-
-    def __init__(self, path: str, block: tuple[int, int] = (0, 1), trained: bool = True) -> None:
-        self.keys = [int(key) if key.isdigit() else key for key in path.split("/")]
-        self.block, self.trained = block, trained
-
-    def __set_name__(self, owner: type["Stateful"], name: str) -> None:
-        self.name = name
-        if self.trained:
-            owner.parameter_names = (*owner.parameter_names, name)
-            setattr(owner, f"d{name}", property(lambda layer: self._of(layer.gradients)))
-
-    def __get__(self, layer: Any, owner: Any = None) -> Any:
-        if layer is None:
-            return self
-        if layer.functional is None:
-            raise AttributeError(f"{layer} has no {self.name} yet: call connect_to(...) first")
-        return self._of(layer.tree)
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        array, given = self.__get__(layer), np.asarray(value)
-        if given.shape != array.shape:
-            raise ValueError(
-                f"{layer}.{self.name} has the shape {array.shape}, got an array of {given.shape}"
-            )
-        array[...] = given
-
-    def _of(self, node: Any) -> Any:
-        for key in self.keys:
-            if node is None:
-                return None
-            node = node[key]
-        number, count = self.block
-        if node is None or count == 1:
-            return node
-        size = node.shape[-1] // count
-        return node[..., number * size : (number + 1) * size]
+        Raises
+        ------
+        ValueError
+            If the number of arrays or a shape differs; the layer is then as it was.
+        """
+        set_weights(str(self), [self], weights)
 
 
 class Stateful(Layer):
@@ -196,11 +183,18 @@ class Stateful(Layer):
     known_axes: ClassVar[int] = 0
     # The arguments that hold weights, and so are no part of the configuration.
     weights_given: ClassVar[tuple[str, ...]] = ()
+    # Whether the parameters are trained, until `trainable` is set.
+    trained_at_first: bool = True
     # Whether training needs a key, which is then drawn from the generator at each step.
     draws: ClassVar[bool] = False
 
+    options = (*Layer.options, "input_shape")
+
     # What the constructor was told of the last sizes of the input.
     told: tuple[Any, ...] = ()
+    input_shape: Any = None
+    output_shape = property(lambda self: self.out_shape)
+    weights = property(weights_of)
 
     shape: Shape | None = None
     functional: Any = None
@@ -211,13 +205,48 @@ class Stateful(Layer):
     # The shape of the last output; None before the first forward.
     last_shape: tuple[int, ...] | None = None
 
+    @property
+    def trainable(self) -> bool:
+        """Whether the parameters are trained; if not, the functional layer is ``F.freeze`` of it.
+
+        What is assigned counts from the next step on, without another compile.
+        """
+        return vars(self).get("trainable", self.trained_at_first)  # type: ignore[no-any-return]
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if value is not True and value is not False:
+            raise TypeError(f"{self}.trainable must be True or False, got {value!r}")
+        vars(self)["trainable"] = value
+        self._renew()
+
+    def _renew(self) -> None:
+        """Make the functional layer anew; parameters stay."""
+        if self.functional is not None:
+            self.functional = self.made(self.shape or ())
+            self.gradients = self.cache = self.last_shape = None
+
+    def _take(self, options: Any) -> None:
+        super()._take(options)
+        if options.get("input_shape") is not None:
+            self.told = tuple(options["input_shape"])
+
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
         raise NotImplementedError(f"{self}.make")
 
+    def made(self, shape: Shape) -> F.Layer:
+        """Return the layer of :meth:`make`, frozen unless it is trained."""
+        layer = self.make(shape)
+        return layer if self.trainable else F.freeze(layer)
+
     def pure(self) -> F.Layer:
         """Return the functional layer from one input to one output, with its exact derivative."""
         return self.functional  # type: ignore[no-any-return]
+
+    def pure_params(self) -> Any:
+        """Return the parameters of :meth:`pure`."""
+        return self.tree
 
     def initial(self, layer: F.Layer, shape: Shape) -> Any:
         """Return the initial parameters of a layer for examples of a shape."""
@@ -245,7 +274,12 @@ class Stateful(Layer):
         Raises
         ------
         ValueError
-            If the size of the input is not known, or another than the layer was told.
+            If the size of the input is not known.
+
+        Warns
+        -----
+        UserWarning
+            If the layer was told another size than that of the layer before, which counts.
         """
         batch, *sizes = shape_before(self, prev_layer, self.told, self.known_axes, self.as_first)
         self._hold(tuple(sizes))
@@ -253,12 +287,14 @@ class Stateful(Layer):
 
     def _hold(self, shape: Shape) -> None:
         """Take a layer for examples of a shape, with new parameters unless there are such."""
-        layer = self.make(shape)
+        layer = self.made(shape)
         params = self.initial(layer, shape)
         if tree.map(np.shape, self.tree) != tree.map(np.shape, params):
             # The copy may be written: it is the state of this layer alone.
             self.tree = tree.map(lambda array: np.array(array, order="C"), params)
         self.shape, self.functional = shape, layer
+        names = type(self).parameter_names
+        self.parameter_names = tuple(name for name in names if getattr(self, name) is not None)
         self.gradients = self.cache = self.last_shape = None
         self.dtype = next((leaf.dtype for leaf in tree.leaves(self.tree)), None)
 
@@ -340,3 +376,8 @@ class Stateful(Layer):
         Each is `None` before that, and where a parameter is not trained.
         """
         return [getattr(self, f"d{name}") for name in self.parameter_names]
+
+
+for _name in ABSENT:
+    if _name.endswith(("_regularizer", "_constraint")):
+        setattr(Stateful, _name, Absent(_name))

@@ -3,22 +3,23 @@
 from typing import Any
 
 import npdl.functional as F
-from npdl.compat import activations, initializations
+from npdl.compat import initializations
 from npdl.compat.layers.base import Parameter
-from npdl.compat.layers.core import Activated
-from npdl.compat.layers.sizes import Shape, positive_int
+from npdl.compat.layers.core import Activated, Affine, activation_of
+from npdl.compat.layers.sizes import Shape, check_channels, positive_int
 
 __all__ = ["Convolution"]
 
 
-class Convolution(Activated):
+class Convolution(Affine, Activated):
     """Move filters over images, and apply an activation; only places inside the image count.
 
     ``y[f, p] = a(b[f] + Σ_c,k w[f, c, k] · x[c, s·p + k])``, where p is a place, k an element of
     the filter, s the stride and a the activation.
 
     From (batch, channels, rows, columns) to (batch, nb_filter, places down, places across), with
-    ``(size - filter_size) // stride + 1`` places.
+    ``(size - filter_size) // stride + 1`` places. ``padding="same"``, by keyword, puts zeros around
+    the image, so that there are ``ceil(size / stride)``.
 
     Parameters
     ----------
@@ -27,8 +28,8 @@ class Convolution(Activated):
     filter_size : pair of ints
         Rows and columns of a filter.
     input_shape : tuple, optional
-        (channels, rows, columns) of the input, also with `None` for the batch before them; the
-        first layer of a model needs it, others know it from the layer before.
+        (channels, rows, columns) of the input, also with the size of the batch or `None` before
+        them; the first layer of a model needs it, others know it from the layer before.
     stride : int
         Pixels from one place of the filter to the next.
     init : str or Initializer
@@ -55,6 +56,8 @@ class Convolution(Activated):
 
     as_first = "Convolution(8, (3, 3), input_shape=(3, 128, 128))"
     known_axes = 3
+    options = (*Affine.options, "padding")
+    padding = "valid"
     W = Parameter("0/weight")
     b = Parameter("0/bias")
 
@@ -63,36 +66,49 @@ class Convolution(Activated):
         nb_filter: int,
         filter_size: tuple[int, int],
         input_shape: tuple[Any, ...] | None = None,
-        stride: int = 1,
+        stride: Any = 1,
         init: Any = "glorot_uniform",
         activation: Any = "relu",
     ) -> None:
         self.nb_filter = positive_int(self, "nb_filter", nb_filter)
         self.filter_size = filter_size
-        self.stride = positive_int(self, "stride", stride)
+        pair = isinstance(stride, tuple | list) and len(stride) == 2 and stride[0] == stride[1]
+        self.stride = positive_int(self, "stride", stride[0] if pair else stride)
         self.input_shape = input_shape
         self.told = _image(input_shape)
         self.init = initializations.get(init)
-        self.activation = activations.get(activation)
+        self.activation = activation_of(activation)
         # Says what is wrong with a filter size now rather than when the layer is connected.
         self.make(())
 
+    def _take(self, options: Any) -> None:
+        super()._take(options)
+        if self.padding not in ("valid", "same"):
+            raise ValueError(
+                f"{self}: padding must be 'valid' or 'same', got {self.padding!r}; "
+                f"Functional(F.conv2d(8, 3, padding=1)) takes numbers"
+            )
+
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        return F.serial(
-            F.conv2d(
-                self.nb_filter, self.filter_size, stride=self.stride, weight_init=self.init.pure
-            ),
-            self.last(),
+        convolution = F.conv2d(
+            self.nb_filter,
+            self.filter_size,
+            stride=self.stride,
+            padding=self.padding,
+            bias=bool(self.use_bias),
+            weight_init=self.init.pure,
         )
+        return F.serial(convolution, self.last())
 
 
 def _image(input_shape: Any) -> Shape:
     """Return (channels, rows, columns), or nothing where it is not given."""
     sizes = () if input_shape is None else tuple(input_shape)
-    if sizes and (len(sizes) not in (3, 4) or (len(sizes) == 4 and sizes[0] is not None)):
+    if len(sizes) not in (0, 3, 4):
         raise ValueError(
             f"Convolution: input_shape is (channels, rows, columns), as in input_shape=(3, 128, "
             f"128), got {input_shape!r}"
         )
+    check_channels(sizes[-3:])
     return sizes[-3:]

@@ -1,6 +1,7 @@
 """Fully connected layers, and dropout."""
 
 import copy
+import warnings
 from typing import Any
 
 import npdl.functional as F
@@ -8,7 +9,16 @@ from npdl.compat import activations, initializations
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.compat.layers.sizes import Shape, optional_int, positive_int
 
-__all__ = ["Activated", "Dense", "Dropout", "Linear", "Softmax"]
+__all__ = [
+    "Activated",
+    "Activation",
+    "Affine",
+    "Dense",
+    "Dropout",
+    "Linear",
+    "Softmax",
+    "activation_of",
+]
 
 
 class Activated(Stateful):
@@ -38,7 +48,7 @@ class Activated(Stateful):
     def exact_softmax(self, value: bool) -> None:
         self._exact_softmax = value
         if self.shape is not None:
-            self.functional = self.make(self.shape)
+            self.functional = self.made(self.shape)
 
     def pure(self) -> F.Layer:
         """Return the functional layer from one input to one output, with its exact derivative."""
@@ -54,7 +64,68 @@ class Activated(Stateful):
         return layer
 
 
-class Linear(Stateful):
+class Affine(Stateful):
+    """A layer with weights `W`, and with `b` unless ``use_bias=False`` is passed by keyword."""
+
+    options = (*Stateful.options, "use_bias")
+    use_bias = True
+
+
+def activation_of(value: Any) -> activations.Activation:
+    """Return an activation; `None` is none, as in Keras."""
+    return activations.get("linear" if value is None else value)
+
+
+class Activation(Activated):
+    """An activation as a layer of its own: ``y = f(x)``.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        The activation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> model = npdl.Model([npdl.layers.Linear(3, n_in=2), npdl.layers.Activation("softmax")])
+    >>> model.compile(loss="scce")
+    >>> model.predict(np.zeros((1, 2))).round(2)
+    array([[0.33, 0.33, 0.33]], dtype=float32)
+    """
+
+    def __init__(self, activation: Any) -> None:
+        self.activation = activation_of(activation)
+
+    def connect_to(self, prev_layer: Any = None) -> None:
+        """Take the sizes of the layer before.
+
+        Parameters
+        ----------
+        prev_layer : Layer, optional
+            Any object with an attribute ``out_shape``.
+
+        Warns
+        -----
+        UserWarning
+            If that layer has an activation already, which it was not asked for.
+        """
+        before = getattr(prev_layer, "activation", None)
+        by_default = isinstance(prev_layer, Affine) and "activation" not in prev_layer._arguments()
+        if by_default and before is not None and not isinstance(prev_layer, Softmax):
+            warnings.warn(
+                f"{prev_layer} has the activation {before} by default, and {self.activation} "
+                f"follows it; {prev_layer}(..., activation=None) has none",
+                stacklevel=5,
+            )
+        super().connect_to(prev_layer)
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return self.last()
+
+
+class Linear(Affine):
     """Multiply by a matrix and add a vector: ``y = x W + b``, over the last axis.
 
     Parameters
@@ -98,7 +169,11 @@ class Linear(Stateful):
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        return F.serial(F.dense(self.n_out, weight_init=self.init.pure))
+        return F.serial(self.affine())
+
+    def affine(self) -> F.Layer:
+        """Return the functional layer of the matrix and the vector."""
+        return F.dense(self.n_out, bias=bool(self.use_bias), weight_init=self.init.pure)
 
 
 class Dense(Linear, Activated):
@@ -145,11 +220,18 @@ class Dense(Linear, Activated):
         activation: Any = "tanh",
     ) -> None:
         super().__init__(n_out, n_in, init)
-        self.activation = self.act_layer = activations.get(activation)
+        self.activation = self.act_layer = activation_of(activation)
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # A name is no number of features, which come second here, but the activation.
+        if cls is Dense and len(args) == 2 and isinstance(args[1], str):
+            return args[:1], {"activation": args[1], **keywords}
+        return args, keywords
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        return F.serial(F.dense(self.n_out, weight_init=self.init.pure), self.last())
+        return F.serial(self.affine(), self.last())
 
 
 class Softmax(Dense):

@@ -1,5 +1,6 @@
 """Vectors for ids."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from npdl.compat import initializations
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.compat.layers.sizes import Shape, optional_int, positive_int
 from npdl.compat.utils.random import get_dtype
+from npdl.functional.layer import describe
 
 __all__ = ["Embedding"]
 
@@ -69,18 +71,39 @@ class Embedding(Stateful):
         nb_seq: int | None = None,
         init: Any = "uniform",
     ) -> None:
-        self.static = static is None or bool(static)
+        self.trained_at_first = static is not None and not static
         self.given = embed_words
         self.input_size, self.n_out = _sizes(embed_words, input_size, n_out)
         self.nb_batch = optional_int(self, "nb_batch", nb_batch)
         self.nb_seq = optional_int(self, "nb_seq", nb_seq)
         self.init = initializations.get(init)
         self._hold(())
+        # What tells a table that was drawn and never set from one with numbers of the user's.
+        random = embed_words is None and static is None
+        self._drawn_sum = float(np.sum(self.W)) if random else None
+
+    @property
+    def static(self) -> bool:
+        """Whether the table stays as it is: the opposite of `trainable`."""
+        return not self.trainable
+
+    @static.setter
+    def static(self, value: bool) -> None:
+        self.trainable = not value
+
+    def warn_if_random(self) -> None:
+        """Warn, once, if the table is random, stays as it is, and nobody asked for that."""
+        drawn, self._drawn_sum = self._drawn_sum, None
+        if drawn is not None and self.static and drawn == float(np.sum(self.W)):
+            warnings.warn(
+                f"{self}: the table has random numbers and is not trained; "
+                f"Embedding(..., static=False) trains it, and static=True is for one that stays",
+                stacklevel=6,
+            )
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        layer = F.embedding(self.input_size, self.n_out, table_init=self.init.pure)
-        return F.freeze(layer) if self.static else layer
+        return F.embedding(self.input_size, self.n_out, table_init=self.init.pure)
 
     def initial(self, layer: F.Layer, shape: Shape) -> Any:
         """Return the initial parameters of a layer for examples of a shape."""
@@ -102,7 +125,8 @@ class Embedding(Stateful):
         prev_layer : Layer, optional
             Any object with an attribute ``out_shape``, (batch, time).
         """
-        before = (None, None) if prev_layer is None else prev_layer.out_shape
+        first = (None, *(self.told or (None,)))
+        before = first if prev_layer is None else prev_layer.out_shape
         if before is None or len(before) != 2:
             raise ValueError(
                 f"Embedding: the input is (batch, time), but {prev_layer} gives {before}"
@@ -125,12 +149,12 @@ class Embedding(Stateful):
     @property
     def params(self) -> list[Any]:
         """The table, where it is trained."""
-        return [] if self.static else super().params
+        return super().params if self.trained_at_first or self.trainable else []
 
     @property
     def grads(self) -> list[Any]:
         """Its gradient from the last :meth:`backward`, `None` before that."""
-        return [] if self.static else super().grads
+        return super().grads if self.trained_at_first or self.trainable else []
 
 
 def _sizes(table: Any, input_size: int | None, n_out: int | None) -> tuple[int, int]:
@@ -148,8 +172,9 @@ def _sizes(table: Any, input_size: int | None, n_out: int | None) -> tuple[int, 
     shape = np.shape(table)
     if len(shape) != 2:
         raise ValueError(
-            f"Embedding: embed_words must be a table (input_size, n_out), got an array of the "
-            f"shape {shape}"
+            f"Embedding: embed_words must be a table (input_size, n_out), got "
+            f"{describe(table)}; without one, as in Embedding(input_size=5000, n_out=64, "
+            f"static=False)"
         )
     for name, size, value in zip(("input_size", "n_out"), shape, (input_size, n_out), strict=True):
         if value is not None and value != size:

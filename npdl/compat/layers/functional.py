@@ -7,18 +7,10 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import tree
-from npdl.compat.activations import softmax_before_cross_entropy
 from npdl.compat.layers.base import Stateful
-from npdl.compat.layers.lstm import packed_lstm
-from npdl.compat.layers.normalization import by_position
-from npdl.compat.layers.pooling import of_last_axes
 from npdl.compat.layers.sizes import Shape
 
 __all__ = ["Functional"]
-
-
-# Those that the functional form of a model may have beside npdl.functional's own.
-_CONSTRUCTORS = (by_position, of_last_axes, packed_lstm, softmax_before_cross_entropy)
 
 
 class Functional(Stateful):
@@ -50,6 +42,8 @@ class Functional(Stateful):
     weights_given = ("params",)
     # It is not known whether there is a dropout inside.
     draws = True
+    # The shape of the first example that came, for a layer that was made without one.
+    seen: Shape = ()
 
     def __init__(
         self,
@@ -57,7 +51,7 @@ class Functional(Stateful):
         params: Any = None,
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        made = F.from_config(dict(layer), _CONSTRUCTORS) if isinstance(layer, Mapping) else layer
+        made = F.from_config(dict(layer)) if isinstance(layer, Mapping) else layer
         if not isinstance(made, F.Layer):
             raise TypeError(
                 f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
@@ -78,6 +72,24 @@ class Functional(Stateful):
     def hold(self) -> None:
         """Take the given parameters, without the shape of an example."""
         self._hold(())
+
+    def _apply(self, x: Any, train: bool) -> Any:
+        self.seen = self.seen or x.shape[1:]
+        return super()._apply(x, train)
+
+    def tried(self, input: Any) -> Any:
+        """Return the output of a step for an input; nothing is changed, nor drawn.
+
+        Parameters
+        ----------
+        input : array
+            The input, the batch first.
+        """
+        x = self._as_input(input)
+        self.seen = self.seen or x.shape[1:]
+        # A batch norm inside needs two examples.
+        batch = x if len(x) > 1 else np.concatenate([x, x])
+        return self.functional.apply(self.tree, batch, train=True, rng=(0,))[0][: len(x)]
 
     def _encoded(self, name: str, value: Any) -> Any:
         return self.layer.config() if name == "layer" else super()._encoded(name, value)

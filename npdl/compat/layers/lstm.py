@@ -7,8 +7,8 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat.layers.base import Parameter, Stateful
-from npdl.compat.layers.recurrent import Gated, as_mask
 from npdl.compat.layers.sizes import Shape
+from npdl.compat.layers.unrolled import Gated, as_mask
 from npdl.random import KeyLike
 
 __all__ = ["LSTM", "BatchLSTM", "packed_lstm"]
@@ -57,7 +57,8 @@ class _Memory(Gated):
         """Return the functional layer from one input to one output, with its exact derivative."""
         alone = copy.copy(self)
         alone.return_state = False
-        return alone.make(self.shape or ())
+        layer = alone.lstm()
+        return layer if self.trainable else F.freeze(layer)
 
     def _run(self, input: Any, mask: Any, c0: Any, h0: Any, train: bool) -> Any:
         x = self._as_input(input)
@@ -161,7 +162,7 @@ class LSTM(_Memory):
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        return self._unless_frozen(self.lstm())
+        return self.lstm()
 
     def forward(
         self,
@@ -240,13 +241,18 @@ class BatchLSTM(_Memory):
     """
 
     AllW = Parameter("AllW")
+
+    def pure_params(self) -> Any:
+        """Return the parameters of :meth:`pure`."""
+        return None if self.tree is None else _split(self.AllW)
+
     d_AllW = property(lambda self: self.dAllW)  # noqa: N815
     d_c0 = property(lambda self: self.dc0)
     d_h0 = property(lambda self: self.dh0)
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        return self._unless_frozen(packed_lstm(self.lstm()))
+        return packed_lstm(self.lstm())
 
     # The order of the arguments is the documented one.
     def forward(  # type: ignore[override]

@@ -29,10 +29,10 @@ class BatchNormal(Stateful):
         Added to the variance, which may be zero.
     momentum : float
         The weight of the past in the running statistics, from 0 to below 1.
-    axis : int
+    axis : int or str
         0: each position of an example has statistics of its own, over the batch. Otherwise, each
         index of that axis of the batch's array has, over all other axes: 1 for the channels of
-        images, 2 for the features of sequences.
+        images, 2 for the features of sequences, ``"channels"`` for either.
     beta_init, gamma_init : str or Initializer
         Initial values of the shift and of the scale.
     input_shape : tuple, optional
@@ -74,7 +74,7 @@ class BatchNormal(Stateful):
         self,
         epsilon: float = 1e-06,
         momentum: float = 0.9,
-        axis: int = 0,
+        axis: Any = 0,
         beta_init: Any = "zero",
         gamma_init: Any = "one",
         *,
@@ -85,11 +85,16 @@ class BatchNormal(Stateful):
                 f"BatchNormal: momentum is the weight of the past, from 0 to below 1, as in "
                 f"BatchNormal(momentum=0.9), got {momentum!r}"
             )
-        if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or axis < 0:
+        of_channels = isinstance(axis, str) and axis == "channels"
+        if not of_channels and (
+            isinstance(axis, bool) or not isinstance(axis, int | np.integer) or axis < 0
+        ):
             raise ValueError(
-                f"BatchNormal: axis must be an int from 0, as in BatchNormal(axis=1), got {axis!r}"
+                f"BatchNormal: axis must be an int from 0, as in BatchNormal(axis=1), or "
+                f"'channels', got {axis!r}"
             )
-        self.epsilon, self.momentum, self.axis = epsilon, momentum, int(axis)
+        self.epsilon, self.momentum = epsilon, momentum
+        self.axis = axis if of_channels else int(axis)
         self.beta_init = initializations.get(beta_init)
         self.gamma_init = initializations.get(gamma_init)
         self.told = () if input_shape is None else tuple(input_shape)
@@ -98,8 +103,34 @@ class BatchNormal(Stateful):
 
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
-        layer = F.batch_norm(axis=self.axis or 1, momentum=1 - self.momentum, epsilon=self.epsilon)
-        return layer if self.axis or len(shape) == 1 else by_position(layer)
+        layer = self._batch_norm(shape)
+        return by_position(layer) if self._is_by_position(shape) else layer
+
+    def _batch_norm(self, shape: Shape) -> F.Layer:
+        axis = self._axis(1 + len(shape)) or 1
+        return F.batch_norm(axis=axis, momentum=1 - self.momentum, epsilon=self.epsilon)
+
+    def _axis(self, axes: int) -> int:
+        """Return the axis of arrays of so many axes; "channels" is 1 for images, else the last."""
+        if self.axis == "channels":
+            return 2 if axes == 3 else 1
+        return self.axis
+
+    def _is_by_position(self, shape: Shape) -> bool:
+        return self.axis == 0 and len(shape) != 1
+
+    def pure(self) -> F.Layer:
+        """Return the functional layer from one input to one output, with its exact derivative."""
+        shape = self.shape or ()
+        if not self._is_by_position(shape):
+            return super().pure()
+        layer = F.serial(F.flatten(), self._batch_norm((math.prod(shape),)), F.reshape(shape))
+        return layer if self.trainable else F.freeze(layer)
+
+    def pure_params(self) -> Any:
+        """Return the parameters of :meth:`pure`."""
+        by_position = self._is_by_position(self.shape or ())
+        return ((), _flat(self.tree), ()) if by_position else self.tree
 
     def connect_to(self, prev_layer: Any = None) -> None:
         """Make the parameters, of the sizes that the layer before asks for.
@@ -112,7 +143,8 @@ class BatchNormal(Stateful):
         """
         known_axes = 0 if self.axis else 4
         shape = shape_before(self, prev_layer, self.told, known_axes, self.as_first)
-        if self.axis >= len(shape) or shape[self.axis or -1] is None:
+        axis = self._axis(len(shape)) or -1
+        if axis >= len(shape) or shape[axis] is None:
             raise ValueError(
                 f"BatchNormal: there is no axis {self.axis} of a known size in inputs of the shape "
                 f"{shape}"

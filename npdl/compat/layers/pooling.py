@@ -5,9 +5,8 @@ from typing import Any
 import npdl.functional as F
 from npdl.compat.layers.base import Stateful
 from npdl.compat.layers.sizes import Shape, positive_int
-from npdl.functional.layer import Array, Params, no_params
 
-__all__ = ["MaxPooling", "MeanPooling", "of_last_axes"]
+__all__ = ["MaxPooling", "MeanPooling"]
 
 
 class _Pooling(Stateful):
@@ -16,12 +15,22 @@ class _Pooling(Stateful):
     known_axes = 2
 
     def __init__(self, pool_size: tuple[int, int]) -> None:
-        if not isinstance(pool_size, tuple | list) or len(pool_size) != 2:
+        sizes = _pair(pool_size)
+        if len(sizes) != 2:
             raise ValueError(
                 f"{self}: pool_size must be a pair of ints, as in {self}((2, 2)), got {pool_size!r}"
             )
-        rows, columns = (positive_int(self, "pool_size", size) for size in pool_size)
+        rows, columns = (positive_int(self, "pool_size", size) for size in sizes)
         self.pool_size = (rows, columns)
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # Blocks lie side by side: strides of another size are refused as an unknown argument.
+        size = args[0] if args else keywords.get("pool_size")
+        strides = keywords.get("strides")
+        if strides is not None and _pair(strides) == _pair(size):
+            keywords = {name: value for name, value in keywords.items() if name != "strides"}
+        return args, keywords
 
     def pool(self) -> F.Layer:
         """Return the functional layer for images."""
@@ -30,7 +39,12 @@ class _Pooling(Stateful):
     def make(self, shape: Shape) -> F.Layer:
         """Return the functional layer for examples of a shape, without the batch."""
         self._check(shape)
-        return of_last_axes(self.pool())
+        if len(shape) == 3:
+            return self.pool()
+        (rows, columns), (down, across) = shape, self.pool_size
+        return F.serial(
+            F.expand_dims(axis=1), self.pool(), F.reshape((rows // down, columns // across))
+        )
 
     def forward(self, input: Any, *args: Any, train: bool = True, **kwargs: Any) -> Any:
         """Return the output for an input.
@@ -43,7 +57,8 @@ class _Pooling(Stateful):
             Makes no difference here.
         """
         x = self._as_input(input)
-        self._check(x.shape[1:])
+        if self.functional is not None and x.shape[1:] != self.shape:
+            self._hold(x.shape[1:])  # images of another size
         return self._apply(x, train)
 
     def _check(self, shape: Shape) -> None:
@@ -61,6 +76,10 @@ class _Pooling(Stateful):
             )
 
 
+def _pair(size: Any) -> Any:
+    return tuple(size) if isinstance(size, tuple | list) else (size, size)
+
+
 class MeanPooling(_Pooling):
     """Take the mean of each block of an image: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
 
@@ -72,7 +91,7 @@ class MeanPooling(_Pooling):
     Parameters
     ----------
     pool_size : pair of ints
-        Rows and columns of a block, which divide those of the image.
+        Rows and columns of a block, which divide those of the image; an int for both.
 
     Examples
     --------
@@ -102,7 +121,7 @@ class MaxPooling(_Pooling):
     Parameters
     ----------
     pool_size : pair of ints
-        Rows and columns of a block, which divide those of the image.
+        Rows and columns of a block, which divide those of the image; an int for both.
 
     Examples
     --------
@@ -119,24 +138,3 @@ class MaxPooling(_Pooling):
     def pool(self) -> F.Layer:
         """Return the functional layer for images."""
         return F.max_pool2d(self.pool_size)
-
-
-@F.layer
-def of_last_axes(pool: F.Layer) -> F.Layer:
-    """Let a pooling of (batch, channels, rows, columns) take (batch, rows, columns) too."""
-
-    def apply(params: Params, x: Array) -> tuple[Array, Any]:
-        y, cache = pool.apply((), x if x.ndim == 4 else x[:, None])
-        return y if x.ndim == 4 else y[:, 0], cache
-
-    def backward(
-        params: Params, cache: Any, g: Array, *, input_grad: bool = True
-    ) -> tuple[None, Array | None]:
-        images = g if g.ndim == 4 else g[:, None]
-        _, dx = pool.backward((), cache, images, input_grad=input_grad)
-        return None, dx if dx is None or g.ndim == 4 else dx[:, 0]
-
-    def out_shape(shape: Shape) -> Shape:
-        return tuple(pool.out_shape((*(1,) * (3 - len(shape)), *shape))[-len(shape) :])
-
-    return F.Layer(no_params, apply, backward, out_shape)

@@ -1,11 +1,12 @@
-"""The sizes of layers: what they are told, what the layer before says, and whether it agrees."""
+"""The sizes of layers: those passed to the constructor, and those of the layer before."""
 
 import operator
+import warnings
 from typing import Any, TypeAlias
 
 from npdl.functional._checks import check_int
 
-__all__ = ["Shape", "optional_int", "positive_int", "shape_before"]
+__all__ = ["Shape", "check_channels", "optional_int", "positive_int", "shape_before"]
 
 Shape: TypeAlias = tuple[Any, ...]  # of ints, and of None where a size is not known
 
@@ -31,7 +32,12 @@ def shape_before(
     Raises
     ------
     ValueError
-        If a size is not known, or another than the layer was told.
+        If a size is not known.
+
+    Warns
+    -----
+    UserWarning
+        If the layer was told another size than that of the layer before, which counts.
     """
     told = tuple(map(_size, told))
     if prev_layer is None:
@@ -48,13 +54,14 @@ def shape_before(
         raise ValueError(f"{layer}: {prev_layer} has no out_shape; connect it first")
     before = tuple(map(_size, shape))
     start = len(before) - len(told)
-    pairs = list(zip(before[start:], told, strict=False))
+    pairs = list(zip(before[start:], told, strict=True)) if start >= 1 else []
     if start < 1 or any(a != b for a, b in pairs if a is not None and b is not None):
-        raise ValueError(
-            f"{layer}: it was told that its input has the sizes {told}, but {prev_layer} gives "
-            f"{before}; leave that argument out, or correct it"
+        warnings.warn(
+            f"{layer}: the sizes {told} of its input were passed, but {prev_layer} gives "
+            f"{before}, which counts; leave that argument out, or correct it",
+            stacklevel=2,
         )
-    sizes = (*before[:start], *(b if a is None else a for a, b in pairs))
+    sizes = (*before[:start], *(b if a is None else a for a, b in pairs)) if pairs else before
     if None in sizes[max(len(sizes) - known_axes, 1) :]:
         raise ValueError(
             f"{layer}: {prev_layer} gives {before}, of which not all sizes that it needs are "
@@ -62,6 +69,16 @@ def shape_before(
             f"...)"
         )
     return sizes
+
+
+def check_channels(image: Shape) -> None:
+    """Warn if the shape of an image seems to have its channels last."""
+    if len(image) == 3 and image[0] == image[1] and (image[0] or 0) > 4 and image[2] in (1, 3, 4):
+        warnings.warn(
+            f"the image shape {image} means {image[0]} channels: channels come first, as in "
+            f"{(image[2], *image[:2])}, and in data as in x.transpose(0, 3, 1, 2)",
+            stacklevel=5,
+        )
 
 
 def positive_int(layer: Any, name: str, value: Any) -> int:

@@ -1,0 +1,56 @@
+"""A function as the loss of a model."""
+
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl.compat.objectives import Objective
+from npdl.compat.utils.random import as_floats
+
+__all__ = ["FunctionLoss"]
+
+
+class FunctionLoss(Objective):
+    """A loss function of `npdl.functional`, or one like it, as an objective.
+
+    Its gradient is that of the mean over the batch, and is multiplied by the size of the batch.
+
+    Parameters
+    ----------
+    function : callable or str
+        ``function(outputs, targets)`` returns the mean loss and its gradient in the outputs; or
+        the name of one in `npdl.functional`.
+    """
+
+    def __init__(self, function: Any) -> None:
+        known = isinstance(function, str) and function in F.__all__
+        self.function = getattr(F, function) if known else function
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        """Return the mean loss."""
+        return self._pair(outputs, targets)[0]
+
+    def backward(self, outputs: Any, targets: Any) -> Any:
+        """Return the gradient of the mean loss, times the size of the batch."""
+        return self._pair(outputs, targets)[1] * len(outputs)
+
+    def _pair(self, outputs: Any, targets: Any) -> Any:
+        expected = (
+            f"the loss {self.function!r} must be a function of (outputs, targets) that returns the "
+            f"mean loss and its gradient in the outputs, as npdl.functional.huber does; a subclass "
+            f"of npdl.objectives.Objective is another way"
+        )
+        try:
+            result = self.function(as_floats("loss", outputs), targets)
+        except Exception as error:
+            error.add_note(expected)
+            raise
+        pair = isinstance(result, tuple) and len(result) == 2
+        if not pair or np.shape(result[1]) != np.shape(outputs):
+            raise TypeError(expected)
+        return result
+
+    def _encoded(self, name: str, value: Any) -> Any:
+        by_name = getattr(value, "__name__", "")
+        return by_name if getattr(F, by_name, None) is value else super()._encoded(name, value)

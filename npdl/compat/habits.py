@@ -1,0 +1,185 @@
+"""Argument names of Keras, where this API has another word for the same thing.
+
+One table says which argument a name stands for, and another which arguments are not here and where
+else they are. Constructors and the methods of a model go through :func:`translated`.
+
+>>> import npdl
+>>> npdl.layers.Dense(units=8, input_dim=4, kernel_initializer="zeros")
+Dense(n_out=8, n_in=4, init='zeros')
+"""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["keras_arguments", "translated"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Keras's name → the names here; the first one that the callee has is meant.
+NAMES: dict[str, tuple[str, ...]] = {
+    "units": ("n_out",),
+    "input_dim": ("n_in", "input_size"),
+    "output_dim": ("n_out",),
+    "input_length": ("nb_seq",),
+    "filters": ("nb_filter",),
+    "kernel_size": ("filter_size",),
+    "strides": ("stride",),
+    "rate": ("p",),
+    "kernel_initializer": ("init",),
+    "embeddings_initializer": ("init",),
+    "recurrent_initializer": ("inner_init",),
+    "beta_initializer": ("beta_init",),
+    "gamma_initializer": ("gamma_init",),
+    "recurrent_activation": ("gate_activation",),
+    "return_sequences": ("return_sequence",),
+    "shape": ("input_shape",),
+    "learning_rate": ("lr",),
+    "clipvalue": ("clip",),
+    "beta_1": ("beta1",),
+    "beta_2": ("beta2",),
+    "x": ("X",),
+    "y": ("Y",),
+    "nb_epoch": ("epochs",),
+}
+
+# Keras's name of a loss or an initializer → the one here.
+VALUES = {
+    "binary_crossentropy": "bce",
+    "categorical_crossentropy": "scce",
+    "sparse_categorical_crossentropy": "scce",
+    "ones": "one",
+    "random_uniform": "uniform",
+    "zeros": "zero",
+}
+
+_FUNCTIONAL = "layer, params = model.to_functional() goes on with npdl.training.fit"
+_NO_DECAY = f"weights are not regularized here; {_FUNCTIONAL} and F.adamw(1e-3)"
+_NO_BOUND = "weights have no constraints here"
+_BY_EPOCH = "an epoch is one pass over arrays, and validation follows each one"
+_ARRAYS = "data are arrays here, loaded by the caller"
+_NO_MASK = (
+    "a Model passes no mask on; Functional(F.graph(...)) takes the mask from the ids, and "
+    "npdl.training.fit takes it as an input"
+)
+
+# Names that are not here → the values that change nothing, and advice for any other value.
+ABSENT: dict[str, tuple[Collection[Any], str]] = {
+    "activity_regularizer": ((None,), _NO_DECAY),
+    "amsgrad": ((False,), "Adam has no such form here"),
+    "bias_constraint": ((None,), _NO_BOUND),
+    "bias_initializer": ((None, "zeros", "zero"), "biases begin with zeros; assign layer.b"),
+    "bias_regularizer": ((None,), _NO_DECAY),
+    "center": ((True,), "Functional(F.batch_norm(shift=False)) is a batch norm without a shift"),
+    "class_weight": ((None,), "npdl.Model.fit takes it"),
+    "clipnorm": ((None,), f"gradients are clipped by value (clip=1.0); {_FUNCTIONAL}"),
+    "data_format": ((None, "channels_first"), "images are (batch, channels, rows, columns)"),
+    "dilation_rate": ((1, (1, 1)), "Functional(F.conv2d(8, 3, dilation=2)) has a dilation"),
+    "dropout": ((0,), "npdl.layers.Dropout is a layer of its own"),
+    "embeddings_regularizer": ((None,), _NO_DECAY),
+    "global_clipnorm": ((None,), f"gradients are clipped by value (clip=1.0); {_FUNCTIONAL}"),
+    "go_backwards": ((False,), "Functional(F.bidirectional(F.lstm(8))) goes both ways"),
+    "groups": ((1,), "Functional(F.conv2d(8, 3, groups=2)) has groups"),
+    "kernel_constraint": ((None,), _NO_BOUND),
+    "kernel_regularizer": ((None,), _NO_DECAY),
+    "loss_weights": ((None,), "a Model has one loss"),
+    "mask": ((None,), _NO_MASK),
+    "mask_zero": ((False,), _NO_MASK),
+    "max_queue_size": ((10,), _ARRAYS),
+    "momentum": ((0,), "Momentum(momentum=0.9, lr=0.01) is SGD with momentum"),
+    "nesterov": ((False,), "NesterovMomentum(momentum=0.9, lr=0.01) is SGD with this momentum"),
+    "padding": (("valid",), "the blocks of a pooling fill the image"),
+    "recurrent_constraint": ((None,), _NO_BOUND),
+    "recurrent_dropout": ((0,), "npdl.layers.Dropout is a layer of its own"),
+    "recurrent_regularizer": ((None,), _NO_DECAY),
+    "return_state": ((False,), "layer.c0 and layer.h0 are the last states of an LSTM"),
+    "scale": ((True,), "Functional(F.batch_norm(scale=False)) is a batch norm without a scale"),
+    "stateful": ((False,), "layer.forward(x, c0=layer.c0, h0=layer.h0) begins with the last state"),
+    "steps_per_epoch": ((None,), _BY_EPOCH),
+    "strides": ((None,), "the blocks of a pooling lie side by side"),
+    "unit_forget_bias": ((True,), "forget_bias_num=0 begins with a forget bias of 0"),
+    "unroll": ((False, True), ""),
+    "use_bias": ((True,), "Dense, Linear, Softmax and Convolution alone go without a bias"),
+    "use_multiprocessing": ((False,), _ARRAYS),
+    "validation_batch_size": ((None,), "validation takes batches of batch_size"),
+    "validation_freq": ((1,), _BY_EPOCH),
+    "validation_steps": ((None,), _BY_EPOCH),
+    "weight_decay": ((None, 0), _NO_DECAY),
+    "weighted_metrics": ((None,), "metrics of a Model are not weighted"),
+    "workers": ((1,), _ARRAYS),
+}
+
+
+def translated(
+    callee: str, known: Collection[str], keywords: Mapping[str, Any], others: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return keyword arguments under the names that a callee has.
+
+    Parameters
+    ----------
+    callee : str
+        The class or function, for messages.
+    known : collection of str
+        The names of its arguments.
+    keywords : dict
+        The arguments as they were passed.
+    others : collection of str
+        Names that stay as they are, in addition to the known ones.
+
+    Raises
+    ------
+    TypeError
+        If a name is neither the callee's own nor Keras's for one of these, an argument is passed
+        under two names, or it is Keras's and has no counterpart.
+
+    Examples
+    --------
+    >>> translated("Dense", ("n_out", "n_in"), {"units": 8, "kernel_regularizer": None})
+    {'n_out': 8}
+    """
+    found: dict[str, Any] = {}
+    for given, value in keywords.items():
+        meant = (name for name in NAMES.get(given, ()) if name in known)
+        name = given if given in known or given in others else next(meant, None)
+        if name is None:
+            _check_absent(callee, known, given, value)
+        elif name in found or (name != given and name in keywords):
+            raise TypeError(f"{callee}: {given} and {name} are one argument; pass {name} alone")
+        else:
+            found[name] = value
+    return found
+
+
+def _check_absent(callee: str, known: Collection[str], name: str, value: Any) -> None:
+    """Raise unless the value of an argument that the callee lacks changes nothing."""
+    if name not in ABSENT:
+        keras = [given for given, meant in NAMES.items() if not set(meant).isdisjoint(known)]
+        near = difflib.get_close_matches(name, [*known, *keras], 1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        arguments = ", ".join(known) or "none"
+        raise TypeError(
+            f"{callee}: unknown argument {name!r}; the arguments are {arguments}{meant}"
+        )
+    neutral, advice = ABSENT[name]
+    scalar = value is None or isinstance(value, str | bool | int | float | np.generic | tuple)
+    if not (scalar and value in neutral):
+        raise TypeError(f"{callee} has no argument {name!r}, got {name}={value!r}: {advice}")
+
+
+def keras_arguments(function: F) -> F:
+    """Let a method take Keras's names of its arguments, too."""
+    names = [*inspect.signature(function).parameters][1:]
+    known = dict.fromkeys(names)
+
+    @functools.wraps(function)
+    def renamed(self: Any, *args: Any, **keywords: Any) -> Any:
+        if not keywords.keys() <= known.keys():
+            callee = f"{type(self).__name__}.{function.__name__}"
+            keywords = translated(callee, known, keywords)
+        return function(self, *args, **keywords)
+
+    return renamed  # type: ignore[return-value]
