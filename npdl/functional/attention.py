@@ -20,7 +20,9 @@ from npdl.functional.layer import (
     Params,
     Shape,
     check_float,
+    check_mask,
     check_mode,
+    check_types,
     describe,
     layer,
 )
@@ -218,6 +220,7 @@ def _checked(
         expected = "x or (x, mask)" if count == 1 else "(x, context) or (x, context, mask)"
         raise ValueError(f"multi_head_attention: expected {expected}, got {describe(x)}")
     inputs, mask = given[:count], given[count] if len(given) > count else None
+    check_types("multi_head_attention", params)
     for array, name in zip(inputs, sources, strict=True):
         weight = params[f"{name}weight"]
         check_float(array, "multi_head_attention", weight.dtype)
@@ -231,14 +234,7 @@ def _checked(
             f"multi_head_attention: x and its context are batches of different sizes: "
             f"{describe(inputs)}"
         )
-    if mask is not None and not (
-        isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == inputs[-1].shape[:2]
-    ):
-        batch, steps, _ = inputs[-1].shape
-        raise ValueError(
-            f"multi_head_attention: for the keys {describe(inputs[-1])} the mask must be "
-            f"bool[{batch}, {steps}], true where there is data, got {describe(mask)}"
-        )
+    check_mask("multi_head_attention", mask, inputs[-1], "keys")
     return inputs, mask
 
 

@@ -12,7 +12,16 @@ from npdl.functional.channels import (
     feature_sums,
     initial,
 )
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike
 
 __all__ = ["batch_norm"]
@@ -95,7 +104,8 @@ def batch_norm(
         }
 
     def apply(params: Params, x: Array, *, train: bool = False) -> tuple[Array, Any]:
-        check_float(x, "batch_norm", params["mean"].dtype)
+        trained = {name: array for name, array in params.items() if name != "count"}
+        check_float(x, "batch_norm", check_types("batch_norm", trained))
         if x.ndim == 0 or _channels(x.shape[1:], axis) != params["mean"].size:
             raise ValueError(
                 f"batch_norm: these params have {params['mean'].size} channels, on axis {axis}, "

@@ -8,7 +8,15 @@ import numpy as np
 from npdl import tree
 from npdl._calls import shown
 from npdl.functional._checks import refusal
-from npdl.functional.layer import Layer, Params, Shape, check_mode, describe, layer
+from npdl.functional.layer import (
+    Layer,
+    Params,
+    Shape,
+    check_arrays,
+    check_mode,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike, fold
 
 __all__ = ["bidirectional", "one_step"]
@@ -199,6 +207,7 @@ def one_step(inner: Layer) -> Layer:
         params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
     ) -> tuple[Any, Any]:
         features, state = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
+        check_arrays(features, "one_step")
         if not isinstance(features, np.ndarray) or features.ndim != 2:
             raise ValueError(
                 f"one_step: the input is x or (x, state), where x is (batch, features), got "

@@ -16,6 +16,7 @@ from npdl.functional.layer import (
     Layer,
     Params,
     Shape,
+    check_arrays,
     check_mode,
     describe,
     keep_params,
@@ -78,6 +79,8 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
         key = rng if rng is None or type(rng) is tuple else random.key(rng)
         if type(params) is not tuple or len(params) != count:
             check_count(name, count, params)
+        if not count:
+            check_arrays(x, name)
         caches = []
         i = 0
         try:

@@ -6,7 +6,16 @@ import numpy as np
 
 from npdl.functional._checks import check_function, check_int, is_int, refusal
 from npdl.functional.initializers import Initializer, normal
-from npdl.functional.layer import Array, Layer, Params, Shape, check_params, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_array,
+    check_params,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike, fold
 
 __all__ = ["embedding"]
@@ -135,10 +144,11 @@ _PART = 256
 
 
 def _check_ids(ids: Any, vocabulary: int) -> None:
-    if not isinstance(ids, np.ndarray | np.generic) or ids.dtype.kind not in "iu":
-        given = describe(ids) if isinstance(ids, np.ndarray) else type(ids).__name__
+    if type(ids) is not np.ndarray:
+        check_array(ids, "embedding")
+    if ids.dtype.kind not in "iu":
         raise TypeError(
-            f"embedding: expected an array of ids, that is of ints, got {given}; "
+            f"embedding: expected an array of ids, that is of ints, got {describe(ids)}; "
             f"convert it with np.asarray(ids, np.int64)"
         )
     if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):

@@ -14,7 +14,16 @@ from npdl.functional.channels import (
     feature_sums,
     initial,
 )
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+)
 from npdl.functional.sums import sum_of_rows
 from npdl.random import KeyLike
 
@@ -349,10 +358,9 @@ def _scaled_backward(params: Params, unit: Array, g: Array) -> tuple[Params, Arr
 
 
 def _check_input(name: str, params: Params, x: Any, features: Callable[[Shape], Shape]) -> None:
-    arrays = list(params.values())
-    check_float(x, name, arrays[0].dtype if arrays else None)
+    check_float(x, name, check_types(name, params) if params else None)
     expected = features(x.shape[1:])
-    for array in arrays:
+    for array in params.values():
         if array.shape != expected:
             raise ValueError(
                 f"{name}: these params are for features of shape {array.shape}, but the input is "
