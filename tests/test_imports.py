@@ -14,7 +14,8 @@ FLOOR = {"_calls", "_habits", "record", "random", "tree", "containers"}
 PROTOCOL = FLOOR | {"functional._checks", "functional.layer"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
-SHARED |= {"initializers", "layout", "loss_terms", "metric", "place_products", "recurrent"}
+SHARED |= {"initializers", "layout", "loss_terms", "masked_steps", "metric", "place_products"}
+SHARED |= {"recurrent"}
 SHARED |= {"row_products", "sliding", "sums", "tables", "targets", "windows", "winograd"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "chains", "optimizers"}
 OPTIMIZERS |= {"rules", "schedules", "transforms"}

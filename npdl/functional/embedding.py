@@ -91,15 +91,18 @@ def embedding(
         table = params["table"]
         _check_ids(ids, len(table))
         y = table.take(ids, axis=0)
-        kept = None if padding_id is None else (ids != padding_id)[..., None]
-        if kept is not None:
-            y *= kept
-        return y, (ids, kept)
+        padding = None if padding_id is None else ids == padding_id
+        if padding is not None:
+            y[padding] = 0
+        return y, (ids, padding)
 
     def backward(params: Params, cache: Any, g: Array) -> tuple[Params, None]:
-        ids, kept = cache
+        ids, padding = cache
         table = params["table"]
-        rows = (g if kept is None else g * kept).reshape(ids.size, table.shape[1])
+        if padding is not None:
+            g = g.copy()
+            g[padding] = 0
+        rows = g.reshape(ids.size, table.shape[1])
         return {"table": _summed(ids.reshape(-1), rows, len(table))}, None
 
     def out_shape(shape: Shape) -> Shape:
