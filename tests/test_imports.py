@@ -11,7 +11,7 @@ import npdl
 
 ROOT = Path(npdl.__file__).parent
 FLOOR = {"_calls", "_habits", "record", "random", "tree", "containers"}
-PROTOCOL = FLOOR | {"functional._checks", "functional.layer"}
+PROTOCOL = FLOOR | {"functional._checks", "functional.layer", "functional.modes"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
 SHARED |= {"initializers", "layout", "loss_terms", "masked_steps", "metric", "place_products"}
@@ -54,8 +54,8 @@ def within(path):
 def allowed(name):
     if name in FLOOR:
         return FLOOR
-    if name in ("functional._checks", "functional.layer"):
-        return FLOOR | {"functional._checks"}
+    if name in ("functional._checks", "functional.layer", "functional.modes"):
+        return FLOOR | {"functional._checks", "functional.modes"}
     folder, _, theme = name.rpartition(".")
     if folder == "plot":
         names = [name_of(other) for other in FILES]

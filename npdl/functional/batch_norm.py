@@ -211,7 +211,8 @@ def _centered_by(params: Params, x3: Array) -> tuple[Array, Array, Array, Array]
         raise ValueError(
             "batch_norm: these params have seen no batch, so there are no running statistics to "
             "evaluate with: train first, and after each apply(params, x, train=True) call "
-            "params = layer.update_stats(params, cache), as npdl.training does"
+            "params = layer.update_stats(params, cache), as npdl.training does. A frozen batch "
+            "norm evaluates in training too: freeze(layer) comes after its training"
         )
     mean = params["mean"]
     return x3 - mean[:, None], mean, np.zeros_like(mean), params["variance"]

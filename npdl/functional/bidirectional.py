@@ -8,6 +8,7 @@ import numpy as np
 from npdl import tree
 from npdl._calls import shown
 from npdl.functional._checks import refusal
+from npdl.functional.combinators import stats_of
 from npdl.functional.layer import (
     Layer,
     Params,
@@ -122,7 +123,7 @@ def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
             for child, part, cache in zip(layers, params, caches, strict=True)
         )
 
-    return Layer(init, apply, backward, out_shape, update_stats)
+    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
 
 
 def _branches(x: Any) -> tuple[Any, Any]:

@@ -30,7 +30,6 @@ A layer of your own is a function decorated with :func:`layer`, which returns a 
 serial(dense(units=2), scaled(by=3.0))
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -40,6 +39,9 @@ import numpy as np
 from npdl import random, tree
 from npdl._calls import explained, shown
 from npdl.functional._checks import check_flag
+from npdl.functional.modes import MISSING, with_input_grad, with_mode
+from npdl.functional.modes import check_mode as check_mode
+from npdl.functional.modes import keep_params as keep_params
 from npdl.record import Recorded, constructor
 from npdl.tree import Tree
 
@@ -58,11 +60,6 @@ def no_params(rng: random.KeyLike, shape: Shape) -> Params:
 def same_shape(shape: Shape) -> Shape:
     """Return the shape as it is: `out_shape` of an element-wise layer."""
     return shape
-
-
-def keep_params(params: Params, cache: Any) -> Params:
-    """Return the parameters as they are: `update_stats` of a layer without running statistics."""
-    return params
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -104,13 +101,18 @@ class Layer(Recorded):
     update_stats: Callable[[Params, Any], Params] = keep_params
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "apply", _with_mode(self.apply))
-        object.__setattr__(self, "backward", _with_input_grad(self.backward))
+        object.__setattr__(self, "apply", with_mode(self.apply, self.update_stats))
+        object.__setattr__(self, "backward", with_input_grad(self.backward))
         if self.out_shape is None:
             object.__setattr__(self, "out_shape", _Probe(self.init, self.apply))
 
     def __call__(
-        self, params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+        self,
+        params: Params,
+        x: Any = MISSING,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
     ) -> Any:
         """Return the output: `apply` without the cache."""
         return self.apply(params, x, train=train, rng=rng)[0]
@@ -316,17 +318,6 @@ def check_mask(name: str, mask: Any, x: Array, role: str = "input") -> None:
         )
 
 
-def check_mode(train: bool, rng: Any) -> None:
-    """Raise where a key is given for inference, or something else than a truth value."""
-    if train is not True and train is not False:
-        raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
-    if rng is not None and not train:
-        raise ValueError(
-            "a key was given, but train=False, and inference uses no randomness: "
-            "pass train=True as well, or leave rng out"
-        )
-
-
 def describe(value: Any) -> str:
     """Describe arrays in a few letters: ``float32[32, 7]``, and tuples of them."""
     if isinstance(value, np.ndarray | np.generic):
@@ -358,42 +349,3 @@ class _Probe:
 
 def _example(shape: Shape) -> Array:
     return np.zeros((1, *shape), np.float32)
-
-
-def _with_mode(apply: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-    """Let `apply` take `train` and `rng`, where it does not."""
-    takes_train, takes_rng = _takes(apply, "train"), _takes(apply, "rng")
-    if takes_train and takes_rng:
-        return apply
-
-    def applied(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        if train is not True and (train is not False or rng is not None):
-            check_mode(train, rng)
-        if takes_train:
-            return apply(params, x, train=train)
-        return apply(params, x, rng=rng) if takes_rng else apply(params, x)
-
-    if not (takes_train or takes_rng):
-        applied.plain = apply  # type: ignore[attr-defined]
-    return applied
-
-
-def _with_input_grad(backward: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-    """Let `backward` take `input_grad`, where it does not."""
-    if _takes(backward, "input_grad"):
-        return backward
-
-    def with_input_grad(
-        params: Params, cache: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Any, Any]:
-        grads, dx = backward(params, cache, g)
-        return grads, dx if input_grad else None
-
-    return with_input_grad
-
-
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -47,8 +47,9 @@ def transformer_encoder_block(
     network ``dense``, activation, ``dense``, which gives as many features as there were.
 
     The input is ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time). The
-    mask is true where there is data. The numbers of a masked step, NaN and infinity included, do not
-    reach other steps or gradients, and its own output means nothing. :func:`stack` gives a mask to several blocks. Several pre-norm blocks are usually followed by a last
+    mask is true where there is data. The numbers of a masked step do not reach other steps or
+    gradients, NaN and infinity included, and its own output means nothing. :func:`stack` gives a
+    mask to several blocks. Several pre-norm blocks are usually followed by a last
     ``layer_norm()``.
 
     Parameters
