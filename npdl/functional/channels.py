@@ -70,7 +70,8 @@ def scaled_epsilon(epsilon: float, powers: Array, dtype: Any) -> Array:
     Below the square of the rounding error nothing is known of a variance.
     """
     least = np.where(powers == 0, 0, np.finfo(dtype).eps ** 2)
-    return np.maximum(np.ldexp(epsilon, -2 * powers), least).astype(dtype)
+    scaled: Array = np.maximum(np.ldexp(epsilon, -2 * powers), least).astype(dtype)
+    return scaled
 
 
 def initial(shape: Shape, scale: bool, shift: bool) -> Params:
