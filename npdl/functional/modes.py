@@ -7,7 +7,8 @@ its own takes the stored ones below `freeze`, in training too.
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType, MethodType, ModuleType
@@ -86,7 +87,7 @@ def with_mode(apply: Function, update_stats: Function) -> Function:
     complete = takes_train and takes_rng and not owns_statistics
     applied.plain = plain  # type: ignore[attr-defined]
     applied.direct = apply if plain or complete else None  # type: ignore[attr-defined]
-    applied.owns_statistics = owns_statistics  # type: ignore[attr-defined]
+    applied.update_stats = update_stats  # type: ignore[attr-defined]
     return applied
 
 
@@ -117,45 +118,52 @@ def _takes(function: Function, name: str) -> bool:
 def _has_statistics(*functions: Function) -> bool:
     """Whether functions refer to a layer with running statistics, which then has the mode.
 
-    Else the statistics are those of the functions themselves.
+    If not, the statistics are their own.
     """
-    waiting: list[Any] = list(functions)
+    waiting: deque[Any] = deque(functions)
     seen: dict[int, Any] = {}
     while waiting:
-        item = waiting.pop()
+        item = waiting.popleft()
         if id(item) in seen:
             continue
         seen[id(item)] = item
-        if getattr(item, "owns_statistics", False):
+        # A layer, or the adapted function of one.
+        if getattr(item, "update_stats", keep_params) is not keep_params:
             return True
         waiting += _referred(item)
     return False
 
 
-def _referred(item: Any) -> list[Any]:
-    """Return the objects that a function, a layer or a container refers to."""
+def _referred(item: Any) -> Iterable[Any]:
+    """Return the objects that a function or a container refers to."""
     if isinstance(item, tuple | list):
-        return list(item)
+        return item
     if isinstance(item, dict):
-        return list(item.values())
-    if hasattr(item, "update_stats"):
-        return [item.apply, item.update_stats]
+        return item.values()
     if isinstance(item, MethodType):
-        return [item.__func__, item.__self__]
+        return item.__func__, item.__self__
     if isinstance(item, functools.partial):
-        return [item.func, *item.args, *item.keywords.values()]
-    if not isinstance(item, FunctionType):
-        # An object that keeps layers, or a cached function.
-        is_object = not isinstance(item, type | ModuleType)
-        return list(getattr(item, "__dict__", {}).values()) if is_object else []
-    cells = [cell.cell_contents for cell in item.__closure__ or () if _is_filled(cell)]
-    names = {step.argval for step in dis.get_instructions(item) if step.opname == "LOAD_GLOBAL"}
-    shared = [item.__globals__[name] for name in names if name in item.__globals__]
-    return [
-        *cells,
-        *(item.__defaults__ or ()),
-        *(value for value in shared if hasattr(value, "update_stats")),
-    ]
+        return item.func, item.args, item.keywords
+    if isinstance(item, FunctionType):
+        cells = [cell.cell_contents for cell in item.__closure__ or () if _is_filled(cell)]
+        return [*cells, item.__defaults__, item.__kwdefaults__, *_shared_layers(item)]
+    # An object that keeps layers, or a cached function.
+    is_object = not isinstance(item, type | ModuleType)
+    return getattr(item, "__dict__", {}).values() if is_object else ()
+
+
+def _shared_layers(function: FunctionType) -> list[Any]:
+    """Return the global variables that a function reads and that are layers."""
+    candidates = {
+        name: function.__globals__[name]
+        for name in function.__code__.co_names
+        if hasattr(function.__globals__.get(name), "update_stats")
+    }
+    if not candidates:
+        return []
+    # The names are those of attributes, too.
+    read = {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
+    return [value for name, value in candidates.items() if name in read]
 
 
 def _is_filled(cell: Any) -> bool:
