@@ -202,17 +202,24 @@ def value_and_grad(
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def check_array(x: Any, name: str) -> None:
-    """Raise unless `x` is an array of NumPy's own class, and of a data type to compute with.
+def check_class(x: Any, name: str) -> None:
+    """Raise unless `x` is an array of NumPy's own class, in memory or mapped from a file.
 
-    Masked arrays, `np.matrix` and other subclasses change the meaning of arithmetic; an
-    `np.memmap` does not. Float16 and bfloat16 are for files. The hot path of a layer tests
-    ``type(x) is np.ndarray`` before it calls.
+    Masked arrays, `np.matrix` and other subclasses change the meaning of arithmetic.
     """
     kind = type(x)
     if kind is not np.ndarray and kind is not np.memmap and not isinstance(x, np.generic):
         given = describe(x) if isinstance(x, np.ndarray) else kind.__name__
         raise TypeError(f"{name}: expected a NumPy array, got {given}; {conversion(x)}")
+
+
+def check_array(x: Any, name: str) -> None:
+    """Raise unless `x` is of NumPy's own class, and of a data type to compute with.
+
+    Float16 and bfloat16 are for files. The hot path of a layer tests ``type(x) is np.ndarray``
+    before it calls.
+    """
+    check_class(x, name)
     if x.dtype.kind in "fV" and not is_float(x.dtype):
         raise TypeError(
             f"{name}: expected float32 or float64, got {describe(x)}; "
@@ -229,8 +236,17 @@ def check_arrays(x: Any, name: str) -> None:
             check_array(leaf, name)
 
 
+def is_data(x: Any) -> bool:
+    """Whether `x` is an array of NumPy's own class, of numbers to compute with or booleans."""
+    if type(x) is not np.ndarray and type(x) is not np.memmap:
+        return False
+    return x.dtype.kind in "iub" or is_float(x.dtype)
+
+
 def conversion(x: Any) -> str:
     """Return how to make a NumPy array of `x`: the end of an error's message."""
+    if type(x) is np.ndarray:
+        return "convert it with x.astype(np.float32)"
     if isinstance(x, np.ma.MaskedArray):
         return "fill it with x.filled(0), or drop its mask with np.asarray(x)"
     if hasattr(x, "toarray"):
