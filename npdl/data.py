@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional.layer import Array, describe
+from npdl.functional.layer import Array, conversion, describe, is_data
 
 __all__ = ["batches", "check_data", "order_of"]
 
@@ -29,10 +29,10 @@ def check_data(data: Any, name: str) -> int:
     lengths = {}
     for path, array in tree.items(tuple(data)):
         where = f"{name}[{path.replace('/', '][')}]"
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        if not is_data(array):
             raise TypeError(
                 f"{where} must be a NumPy array of floats, ints or bools, got {describe(array)}; "
-                f"convert it with np.asarray(values, np.float32)"
+                f"{conversion(array)}"
             )
         if array.ndim == 0:
             raise ValueError(f"{where} is a single number, and needs an axis of examples")

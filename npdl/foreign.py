@@ -20,7 +20,7 @@ import numpy as np
 
 from npdl import tree
 from npdl.containers import CheckpointError, Kind, opened
-from npdl.functional.layer import Array, Layer, Params
+from npdl.functional.layer import Array, Layer, Params, check_class
 from npdl.leaf_layers import Channels, Follow, Leaf, constructor_of, leaf_layers
 from npdl.matching import Modules, Unit
 
@@ -222,6 +222,8 @@ def _opened(source: Any) -> Iterator[tuple[str, dict[str, Kind], Callable[[str],
 
 
 def _array(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray) and not isinstance(value, np.memmap):
+        check_class(value, f"the entry {name!r}")
     try:
         array = np.asarray(value)
     except Exception as error:

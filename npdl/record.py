@@ -58,6 +58,8 @@ class Recorded:
     """The base of values made by a :func:`constructor`: `repr`, equality, pickling and JSON."""
 
     call: Call | None = attrs.field(default=None, kw_only=True)
+    # How many values are nested in one another: 1 where no argument is such a value.
+    depth: int = attrs.field(default=0, kw_only=True)
 
     def __repr__(self) -> str:
         return object.__repr__(self) if self.call is None else repr(self.call)
@@ -115,6 +117,8 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     TypeError
         When the constructor is called, if it returns something else, or if the arguments are
         wrong: the message then has the right call.
+    ValueError
+        When the constructor is called, if its arguments are nested too deep.
 
     Examples
     --------
@@ -133,6 +137,7 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:
+        depth = _check_depth(function.__name__, 1 + _depth((args, kwargs)))
         value = make(*args, **kwargs)
         if not isinstance(value, Recorded):
             raise TypeError(
@@ -157,10 +162,34 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
             elif not _same(value_given, parameter.default):
                 keywords[name] = value_given
             before.append(value_given)
-        return attrs.evolve(value, call=Call(construct, positional, keywords))
+        depth = _check_depth(function.__name__, max(depth, value.depth))
+        return attrs.evolve(value, call=Call(construct, positional, keywords), depth=depth)
 
     construct.is_constructor = True  # type: ignore[attr-defined]
     return construct
+
+
+# At 100, a copy of a model reaches Python's limit of recursion; so half of that is left to others.
+DEEPEST = 50
+
+
+def _depth(value: Any) -> int:
+    """Return the depth of the deepest value among arguments."""
+    if isinstance(value, Recorded):
+        return value.depth
+    if isinstance(value, dict):
+        return _depth(tuple(value.values()))
+    return max(map(_depth, value), default=0) if isinstance(value, list | tuple) else 0
+
+
+def _check_depth(name: str, depth: int) -> int:
+    if depth > DEEPEST:
+        raise ValueError(
+            f"{name}: this model would be nested {depth} layers deep, and the limit is {DEEPEST}, "
+            f"since a copy, repr or summary goes through it recursively; apply layers one after "
+            f"another with serial(*layers), which takes any number of them"
+        )
+    return depth
 
 
 def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any]] = ()) -> Any:

@@ -11,10 +11,11 @@ import npdl
 
 ROOT = Path(npdl.__file__).parent
 FLOOR = {"_calls", "_habits", "record", "random", "tree", "containers"}
-PROTOCOL = FLOOR | {"functional._checks", "functional.layer"}
+PROTOCOL = FLOOR | {"functional._checks", "functional.layer", "functional.modes"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}
-SHARED |= {"initializers", "layout", "loss_terms", "metric", "place_products", "recurrent"}
+SHARED |= {"initializers", "layout", "loss_terms", "masked_steps", "metric", "place_products"}
+SHARED |= {"recurrent"}
 SHARED |= {"row_products", "sliding", "sums", "tables", "targets", "windows", "winograd"}
 OPTIMIZERS = {"adam", "adaptive", "averaging", "chains", "optimizers"}
 OPTIMIZERS |= {"rules", "schedules", "transforms"}
@@ -53,8 +54,8 @@ def within(path):
 def allowed(name):
     if name in FLOOR:
         return FLOOR
-    if name in ("functional._checks", "functional.layer"):
-        return FLOOR | {"functional._checks"}
+    if name in ("functional._checks", "functional.layer", "functional.modes"):
+        return FLOOR | {"functional._checks", "functional.modes"}
     folder, _, theme = name.rpartition(".")
     if folder == "plot":
         names = [name_of(other) for other in FILES]

@@ -20,10 +20,13 @@ from npdl.functional.layer import (
     Params,
     Shape,
     check_float,
+    check_mask,
     check_mode,
+    check_types,
     describe,
     layer,
 )
+from npdl.functional.masked_steps import replace_steps
 from npdl.functional.sums import sum_of_rows
 from npdl.random import KeyLike, fold
 
@@ -54,8 +57,10 @@ def multi_head_attention(
     - with ``cross=True``, ``(x, context)`` or ``(x, context, mask)``, where keys and values are
       made of the context (batch, steps, other features), and the mask is (batch, steps).
 
-    A mask is true where there is data: no step attends to one where it is false. A step that is
-    left with nothing to attend to gets zeros. The gradient of a mask is `None`.
+    A mask is true where there is data: no step attends to one where it is false, whatever numbers
+    it holds, NaN and infinity included. A masked step of `x` is still a query: its output is
+    computed from its own numbers, or from zeros if these are not finite. A step that is left with
+    nothing to attend to gets zeros. The gradient of a mask is `None`.
 
     Parameters
     ----------
@@ -66,7 +71,8 @@ def multi_head_attention(
     cross : bool
         Whether keys and values are made of a second sequence.
     causal : bool
-        Whether a step attends only to itself and to those before it. Not with `cross`.
+        Whether a step attends only to itself and to those before it. Not with `cross`. From a
+        step that is not finite on, the outputs are NaN, and those before it are not.
     dropout : float
         The fraction of the weights after the softmax that is dropped in training.
     bias : bool
@@ -149,6 +155,8 @@ def multi_head_attention(
         if train and dropout and rng is None:
             raise ValueError("multi_head_attention needs a key in training: pass rng=...")
         inputs, mask = _checked(params, x, sources)
+        last, replaced = replace_steps(inputs[-1], mask, causal)
+        inputs = (*inputs[:-1], last)
         width = inputs[0].shape[2]
         parts: list[Array] = []
         for array, name in zip(inputs, sources, strict=True):
@@ -168,12 +176,14 @@ def multi_head_attention(
         if reached is not None:
             y *= reached
         count = len(x) if isinstance(x, tuple) else 0
-        return y, (inputs, parts, weights, kept, mixed, reached, count)
+        y = replaced.outputs(y)
+        return y, (inputs, parts, weights, kept, mixed, reached, count, replaced)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        inputs, parts, weights, kept, mixed, reached, count = cache
+        inputs, parts, weights, kept, mixed, reached, count, replaced = cache
+        g = replaced.cotangent(g)
         g = _rows(g if reached is None else g * reached)
         grads = {"output_weight": _rows(mixed).T @ g}
         if bias:
@@ -190,7 +200,7 @@ def multi_head_attention(
         ]
         attend_backward(parts, weights, kept, mixed, g_mixed, out)
         made[0][:, : mixed.shape[2]] *= (mixed.shape[2] // heads) ** -0.5
-        dx: list[Array | None] = []
+        dx: list[Array] = []
         for array, name, rows in zip(inputs, sources, made, strict=True):
             grads[f"{name}weight"] = _rows(array).T @ rows
             if bias:
@@ -199,6 +209,7 @@ def multi_head_attention(
                 dx.append((rows @ params[f"{name}weight"].T).reshape(array.shape))
         if not input_grad:
             return grads, None
+        dx[-1] = replaced.gradient(dx[-1])
         return grads, (*dx, *[None] * (count - len(dx))) if count else dx[0]
 
     def out_shape(shape: Shape) -> Shape:
@@ -218,6 +229,7 @@ def _checked(
         expected = "x or (x, mask)" if count == 1 else "(x, context) or (x, context, mask)"
         raise ValueError(f"multi_head_attention: expected {expected}, got {describe(x)}")
     inputs, mask = given[:count], given[count] if len(given) > count else None
+    check_types("multi_head_attention", params)
     for array, name in zip(inputs, sources, strict=True):
         weight = params[f"{name}weight"]
         check_float(array, "multi_head_attention", weight.dtype)
@@ -231,14 +243,7 @@ def _checked(
             f"multi_head_attention: x and its context are batches of different sizes: "
             f"{describe(inputs)}"
         )
-    if mask is not None and not (
-        isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == inputs[-1].shape[:2]
-    ):
-        batch, steps, _ = inputs[-1].shape
-        raise ValueError(
-            f"multi_head_attention: for the keys {describe(inputs[-1])} the mask must be "
-            f"bool[{batch}, {steps}], true where there is data, got {describe(mask)}"
-        )
+    check_mask("multi_head_attention", mask, inputs[-1], "keys")
     return inputs, mask
 
 

@@ -1,5 +1,6 @@
 """Normalization over the batch, with running statistics for evaluation."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,22 @@ from npdl.functional._checks import check_axis, check_flag, check_number
 from npdl.functional.channels import (
     around,
     check_example,
+    exponents,
     feature_dots,
     feature_sums,
     initial,
+    scaled_epsilon,
 )
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike
 
 __all__ = ["batch_norm"]
@@ -95,7 +107,8 @@ def batch_norm(
         }
 
     def apply(params: Params, x: Array, *, train: bool = False) -> tuple[Array, Any]:
-        check_float(x, "batch_norm", params["mean"].dtype)
+        trained = {name: array for name, array in params.items() if name != "count"}
+        check_float(x, "batch_norm", check_types("batch_norm", trained))
         if x.ndim == 0 or _channels(x.shape[1:], axis) != params["mean"].size:
             raise ValueError(
                 f"batch_norm: these params have {params['mean'].size} channels, on axis {axis}, "
@@ -103,8 +116,15 @@ def batch_norm(
             )
         order = _memory_order(x)
         x3 = _to_three(x, order, axis)
-        y, mean, rest, variance = _centered(x3) if train else _centered_by(params, x3)
-        inverse = 1 / np.sqrt(variance + epsilon)
+        added: Any = epsilon
+        powers = None
+        if train:
+            x3, (y, mean, rest, variance), powers = _of_batch(x3)
+            if powers is not None:
+                added = scaled_epsilon(epsilon, powers, x3.dtype)
+        else:
+            y, mean, rest, variance = _centered_by(params, x3)
+        inverse = 1 / np.sqrt(variance + added)
         factor = inverse * params["scale"] if scale else inverse
         offset = -rest * factor
         if shift:
@@ -112,12 +132,12 @@ def batch_norm(
         y *= factor[:, None]
         y += offset[:, None]
         fresh = (mean + rest, _unbiased(variance, x3)) if train else None
-        return _from_three(y, x, order), (x3, order, mean, rest, inverse, fresh)
+        return _from_three(y, x, order), (x3, order, mean, rest, inverse, powers, fresh)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
-        x3, order, mean, rest, inverse, fresh = cache
+        x3, order, mean, rest, inverse, powers, fresh = cache
         g3 = _to_three(g, order, axis)
         grads: dict[str, Any] = {"mean": None, "variance": None, "count": None}
         factor = inverse * params["scale"] if scale else inverse
@@ -141,6 +161,8 @@ def batch_norm(
         dx *= -slope[:, None]
         dx += g3
         dx += (rest * slope - sum_g / size)[:, None]
+        if powers is not None:
+            factor = np.ldexp(factor, -powers)
         dx *= factor[:, None]
         return grads, _from_three(dx, g, order)
 
@@ -151,7 +173,9 @@ def batch_norm(
     def update_stats(params: Params, cache: Any) -> Params:
         if cache is None or cache[-1] is None:
             return params
-        mean, variance = cache[-1]
+        powers, (mean, variance) = cache[-2:]
+        if powers is not None:
+            mean, variance = _on_their_scale(mean, variance, powers)
         return {
             **params,
             "mean": params["mean"] + momentum * (mean - params["mean"]),
@@ -177,7 +201,28 @@ def _from_three(y: Array, like: Array, order: tuple[int, ...]) -> Array:
     return stored.transpose(sorted(range(like.ndim), key=order.__getitem__))
 
 
-def _centered(x3: Array) -> tuple[Array, Array, Array, Array]:
+Centered = tuple[Array, Array, Array, Array]
+
+
+def _of_batch(x3: Array) -> tuple[Array, Centered, Array | None]:
+    """Return `x3`, what :func:`_centered` returns, and the exponents of the scale, if any.
+
+    Where squares overflow, a channel of `x3` is divided by a power of two.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _centered(x3)
+        variance = found[-1]
+        # One number tells whether any square has overflowed.
+        if variance.dot(variance) < math.inf:
+            return x3, found, None
+        powers = exponents(x3, variance, (0, 2))
+        if not powers.any():
+            return x3, found, None
+        x3 = np.ldexp(x3, -powers[:, None])
+        return x3, _centered(x3), powers
+
+
+def _centered(x3: Array) -> Centered:
     """Return x - mean, the mean, the rest that rounding left of it, and the variance."""
     size = x3.shape[0] * x3.shape[2]
     if size == 0:
@@ -195,16 +240,30 @@ def _centered(x3: Array) -> tuple[Array, Array, Array, Array]:
     return centered, mean, rest, np.maximum(variance, 0)
 
 
-def _centered_by(params: Params, x3: Array) -> tuple[Array, Array, Array, Array]:
+def _centered_by(params: Params, x3: Array) -> Centered:
     """Return the same with the running statistics, whose rest is zero."""
     if not params["count"] > 0:
         raise ValueError(
             "batch_norm: these params have seen no batch, so there are no running statistics to "
             "evaluate with: train first, and after each apply(params, x, train=True) call "
-            "params = layer.update_stats(params, cache), as npdl.training does"
+            "params = layer.update_stats(params, cache), as npdl.training does. A frozen batch "
+            "norm evaluates in training too: freeze(layer) comes after its training"
         )
     mean = params["mean"]
     return x3 - mean[:, None], mean, np.zeros_like(mean), params["variance"]
+
+
+def _on_their_scale(mean: Array, variance: Array, powers: Array) -> tuple[Array, Array]:
+    """Return the statistics of numbers that were divided by powers of two."""
+    with np.errstate(over="ignore"):
+        variance = np.ldexp(variance, 2 * powers)
+    if not variance.max() < math.inf:
+        raise ValueError(
+            f"batch_norm: the variance of this batch is too large for {variance.dtype}, so there "
+            f"are no running statistics; divide the inputs by a constant, or compute in float64: "
+            f"npdl.tree.astype(params, np.float64)"
+        )
+    return np.ldexp(mean, powers), variance
 
 
 def _unbiased(variance: Array, x3: Array) -> Array:

@@ -8,7 +8,16 @@ import numpy as np
 from npdl import tree
 from npdl._calls import shown
 from npdl.functional._checks import refusal
-from npdl.functional.layer import Layer, Params, Shape, check_mode, describe, layer
+from npdl.functional.combinators import stats_of
+from npdl.functional.layer import (
+    Layer,
+    Params,
+    Shape,
+    check_arrays,
+    check_mode,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike, fold
 
 __all__ = ["bidirectional", "one_step"]
@@ -114,7 +123,7 @@ def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
             for child, part, cache in zip(layers, params, caches, strict=True)
         )
 
-    return Layer(init, apply, backward, out_shape, update_stats)
+    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
 
 
 def _branches(x: Any) -> tuple[Any, Any]:
@@ -199,6 +208,7 @@ def one_step(inner: Layer) -> Layer:
         params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
     ) -> tuple[Any, Any]:
         features, state = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
+        check_arrays(features, "one_step")
         if not isinstance(features, np.ndarray) or features.ndim != 2:
             raise ValueError(
                 f"one_step: the input is x or (x, state), where x is (batch, features), got "

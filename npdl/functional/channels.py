@@ -8,7 +8,8 @@ import numpy as np
 from npdl.functional.layer import Array, Params, Shape
 from npdl.functional.sums import sum_of_columns, sum_of_rows
 
-__all__ = ["around", "check_example", "feature_dots", "feature_sums", "initial"]
+__all__ = ["around", "check_example", "exponents", "feature_dots", "feature_sums", "initial"]
+__all__ += ["scaled_epsilon"]
 
 
 def around(x: Array, start: int, stop: int) -> Array:
@@ -43,6 +44,34 @@ def feature_dots(a: Array, b: Array) -> Array:
     if whole < outer:
         dots += np.einsum("nc,nc->c", a[whole:, :, 0], b[whole:, :, 0])
     return dots
+
+
+def exponents(x: Array, squares: Array, axes: tuple[int, ...]) -> Array:
+    """Return the exponents e of powers of two that bring numbers whose squares overflow below 1.
+
+    Parameters
+    ----------
+    x : array
+        The numbers, which are divided by 2ᵉ.
+    squares : array
+        Their mean squares, over the axes; where these are finite, e is 0.
+    axes : tuple of int
+        The axes over which e is the same.
+    """
+    peak = np.abs(x).max(axis=axes, initial=0)
+    powers: Array = np.frexp(peak)[1]
+    powers[np.isfinite(squares) | ~np.isfinite(peak)] = 0
+    return powers
+
+
+def scaled_epsilon(epsilon: float, powers: Array, dtype: Any) -> Array:
+    """Return the epsilon of numbers that were divided by powers of two.
+
+    Below the square of the rounding error nothing is known of a variance.
+    """
+    least = np.where(powers == 0, 0, np.finfo(dtype).eps ** 2)
+    scaled: Array = np.maximum(np.ldexp(epsilon, -2 * powers), least).astype(dtype)
+    return scaled
 
 
 def initial(shape: Shape, scale: bool, shift: bool) -> Params:

@@ -16,11 +16,13 @@ from npdl.functional.layer import (
     Layer,
     Params,
     Shape,
+    check_arrays,
     check_mode,
     describe,
     keep_params,
     layer,
 )
+from npdl.functional.modes import direct, stored_statistics
 
 __all__ = ["freeze", "residual", "serial"]
 
@@ -54,8 +56,8 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
     """Make what :func:`serial` returns, under the name of the combinator that it is part of."""
     check_layers(name, layers)
     count = len(layers)
-    # Layers without a mode are called as they are written, which saves the adapter's time.
-    applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
+    # Layers are called as they are written, which saves the adapter's time.
+    applies = [direct(child.apply) for child in layers]
     backwards = [child.backward for child in layers]
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
@@ -78,15 +80,17 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
         key = rng if rng is None or type(rng) is tuple else random.key(rng)
         if type(params) is not tuple or len(params) != count:
             check_count(name, count, params)
+        if not count:
+            check_arrays(x, name)
         caches = []
         i = 0
         try:
-            for i, (full, plain) in enumerate(applies):
-                if plain is not None:
-                    x, cache = plain(params[i], x)
+            for i, (child_apply, plain) in enumerate(applies):
+                if plain:
+                    x, cache = child_apply(params[i], x)
                 else:
                     child_key = None if key is None else (*key, i)
-                    x, cache = full(params[i], x, train=train, rng=child_key)
+                    x, cache = child_apply(params[i], x, train=train, rng=child_key)
                 caches.append(cache)
         except Exception as error:
             note_place(error, f"{name}[{i}]", layers[i], params[i], x)
@@ -152,11 +156,12 @@ def residual(*layers: Layer) -> Layer:
     (4,)
     """
     inner = sequence("residual", layers)
+    inner_apply, _ = direct(inner.apply)
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Array, Any]:
-        y, cache = inner.apply(params, x, train=train, rng=rng)
+        y, cache = inner_apply(params, x, train=train, rng=rng)
         if y.shape != x.shape or y.dtype != x.dtype:
             raise ValueError(
                 f"residual: the layers turn {describe(x)} into {describe(y)}, and the sum needs "
@@ -187,7 +192,8 @@ def residual(*layers: Layer) -> Layer:
 def freeze(inner: Layer) -> Layer:
     """Keep the parameters of a layer as they are: ``y = f(x)``, with gradients in `x` alone.
 
-    Running statistics stay as they are too. Dropout inside still drops in training.
+    Layers with running statistics, such as :func:`batch_norm`, use the stored ones in training
+    too, and these stay as they are. Dropout inside still drops in training.
 
     Parameters
     ----------
@@ -198,6 +204,12 @@ def freeze(inner: Layer) -> Layer:
     -------
     Layer
         The same layer; its gradient is `None`, which every optimizer skips.
+
+    Raises
+    ------
+    ValueError
+        When it is applied, if a batch norm inside has no stored statistics: freeze it after
+        training, or with parameters from a file.
 
     Examples
     --------
@@ -216,7 +228,14 @@ def freeze(inner: Layer) -> Layer:
     ) -> tuple[None, Any]:
         return None, inner.backward(params, cache, g)[1] if input_grad else None
 
-    return Layer(inner.init, inner.apply, backward, inner.out_shape)
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Any, Any]:
+        with stored_statistics():
+            return inner.apply(params, x, train=train, rng=rng)
+
+    idle = inner.update_stats is keep_params
+    return Layer(inner.init, inner.apply if idle else apply, backward, inner.out_shape)
 
 
 def _first_trained(layers: Sequence[Layer], params: Params) -> int:

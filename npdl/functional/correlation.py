@@ -62,15 +62,16 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
     array of shape (batch, filters, places down, places across)
         A view of an array that lies batch last.
     """
-    if products := _special(window, groups, x.shape, len(weight)):
-        return from_rows(products(as_rows(x), window, weight, bias)[0])
+    if way := _by_rows_of_images(window, groups, len(weight), x):
+        products, (rows,) = way
+        return from_rows(products(rows, window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
-    rows, outputs = plan.rows, plan.arranged(y)
+    matrix, outputs = plan.rows, plan.arranged(y)
     shift = None if bias is None else bias.reshape(groups, -1, 1)
     for index, patches in plan.blocks:
         part = outputs[index]
-        np.matmul(rows, patches, out=part)
+        np.matmul(matrix, patches, out=part)
         if shift is not None:
             part += shift
     return batch_first(y)
@@ -80,9 +81,10 @@ def weight_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int, rowwise: bool = True
 ) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
-    if products := _special(window, groups, x.shape, len(weight)):
-        dw: Array = products(as_rows(x), window, g=as_rows(g))[1]
-        return dw
+    if way := _by_rows_of_images(window, groups, len(weight), x, g):
+        products, (rows, cotangent) = way
+        of_rows: Array = products(rows, window, g=cotangent)[1]
+        return of_rows
     plan = _plan(x, weight, window, groups, rowwise)
     outputs, dw = plan.arranged(batch_last(g)), np.zeros_like(plan.rows.mT)
     for index, patches in plan.blocks:
@@ -125,8 +127,9 @@ def correlate_with_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
-    if products := _special(window, groups, x.shape, len(weight)):
-        y, dw = products(as_rows(x), window, weight, g=as_rows(g))
+    if way := _by_rows_of_images(window, groups, len(weight), x, g):
+        products, (rows, of_rows) = way
+        y, dw = products(rows, window, weight, g=of_rows)
         return from_rows(y), dw
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
@@ -154,9 +157,23 @@ def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) ->
     return _cropped(padded, window, image)
 
 
-def _special(
-    window: Window, groups: int, shape: tuple[int, ...], filters: int
-) -> Callable[..., tuple[Any, Any]] | None:
+Products = Callable[..., tuple[Any, Any]]
+
+
+def _by_rows_of_images(
+    window: Window, groups: int, filters: int, *images: Array
+) -> tuple[Products, list[Array]] | None:
+    """Return the function of the faster way and what it takes of `images`, if there is one."""
+    products = _special(window, groups, images[0].shape, filters)
+    if products is None:
+        return None
+    rows = [as_rows(array) for array in images]
+    if products is winograd.products and not all(map(winograd.is_even, rows)):
+        return None
+    return products, rows
+
+
+def _special(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> Products | None:
     """Return the function of the faster way for images (batch, channels, ...), if there is one."""
     if place_products.fits(window, groups, shape):
         return place_products.products

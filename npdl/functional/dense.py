@@ -7,6 +7,8 @@ import numpy as np
 from npdl.functional._checks import check_flag, check_function, check_int
 from npdl.functional.initializers import Initializer, glorot_uniform, zeros
 from npdl.functional.layer import (
+    DOUBLE,
+    SINGLE,
     Array,
     Layer,
     Params,
@@ -83,13 +85,22 @@ def dense(
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
         weight = params["weight"]
         # The check is a call, and this is the hot path of small networks.
-        if type(x) is not np.ndarray or x.dtype is not weight.dtype:
-            check_float(x, "dense", weight.dtype)
+        dtype = weight.dtype
+        if (
+            type(x) is not np.ndarray
+            or x.dtype is not dtype
+            or (dtype is not SINGLE and dtype is not DOUBLE)
+        ):
+            check_float(x, "dense", dtype)
         shift = params["bias"] if bias else None
-        if weight.shape[1] != units or (
-            len(params) != 1
-            if shift is None
-            else shift.shape != out or shift.dtype is not weight.dtype
+        if (
+            type(weight) is not np.ndarray
+            or weight.shape[1] != units
+            or (
+                len(params) != 1
+                if shift is None
+                else type(shift) is not np.ndarray or shift.shape != out or shift.dtype is not dtype
+            )
         ):
             expected: dict[str, Shape] = {"weight": (weight.shape[0], units)}
             check_params("dense", params, expected | ({"bias": out} if bias else {}))

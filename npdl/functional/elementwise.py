@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional.layer import Array, Layer, Params, check_float, no_params, same_shape
+from npdl.functional.layer import (
+    DOUBLE,
+    SINGLE,
+    Array,
+    Layer,
+    Params,
+    check_float,
+    no_params,
+    same_shape,
+)
 
 __all__ = [
     "FAR",
@@ -30,7 +39,7 @@ def elementwise(
     """Make a layer of ``forward(x) -> (y, cache)`` and ``derivative(cache)``, a new array."""
 
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
-        if type(x) is not np.ndarray or x.dtype.kind != "f":
+        if type(x) is not np.ndarray or (x.dtype is not SINGLE and x.dtype is not DOUBLE):
             check_float(x, name)
         return forward(x)
 

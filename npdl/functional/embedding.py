@@ -6,7 +6,16 @@ import numpy as np
 
 from npdl.functional._checks import check_function, check_int, is_int, refusal
 from npdl.functional.initializers import Initializer, normal
-from npdl.functional.layer import Array, Layer, Params, Shape, check_params, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_array,
+    check_params,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike, fold
 
 __all__ = ["embedding"]
@@ -82,15 +91,18 @@ def embedding(
         table = params["table"]
         _check_ids(ids, len(table))
         y = table.take(ids, axis=0)
-        kept = None if padding_id is None else (ids != padding_id)[..., None]
-        if kept is not None:
-            y *= kept
-        return y, (ids, kept)
+        padding = None if padding_id is None else ids == padding_id
+        if padding is not None:
+            y[padding] = 0
+        return y, (ids, padding)
 
     def backward(params: Params, cache: Any, g: Array) -> tuple[Params, None]:
-        ids, kept = cache
+        ids, padding = cache
         table = params["table"]
-        rows = (g if kept is None else g * kept).reshape(ids.size, table.shape[1])
+        if padding is not None:
+            g = g.copy()
+            g[padding] = 0
+        rows = g.reshape(ids.size, table.shape[1])
         return {"table": _summed(ids.reshape(-1), rows, len(table))}, None
 
     def out_shape(shape: Shape) -> Shape:
@@ -135,10 +147,11 @@ _PART = 256
 
 
 def _check_ids(ids: Any, vocabulary: int) -> None:
-    if not isinstance(ids, np.ndarray | np.generic) or ids.dtype.kind not in "iu":
-        given = describe(ids) if isinstance(ids, np.ndarray) else type(ids).__name__
+    if type(ids) is not np.ndarray:
+        check_array(ids, "embedding")
+    if ids.dtype.kind not in "iu":
         raise TypeError(
-            f"embedding: expected an array of ids, that is of ints, got {given}; "
+            f"embedding: expected an array of ids, that is of ints, got {describe(ids)}; "
             f"convert it with np.asarray(ids, np.int64)"
         )
     if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):

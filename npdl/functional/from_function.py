@@ -20,6 +20,7 @@ from npdl.functional.layer import (
     Layer,
     Params,
     Shape,
+    check_arrays,
     check_mode,
     describe,
     layer,
@@ -104,6 +105,7 @@ def from_function(
         check_mode(train, rng)
         if train and rng is None and "rng" in names:
             raise ValueError(f"{_name(f)} needs a key in training: pass rng=...")
+        check_arrays((params, x), "from_function")
         mode = {name: v for name, v in (("train", train), ("rng", rng)) if name in names}
         pullback = None
         with _place(f, x, followed=train):

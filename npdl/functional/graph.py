@@ -11,6 +11,7 @@ from npdl.functional.layer import (
     Layer,
     Params,
     Shape,
+    check_arrays,
     check_mode,
     describe,
     layer,
@@ -177,6 +178,7 @@ def add() -> Layer:
         if not isinstance(x, tuple) or len(x) < 2 or any(part is None for part in x):
             raise ValueError(f"add: expected a tuple of two or more arrays, got {describe(x)}")
         first = x[0]
+        check_arrays(x, "add")
         if any(part.shape != first.shape for part in x):
             raise ValueError(f"add: the shapes must be equal, got {describe(x)}")
         if any(part.dtype != first.dtype for part in x):

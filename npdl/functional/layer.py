@@ -30,16 +30,18 @@ A layer of your own is a function decorated with :func:`layer`, which returns a 
 serial(dense(units=2), scaled(by=3.0))
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 import numpy as np
 
-from npdl import random
+from npdl import random, tree
 from npdl._calls import explained, shown
 from npdl.functional._checks import check_flag
+from npdl.functional.modes import MISSING, with_input_grad, with_mode
+from npdl.functional.modes import check_mode as check_mode
+from npdl.functional.modes import keep_params as keep_params
 from npdl.record import Recorded, constructor
 from npdl.tree import Tree
 
@@ -58,11 +60,6 @@ def no_params(rng: random.KeyLike, shape: Shape) -> Params:
 def same_shape(shape: Shape) -> Shape:
     """Return the shape as it is: `out_shape` of an element-wise layer."""
     return shape
-
-
-def keep_params(params: Params, cache: Any) -> Params:
-    """Return the parameters as they are: `update_stats` of a layer without running statistics."""
-    return params
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -104,13 +101,18 @@ class Layer(Recorded):
     update_stats: Callable[[Params, Any], Params] = keep_params
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "apply", _with_mode(self.apply))
-        object.__setattr__(self, "backward", _with_input_grad(self.backward))
+        object.__setattr__(self, "apply", with_mode(self.apply, self.update_stats))
+        object.__setattr__(self, "backward", with_input_grad(self.backward))
         if self.out_shape is None:
             object.__setattr__(self, "out_shape", _Probe(self.init, self.apply))
 
     def __call__(
-        self, params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+        self,
+        params: Params,
+        x: Any = MISSING,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
     ) -> Any:
         """Return the output: `apply` without the cache."""
         return self.apply(params, x, train=train, rng=rng)[0]
@@ -174,6 +176,9 @@ def value_and_grad(
         train: bool = False,
         rng: random.KeyLike | None = None,
     ) -> tuple[Any, Params, Aux]:
+        for part in (x, *targets):
+            if type(part) is not np.ndarray:
+                check_arrays(part, "value_and_grad")
         outputs, cache = model.apply(params, x, train=train, rng=rng)
         result = loss(outputs, *targets)
         if type(result) is not tuple or len(result) != 2:
@@ -193,55 +198,148 @@ def value_and_grad(
     return value_and_grad_of
 
 
-def check_float(x: Any, name: str, dtype: Any = None) -> None:
-    """Raise unless `x` is an array of floats (of the type `dtype`), naming the layer."""
-    kind = getattr(x, "dtype", None)
-    if kind is not None and kind.kind == "f" and (dtype is None or kind == dtype):
-        return
-    if kind is None:
-        raise TypeError(f"{name}: expected a NumPy array, got {type(x).__name__}; use np.asarray")
-    if dtype is None or kind.kind != "f":
+# The data types of layers, as NumPy's own objects: "is" takes a third of the time of "==".
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def check_class(x: Any, name: str) -> None:
+    """Raise unless `x` is an array of NumPy's own class, in memory or mapped from a file.
+
+    Masked arrays, `np.matrix` and other subclasses change the meaning of arithmetic.
+    """
+    kind = type(x)
+    if kind is not np.ndarray and kind is not np.memmap and not isinstance(x, np.generic):
+        given = describe(x) if isinstance(x, np.ndarray) else kind.__name__
+        raise TypeError(f"{name}: expected a NumPy array, got {given}; {conversion(x)}")
+
+
+def check_array(x: Any, name: str) -> None:
+    """Raise unless `x` is of NumPy's own class, and of a data type to compute with.
+
+    Float16 and bfloat16 are for files. The hot path of a layer tests ``type(x) is np.ndarray``
+    before it calls.
+    """
+    check_class(x, name)
+    if x.dtype.kind in "fV" and not is_float(x.dtype):
         raise TypeError(
-            f"{name}: expected an array of floats, got {describe(x)}; "
+            f"{name}: expected float32 or float64, got {describe(x)}; "
             f"convert it with x.astype(np.float32)"
         )
+
+
+def check_arrays(x: Any, name: str) -> None:
+    """Do the same for all arrays of a tree, whose other leaves may be anything."""
+    if type(x) is np.ndarray and x.dtype is SINGLE:
+        return
+    for leaf in tree.leaves(x):
+        if isinstance(leaf, np.ndarray):
+            check_array(leaf, name)
+
+
+def is_data(x: Any) -> bool:
+    """Whether `x` is an array of NumPy's own class, of numbers to compute with or booleans."""
+    if type(x) is not np.ndarray and type(x) is not np.memmap:
+        return False
+    return x.dtype.kind in "iub" or is_float(x.dtype)
+
+
+def conversion(x: Any) -> str:
+    """Return how to make a NumPy array of `x`: the end of an error's message."""
+    if type(x) is np.ndarray:
+        return "convert it with x.astype(np.float32)"
+    if isinstance(x, np.ma.MaskedArray):
+        return "fill it with x.filled(0), or drop its mask with np.asarray(x)"
+    if hasattr(x, "toarray"):
+        return "convert it with x.toarray()"
+    if type(x).__module__.partition(".")[0] == "torch":
+        return "convert it with np.asarray(x.detach().cpu())"
+    return "convert it with np.asarray(x)"
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether layers compute in this data type: float32 or float64."""
+    return dtype is SINGLE or dtype is DOUBLE or (dtype.kind == "f" and dtype.itemsize in (4, 8))
+
+
+def check_float(x: Any, name: str, dtype: Any = None) -> None:
+    """Raise unless `x` is an array of float32 or float64 (of the type `dtype`)."""
+    if type(x) is not np.ndarray:
+        check_array(x, name)
+    given = x.dtype
+    if is_float(given) and (dtype is None or given == dtype):
+        return
+    if not is_float(given):
+        raise TypeError(
+            f"{name}: expected an array of floats, got {describe(x)}; layers take float32 and "
+            f"float64, so convert it with x.astype(np.float32)"
+        )
+    if not is_float(dtype):
+        raise _params_type(name, dtype)
     raise TypeError(
         f"{name}: the input is {describe(x)}, but the parameters are {dtype}, and nothing is "
         f"promoted silently; convert one of them: x.astype(np.{dtype}) or "
-        f"npdl.tree.astype(params, np.{kind})"
+        f"npdl.tree.astype(params, np.{given})"
     )
 
 
 def check_params(name: str, params: Params, shapes: dict[str, Shape]) -> None:
-    """Raise unless the parameters of a layer are these arrays, of one data type."""
+    """Raise unless the parameters of a layer are arrays of these shapes, of one data type."""
     if isinstance(params, dict) and params.keys() == shapes.keys():
-        dtype = params[next(iter(shapes))].dtype
-        if all(params[key].shape == shape for key, shape in shapes.items()) and all(
-            array.dtype == dtype for array in params.values()
-        ):
+        check_types(name, params)
+        if all(params[key].shape == shape for key, shape in shapes.items()):
             return
     wanted = ", ".join(f"{key}: {list(shape)}" for key, shape in shapes.items())
     raise ValueError(
-        f"{name}: this layer takes params of one data type with the shapes {{{wanted}}}, got "
+        f"{name}: this layer takes params with the shapes {{{wanted}}}, got "
         f"{describe(params)}; are they of another layer?"
     )
 
 
-def check_mode(train: bool, rng: Any) -> None:
-    """Raise where a key is given for inference, or something else than a truth value."""
-    if train is not True and train is not False:
-        raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
-    if rng is not None and not train:
+def check_types(name: str, params: dict[str, Any]) -> Any:
+    """Return the data type of a layer's parameters, or raise unless it is float32 or float64."""
+    dtype = None
+    for key, array in params.items():
+        if type(array) is not np.ndarray:
+            check_array(array, f"{name}, params[{key!r}]")
+        if array.dtype is not dtype:
+            if not is_float(array.dtype):
+                raise _params_type(name, array.dtype)
+            if dtype is not None and array.dtype != dtype:
+                raise ValueError(
+                    f"{name}: this layer takes params of one data type, got {describe(params)}; "
+                    f"are they of another layer? npdl.tree.astype(params, np.{dtype}) converts them"
+                )
+            dtype = array.dtype
+    return dtype
+
+
+def _params_type(name: str, given: Any) -> TypeError:
+    return TypeError(
+        f"{name}: expected params of float32 or float64, got {given}; convert them with "
+        f"npdl.tree.astype(params, np.float32)"
+    )
+
+
+def check_mask(name: str, mask: Any, x: Array, role: str = "input") -> None:
+    """Raise unless the mask is `None`, or a boolean for each step of (batch, time, ...)."""
+    if mask is None:
+        return
+    if isinstance(mask, np.ndarray) and type(mask) is not np.ndarray:
+        check_array(mask, f"{name}, mask")
+    batch, time = x.shape[:2]
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (batch, time):
         raise ValueError(
-            "a key was given, but train=False, and inference uses no randomness: "
-            "pass train=True as well, or leave rng out"
+            f"{name}: for the {role} {describe(x)} the mask must be bool[{batch}, {time}], true "
+            f"where there is data, got {describe(mask)}"
         )
 
 
 def describe(value: Any) -> str:
     """Describe arrays in a few letters: ``float32[32, 7]``, and tuples of them."""
     if isinstance(value, np.ndarray | np.generic):
-        return f"{value.dtype}{list(value.shape)}"
+        kind = type(value)
+        plain = kind is np.ndarray or kind is np.memmap or isinstance(value, np.generic)
+        return f"{'' if plain else f'{kind.__name__} '}{value.dtype}{list(value.shape)}"
     if isinstance(value, tuple):
         return f"({', '.join(describe(item) for item in value)})"
     if isinstance(value, dict):
@@ -267,42 +365,3 @@ class _Probe:
 
 def _example(shape: Shape) -> Array:
     return np.zeros((1, *shape), np.float32)
-
-
-def _with_mode(apply: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-    """Let `apply` take `train` and `rng`, where it does not."""
-    takes_train, takes_rng = _takes(apply, "train"), _takes(apply, "rng")
-    if takes_train and takes_rng:
-        return apply
-
-    def applied(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        if train is not True and (train is not False or rng is not None):
-            check_mode(train, rng)
-        if takes_train:
-            return apply(params, x, train=train)
-        return apply(params, x, rng=rng) if takes_rng else apply(params, x)
-
-    if not (takes_train or takes_rng):
-        applied.plain = apply  # type: ignore[attr-defined]
-    return applied
-
-
-def _with_input_grad(backward: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-    """Let `backward` take `input_grad`, where it does not."""
-    if _takes(backward, "input_grad"):
-        return backward
-
-    def with_input_grad(
-        params: Params, cache: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Any, Any]:
-        grads, dx = backward(params, cache, g)
-        return grads, dx if input_grad else None
-
-    return with_input_grad
-
-
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

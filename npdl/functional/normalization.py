@@ -10,11 +10,22 @@ from npdl.functional._checks import check_flag, check_int, check_number, is_int,
 from npdl.functional.channels import (
     around,
     check_example,
+    exponents,
     feature_dots,
     feature_sums,
     initial,
+    scaled_epsilon,
 )
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+)
 from npdl.functional.sums import sum_of_rows
 from npdl.random import KeyLike
 
@@ -242,20 +253,43 @@ def group_norm(
     return Layer(init, apply, backward, out_shape)
 
 
-def _normalize(rows: Array, epsilon: float, centered: bool, unit: Array, inverse: Array) -> None:
+def _normalize(
+    rows: Array, epsilon: float | Array, centered: bool, unit: Array, inverse: Array
+) -> None:
     """Write the rows with mean 0 (if centered) and mean square 1, and the factor of each."""
-    if centered:
-        average = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), rows.dtype)
-        np.subtract(rows, (rows @ average)[:, None], out=unit)
-        # A mean of 10⁴ is known in float32 to 10⁻³ only; what is left of it is small and exact.
-        unit -= (unit @ average)[:, None]
-        rows = unit
-    np.vecdot(rows, rows, out=inverse)
+    given = rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        if centered:
+            average = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), rows.dtype)
+            np.subtract(rows, (rows @ average)[:, None], out=unit)
+            # A mean of 10⁴ is known in float32 to 10⁻³ only; what is left of it is small and exact.
+            unit -= (unit @ average)[:, None]
+            rows = unit
+        np.vecdot(rows, rows, out=inverse)
+        # One number tells whether any square has overflowed.
+        overflow = not inverse.dot(inverse) < math.inf
+    powers = exponents(given, inverse, (1,)) if overflow else None
     inverse *= 1 / max(rows.shape[1], 1)
     inverse += epsilon
     np.sqrt(inverse, out=inverse)
     np.reciprocal(inverse, out=inverse)
-    np.multiply(rows, inverse[:, None], out=unit)
+    with np.errstate(invalid="ignore"):
+        np.multiply(rows, inverse[:, None], out=unit)
+    if powers is not None and powers.any():
+        _normalize_large(given, epsilon, centered, unit, inverse, powers)
+
+
+def _normalize_large(
+    rows: Array, epsilon: Any, centered: bool, unit: Array, inverse: Array, powers: Array
+) -> None:
+    """Write over the results of the rows whose squares overflow, computed on a smaller scale."""
+    some = np.flatnonzero(powers)
+    powers = powers[some]
+    smaller = np.ldexp(rows[some], -powers[:, None])
+    epsilon = scaled_epsilon(epsilon, powers, rows.dtype)
+    large_unit, large_inverse = np.empty_like(smaller), np.empty_like(inverse[some])
+    _normalize(smaller, epsilon, centered, large_unit, large_inverse)
+    unit[some], inverse[some] = large_unit, np.ldexp(large_inverse, -powers)
 
 
 def _scale_rows(params: Params, unit: Array, out: Array) -> None:
@@ -349,10 +383,9 @@ def _scaled_backward(params: Params, unit: Array, g: Array) -> tuple[Params, Arr
 
 
 def _check_input(name: str, params: Params, x: Any, features: Callable[[Shape], Shape]) -> None:
-    arrays = list(params.values())
-    check_float(x, name, arrays[0].dtype if arrays else None)
+    check_float(x, name, check_types(name, params) if params else None)
     expected = features(x.shape[1:])
-    for array in arrays:
+    for array in params.values():
         if array.shape != expected:
             raise ValueError(
                 f"{name}: these params are for features of shape {array.shape}, but the input is "

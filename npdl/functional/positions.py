@@ -16,6 +16,7 @@ from npdl.functional.layer import (
     Params,
     Shape,
     check_float,
+    check_types,
     describe,
     layer,
     no_params,
@@ -130,7 +131,7 @@ def learned_positions(
 
     def apply(params: Params, x: Array) -> tuple[Array, tuple[int, ...]]:
         table = params["table"]
-        check_float(x, "learned_positions", table.dtype)
+        check_float(x, "learned_positions", check_types("learned_positions", params))
         if x.ndim != 3 or x.shape[2] != table.shape[1]:
             raise ValueError(
                 f"learned_positions: these params take (batch, time, {table.shape[1]}), got "

@@ -14,7 +14,16 @@ import numpy as np
 
 from npdl.functional._checks import check_flag, check_function
 from npdl.functional.initializers import Initializer
-from npdl.functional.layer import Array, Layer, Params, Shape, check_float, check_params, describe
+from npdl.functional.layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_mask,
+    check_params,
+    describe,
+)
 from npdl.functional.sums import sum_of_columns
 from npdl.random import KeyLike, fold
 
@@ -334,14 +343,8 @@ def _inputs(
             f"{name}: these params take (batch, time, features) with {len(weight)} features, but "
             f"the input is {describe(x)}"
         )
-    batch, time, _ = x.shape
-    if mask is not None and not (
-        isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (batch, time)
-    ):
-        raise ValueError(
-            f"{name}: for the input {describe(x)} the mask must be bool[{batch}, {time}], true "
-            f"where there is data, got {describe(mask)}"
-        )
+    batch = len(x)
+    check_mask(name, mask, x)
     if state is not None:
         state = state if cell.states > 1 else (state,)
         if not isinstance(state, tuple) or len(state) != cell.states:

@@ -7,8 +7,19 @@ those of the batch's array, so that axis 0 is the batch and stays where it is.
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from npdl.functional._checks import check_axis, check_int, is_int, refusal
-from npdl.functional.layer import Array, Layer, Params, Shape, describe, layer
+from npdl.functional.layer import (
+    SINGLE,
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_array,
+    describe,
+    layer,
+)
 from npdl.random import KeyLike
 
 __all__ = ["expand_dims", "flatten", "reshape", "squeeze", "transpose"]
@@ -49,7 +60,7 @@ def flatten(axes: int = 1) -> Layer:
             )
         return (*shape[: axes - 1], _product(shape[axes - 1 :]))
 
-    return _reshaped(out_shape)
+    return _reshaped("flatten", out_shape)
 
 
 @layer
@@ -94,7 +105,7 @@ def reshape(shape: tuple[int, ...]) -> Layer:
             )
         return tuple(elements // count if size == -1 else size for size in target)
 
-    return _reshaped(out_shape)
+    return _reshaped("reshape", out_shape)
 
 
 @layer
@@ -126,7 +137,7 @@ def expand_dims(axis: int) -> Layer:
         position = _position("expand_dims", axis, len(shape) + 1, shape)
         return (*shape[:position], 1, *shape[position:])
 
-    return _reshaped(out_shape)
+    return _reshaped("expand_dims", out_shape)
 
 
 @layer
@@ -161,7 +172,7 @@ def squeeze(axis: int) -> Layer:
             )
         return (*shape[:position], *shape[position + 1 :])
 
-    return _reshaped(out_shape)
+    return _reshaped("squeeze", out_shape)
 
 
 @layer
@@ -212,19 +223,20 @@ def transpose(axes: tuple[int, ...]) -> Layer:
             )
         return x.transpose(order)
 
-    return _moved(out_shape, forward, lambda g, shape: g.transpose(inverse))
+    return _moved("transpose", out_shape, forward, lambda g, shape: g.transpose(inverse))
 
 
-def _reshaped(out_shape: Callable[[Shape], Shape]) -> Layer:
+def _reshaped(name: str, out_shape: Callable[[Shape], Shape]) -> Layer:
     """Make a layer that leaves the elements in their order."""
 
     def forward(x: Array) -> Array:
         return x.reshape(x.shape[0], *out_shape(x.shape[1:]))
 
-    return _moved(out_shape, forward, lambda g, shape: g.reshape(shape))
+    return _moved(name, out_shape, forward, lambda g, shape: g.reshape(shape))
 
 
 def _moved(
+    name: str,
     out_shape: Callable[[Shape], Shape],
     forward: Callable[[Array], Array],
     back: Callable[[Array, Shape], Array],
@@ -234,6 +246,8 @@ def _moved(
         return ()
 
     def apply(params: Params, x: Array) -> tuple[Array, Shape | None]:
+        if type(x) is not np.ndarray or x.dtype is not SINGLE:
+            check_array(x, name)
         return forward(x), x.shape if x.dtype.kind == "f" else None
 
     def backward(params: Params, cache: Shape | None, g: Array) -> tuple[None, Array | None]:

@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from npdl.functional._checks import check_flag, check_int, check_number, refusal
 from npdl.functional.attention import multi_head_attention
 from npdl.functional.combinators import serial
@@ -18,6 +20,7 @@ from npdl.functional.dense import dense
 from npdl.functional.dropout import dropout as dropped
 from npdl.functional.graph import add, graph
 from npdl.functional.layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional.masked_steps import Replaced, replace_steps
 from npdl.functional.normalization import layer_norm
 from npdl.functional.rectifiers import relu
 from npdl.random import KeyLike
@@ -44,8 +47,9 @@ def transformer_encoder_block(
     network ``dense``, activation, ``dense``, which gives as many features as there were.
 
     The input is ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time). The
-    mask is true where there is data; what comes out at the other steps means nothing. :func:`stack`
-    gives a mask to several blocks. Several pre-norm blocks are usually followed by a last
+    mask is true where there is data. The numbers of a masked step do not reach other steps or
+    gradients, NaN and infinity included, and its own output means nothing. :func:`stack` gives a
+    mask to several blocks. Several pre-norm blocks are usually followed by a last
     ``layer_norm()``.
 
     Parameters
@@ -121,7 +125,7 @@ def transformer_encoder_block(
             "feed_forward": (_feed_forward(hidden_units, activation, dropout, features), ()),
         }
 
-    return _block(name, ("x", "mask"), 1, parts, dropout, pre_norm)
+    return _block(name, ("x", "mask"), 1, parts, dropout, pre_norm, causal)
 
 
 @layer
@@ -193,7 +197,7 @@ def transformer_decoder_block(
         }
 
     inputs = ("x", "memory", "memory_mask", "mask")
-    return _block(name, inputs, 2, parts, dropout, pre_norm)
+    return _block(name, inputs, 2, parts, dropout, pre_norm, True)
 
 
 # The parts of a block by name: a layer, and the names of its inputs beside x.
@@ -220,6 +224,7 @@ def _block(
     parts: Callable[[int], Parts],
     dropout: float,
     pre_norm: bool,
+    causal: bool,
 ) -> Layer:
     """Connect the parts; all inputs but the first `needed` may be left out."""
     dropout = check_number(dropout, f"{name}(8, 2048, dropout=0.1)", "in [0, 1)")
@@ -262,17 +267,20 @@ def _block(
             raise ValueError(
                 f"{name}: expected x of shape (batch, time, features), got {describe(given[0])}"
             )
-        y, cache = of_width(given[0].shape[2]).apply(params, given, train=train, rng=rng)
-        return y, (cache, len(x) if several else 0)
+        steps, replaced = _without_masked(given[0], given[-1], causal)
+        given = (steps, *given[1:])
+        y, cache = of_width(steps.shape[2]).apply(params, given, train=train, rng=rng)
+        return replaced.outputs(y), (cache, len(x) if several else 0, replaced)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        inner_cache, count = cache
-        inner = of_width(g.shape[2])
+        inner_cache, count, replaced = cache
+        inner, g = of_width(g.shape[2]), replaced.cotangent(g)
         grads, dx = inner.backward(params, inner_cache, g, input_grad=input_grad)
         if dx is None:
             return grads, None
+        dx = (replaced.gradient(dx[0]), *dx[1:])
         return grads, dx[:count] if count else dx[0]
 
     def out_shape(shape: Shape) -> Shape:
@@ -280,6 +288,12 @@ def _block(
         return inner.out_shape(given)
 
     return Layer(init, apply, backward, out_shape)
+
+
+def _without_masked(x: Array, mask: Any, causal: bool) -> tuple[Array, Replaced]:
+    """Replace the masked steps as attention does, before norms and dense layers see them."""
+    fits = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == x.shape[:2]
+    return replace_steps(x, mask if fits else None, causal)  # attention refuses other masks
 
 
 def _connected(inputs: tuple[str, ...], parts: Parts, dropout: float, pre_norm: bool) -> Layer:

@@ -11,7 +11,8 @@ Here each is a product of matrices, which sums over channels and columns of the 
 transformed weight with a transformed row. In memory the images are (height, width, channels,
 batch). So a row is one run of numbers, its transforms are sums of whole rows, and what a window of
 three columns meets of such a sum is one matrix, (columns · channels, batch), that nobody copies.
-The gradient in the weight is the transpose of all this.
+The gradient in the weight is the transpose of all this. Sums of rows round relative to the largest
+number of a window, also where its weight is zero; :func:`is_even` tells where that is too coarse.
 
 Lavin, Gray: Fast algorithms for convolutional neural networks, 2016, section 4.1, nested with the
 direct method in the other direction.
@@ -29,7 +30,7 @@ from npdl.functional.layout import aligned, share
 from npdl.functional.sums import sum_of_rows
 from npdl.functional.windows import Window
 
-__all__ = ["fits", "products"]
+__all__ = ["fits", "is_even", "products"]
 
 # Numbers in a part of a row of `x`, or of the output: so many of a few such fit the caches.
 BLOCK = 1 << 16
@@ -48,6 +49,31 @@ def fits(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> b
         and filters >= FEWEST["filters"]
         and batch >= FEWEST["batch"]
         and width * channels * batch >= FEWEST["row"]
+    )
+
+
+# Rows of images whose root mean squares differ by more than that are not added to one another.
+WIDEST = 1 << 10
+
+
+def is_even(x: Array) -> bool:
+    """Whether neighbouring rows of images (height, ...) have numbers of about the same size.
+
+    The sums of rows round relative to the larger one, and lose a row next to one that is 10⁸ times
+    as large. Infinities and NaN have no differences. Rows of zeros are exact.
+    """
+    rows = x.reshape(len(x), -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = np.sqrt(np.vecdot(rows, rows))
+    largest = sizes.max(initial=0)
+    if not largest < np.inf:
+        return False
+    others = np.where(sizes == 0, np.inf, sizes)
+    if largest <= WIDEST * others.min(initial=np.inf):
+        return True
+    return all(
+        (sizes[i:] <= WIDEST * others[:-i]).all() and (sizes[:-i] <= WIDEST * others[i:]).all()
+        for i in range(1, min(3, len(sizes)))
     )
 
 

@@ -10,6 +10,7 @@ from strategies import CONVOLUTIONS, layers_with_windows
 
 import npdl.functional as F
 from npdl import random
+from npdl.functional import winograd
 from npdl.gradcheck import check_gradients
 
 
@@ -278,3 +279,68 @@ def test_an_image_too_small_for_the_kernel_is_named_in_apply():
     params = layer.init(0, (2, 5, 7))
     with pytest.raises(ValueError, match=r"conv2d: the window of 3×3 is larger than .* of 2×7"):
         layer(params, numbers(3, 2, 2, 7))
+
+
+def identity(channels):
+    kernel = np.zeros((channels, channels, 3, 3), np.float32)
+    kernel[range(channels), range(channels), 1, 1] = 1
+    return {"weight": kernel}
+
+
+SAME = F.conv2d(8, 3, padding="same", bias=False)
+ROWS = {"one": np.s_[:, :, 11], "two": np.s_[:, :, 4:6], "the last": np.s_[:, :, -1]}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("large", [1e4, 1e8, 1e20, 3e38, 1e-8])
+def test_a_row_of_another_size_does_not_disturb_its_neighbours(rows, large):
+    x = np.ones((32, 8, 32, 32), np.float32)
+    x[rows] = large
+    for size in (1, 16, 32):
+        y, cache = SAME.apply(identity(8), x[:size])
+        assert np.allclose(y, x[:size], rtol=1e-6, atol=0)
+        if large < 1e18:
+            _, dx = SAME.backward(identity(8), cache, x[:size])
+            assert np.allclose(dx, x[:size], rtol=1e-6, atol=0)
+
+
+def test_the_weight_gradient_keeps_small_parts_beside_a_large_row():
+    x, g = np.ones((16, 8, 32, 32), np.float32), np.zeros((16, 8, 32, 32), np.float32)
+    x[:, :, 11] = 1e8
+    g[:, :, 12] = 1
+    expected = np.full(3, 16 * 32.0)
+    expected[0] *= 1e8
+    cache = SAME.apply(identity(8), x)[1]
+    dw = SAME.backward(identity(8), cache, g)[0]["weight"]
+    assert np.allclose(dw[0, 0, :, 1], expected, rtol=1e-5)
+    turned = F.conv2d_transpose(8, 3, padding=1, bias=False)
+    cache = turned.apply(identity(8), g)[1]
+    dw = turned.backward(identity(8), cache, x)[0]["weight"]
+    assert np.allclose(dw[0, 0, :, 1], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_numbers_that_are_not_finite_are_the_same_in_any_batch(value):
+    layer = F.conv2d(8, 3, padding="same")
+    params = layer.init(0, (8, 16, 32))
+    params["weight"] = np.abs(params["weight"])
+    x = np.ones((32, 8, 16, 32), np.float32)
+    x[:, :, 7] = value
+    one, many = layer(params, x[:1]), layer(params, x)[:1]
+    assert np.allclose(one, many, equal_nan=True)
+    assert np.isfinite(many[:, :, :6]).all()
+    assert not np.isfinite(many[:, :, 6:9]).any()
+
+
+def test_the_fast_way_is_taken_where_rows_are_of_one_size():
+    image = random.generator(0).normal(size=(9, 4, 3, 2)).astype(np.float32)
+    assert winograd.is_even(image)
+    image[:4] = 0
+    assert winograd.is_even(image)
+    slowly = image * np.logspace(0, 16, 9, dtype=np.float32)[:, None, None, None]
+    assert not winograd.is_even(slowly)
+    image[6] *= 100
+    assert winograd.is_even(image)
+    image[8] *= 1e6
+    assert not winograd.is_even(image)
+    assert winograd.is_even(np.zeros((5, 4, 3, 2), np.float32))

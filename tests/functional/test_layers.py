@@ -204,6 +204,55 @@ def test_update_stats_is_pure_and_takes_none(case):
     assert tree.paths(after) == tree.paths(params)
 
 
+@each_case
+def test_float16_is_refused_and_the_error_shows_the_remedy(case):
+    params, x = case.params(), case.x(3)
+    takes_floats = any(leaf.dtype.kind == "f" for leaf in tree.leaves(x))
+    half, remedy = np.float16, r"float16.*astype\(.*np.float32\)"
+    for given in ((params, tree.astype(x, half)),) if takes_floats else ():
+        with pytest.raises(TypeError, match=remedy):
+            case.layer(*given)
+    for path in set(tree.paths(params)) - {p for p in tree.paths(params) if p.endswith("count")}:
+        some = tree.unflatten(
+            params,
+            [leaf.astype(half) if at == path else leaf for at, leaf in tree.items(params)],
+        )
+        with pytest.raises(TypeError, match=remedy):
+            case.layer(some, x)
+    if tree.leaves(params):
+        with pytest.raises(TypeError, match=remedy):
+            case.layer(tree.astype(params, half), tree.astype(x, half))
+
+
+class Subclass(np.ndarray):
+    """An array that says nothing of what its arithmetic means."""
+
+
+@each_case
+def test_a_subclass_of_arrays_is_refused_wherever_it_is(case):
+    given = case.params(), case.x(3)
+    for path, array in tree.items(given):
+        for kind in (np.ma.MaskedArray, np.matrix, np.recarray, Subclass):
+            if path.endswith("count") or (kind is np.matrix and array.ndim != 2):
+                continue
+            leaves = [array.view(kind) if at == path else leaf for at, leaf in tree.items(given)]
+            with pytest.raises(TypeError, match=f"got .*{kind.__name__}.*np.asarray"):
+                case.layer(*tree.unflatten(given, leaves))
+
+
+@each_case
+def test_arrays_mapped_from_a_file_are_welcome(case, tmp_path):
+    def mapped(array):
+        if not array.size:
+            return array
+        found = np.memmap(tmp_path / f"{id(array)}", array.dtype, "w+", shape=array.shape or (1,))
+        found[...] = array
+        return found if array.ndim else array
+
+    params, x = case.params(), case.x(3)
+    assert same_bits(case.layer(params, tree.map(mapped, x)), case.layer(params, x))
+
+
 def test_every_constructor_of_layers_is_in_the_table():
     def constructors(layer):
         found = {layer.call.name}

@@ -263,3 +263,78 @@ def test_wrong_input_is_named(layer, shape, x, message):
 def test_wrong_types_are_named(layer, x, message):
     with pytest.raises(TypeError, match=f"{layer.call.name}: .*{message}"):
         layer.apply(layer.init(0, (3,)), x, train=True)
+
+
+LARGE = {
+    "layer_norm": (F.layer_norm(), (5,)),
+    "layer_norm over two axes": (F.layer_norm(axes=(-2, -1)), (4, 3)),
+    "rms_norm": (F.rms_norm(), (5,)),
+    "group_norm": (F.group_norm(2), (4, 3, 2)),
+    "instance norm": (F.group_norm(3, scale=False, shift=False), (3, 5)),
+    "batch_norm": (F.batch_norm(), (3,)),
+    "batch_norm of images": (F.batch_norm(shift=False), (3, 4, 2)),
+}
+
+
+@pytest.mark.parametrize("scale", [1e12, 1e18, 1e20, 1e30, 5e37])
+@pytest.mark.parametrize(("layer", "shape"), LARGE.values(), ids=LARGE)
+def test_large_numbers_are_normalized_as_others_are(layer, shape, scale):
+    generator = random.generator(1)
+    params = tree.map(
+        lambda leaf: (leaf + 0.1 * generator.normal(size=leaf.shape)).astype(np.float32),
+        layer.init(0, shape),
+    )
+    x, g = (generator.normal(size=(6, *shape)).astype(np.float32) for _ in range(2))
+    # Without epsilon's share, in float64, where the squares are finite.
+    wide = tree.astype((params, 1e10 * x.astype(np.float64), g), np.float64)
+    y64, cache64 = layer.apply(*wide[:2], train=True)
+    grads64, dx64 = layer.backward(wide[0], cache64, wide[2])
+    y, cache = layer.apply(params, x * np.float32(scale), train=True)
+    grads, dx = layer.backward(params, cache, g)
+    assert np.allclose(y, y64, rtol=1e-4, atol=1e-5)
+    assert tree.all_close(tree.astype(grads, np.float64), grads64, rtol=1e-4, atol=1e-4)
+    assert np.allclose(dx.astype(np.float64) * scale, dx64 * 1e10, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("layer", "shape"), LARGE.values(), ids=LARGE)
+def test_large_numbers_change_no_bit_beside_them(layer, shape):
+    params = layer.init(0, shape)
+    x = random.generator(2).normal(size=(6, *shape)).astype(np.float32)
+    expected = layer.apply(params, x, train=True)[0]
+    large = x.copy()
+    beside = np.s_[:, 1:] if layer.call.name == "batch_norm" else np.s_[1:]
+    large[np.s_[:, 0] if layer.call.name == "batch_norm" else 0] *= 1e25
+    y = layer.apply(params, large, train=True)[0]
+    assert np.array_equal(y[beside], expected[beside])
+    assert np.allclose(y, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("layer", "shape"), LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("value", [0.0, 1e-20, 3e37, np.nan, np.inf])
+def test_a_constant_is_normalized_to_zero_and_nan_stays(layer, shape, value):
+    x = np.full((6, *shape), value, np.float32)
+    y = layer.apply(layer.init(0, shape), x, train=True)[0]
+    if not np.isfinite(value):
+        assert np.isnan(y).all()
+    elif layer.call.name == "rms_norm" and value > 1:
+        assert np.allclose(y, 1, atol=1e-5)
+    else:
+        assert np.allclose(y, 0, atol=1e-3)
+
+
+def test_float64_too_beyond_the_square_root_of_its_range():
+    x = np.array([[1.0, 2.0, 4.0], [1.0, 1.0, 3.0]])
+    for layer in (F.layer_norm(), F.rms_norm(), F.group_norm(1), F.batch_norm()):
+        params = tree.astype(layer.init(0, (3,)), np.float64)
+        expected = layer.apply(params, x * 1e10, train=True)[0]
+        assert np.allclose(layer.apply(params, x * 1e200, train=True)[0], expected)
+
+
+def test_statistics_that_no_float32_holds_are_an_error():
+    layer, x = F.batch_norm(), np.array([[1], [3]], np.float32)
+    params = layer.init(0, (1,))
+    _, cache = layer.apply(params, x * np.float32(1e25), train=True)
+    with pytest.raises(ValueError, match="variance of this batch is too large for float32"):
+        layer.update_stats(params, cache)
+    _, cache = layer.apply(params, x * np.float32(1e19), train=True)
+    assert layer.update_stats(params, cache)["variance"] == pytest.approx(2e37, rel=1e-5)

@@ -1,0 +1,248 @@
+"""A frozen layer is one function in training and in evaluation, but for the dropout inside."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from cases import CASES
+from layers import notes_of, numbers
+
+import npdl.functional as F
+from npdl import tree
+from npdl.training import TrainState, train_step
+
+
+def moving_mean(rate=0.5):
+    """Subtract a running mean, in functions that refer to no other layer."""
+
+    def init(rng, shape):
+        return {"mean": np.ones(shape, np.float32)}
+
+    def apply(params, x, *, train=False):
+        mean = x.mean(axis=0) if train else params["mean"]
+        return x - mean, x.mean(axis=0) if train else None
+
+    def update_stats(params, cache):
+        if cache is None:
+            return params
+        return {"mean": params["mean"] + rate * (cache - params["mean"])}
+
+    return F.Layer(
+        init, apply, lambda params, cache, g: ({"mean": None}, g), lambda s: s, update_stats
+    )
+
+
+@F.layer
+def centered(rate=0.5):
+    """The same with a name and a configuration."""
+    return moving_mean(rate)
+
+
+@F.layer
+def of_serial(units):
+    """A constructor that returns what serial does."""
+    return F.serial(F.dense(units), F.batch_norm(), F.relu())
+
+
+@F.layer
+def around(inner):
+    """A combinator of the user's."""
+
+    def apply(params, x, *, train=False, rng=None):
+        y, cache = inner.apply(params["inner"], x, train=train, rng=rng)
+        return 2 * y, cache
+
+    def backward(params, cache, g):
+        grads, dx = inner.backward(params["inner"], cache, 2 * g)
+        return {"inner": grads}, dx
+
+    return F.Layer(
+        lambda rng, shape: {"inner": inner.init(rng, shape)},
+        apply,
+        backward,
+        inner.out_shape,
+        lambda params, cache: {"inner": inner.update_stats(params["inner"], cache)},
+    )
+
+
+@F.layer
+def with_parts_inside(units):
+    """A layer whose parts are none of its arguments, and whose statistics are those of a part."""
+    first, norm, noise = F.dense(units), F.batch_norm(), F.dropout(0.5)
+
+    def apply(params, x, *, train=False, rng=None):
+        y, one = first.apply(params["first"], x)
+        y, two = norm.apply(params["norm"], y, train=train)
+        y, three = noise.apply((), y, train=train, rng=rng)
+        return y, (one, two, three)
+
+    def backward(params, cache, g):
+        _, g = noise.backward((), cache[2], g)
+        of_norm, g = norm.backward(params["norm"], cache[1], g)
+        of_first, g = first.backward(params["first"], cache[0], g)
+        return {"first": of_first, "norm": of_norm}, g
+
+    def init(rng, shape):
+        return {"first": first.init(rng, shape), "norm": norm.init(rng, (units,))}
+
+    def update_stats(params, cache):
+        stats = norm.update_stats(params["norm"], None if cache is None else cache[1])
+        return {**params, "norm": stats}
+
+    return F.Layer(init, apply, backward, lambda shape: (units,), update_stats)
+
+
+@F.layer
+def normal_rnn(units, reverse=False):
+    """A recurrent layer with a batch norm, for bidirectional."""
+    inner = F.serial(
+        F.rnn(units, return_sequence=True, reverse=reverse), F.batch_norm(axis=-1), F.tanh()
+    )
+    return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape, inner.update_stats)
+
+
+def graph(inner):
+    return F.graph("x", {"a": (F.dense(4), "x"), "b": (inner, "a")}, ("b", "a"))
+
+
+NESTED = {
+    "alone": (F.batch_norm(), (3,)),
+    "serial": (F.serial(F.dense(4), F.batch_norm()), (3,)),
+    "residual": (F.residual(F.dense(4), F.batch_norm(), F.dense(3)), (3,)),
+    "graph": (graph(F.serial(F.batch_norm(scale=False), F.relu())), (3,)),
+    "parallel": (F.parallel(F.batch_norm(), F.batch_norm(shift=False), join=None), (3,)),
+    "stack": (F.stack(F.dense(4), F.batch_norm()), (3,)),
+    "deep": (F.residual(F.serial(F.parallel(F.residual(F.batch_norm())))), (3,)),
+    "images": (F.serial(F.conv2d(4, 3), F.batch_norm(), F.relu()), (2, 5, 6)),
+    "a constructor's serial": (of_serial(4), (3,)),
+    "combinator of a norm": (around(F.batch_norm()), (3,)),
+    "combinators in one another": (around(around(of_serial(5))), (3,)),
+    "own statistics": (centered(), (3,)),
+    "own statistics in a combinator": (F.serial(F.dense(4), around(centered())), (3,)),
+    "a record made by hand": (moving_mean(), (3,)),
+    "frozen twice": (F.freeze(F.serial(F.dense(4), F.batch_norm())), (3,)),
+    "both ways": (F.bidirectional(normal_rnn(4)), (5, 3)),
+}
+each = pytest.mark.parametrize(("layer", "shape"), NESTED.values(), ids=NESTED)
+
+
+def trained(layer, shape):
+    """Parameters whose statistics have seen a batch unlike the next one."""
+    params = layer.init(0, shape)
+    _, cache = layer.apply(params, 3 + numbers(6, *shape, seed=1), train=True, rng=1)
+    return layer.update_stats(params, cache)
+
+
+@each
+def test_a_frozen_layer_is_the_same_in_training_and_in_evaluation(layer, shape):
+    inner = layer.call.keywords["inner"] if layer.call and layer.call.name == "freeze" else layer
+    params, x = trained(inner, shape), numbers(4, *shape, seed=2)
+    frozen = F.freeze(layer)
+    expected, expected_cache = frozen.apply(params, x)
+    y, cache = frozen.apply(params, x, train=True, rng=3)
+    assert tree.all_close(y, inner(params, x), rtol=0, atol=0)
+    assert tree.all_close(y, expected, rtol=0, atol=0)
+    g = tree.map(lambda part: numbers(*part.shape, seed=4), y)
+    grads, dx = frozen.backward(params, cache, g)
+    assert grads is None
+    assert np.array_equal(dx, frozen.backward(params, expected_cache, g)[1])
+    assert frozen.update_stats(params, cache) is params
+
+
+@each
+def test_a_layer_outside_the_frozen_one_keeps_its_mode(layer, shape):
+    if layer.call and layer.call.name == "freeze":
+        pytest.skip("is frozen")
+    params, x = trained(layer, shape), numbers(4, *shape, seed=2)
+    F.freeze(layer).apply(params, x, train=True, rng=3)
+    y, cache = layer.apply(params, x, train=True, rng=3)
+    assert not tree.all_close(y, layer(params, x), rtol=1e-3, atol=1e-3)
+    assert not tree.all_close(layer.update_stats(params, cache), params, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        F.serial(F.dropout(0.5), F.batch_norm()),
+        F.serial(F.dropout(0.5), around(centered())),
+        around(F.serial(F.batch_norm(), F.dropout(0.5))),
+        with_parts_inside(4),
+    ],
+    ids=["serial", "own statistics", "combinator", "parts inside"],
+)
+def test_dropout_in_a_frozen_layer_still_drops(layer):
+    params, x = trained(layer, (4,)), numbers(50, 4)
+    frozen = F.freeze(layer)
+    assert not np.allclose(frozen(params, x, train=True, rng=1), frozen(params, x), atol=1e-3)
+    with pytest.raises(ValueError, match="needs a key"):
+        frozen(params, x, train=True)
+
+
+def test_parts_that_are_no_arguments_use_the_stored_statistics():
+    layer = with_parts_inside(4)
+    params, x = trained(layer, (3,)), numbers(50, 3)
+    y = F.freeze(layer)(params, x, train=True, rng=1)
+    expected = layer(params, x)
+    kept = y != 0
+    assert 0.2 < kept.mean() < 0.8
+    assert np.allclose(y[kept], 2 * expected[kept], rtol=1e-4)
+
+
+def test_an_error_inside_leaves_the_mode_as_it_was():
+    norm = F.batch_norm()
+    params = trained(norm, (3,))
+    with pytest.raises(ValueError, match="channels"):
+        F.freeze(norm)(params, numbers(4, 5), train=True)
+    x = numbers(4, 3)
+    assert not np.allclose(norm(params, x, train=True), norm(params, x), atol=1e-3)
+
+
+def test_training_steps_leave_a_frozen_norm_as_it_is():
+    model = F.serial(F.freeze(F.serial(F.dense(4), F.batch_norm())), F.batch_norm(), F.dense(1))
+    params = model.init(0, (3,))
+    stats = {"mean": np.full(4, 0.3, np.float32), "count": np.ones((), np.float32)}
+    params = (((params[0][0], params[0][1] | stats)), *params[1:])
+    optimizer = F.adam(0.1)
+    state = TrainState(0, params, optimizer.init(params), (0,))
+    step = train_step(model, F.mean_squared_error, optimizer)
+    after, _ = step(state, (numbers(8, 3), numbers(8, 1)))
+    assert tree.all_close(after.params[0], params[0], rtol=0, atol=0)
+    assert not tree.all_close(after.params[1], params[1], rtol=0, atol=0)
+
+
+def test_a_frozen_norm_without_statistics_says_what_is_missing():
+    model = F.serial(F.dense(2), F.freeze(F.serial(F.batch_norm())))
+    params = model.init(0, (3,))
+    with pytest.raises(ValueError, match=r"seen no batch.*frozen.*after its training"):
+        model(params, numbers(4, 3), train=True)
+    notes = notes_of(lambda: model(params, numbers(4, 3), train=True))
+    assert "serial[0] = batch_norm()" in notes[0]
+    assert "serial[1] = freeze(" in notes[1]
+
+
+def test_a_frozen_norm_takes_a_batch_of_one_in_training():
+    layer = F.freeze(F.batch_norm())
+    params, x = trained(F.batch_norm(), (3,)), numbers(1, 3)
+    assert np.array_equal(layer(params, x, train=True), layer(params, x))
+
+
+@each
+def test_repr_config_equality_and_pickle_stay(layer, shape):
+    frozen = F.freeze(layer)
+    assert repr(frozen) == f"freeze(inner={layer!r})"
+    if layer.call is None:
+        return
+    own = [around, centered, of_serial, normal_rnn]
+    config = json.loads(json.dumps(frozen.config()))
+    assert F.from_config(config, constructors=own) == frozen == F.freeze(layer)
+    assert pickle.loads(pickle.dumps(frozen)) == frozen
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_any_frozen_layer_evaluates_in_training(case):
+    if case.random:
+        pytest.skip("drops in training")
+    frozen, params, x = F.freeze(case.layer), case.params(), case.x(3)
+    y = frozen(params, x, train=True, rng=1)
+    assert tree.all_close(y, case.layer(params, x), rtol=0, atol=0)

@@ -1,0 +1,88 @@
+"""Data that are no plain arrays of numbers: refused with what to write instead."""
+
+import numpy as np
+import pytest
+from layers import numbers
+
+import npdl.functional as F
+from npdl import checkpoint
+from npdl.training import evaluate, fit, predict
+
+X, Y = numbers(8, 3), numbers(8, 1, seed=1)
+MODEL = F.dense(1)
+PARAMS = MODEL.init(0, (3,))
+
+
+class Table:
+    """It has columns, not rows, as a DataFrame has."""
+
+    def __array__(self, dtype=None, copy=None):
+        return X
+
+    def to_numpy(self):
+        return X
+
+
+class Sparse:
+    """A sparse matrix, which no function of NumPy makes dense."""
+
+    def toarray(self):
+        return X
+
+
+Tensor = type("Tensor", (), {"__module__": "torch", "shape": (8, 3)})
+
+STRANGE = {
+    "masked array": (np.ma.array(X, mask=X > 0), "MaskedArray.*np.asarray"),
+    "matrix": (X.view(np.matrix), "matrix.*np.asarray"),
+    "recarray": (X.view(np.recarray), "recarray.*np.asarray"),
+    "float16": (X.astype(np.float16), r"float16.*astype\(np.float32\)"),
+    "long double": (X.astype(np.longdouble), r"astype\(np.float32\)"),
+    "texts": (X.astype(str), r"astype\(np.float32\)"),
+    "objects": (X.astype(object), r"object.*astype\(np.float32\)"),
+    "a table": (Table(), r"Table.*np.asarray"),
+    "a sparse matrix": (Sparse(), r"Sparse.*toarray\(\)"),
+    "a tensor": (Tensor(), r"Tensor.*np.asarray\(x.detach\(\).cpu\(\)\)"),
+}
+each = pytest.mark.parametrize(("strange", "message"), STRANGE.values(), ids=STRANGE)
+
+
+@each
+def test_data_are_refused_with_the_remedy(strange, message):
+    if type(strange) is np.ndarray and strange.dtype == np.float64:
+        pytest.skip("a long double is a float64 here")
+    loss, optimizer = F.mean_squared_error, F.sgd(0.1)
+    for data in ((strange, Y), (X, strange), (X, Y, strange)):
+        with pytest.raises(TypeError, match=message):
+            fit(MODEL, loss, optimizer, data, progress=False)
+        with pytest.raises(TypeError, match=message):
+            fit(MODEL, loss, optimizer, (X, Y), validation=data, progress=False)
+        with pytest.raises(TypeError, match=message):
+            evaluate(MODEL, PARAMS, data, metrics={"loss": loss})
+    with pytest.raises(TypeError, match=message):
+        predict(MODEL, PARAMS, strange)
+
+
+def test_arrays_of_a_file_are_data(tmp_path):
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=X.shape)
+    mapped[...] = X
+    assert np.array_equal(predict(MODEL, PARAMS, mapped), predict(MODEL, PARAMS, X))
+    fit(MODEL, F.mean_squared_error, F.sgd(0.1), (mapped, Y), epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("kind", [np.ma.MaskedArray, np.matrix, np.recarray])
+def test_value_and_grad_refuses_other_classes_of_arrays(kind):
+    step = F.value_and_grad(MODEL, lambda outputs, targets: (0.0, outputs))
+    for x, y in ((X.view(kind), Y), (X, Y.view(kind))):
+        with pytest.raises(TypeError, match=f"{kind.__name__}.*np.asarray"):
+            step(PARAMS, x, y)
+
+
+@pytest.mark.parametrize("kind", [np.ma.MaskedArray, np.matrix])
+def test_weights_of_other_libraries_are_arrays_too(kind):
+    weights = {"fc.weight": X[:1], "fc.bias": np.zeros(1, np.float32)}
+    assert checkpoint.from_torch(weights, MODEL, PARAMS)["weight"].shape == (3, 1)
+    half = {name: array.astype(np.float16) for name, array in weights.items()}
+    assert checkpoint.from_torch(half, MODEL, PARAMS)["weight"].dtype == np.float32
+    with pytest.raises(TypeError, match=f"the entry 'fc.weight'.*{kind.__name__}.*np.asarray"):
+        checkpoint.from_torch(weights | {"fc.weight": X[:1].view(kind)}, MODEL, PARAMS)
