@@ -1,10 +1,10 @@
 """Data for training: checked once, then cut into batches.
 
-They are arrays, also mapped from a file, or a source that reads what it is asked for: an object
-with a length, which gives for an array of row numbers the tuple (x, *targets) of these rows.
+They are arrays, also mapped from a file, or a source that reads rows on demand: an object with a
+length, which returns for an array of row numbers the tuple (x, *targets) of these rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,17 @@ from npdl.functional.layer import Array, conversion, describe, is_data
 __all__ = ["batches", "check_data", "order_of"]
 
 
-def check_data(data: Any, name: str) -> int:
-    """Return the number of examples; raise unless all arrays hold that many numbers."""
-    if is_source(data):
+def check_data(data: Any, name: str, sources: bool = False) -> int:
+    """Return the number of examples; raise unless all arrays hold that many numbers.
+
+    Only with `sources` may the data be a source.
+    """
+    if is_source(data) and sources:
         if not len(data):
             raise ValueError(f"{name} is empty: there is no example in it")
         return len(data)
     if not isinstance(data, tuple | list):
-        raise TypeError(
-            f"{name} must be a tuple (x, *targets) of arrays, or a source of them with a length "
-            f"and data[rows], got {describe(data)}"
-        )
+        raise _not_data(data, name, sources)
     lengths = {}
     for path, array in tree.items(tuple(data)):
         where = f"{name}[{path.replace('/', '][')}]"
@@ -45,24 +45,49 @@ def check_data(data: Any, name: str) -> int:
     return next(iter(lengths.values()))
 
 
+def _not_data(data: Any, name: str, sources: bool, reason: str = "") -> TypeError:
+    source = ", or a source of them with a length and data[rows]" if sources else ""
+    if hasattr(data, "to_numpy"):
+        reason = "; give its columns as arrays, such as data[names].to_numpy(np.float32)"
+    elif is_source(data) and not sources:
+        reason = "; read the rows of a source first: data[np.arange(len(data))]"
+    return TypeError(
+        f"{name} must be a tuple (x, *targets) of arrays{source}, got {describe(data)}{reason}"
+    )
+
+
 def is_source(data: Any) -> bool:
-    """Whether `data` reads the rows that it is asked for."""
+    """Whether `data` reads the rows that it is asked for; a table reads columns."""
+    others: Any = (tuple, list, str, bytes, bytearray, range, Mapping, np.ndarray)
     return (
-        not isinstance(data, tuple | list | dict | str | np.ndarray)
+        not isinstance(data, others)
         and hasattr(type(data), "__len__")
         and hasattr(type(data), "__getitem__")
+        and not hasattr(data, "to_numpy")
     )
 
 
 def first_input(data: Any) -> Any:
-    """Return the inputs of the first example, as a batch of one."""
-    x = _read(data, np.zeros(1, np.intp))[0] if is_source(data) else data[0]
-    return tree.map(lambda array: array[:1], x)
+    """Return the inputs of the first example, as a batch of one.
+
+    Raises
+    ------
+    TypeError
+        If the data have a length and ``[]``, but read no rows.
+    """
+    if not is_source(data):
+        return tree.map(lambda array: array[:1], data[0])
+    try:
+        found = data[np.zeros(1, np.intp)]
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = f", whose data[np.array([0])] raised {type(error).__name__}: {error}"
+        raise _not_data(data, "data", True, reason) from error
+    return tree.map(lambda array: array[:1], _checked(found, 1)[0])
 
 
-def example_shape(data: Any) -> Any:
-    """Return the shape of one example of the inputs, or a tuple of shapes."""
-    return tree.map(lambda array: array.shape[1:], first_input(data))
+def example_shape(x: Any) -> Any:
+    """Return the shape of one example of a batch of inputs, or a tuple of shapes."""
+    return tree.map(lambda array: array.shape[1:], x)
 
 
 def smallest_part(count: int, batch_size: int, shards: int) -> int:
@@ -108,7 +133,11 @@ def _taken(data: Any, rows: Array) -> Any:
 def _read(source: Any, rows: Array) -> Any:
     """Return rows of a source, or raise unless it gave so many."""
     # A source is never asked for nothing, for which it may have no types.
-    found = source[rows if len(rows) else np.zeros(1, np.intp)]
-    if (given := check_data(found, "what data[rows] returned")) != max(len(rows), 1):
-        raise ValueError(f"data[rows] returned {given} examples for {len(rows)} rows")
-    return tuple(found) if len(rows) else tree.map(lambda array: array[:0], tuple(found))
+    found = _checked(source[rows if len(rows) else np.zeros(1, np.intp)], max(len(rows), 1))
+    return found if len(rows) else tree.map(lambda array: array[:0], found)
+
+
+def _checked(found: Any, count: int) -> tuple[Any, ...]:
+    if (given := check_data(found, "what data[rows] returned")) != count:
+        raise ValueError(f"data[rows] returned {given} examples for {count} rows")
+    return tuple(found)

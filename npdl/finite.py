@@ -1,5 +1,7 @@
 """Finds the first number that is not finite, and names its place in the model."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -10,7 +12,7 @@ from npdl.functional.combinators import with_parts
 from npdl.functional.layer import Layer, Params
 from npdl.random import Key
 
-__all__ = ["raise_if_not_finite"]
+__all__ = ["checking_updates", "raise_if_not_finite"]
 
 
 def raise_if_not_finite(
@@ -29,6 +31,33 @@ def raise_if_not_finite(
     _search(model, loss, params, batch, rng)
 
 
+def checking_updates(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step that raises if its update leaves a number that is not finite.
+
+    Finite gradients can do so: a large learning rate, or the square of 1e21 in float32.
+
+    Raises
+    ------
+    FloatingPointError
+        Naming the first array of the parameters or of the optimizer's state, and the step.
+    """
+
+    @functools.wraps(step)
+    def checked(state: Any, batch: Any, **rows: Any) -> Any:
+        number = state.step
+        with np.errstate(all="ignore"):
+            result = step(state, batch, **rows)
+        try:
+            _check("the parameters", result[0].params)
+            _check("the state of the optimizer", result[0].opt_state)
+        except FloatingPointError as error:
+            error.add_note(f"after the update of step {number}, before use in step {number + 1}")
+            raise
+        return result
+
+    return checked
+
+
 def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> None:
     x, *targets = batch
     _check("the input", x)
@@ -45,7 +74,7 @@ def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> No
 
 
 def _watched(model: Layer) -> Layer:
-    """Return the same model, with every layer inside checking what it returns."""
+    """Return the same model, in which every layer checks its results."""
     made = with_parts(model, _watched)
     if made is not model:
         return made

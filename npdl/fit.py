@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from npdl import random
+import numpy as np
+
+from npdl import random, tree
 from npdl.agreement import aborting, check_agreement, is_first
 from npdl.callbacks.checks import checked
 from npdl.data import (
@@ -13,19 +15,18 @@ from npdl.data import (
     check_data,
     example_shape,
     first_input,
-    is_source,
     order_of,
     smallest_part,
 )
 from npdl.evaluation import Loss, evaluate
-from npdl.functional._checks import check_int
+from npdl.functional._checks import check_flag, check_int
 from npdl.functional.averaging import has_pending
 from npdl.functional.layer import Layer, Params, keep_params
 from npdl.functional.transforms import Optimizer
 from npdl.loop import Loop
 from npdl.position import setting
 from npdl.progress import Progress
-from npdl.resume import Checkpoint
+from npdl.resume import Checkpoint, MidEpochWarning
 from npdl.run import Run
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, place_of_weights
 from npdl.shards import rows_of
@@ -42,6 +43,7 @@ def fit(
     data: Any,
     *,
     state: TrainState | None = None,
+    params: Params | None = None,
     epochs: int = 1,
     batch_size: int = 32,
     shuffle: bool = True,
@@ -68,20 +70,24 @@ def fit(
         The optimizer, such as ``F.adam(1e-3)``.
     data : tuple
         ``(x, *targets)``: arrays of one length, the examples along the first axis. `x` may be a
-        tuple of arrays; what follows it goes to the loss: labels, and weights if there are any.
+        tuple of arrays; the rest goes to the loss: labels, and weights if there are any.
         Arrays may be mapped from files. Or any object with a length and ``data[rows]``, which
         returns such a tuple for an array of row numbers, and so reads no more than a batch.
     state : TrainState, optional
-        Where to go on from; it is left as it is. The position follows from ``state.step``, also
-        in the middle of an epoch.
+        The state to continue from; it is left as it is. The position follows from ``state.step``
+        and the number of steps per epoch of these data. In the middle of an epoch, the examples
+        before that position are skipped, and a `MidEpochWarning` has their number.
+    params : tree, optional
+        Parameters to start from, such as loaded ones, where no `state` is given; the arrays are
+        copied. The optimizer begins anew: :meth:`TrainState.create`.
     epochs : int
         Number of epochs to train, each over every example once.
     batch_size : int
         Number of examples a step; the last batch of an epoch may be smaller.
     shuffle : bool
-        Whether each epoch has an order of its own, which follows from (rng, epoch).
+        Whether each epoch has its own order, which follows from (rng, epoch).
     validation : tuple, optional
-        Data of the same form, on which the model is evaluated after each epoch.
+        ``(x, *targets)`` as arrays, on which the model is evaluated after each epoch.
     metrics : dict of callables, optional
         ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
         ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
@@ -101,7 +107,8 @@ def fit(
         Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
         epoch.
     check_finite : bool
-        Whether to stop at the first number that is not finite, naming step, layer and array.
+        Whether to stop at the first number that is not finite, in the forward or the backward pass
+        or after the update, naming step, layer and array.
     shards : int, optional
         The number of parts that each batch is cut into, whose gradients are computed one by one
         and added in a fixed order: :mod:`npdl.distributed`. The result depends on it.
@@ -123,8 +130,9 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If the data are empty, of different lengths, or not numbers; or if ranks began with
-        different models, states, settings or lengths of data.
+        If the data are empty, of different lengths, or not numbers; if the parameters or the state
+        are of another model or optimizer; or if ranks began with different models, states,
+        settings or lengths of data.
     OSError
         If checkpoints cannot be written.
     CheckpointError
@@ -135,9 +143,19 @@ def fit(
     UserWarning
         If gradients of :func:`accumulate` wait for an update at the end.
     ResumeWarning
-        If there is no checkpoint to go on from, if the run has come to its end already, if the
-        newest ones are damaged, or if they were written where the same numbers may come out with
-        other bits.
+        If there is no checkpoint, if the run has ended already, if the newest checkpoint is
+        damaged, if it was written in another environment or with callbacks of other arguments, or
+        if `state` is in the middle of an epoch.
+    UnwrittenCheckpointWarning
+        If the last checkpoint could not be written; the result is returned.
+    RuntimeWarning
+        If the loss of an epoch is not finite; once per call.
+
+    Notes
+    -----
+    An error or Ctrl-C that ends training has the attributes ``state``, the :class:`TrainState`
+    after the last step, and ``history``. ``state`` is missing where Ctrl-C came while a step was
+    overwriting the arrays.
 
     Examples
     --------
@@ -155,26 +173,29 @@ def fit(
     with aborting(comm):
         if comm is not None and shards is None:
             raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
-        count = check_data(data, "data")
+        count = check_data(data, "data", sources=True)
         batch_size = check_int(batch_size, "fit(…, batch_size=32)", least=1)
         epochs = check_int(epochs, "fit(…, epochs=10)", least=1)
+        shuffle = check_flag(shuffle, "fit(…, shuffle=True)")
+        progress = check_flag(progress, "fit(…, progress=False)")
+        resume = check_flag(resume, "fit(…, resume=True)")
+        check_finite = check_flag(check_finite, "fit(…, check_finite=True)")
+        example = first_input(data)
         if state is None:
-            state = TrainState.create(model, optimizer, example_shape(data), rng)
-        elif not isinstance(state, TrainState):
-            raise TypeError(
-                f"state must be a TrainState, such as fit and TrainState.create(...) "
-                f"return, got {type(state).__name__}"
-            )
+            state = TrainState.create(model, optimizer, example_shape(example), rng, params=params)
+        else:
+            _check_state(state, params, optimizer)
         figures = ["loss", *check_metrics(metrics)]
         if validation is not None:
             figures += [f"val_{name}" for name in figures]
         every = checked(callbacks, figures)
         key = state.rng
+        held_out = 0 if validation is None else check_data(validation, "validation")
         named = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
         settings = {name: setting(value) for name, value in named.items()} | {
             "figures": ", ".join(figures),
             "data": _described(count, batch_size, shuffle, shards),
-            "validation": f"{0 if validation is None else _check_arrays(validation)} examples",
+            "validation": f"{held_out} examples",
         }
         check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
 
@@ -184,8 +205,9 @@ def fit(
             optimizer: Optimizer, donate: bool
         ) -> Callable[[TrainState, Any], tuple[TrainState, Sums]]:
             step = summing_step(
-                model, loss, optimizer, scores, donate=donate, check_finite=check_finite,
-                shards=shards, comm=comm,
+                # An error of check_finite then leaves the state before the step.
+                model, loss, optimizer, scores, donate=donate and not check_finite,
+                check_finite=check_finite, shards=shards, comm=comm,
             )  # fmt: skip
             if shards is None:
                 return lambda state, batch: step(state, batch)[:2]
@@ -206,14 +228,22 @@ def fit(
 
         run = Run(model, optimizer, state, make_step, parts, validate)
         if smallest_part(count, batch_size, shards or 1) == 1:
-            _check_single(model, state, data, count, batch_size, shards or 1)
+            _check_single(model, state, example, count, batch_size, shards or 1)
         steps = -(-count // batch_size)
         first, batch = divmod(state.step, steps)
         called = [each for each in every if is_first(comm) or not _writes(each)]
         loop = Loop(run, run, called, range(first, first + epochs), steps, scores.metrics, batch)
         loop.keep(checkpoint, resume, figures, settings, comm)
-        with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
-            history = loop.run(report)
+        if batch and loop.found is None and is_first(comm):
+            _warn_of_skipped(first, batch, steps, batch_size, count)
+        try:
+            with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
+                loop.run(report)
+        except BaseException as error:
+            vars(error).setdefault("history", loop.history.history)
+            if run.whole is not None:
+                vars(error).setdefault("state", run.whole)
+            raise
         if is_first(comm) and has_pending(run.result.opt_state):
             warnings.warn(
                 "the gradients after the last update of accumulate(..., steps) moved no parameter "
@@ -221,7 +251,43 @@ def fit(
                 "fit(..., state=state)",
                 stacklevel=2,
             )
-        return run.result, history.history
+        return run.result, loop.history.history
+
+
+def _check_state(state: Any, params: Any, optimizer: Optimizer) -> None:
+    """Raise unless training can continue from a state, with this optimizer."""
+    if not isinstance(state, TrainState):
+        raise TypeError(
+            f"state must be a TrainState, such as fit and TrainState.create(...) "
+            f"return, got {type(state).__name__}"
+        )
+    if params is not None:
+        raise ValueError(
+            "state and params were both given; parameters to start from replace those of a state: "
+            "fit(..., params=params), without state"
+        )
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"expected an optimizer, such as F.adam(1e-3), got {optimizer!r}")
+    # An update with gradients of zero shows whether the state is one of this optimizer.
+    zeros = tree.map(lambda p: np.zeros_like(p) if p.dtype.kind == "f" else None, state.params)
+    try:
+        with np.errstate(all="ignore"):
+            optimizer.update(zeros, state.opt_state, state.params)
+    except Exception as error:
+        error.add_note("in an update of zeros with the given state, before the first step")
+        raise
+
+
+def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count: int) -> None:
+    """Warn that training starts in the middle of an epoch."""
+    warnings.warn(
+        f"training continues in the middle of an epoch: state.step={epoch * steps + batch} is step "
+        f"{batch} of {steps} in epoch {epoch}, so {batch * batch_size} of {count} examples are "
+        f"skipped there. If the state was trained on other data or with another batch_size, begin "
+        f"a whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
+        MidEpochWarning,
+        stacklevel=3,
+    )
 
 
 def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -> str:
@@ -232,7 +298,7 @@ def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -
 
 
 def _check_single(
-    model: Layer, state: TrainState, data: Any, count: int, batch_size: int, shards: int
+    model: Layer, state: TrainState, example: Any, count: int, batch_size: int, shards: int
 ) -> None:
     """Raise now if the model cannot be trained on a single example, with which an epoch ends.
 
@@ -241,7 +307,7 @@ def _check_single(
     if model.update_stats is keep_params:
         return
     try:
-        model.apply(state.params, first_input(data), train=True, rng=state.rng)
+        model.apply(state.params, example, train=True, rng=state.rng)
     except ValueError as error:
         parts = f"batches of {batch_size}" + (f" in {shards} shards" if shards > 1 else "")
         sizes = range(1, min(count, 2 * batch_size + 8 * shards) + 1)
@@ -252,12 +318,6 @@ def _check_single(
             f"itself; {f'batch_size={good} does not' if good else 'give more examples'}"
         )
         raise
-
-
-def _check_arrays(validation: Any) -> int:
-    if is_source(validation):
-        raise TypeError("validation must be a tuple (x, *targets) of arrays, got a source")
-    return check_data(validation, "validation")
 
 
 def _writes(callback: Any) -> bool:

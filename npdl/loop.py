@@ -1,23 +1,27 @@
 """The loop of `fit`: epochs of steps, and the callbacks that see and steer them."""
 
+import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from npdl.agreement import check_agreement, is_first
-from npdl.callbacks import Callback, History, call
-from npdl.callbacks.steering import Watch
+from npdl.callback_states import States
+from npdl.callbacks import History, call
+from npdl.callbacks.checks import check_logs
+from npdl.functional._checks import check_flag
 from npdl.functional.metric import Metric
-from npdl.position import Position
-from npdl.resume import Checkpoint
+from npdl.position import Position, run_tree
+from npdl.resume import Checkpoint, UnwrittenCheckpointWarning
 from npdl.scoring import Sums, merged
 
 __all__ = ["Loop", "Shown", "Trainee"]
 
 
 class Trainee(Protocol):
-    """What the loop trains, on the batches of one epoch after another."""
+    """A model and its data, trained by the loop on the batches of one epoch after another."""
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
         """Yield the batches of an epoch from number `first` on, each with its size."""
@@ -26,17 +30,17 @@ class Trainee(Protocol):
         """Make a step, and return the sums of the loss and of the metrics of the batch."""
 
     def validate(self) -> Mapping[str, Any]:
-        """Return the figures of the validation data; none, where there are no such data."""
+        """Return the figures of the validation data, if there are any."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return a tree of all that decides the next step; its arrays may be those in use."""
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from what :meth:`snapshot` returned."""
+        """Continue from a result of :meth:`snapshot`."""
 
 
 class Shown(Protocol):
-    """What shows the progress, such as :class:`npdl.progress.Progress`."""
+    """A display of the progress, such as :class:`npdl.progress.Progress`."""
 
     def step(self, epoch: int, means: dict[str, float]) -> None:
         """Show that a step has been made."""
@@ -46,14 +50,14 @@ class Shown(Protocol):
 
 
 class Loop:
-    """Epochs of steps with callbacks: all of `fit` but what a step is.
+    """Epochs of steps with callbacks: all of `fit` except the step itself.
 
     Parameters
     ----------
     trainee : Trainee
-        What is trained.
+        The model and its data.
     model : object
-        What callbacks see of it; it has an attribute `stop_training`.
+        The view of it for callbacks; it has an attribute `stop_training`.
     callbacks : iterable
         Objects with any of the methods of :class:`npdl.callbacks.Callback`.
     epochs : range
@@ -79,12 +83,14 @@ class Loop:
         self.trainee, self.model = trainee, model
         self.history = History()
         self.callbacks = [*callbacks, self.history]
+        self.states = States([self.history, *self.callbacks[:-1]])
         self.epochs, self.steps, self.metrics = epochs, steps, metrics
         self.epoch, self.batch = epochs.start, batch
         # Sums over the examples of the epoch so far; it has begun, if its first hook was called.
         self.totals: Sums = {}
         self.seen = 0
         self.begun = False
+        self.finite = True
         self.best: tuple[float, int] | None = None
         self.comm: Any = None
         self.checkpoint: Checkpoint | None = None
@@ -115,11 +121,12 @@ class Loop:
         figures : iterable of str
             The names of the figures.
         settings : dict of str
-            What must be the same in a run that goes on.
+            Descriptions that must be the same in a resumed run.
         comm : communicator, optional
             Its first rank reads and writes, and tells the others where to go on.
         """
         self.comm = comm
+        resume = check_flag(resume, "fit(…, resume=True)")
         if checkpoint is None and not resume:
             return
         if not isinstance(checkpoint, Checkpoint):
@@ -130,11 +137,13 @@ class Loop:
         if is_first(comm):
             best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
             self.checkpoint = checkpoint
-            self.settings = {**settings, "best": best, **self._watched()}
+            self.settings = {**settings, "best": best, **self.states.watched()}
             like = self.trainee.snapshot()
             checkpoint.prepare(resume, figures, like)
             if resume:
-                self.found = checkpoint.find(self.settings, like, self._stateful())
+                self.found = checkpoint.find(self.settings, like, self.states.required())
+            if self.found is not None:
+                self.states.warn_of_changes(self.found[0].callbacks)
         if resume and comm is not None:
             self.found = comm.bcast(self.found, root=0)
         if self.found is not None:
@@ -157,7 +166,7 @@ class Loop:
         return self.history
 
     def _exit(self) -> list[Exception]:
-        """Let all callbacks close what they have open; return the errors of those that cannot."""
+        """Let all callbacks close their files; return the errors of those that fail."""
         failures = []
         for callback in self.callbacks:
             try:
@@ -170,9 +179,13 @@ class Loop:
     def _run(self, progress: Shown, params: Mapping[str, Any]) -> None:
         call(self.callbacks, "set_model", self.model)
         sizes = {"epochs": self.epochs.stop, "steps": self.steps}
+        sizes |= {"resumed": True} if self.found is not None else {}
         call(self.callbacks, "set_params", sizes | dict(params))
         self.model.stop_training = False
         call(self.callbacks, "on_train_begin", {})
+        if self.checkpoint is not None:
+            self.states.check()
+            run_tree(self._position(), {}, self.settings, self.checkpoint.limit)
         if self.found is not None:
             self._restore(*self.found)
         self._agree()
@@ -201,14 +214,31 @@ class Loop:
             if self.batch < self.steps and self._due(self.step):
                 self._save()
         logs = self._means()
+        self._warn_of_nan(logs)
         validation = self.trainee.validate()
         logs |= {f"val_{name}": float(value) for name, value in validation.items()}
-        call(self.callbacks, "on_epoch_end", self.epoch, logs)
+        own = tuple(logs)
+        for callback in self.callbacks:
+            call([callback], "on_epoch_end", self.epoch, logs)
+            check_logs(logs, own, callback)
         self._agree()
         progress.epoch(self.epoch, logs)
         self.epoch, self.batch, self.begun = self.epoch + 1, 0, False
         self.totals, self.seen = {}, 0
         self._end_epoch(logs)
+
+    def _warn_of_nan(self, logs: Mapping[str, Any]) -> None:
+        """Warn of the first epoch whose loss is not finite."""
+        loss = logs.get("loss", 0.0)
+        if self.finite and not math.isfinite(loss) and is_first(self.comm):
+            self.finite = False
+            warnings.warn(
+                f"the loss of epoch {self.epoch} is {loss}, and training goes on; "
+                f"fit(..., check_finite=True) names the step, the layer and the array where this "
+                f"began, and callbacks=[TerminateOnNaN()] ends the run",
+                RuntimeWarning,
+                stacklevel=6,
+            )
 
     def _agree(self) -> None:
         """Let all ranks stop if one is to, and see that callbacks changed the same on each."""
@@ -240,19 +270,30 @@ class Loop:
             return
         better = False
         if checkpoint.best is not None:
-            value = float(logs[checkpoint.best])
+            value = float(logs.get(checkpoint.best, math.nan))
             better = checkpoint.is_better(value, self.best)
             self.best = (value, self.step) if better else self.best
         every = checkpoint.every_epochs
         if better or self._ended() or self._due(self.step) or (every and self.epoch % every == 0):
-            self._save()
+            try:
+                self._save()
+            except Exception as error:
+                if not self._ended():
+                    raise
+                warnings.warn(
+                    f"the run has come to its end with step {self.step}, and its result is "
+                    f"returned, but its last checkpoint was not written: "
+                    f"{type(error).__name__}: {error}",
+                    UnwrittenCheckpointWarning,
+                    stacklevel=6,
+                )
 
     def _due(self, step: int) -> bool:
         every = self.checkpoint.every_steps if self.checkpoint is not None else None
         return every is not None and step % every == 0
 
-    def _save(self) -> None:
-        position = Position(
+    def _position(self) -> Position:
+        return Position(
             step=self.step,
             first=self.epochs.start,
             epoch=self.epoch,
@@ -261,50 +302,26 @@ class Loop:
             totals=self.totals,
             stopped=bool(self.model.stop_training),
             best=self.best,
-            callbacks={name: each.state() for name, each in self._stateful().items()},
+            callbacks=self.states.collect(),
         )
-        self.checkpoint.write(self.trainee.snapshot(), position, self.settings)  # type: ignore[union-attr]
+
+    def _save(self) -> None:
+        try:
+            self.checkpoint.write(self.trainee.snapshot(), self._position(), self.settings)  # type: ignore[union-attr]
+        except Exception as error:
+            for name in self.states.faults():
+                error.add_note(f"in the state of the callback {name}")
+            error.add_note(f"in the checkpoint of step {self.step}; the earlier ones are unchanged")
+            raise
 
     def _restore(self, position: Position, snapshot: dict[str, Any]) -> None:
         before = self.trainee.snapshot()
         try:
             self.trainee.restore(snapshot)
             self.best, self.model.stop_training = position.best, position.stopped
-            self._restore_callbacks(position.callbacks)
+            self.states.restore(position.callbacks)
         except BaseException:
             self.trainee.restore(before)
             raise
         self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
         self.seen, self.totals = position.seen, dict(position.totals)
-
-    def _restore_callbacks(self, states: Mapping[str, Any]) -> None:
-        for name, callback in self._stateful().items():
-            if states[name] is not None:
-                try:
-                    callback.restore(states[name])
-                except Exception as error:
-                    error.add_note(
-                        f"in restore of the callback {name}, with the state that the checkpoint "
-                        f"has of it; nothing was trained, and no weight was changed"
-                    )
-                    raise
-
-    def _watched(self) -> dict[str, str]:
-        """Return which figures the best values that callbacks remember are of."""
-        return {
-            f"what {name} watches": f"{each.monitor} ({each.mode})"
-            for name, each in self._stateful().items()
-            if isinstance(each, Watch)
-        }
-
-    def _stateful(self) -> dict[str, Any]:
-        """Return the callbacks that have a state by their classes, numbered beyond the first."""
-        named: dict[str, Any] = {}
-        for callback in self.callbacks:
-            name, number = type(callback).__name__, 1
-            while (key := f"{name} {number}" if number > 1 else name) in named:
-                number += 1
-            state = getattr(type(callback), "state", None)
-            if callable(state) and state is not Callback.state:
-                named[key] = callback
-        return named

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -42,25 +43,26 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def step(self, epoch: int, means: dict[str, float]) -> None:
+    def step(self, epoch: int, means: Mapping[str, Any]) -> None:
         """Show that a step has been made."""
         if self.bar is not None:
             if self.bar.n == 0 or self.bar.n >= self.steps:
                 self.bar.reset(total=self.steps)
                 self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-            self.bar.set_postfix_str(_shown(means), refresh=False)
+            self.bar.set_postfix_str(_writable(_shown(means), sys.stderr), refresh=False)
             self.bar.update()
 
-    def epoch(self, epoch: int, means: dict[str, float]) -> None:
+    def epoch(self, epoch: int, means: Mapping[str, Any]) -> None:
         """Show that an epoch has ended."""
-        line = f"epoch {epoch + 1}/{self.epochs}  {_shown(means)}"
+        if self.bar is None and not self.lines:
+            return
+        line = _writable(f"epoch {epoch + 1}/{self.epochs}  {_shown(means)}", sys.stdout)
         if self.bar is not None:
             # To the standard output, as without a bar, so that `> log.txt` has the lines.
             self.bar.write(line, file=sys.stdout)
-            sys.stdout.flush()
-        elif self.lines:
+        else:
             sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def _installed(name: str) -> bool:
@@ -73,5 +75,19 @@ def _in_notebook() -> bool:
     return shell is not None and "IPKernelApp" in shell.config
 
 
-def _shown(means: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+def _shown(means: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {_text(value)}" for name, value in means.items())
+
+
+def _text(value: Any) -> str:
+    """Return a number in four digits; of anything else, the start of its text."""
+    try:
+        return f"{value:.4g}"
+    except (TypeError, ValueError):
+        return f"{' '.join(str(value).split()):.40}"
+
+
+def _writable(line: str, stream: Any) -> str:
+    """Return a line with escapes in place of the letters that the encoding of a stream lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)

@@ -25,12 +25,15 @@ from npdl.functional._checks import check_int
 from npdl.position import OtherRunError, Position, check_same, read_header, read_run, run_tree
 
 __all__ = [
+    "ChangedCallbackWarning",
     "Checkpoint",
     "DamagedCheckpointWarning",
     "FinishedRunWarning",
     "FreshStartWarning",
+    "MidEpochWarning",
     "OtherEnvironmentWarning",
     "ResumeWarning",
+    "UnwrittenCheckpointWarning",
 ]
 
 _NAME = re.compile(r"step-(\d{9,})\.npz")
@@ -54,6 +57,18 @@ class DamagedCheckpointWarning(ResumeWarning):
 
 class OtherEnvironmentWarning(ResumeWarning):
     """The checkpoint was written elsewhere, where the same numbers may come out with other bits."""
+
+
+class ChangedCallbackWarning(ResumeWarning):
+    """A callback that steers the run had other arguments when the checkpoint was written."""
+
+
+class MidEpochWarning(ResumeWarning):
+    """The given state is in the middle of an epoch, whose first examples are skipped."""
+
+
+class UnwrittenCheckpointWarning(UserWarning):
+    """The last checkpoint of a run could not be written; the result is returned all the same."""
 
 
 def _positive_or_none(record: Any, field: Any, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What callbacks see of a run of training: where it stands, and what they can change."""
+"""The view of a run of training for callbacks: its state, and the values that they can change."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ MakeStep = Callable[[Optimizer, bool], Callable[[TrainState, Any], tuple[TrainSt
 
 
 class Run:
-    """What :func:`npdl.training.fit` trains, as callbacks see it: ``callback.model``.
+    """A run of :func:`npdl.training.fit`, as callbacks see it: ``callback.model``.
 
     Attributes
     ----------
@@ -81,7 +81,13 @@ class Run:
 
         Its arrays are read-only and are never written again, so it may be kept; the next step then
         needs memory for new ones.
+
+        Raises
+        ------
+        RuntimeError
+            If an interrupt came while a step was overwriting the arrays.
         """
+        self._check_whole()
         self._shown = True
         state: TrainState = tree.map(_read_only, self._state)
         return state
@@ -91,8 +97,27 @@ class Run:
         """The state after the last step, for its owner: a further step may overwrite it."""
         return self._state
 
+    @property
+    def whole(self) -> TrainState | None:
+        """The state after the last step; `None`, if an interrupt has left it half written."""
+        return self._state if self._state.is_whole else None
+
+    def _check_whole(self) -> None:
+        if not self._state.is_whole:
+            raise RuntimeError(
+                f"step {self._state.step} was interrupted while it wrote the parameters, which are "
+                f"of two steps now; the last checkpoint has those of one step"
+            )
+
     def get_weights(self) -> Params:
-        """Return a copy of the parameters, running statistics included."""
+        """Return a copy of the parameters, running statistics included.
+
+        Raises
+        ------
+        RuntimeError
+            If an interrupt came while a step was overwriting the arrays.
+        """
+        self._check_whole()
         return tree.map(_copied, self._state.params)
 
     def set_weights(self, weights: Params) -> None:
@@ -101,7 +126,7 @@ class Run:
         Parameters
         ----------
         weights : tree
-            Like what :meth:`get_weights` returned; the arrays are copied.
+            Like a result of :meth:`get_weights`; the arrays are copied.
 
         Raises
         ------
@@ -124,7 +149,7 @@ class Run:
         return rate_of(self.optimizer, self._state.step)
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the learning rate from the next step on; that of a schedule too.
+        """Multiply the learning rate from the next step on, also under a schedule.
 
         Parameters
         ----------
@@ -136,7 +161,7 @@ class Run:
 
     def step(self, batch: Any) -> Sums:
         """Make a step, for the loop."""
-        # What a callback has seen stays as it is; else the arrays are used again.
+        # A state that a callback has seen stays as it is; otherwise its arrays are used again.
         make = self._pure if self._shown else self._donating
         self._shown = False
         self._state, sums = make(self._state, batch)

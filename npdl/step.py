@@ -9,7 +9,8 @@ import numpy as np
 from npdl import random
 from npdl.distributed import fold_stats
 from npdl.evaluation import Loss, keep_freed_memory
-from npdl.finite import raise_if_not_finite
+from npdl.finite import checking_updates, raise_if_not_finite
+from npdl.functional._checks import check_flag
 from npdl.functional.layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.transforms import Optimizer
 from npdl.scoring import (
@@ -57,8 +58,8 @@ def train_step(
         Whether a step may overwrite the arrays of the state that it is given, which saves memory
         and time. The state that was passed must then not be used again.
     check_finite : bool
-        Whether to stop at the first number that is not finite, with an error that names the step,
-        the layer and the array.
+        Whether to stop at the first number that is not finite, in the forward or the backward pass
+        or after the update, with an error that names the step, the layer and the array.
     shards : int, optional
         The number of shards that a batch is cut into, for :mod:`npdl.distributed`: the gradient
         of each is computed on its own, and the result is the mean over the batch. The loss must
@@ -86,6 +87,8 @@ def train_step(
     >>> state.step, sorted(metrics)
     (1, ['loss'])
     """
+    donate = check_flag(donate, "train_step(…, donate=True)")
+    check_finite = check_flag(check_finite, "train_step(…, check_finite=True)")
     scores = Scores(check_metrics(metrics), place_of_weights(loss))
     summing = summing_step(
         model, loss, optimizer, scores, donate=donate, check_finite=check_finite, shards=shards,
@@ -96,7 +99,7 @@ def train_step(
         state, sums, value = summing(state, batch, **rows)
         del sums["loss"]
         named = {name: scores.metrics[name].result(each) for name, each in sums.items()}
-        return state, {"loss": value, **named}
+        return state, {"loss": float(value), **named}
 
     return step
 
@@ -165,4 +168,4 @@ def summing_step(
             state = state.with_params(fold(state.params, cache))
         return state, {"loss": mean_sums(value, weight), **sums}, value
 
-    return step
+    return checking_updates(step) if check_finite else step

@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional.layer import Layer, Params, Shape
+from npdl.functional.layer import Layer, Params, Shape, describe
 from npdl.functional.transforms import Optimizer, apply_updates
 from npdl.packed import Packed, pack
 
@@ -48,7 +48,13 @@ class TrainState:
 
     @classmethod
     def create(
-        cls, model: Layer, optimizer: Optimizer, shape: Shape, rng: random.KeyLike = 0
+        cls,
+        model: Layer,
+        optimizer: Optimizer,
+        shape: Shape | None = None,
+        rng: random.KeyLike = 0,
+        *,
+        params: Params | None = None,
     ) -> "TrainState":
         """Return the state before the first step.
 
@@ -59,15 +65,28 @@ class TrainState:
         optimizer : Optimizer
             The optimizer.
         shape : tuple
-            The shape of one example, without the batch.
+            The shape of one example, without the batch. With `params` it may be left out; then
+            only the types of these are checked.
         rng : key
             Decides the initial parameters and all that is random in training.
+        params : tree, optional
+            Parameters to start from, such as loaded ones, in place of initial ones. The arrays are
+            copied.
+
+        Raises
+        ------
+        ValueError
+            If the parameters have another structure or other shapes than the model's own.
+        TypeError
+            If they are not arrays of one floating-point type, float32 or float64.
 
         Examples
         --------
         >>> from npdl.training import TrainState
         >>> import npdl.functional as F
-        >>> TrainState.create(F.dense(2), F.sgd(0.1), shape=(3,), rng=1).step
+        >>> model = F.dense(2)
+        >>> first = TrainState.create(model, F.sgd(0.1), shape=(3,), rng=1)
+        >>> TrainState.create(model, F.adam(0.1), shape=(3,), params=first.params).step
         0
         """
         if not isinstance(model, Layer):
@@ -75,7 +94,16 @@ class TrainState:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"expected an optimizer, such as F.adam(1e-3), got {optimizer!r}")
         key = random.key(rng)
-        params = model.init(random.fold(key, "init"), shape)
+        if shape is None and params is None:
+            raise TypeError(
+                "TrainState.create needs the shape of one example, as in shape=(64,), or "
+                "params=..., from which training starts"
+            )
+        if shape is not None:
+            made = model.init(random.fold(key, "init"), shape)
+            params = made if params is None else fitting(params, made)
+        elif params is not None:
+            params = fitting(params, params)
         return cls(0, params, optimizer.init(params), key)
 
     # A step leaves the parameters and the optimizer's state packed for the next step, beside the
@@ -86,11 +114,15 @@ class TrainState:
 
         With `donate`, the arrays of this state may be overwritten.
         """
+        # Until the next state takes its place, an interrupt may leave the arrays half written.
+        if donate:
+            self.__dict__["overwritten"] = True
         packed = self.__dict__.get("packed")
         after = packed.update(optimizer, grads, donate) if packed is not None else None
         if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
             after = packed.update(optimizer, grads, donate)
         if after is None:
+            self.__dict__.pop("overwritten", None)
             updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
             params = apply_updates(self.params, updates)
             # In C order, as a checkpoint brings them back, since sums in another order may have
@@ -106,6 +138,11 @@ class TrainState:
             return attrs.evolve(self, params=params)
         return self._with(packed._replace(params=params), self.step)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no step has begun to overwrite the arrays of this state."""
+        return not self.__dict__.get("overwritten")
+
     def _with(self, packed: Packed, step: int) -> "TrainState":
         state = TrainState.__new__(TrainState)
         state.__dict__.update(step=step, params=packed.params, rng=self.rng, packed=packed)
@@ -119,6 +156,51 @@ class TrainState:
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in attrs.fields(TrainState)}
+
+
+def fitting(params: Params, like: Params) -> Params:
+    """Return copies of given parameters in the structure of a model's own, or raise.
+
+    Raises
+    ------
+    ValueError
+        Listing the parameters that are missing, unexpected or of another shape.
+    TypeError
+        If one of them is not an array, or they are not of one floating-point type.
+    """
+    if isinstance(params, TrainState):
+        raise TypeError("params must be a tree of arrays, got a TrainState; give its state.params")
+    wanted, given = dict(tree.items(like)), dict(tree.items(params))
+    for path, leaf in given.items():
+        plain = type(leaf) in (np.ndarray, np.memmap) or isinstance(leaf, np.generic)
+        if not plain or leaf.dtype.kind not in "fiub":
+            raise TypeError(
+                f"params: expected NumPy arrays of numbers, got {describe(leaf)} at {path!r}; "
+                f"convert it with np.asarray(values, np.float32)"
+            )
+    lines = [f"{path}: missing, {describe(leaf)} is expected"
+             for path, leaf in wanted.items() if path not in given]  # fmt: skip
+    for path, leaf in given.items():
+        if path not in wanted:
+            lines.append(f"{path}: {describe(leaf)} is not expected")
+        elif leaf.shape != np.shape(wanted[path]) or _kind(leaf) != _kind(wanted[path]):
+            lines.append(f"{path}: {describe(leaf)}, {describe(wanted[path])} is expected")
+    if lines:
+        raise ValueError("\n  ".join(["these params do not fit the model:", *lines]))
+    types = {leaf.dtype for leaf in given.values() if leaf.dtype.kind == "f"}
+    if not types <= {np.dtype(np.float32)} and types != {np.dtype(np.float64)}:
+        raise TypeError(
+            f"params: expected arrays of one type, float32 or float64, got "
+            f"{', '.join(sorted(map(str, types)))}; convert them with "
+            f"npdl.tree.astype(params, np.float32)"
+        )
+    return tree.unflatten(like, [np.array(given[path], order="C") for path in wanted])
+
+
+def _kind(leaf: Any) -> str:
+    """Return the kind of a type; floating-point types of all sizes are alike."""
+    dtype = np.asarray(leaf).dtype
+    return "float" if dtype.kind == "f" else dtype.name
 
 
 def _in_c_order(leaf: Any) -> Any:

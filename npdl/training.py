@@ -16,16 +16,33 @@ True
 
 from npdl.evaluation import evaluate, predict
 from npdl.fit import fit
-from npdl.resume import Checkpoint, ResumeWarning
+from npdl.resume import (
+    ChangedCallbackWarning,
+    Checkpoint,
+    DamagedCheckpointWarning,
+    FinishedRunWarning,
+    FreshStartWarning,
+    MidEpochWarning,
+    OtherEnvironmentWarning,
+    ResumeWarning,
+    UnwrittenCheckpointWarning,
+)
 from npdl.run import Run
 from npdl.step import train_step
 from npdl.train_state import TrainState
 
 __all__ = [
+    "ChangedCallbackWarning",
     "Checkpoint",
+    "DamagedCheckpointWarning",
+    "FinishedRunWarning",
+    "FreshStartWarning",
+    "MidEpochWarning",
+    "OtherEnvironmentWarning",
     "ResumeWarning",
     "Run",
     "TrainState",
+    "UnwrittenCheckpointWarning",
     "evaluate",
     "fit",
     "predict",

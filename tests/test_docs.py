@@ -154,7 +154,10 @@ def test_a_docstring_has_an_equation(name):
 
 
 # Errors and warnings, names of types, and what needs a library that is not installed.
-WITHOUT_EXAMPLE = {"CheckpointError", "ResumeWarning", "Key", "KeyLike", "Tree", "TensorBoard"}
+WITHOUT_EXAMPLE = {"CheckpointError", "Key", "KeyLike", "Tree", "TensorBoard"}
+WITHOUT_EXAMPLE |= {"ChangedCallbackWarning", "DamagedCheckpointWarning", "FinishedRunWarning"}
+WITHOUT_EXAMPLE |= {"FreshStartWarning", "MidEpochWarning", "OtherEnvironmentWarning"}
+WITHOUT_EXAMPLE |= {"ResumeWarning", "UnwrittenCheckpointWarning"}
 
 
 def test_every_public_docstring_has_an_example():

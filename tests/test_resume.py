@@ -373,8 +373,6 @@ def test_callbacks_that_watch_other_figures_are_differences_too(tmp_path):
     first = "EarlyStopping watches: val_loss (min) in the checkpoint, val_accuracy (max) here"
     second = "EarlyStopping 2 watches: loss (min) in the checkpoint, loss (max) here"
     assert f"\n  what {first}\n  what {second}\n" in str(caught.value)
-    patient = [EarlyStopping(patience=8), EarlyStopping("loss", patience=9)]
-    train(tmp_path, resume=True, callbacks=patient, **options)
 
 
 def test_a_callback_that_refuses_its_state_leaves_the_model_as_it_was(tmp_path):

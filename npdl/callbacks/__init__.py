@@ -1,7 +1,8 @@
 """Callbacks, which `fit` calls while it trains; `base` says when."""
 
 from npdl.callbacks.base import Callback, History, call, direction
-from npdl.callbacks.reports import CSVLogger, LambdaCallback, ProgressBar, TensorBoard
+from npdl.callbacks.csv_log import CSVLogger
+from npdl.callbacks.reports import LambdaCallback, ProgressBar, TensorBoard
 from npdl.callbacks.schedules import LearningRateScheduler
 from npdl.callbacks.steering import (
     EarlyStopping,

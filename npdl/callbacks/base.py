@@ -1,4 +1,4 @@
-"""What `fit` calls while it trains, under Keras's names.
+"""The hooks that `fit` calls while it trains, under Keras's names.
 
 `npdl.training.fit` and the `fit` of `npdl.Model` call the same methods::
 
@@ -12,15 +12,15 @@
     on_train_end                        not after an error, nor after Ctrl-C
     on_train_exit                       in any case
 
-``self.model`` is what is trained, a :class:`npdl.training.Run` or an `npdl.Model`. Both have::
+``self.model`` is a :class:`npdl.training.Run` or an `npdl.Model`. Both have::
 
     stop_training                       set it to True, and training ends after the epoch
     get_weights(), set_weights(…)       copies of all parameters, running statistics too
     learning_rate                       of the next step
     scale_learning_rate(factor)         multiply it from now on, schedules too
 
-What a callback remembers from one call to the next and lets decide something is its :meth:`state`,
-so that a run goes on from a checkpoint as if it had never been stopped.
+The memory of a callback, as far as it decides, is its :meth:`state`. So a run continues from a
+checkpoint as if it had never been stopped.
 
 >>> from npdl.callbacks import Callback
 >>> class StopEarly(Callback):
@@ -50,12 +50,15 @@ class Callback:
     Attributes
     ----------
     model : object
-        What is trained: its weights, its learning rate, and ``stop_training``.
+        The trained model: its weights, its learning rate, and ``stop_training``.
     params : dict
-        ``epochs``, and ``steps`` an epoch.
+        ``epochs``, and ``steps`` per epoch; ``resumed``, true in a run that is resumed.
     first_rank_only : bool
         Whether, of many workers, only the first one calls it: true where it writes or shows
-        something. What steers the run has to be called by all.
+        something. All workers call a callback that steers the run.
+    reports_only : bool
+        Whether it changes nothing in the run, so that a run may be resumed without it, or with a
+        further one. A callback that steers must be there again.
 
     Examples
     --------
@@ -68,13 +71,14 @@ class Callback:
     model: Any = None
     params: Mapping[str, Any] = {}
     first_rank_only = False
+    reports_only = False
 
     def set_model(self, model: Any) -> None:
-        """Tell what is trained."""
+        """Take the model."""
         self.model = model
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Tell how long training goes on."""
+        """Take the numbers of epochs and of steps per epoch."""
         self.params = params
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -90,7 +94,7 @@ class Callback:
         """Before an epoch; the first one is number 0."""
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """After an epoch, with its figures: ``loss``, ``val_loss`` and those of the metrics."""
+        """After an epoch, with its figures: ``loss``, ``val_loss`` and the metrics."""
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Before a step; the first one of an epoch is number 0."""
@@ -99,22 +103,26 @@ class Callback:
         """After a step, with the mean figures of the epoch up to it."""
 
     def state(self) -> Any:
-        """Return what decides later calls, for a checkpoint; `None`, if nothing does.
+        """Return the memory that decides later calls, for a checkpoint; `None` without one.
 
         Returns
         -------
         tree
-            Dicts with keys of text, lists and tuples of arrays, numbers, truth values, text and
+            Dicts with string keys, lists and tuples of arrays, numbers, booleans, strings and
             `None`.
         """
         return None
 
     def restore(self, state: Any) -> None:
-        """Take what :meth:`state` returned, after `on_train_begin` in a run that goes on."""
+        """Take a result of :meth:`state`, after `on_train_begin` in a resumed run."""
+
+    def config(self) -> Mapping[str, Any]:
+        """Return the arguments that decide its actions; a resumed run warns where they differ."""
+        return {}
 
 
 class History(Callback):
-    """Keeps the figures of all epochs.
+    """Keeps the figures of all epochs, and the strings that callbacks add to them.
 
     Attributes
     ----------
@@ -132,6 +140,8 @@ class History(Callback):
     >>> kept.history, kept.epoch
     ({'loss': [0.7, 0.4]}, [0, 1])
     """
+
+    reports_only = True
 
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}

@@ -1,17 +1,19 @@
-"""What can be known of callbacks before training: whether they are called, and what they watch."""
+"""Checks of callbacks before training, and of the logs that they change."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from npdl.callbacks.base import HOOKS, Callback, did_you_mean
 
-__all__ = ["checked", "make_folder", "missing_figure", "unknown_hook"]
+__all__ = ["check_logs", "checked", "make_folder", "missing_figure", "unknown_hook"]
 
 
 def checked(callbacks: Any, figures: Iterable[str]) -> list[Any]:
-    """Return callbacks as a list; refuse what would never be called, or not as it was meant.
+    """Return callbacks as a list; refuse hooks that would never be called.
 
     Parameters
     ----------
@@ -23,9 +25,9 @@ def checked(callbacks: Any, figures: Iterable[str]) -> list[Any]:
     Raises
     ------
     TypeError
-        If it is no list, or one of them has no hook, or a method that looks like one.
+        If it is not a list, or one of them has no hook or a misspelled one.
     ValueError
-        If one of them watches a figure that there will not be.
+        If one of them watches an unknown figure.
     """
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise TypeError(
@@ -39,6 +41,37 @@ def checked(callbacks: Any, figures: Iterable[str]) -> list[Any]:
         if check_figures is not None and not any(map(_may_add_figures, every[:i])):
             check_figures(names)
     return every
+
+
+def check_logs(logs: dict[str, Any], figures: Iterable[str], callback: Any) -> None:
+    """Raise if a callback has put something into the logs of an epoch that no history can hold.
+
+    A single number of NumPy becomes one of Python.
+
+    Parameters
+    ----------
+    logs : dict
+        The logs after the call of the callback.
+    figures : iterable of str
+        The names of the run's own figures, which stay numbers.
+    callback : Callback
+        The callback.
+
+    Raises
+    ------
+    TypeError
+        Naming the key.
+    """
+    for name, value in logs.items():
+        if isinstance(value, np.generic | np.ndarray) and not np.ndim(value):
+            logs[name] = value = value.item()
+        kinds = int | float if name in figures else int | float | str | None
+        if not isinstance(name, str) or not isinstance(value, kinds):
+            raise TypeError(
+                f"{type(callback).__name__} put {value!r:.80} under {name!r} into the logs of an "
+                f"epoch; expected a string as the key and a number as the value, or a string for a "
+                f"figure of its own"
+            )
 
 
 def _check_hooks(callback: Any) -> None:
@@ -73,12 +106,12 @@ def _may_add_figures(callback: Any) -> bool:
 
 
 def unknown_hook(name: str) -> str:
-    """Say that there is no such hook, and which there are."""
+    """Return the message for an unknown hook, with all hooks."""
     return f"there is no hook {name!r}{did_you_mean(name, HOOKS)}; there are {', '.join(HOOKS)}"
 
 
 def missing_figure(name: str, figures: Iterable[str]) -> str:
-    """Say that there is no such figure, and which there are."""
+    """Return the message for an unknown figure, with all figures."""
     known = list(figures)
     text = f"there is no figure {name!r}"
     if name.startswith("val_") and not any(other.startswith("val_") for other in known):

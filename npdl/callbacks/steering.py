@@ -1,7 +1,7 @@
 """Callbacks that act on a run: they end it, slow it down, or keep its weights.
 
-Each watches one figure. What it has seen is its state, so a run that goes on from a checkpoint
-acts as if it had never been stopped.
+Each watches one figure. Its memory is its state, so a run that is resumed from a checkpoint
+continues as if it had never been stopped.
 """
 
 import math
@@ -9,6 +9,8 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from npdl import checkpoint
 from npdl.callbacks.base import Callback, direction
@@ -22,6 +24,8 @@ Logs = Mapping[str, Any] | None
 
 class Watch(Callback):
     """Knows the best value of a figure, and for how many epochs there was no better one."""
+
+    _deciding: tuple[str, ...] = ("min_delta",)
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
         self.monitor, self.mode = monitor, direction(monitor, mode)
@@ -47,7 +51,13 @@ class Watch(Callback):
     def value(self, logs: Logs) -> float:
         """Return the figure of an epoch, or raise."""
         self.check_figures(logs or {})
-        return float(logs[self.monitor])  # type: ignore[index]
+        value = logs[self.monitor]  # type: ignore[index]
+        if isinstance(value, str) or np.ndim(value):
+            raise TypeError(
+                f"{type(self).__name__}: the figure {self.monitor!r} must be a number, got "
+                f"{value!r:.80}"
+            )
+        return float(value)
 
     def improved(self, epoch: int, value: float) -> bool:
         """Take the value of an epoch, and say whether it is the best one so far."""
@@ -58,12 +68,16 @@ class Watch(Callback):
         self.wait += 1
         return False
 
+    def config(self) -> Mapping[str, Any]:
+        """Return the arguments that decide, by their names."""
+        return {name: getattr(self, name) for name in self._deciding}
+
     def state(self) -> Any:
-        """Return what was seen."""
+        """Return the memory of the run."""
         return {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
 
     def restore(self, state: Any) -> None:
-        """Take what was seen."""
+        """Take the memory of the run."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.wait = state["wait"]
 
@@ -76,7 +90,7 @@ class EarlyStopping(Watch):
     monitor : str
         The figure: ``"val_loss"``, ``"val_accuracy"``, or another of the history.
     min_delta : float
-        What is better by no more than this does not count.
+        Smallest change that counts as an improvement; it must be larger than this.
     patience : int
         How many epochs without a better value end training.
     mode : {"auto", "min", "max"}
@@ -120,6 +134,8 @@ class EarlyStopping(Watch):
     True
     """
 
+    _deciding = ("min_delta", "patience", "restore_best_weights")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -156,12 +172,12 @@ class EarlyStopping(Watch):
             self.model.set_weights(self.best_weights)
 
     def state(self) -> Any:
-        """Return what was seen, and the best weights."""
+        """Return the memory of the run, with the best weights."""
         kept = {"weights": self.best_weights, "stopped_epoch": self.stopped_epoch}
         return super().state() | kept
 
     def restore(self, state: Any) -> None:
-        """Take what was seen, and the best weights."""
+        """Take the memory of the run, with the best weights."""
         super().restore(state)
         self.best_weights, self.stopped_epoch = state["weights"], state["stopped_epoch"]
 
@@ -176,13 +192,13 @@ class ReduceLROnPlateau(Watch):
     monitor : str
         The figure, as in :class:`EarlyStopping`.
     factor : float
-        What the learning rate is multiplied by, in (0, 1); that of a schedule too.
+        The factor of the learning rate, in (0, 1), also under a schedule.
     patience : int
         How many epochs without a better value make it smaller.
     mode : {"auto", "min", "max"}
         Whether a small or a large value is good; ``"auto"`` goes by the name.
     min_delta : float
-        What is better by no more than this does not count.
+        Smallest change that counts as an improvement; it must be larger than this.
     cooldown : int
         How many epochs after that are not counted.
     min_lr : float
@@ -208,6 +224,8 @@ class ReduceLROnPlateau(Watch):
     >>> slower.model.learning_rate < 0.5
     True
     """
+
+    _deciding = ("factor", "patience", "min_delta", "cooldown", "min_lr")
 
     def __init__(
         self,
@@ -244,11 +262,11 @@ class ReduceLROnPlateau(Watch):
             self.resting, self.wait = self.cooldown, 0
 
     def state(self) -> Any:
-        """Return what was seen."""
+        """Return the memory of the run."""
         return super().state() | {"resting": self.resting}
 
     def restore(self, state: Any) -> None:
-        """Take what was seen."""
+        """Take the memory of the run."""
         super().restore(state)
         self.resting = state["resting"]
 
@@ -265,7 +283,7 @@ class ModelCheckpoint(Watch):
         and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced; its
         folder is made, if it is not there.
     monitor : str
-        The figure that decides what is best.
+        The figure that decides which epoch is best.
     save_best_only : bool
         Whether to write only when the figure is better than ever.
     mode : {"auto", "min", "max"}
@@ -292,6 +310,7 @@ class ModelCheckpoint(Watch):
     """
 
     first_rank_only = True
+    _deciding = ("save_best_only",)
 
     def __init__(
         self,
