@@ -588,7 +588,7 @@ BAD_VALUES = {
     "bool": (lambda: F.sgd(True), "got True"),
     "momentum": (lambda: F.momentum(0.1, decay=1.0), r"trace: decay must be a number in \[0, 1\)"),
     "nesterov": (lambda: F.nesterov_momentum(0.1, decay=-0.1), "trace: decay .*got -0.1"),
-    "weight decay": (lambda: F.adamw(0.1, weight_decay=-1), "rate must be .* as in add_decayed_w"),
+    "weight decay": (lambda: F.adamw(0.1, weight_decay=-1), "weight_decay must be .* as in adamw"),
     "limit": (lambda: F.clip_by_value(0.0), r"clip_by_value\(limit=1.0\), got 0.0"),
     "norm": (lambda: F.clip_by_global_norm(-1), "limit must be a number above 0.*got -1"),
     "adagrad": (lambda: F.adagrad(epsilon=0), r"scale_by_adagrad: epsilon .*above 0.*got 0"),
