@@ -42,12 +42,10 @@ KERNELS = {
     "SapphireRapids": (4, "avx512_bf16"),
 }
 
-# An ASCII locale, in which a text without an encoding is an error, and a zone of 5:45 hours.
-ENVIRONMENT = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-ENVIRONMENT |= {
-    "PYTHONWARNDEFAULTENCODING": "1",
-    "TZ": "Asia/Kathmandu",
-    "OPENBLAS_NUM_THREADS": "1",
+# The folder's name and the locale: Python takes UTF-8 in the locale C, and without this mode ASCII.
+HOSTILE = {
+    "path": ("npdl für alle ", {"LC_ALL": "C"}),
+    "ascii": ("npdl-", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
 }
 
 # Interpreters of pyenv come before its shims, which answer for one version alone.
@@ -137,27 +135,29 @@ def random_order(session):
 
 # Another user may not reach an interpreter in the folder of root.
 @nox.session(python="/usr/bin/python3" if sys.platform == "linux" and os.getuid() == 0 else None)
-def hostile(session):
+@nox.parametrize("system", list(HOSTILE), ids=list(HOSTILE))
+def hostile(session, system):
     """Run the fast tests where little is allowed.
 
-    The tree cannot be written, its path has a space and a letter outside ASCII, the locale is
-    ASCII, new files are private, the time zone is another one, and the user is not root.
+    The tree cannot be written, its path has a space and a letter outside ASCII or the locale is
+    ASCII, new files are private, the time zone is 5:45 hours off, and the user is not root.
     """
     install(session)
     user = []
     if os.getuid() == 0:
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    with tempfile.TemporaryDirectory(prefix="npdl für alle ") as folder:
+    prefix, locale = HOSTILE[system]
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
         Path(folder).chmod(0o755)
         tree, home = Path(folder, "tree"), Path(folder, "home")
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
         home.mkdir()
         home.chmod(0o777)
         session.run("chmod", "-R", "a+rX,a-w", tree, external=True)
-        environment = dict(ENVIRONMENT, HOME=str(home), TMPDIR=str(home), PYTHONPATH=str(tree))
+        environment = locale | {"TZ": "Asia/Kathmandu", "OPENBLAS_NUM_THREADS": "1"}
+        environment |= {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(tree)}
         command = ["umask 077 && cd", shlex.quote(str(tree)), "&&", *user, "python", "-m", "pytest"]
-        # Processes of xdist cannot be told a path with letters that the locale does not have.
-        command += ["-p", "no:cacheprovider", "-m", "'not slow'", *session.posargs]
+        command += ["-p", "no:cacheprovider", "-m", "'not slow'", "-n", "2", *session.posargs]
         session.run("sh", "-c", " ".join(command), external=True, env=environment)
         session.run("chmod", "-R", "u+w", tree, external=True)
 
