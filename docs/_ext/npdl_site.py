@@ -8,6 +8,7 @@
 """
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import ClassVar
 
@@ -136,7 +137,8 @@ class Names(SphinxDirective):
 def _kind(value):
     if isinstance(value, type):
         return "exception" if issubclass(value, Exception) else "class"
-    return "function" if callable(value) and hasattr(value, "__code__") else "data"
+    # A metric is no function, but wraps one.
+    return "function" if hasattr(inspect.unwrap(value), "__code__") else "data"
 
 
 def find_by_last_name(app, env, node, contnode):

@@ -180,10 +180,13 @@ def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> flo
     if weights is None:
         return 1 / count
     total = np.add.reduce(weights, None)
-    if total != 0:
-        # Float32 would lose small weights before the division.
-        weights = weights / total / (count // weights.size)
-    return weights.astype(dtype, copy=False)
+    if total == 0:
+        return weights.astype(dtype, copy=False)
+    # Float32 would lose small weights before the division. What is lost after it stays positive,
+    # so that NaN and inf come through.
+    scale: Array = (weights / total / (count // weights.size)).astype(dtype, copy=False)
+    np.maximum(scale, np.finfo(dtype).tiny, out=scale, where=weights > 0)
+    return scale
 
 
 def ratio(part: Array, whole: Array) -> Array:

@@ -193,6 +193,14 @@ def test_nan_with_a_weight_passes_through(case):
         assert np.isnan(case(p, s, weights)[0])
 
 
+@each_dtype
+def test_an_infinite_loss_with_a_small_weight_is_infinite(dtype):
+    x, weights = np.array([[1, 0], [1, -np.inf]], dtype), np.array([1e300, 1e-300])
+    assert F.softmax_cross_entropy(x, np.array([0, 1]), weights)[0] == np.inf
+    assert F.sigmoid_cross_entropy(x, np.array([[1, 0], [1, 1]]), weights)[0] == np.inf
+    assert F.mean_absolute_error(x, np.zeros((2, 2)), weights)[0] == np.inf
+
+
 @each_case
 @each_dtype
 @pytest.mark.parametrize("factor", [1e-46, 5e-320, 1e300, 1e306], ids=str)
