@@ -19,8 +19,11 @@ class Table:
     def __array__(self, dtype=None, copy=None):
         return X
 
-    def to_numpy(self):
-        return X
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, name):
+        raise KeyError(name)
 
 
 class Sparse:
@@ -29,8 +32,21 @@ class Sparse:
     def toarray(self):
         return X
 
+    def __len__(self):
+        raise TypeError("sparse array length is ambiguous")
 
-Tensor = type("Tensor", (), {"__module__": "torch", "shape": (8, 3)})
+    def __getitem__(self, rows):
+        return self
+
+
+class Tensor:
+    """A tensor of PyTorch."""
+
+    __module__ = "torch"
+
+    def __array__(self, dtype=None, copy=None):
+        return X
+
 
 STRANGE = {
     "masked array": (np.ma.array(X, mask=X > 0), "MaskedArray.*np.asarray"),
@@ -61,6 +77,13 @@ def test_data_are_refused_with_the_remedy(strange, message):
             evaluate(MODEL, PARAMS, data, metrics={"loss": loss})
     with pytest.raises(TypeError, match=message):
         predict(MODEL, PARAMS, strange)
+
+
+@pytest.mark.parametrize("alone", [Table(), Sparse(), Tensor(), X, X.view(np.matrix)])
+def test_an_array_alone_is_no_data(alone):
+    message = rf"must be a tuple \(x, \*targets\) of arrays.*got {type(alone).__name__}|float32"
+    with pytest.raises(TypeError, match=message):
+        fit(MODEL, F.mean_squared_error, F.sgd(0.1), alone, progress=False)
 
 
 def test_arrays_of_a_file_are_data(tmp_path):
