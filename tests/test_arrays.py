@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from layers import numbers
 
+import npdl
 import npdl.functional as F
 from npdl import checkpoint
 from npdl.training import evaluate, fit, predict
@@ -109,3 +110,39 @@ def test_weights_of_other_libraries_are_arrays_too(kind):
     assert checkpoint.from_torch(half, MODEL, PARAMS)["weight"].dtype == np.float32
     with pytest.raises(TypeError, match=f"the entry 'fc.weight'.*{kind.__name__}.*np.asarray"):
         checkpoint.from_torch(weights | {"fc.weight": X[:1].view(kind)}, MODEL, PARAMS)
+
+
+@pytest.mark.parametrize("kind", [np.ma.MaskedArray, np.matrix, np.recarray])
+def test_a_model_refuses_other_classes_of_arrays(kind):
+    model = npdl.Model([npdl.layers.Dense(n_out=1, n_in=3)])
+    model.compile(loss="mse")
+    x, weight = X.view(kind), np.ones(8)
+    weight = weight.view(np.ma.MaskedArray if kind is np.matrix else kind)
+    calls = [
+        lambda: model.fit(x, Y, max_iter=1, verbose=0),
+        lambda: model.fit(X, Y.view(kind), max_iter=1, verbose=0),
+        lambda: model.fit(X, Y, max_iter=1, verbose=0, validation_data=(x, Y)),
+        lambda: model.fit(X, Y, max_iter=1, verbose=0, sample_weight=weight),
+        lambda: model.train_on_batch(x, Y),
+        lambda: model.evaluate(x, Y),
+        lambda: model.predict(x),
+        lambda: model.layers[0].forward(x),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"expected a NumPy array.*np\.asarray"):
+            call()
+    model.predict(X.astype(np.float16))
+    model.predict(X.tolist())
+
+
+def test_a_frozen_normalization_of_a_model_evaluates_in_training():
+    model = npdl.Model([npdl.layers.Dense(n_out=4, n_in=3), npdl.layers.BatchNormal()])
+    model.compile(loss="mse")
+    model.train_on_batch(X, numbers(8, 4))
+    dense, norm = model.layers
+    hidden = dense.forward(X)
+    assert not np.allclose(norm.forward(hidden, train=True), norm.forward(hidden, train=False))
+    norm.trainable = False
+    before = norm.forward(hidden, train=False)
+    assert np.array_equal(norm.forward(hidden, train=True), before)
+    assert np.array_equal(norm.forward(hidden, train=False), before)
