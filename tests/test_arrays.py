@@ -1,4 +1,4 @@
-"""Data that are no plain arrays of numbers: refused with what to write instead."""
+"""Data that are not plain arrays of numbers are refused with the remedy."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ PARAMS = MODEL.init(0, (3,))
 
 
 class Table:
-    """It has columns, not rows, as a DataFrame has."""
+    """A table with columns, like a DataFrame."""
 
     def __array__(self, dtype=None, copy=None):
         return X
@@ -28,7 +28,7 @@ class Table:
 
 
 class Sparse:
-    """A sparse matrix, which no function of NumPy makes dense."""
+    """A sparse matrix; NumPy does not make it dense."""
 
     def toarray(self):
         return X
@@ -81,7 +81,7 @@ def test_data_are_refused_with_the_remedy(strange, message):
 
 
 @pytest.mark.parametrize("alone", [Table(), Sparse(), Tensor(), X, X.view(np.matrix)])
-def test_an_array_alone_is_no_data(alone):
+def test_an_array_alone_is_refused(alone):
     message = rf"must be a tuple \(x, \*targets\) of arrays.*got {type(alone).__name__}|float32"
     with pytest.raises(TypeError, match=message):
         fit(MODEL, F.mean_squared_error, F.sgd(0.1), alone, progress=False)
