@@ -64,6 +64,9 @@ def is_source(data: Any) -> bool:
         and hasattr(type(data), "__len__")
         and hasattr(type(data), "__getitem__")
         and not hasattr(data, "to_numpy")
+        # Arrays of other libraries and sparse matrices have both, and no targets.
+        and not hasattr(type(data), "__array__")
+        and not hasattr(type(data), "toarray")
     )
 
 

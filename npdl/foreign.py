@@ -222,7 +222,7 @@ def _opened(source: Any) -> Iterator[tuple[str, dict[str, Kind], Callable[[str],
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    if isinstance(value, np.ndarray) and not isinstance(value, np.memmap):
+    if isinstance(value, np.ndarray):
         check_class(value, f"the entry {name!r}")
     try:
         array = np.asarray(value)

@@ -58,7 +58,7 @@ class Recorded:
     """The base of values made by a :func:`constructor`: `repr`, equality, pickling and JSON."""
 
     call: Call | None = attrs.field(default=None, kw_only=True)
-    # How many values are nested in one another: 1 where no argument is such a value.
+    # Number of recorded values nested in one another; 1 if no argument is a recorded value.
     depth: int = attrs.field(default=0, kw_only=True)
 
     def __repr__(self) -> str:
@@ -169,7 +169,7 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     return construct
 
 
-# At 100, a copy of a model reaches Python's limit of recursion; so half of that is left to others.
+# A copy of a model of depth 100 reaches Python's limit of recursion; callers need the other half.
 DEEPEST = 50
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npdl.functional._checks import is_int
-from npdl.functional.layer import describe
+from npdl.functional.layer import describe, plain_array
 
 __all__ = [
     "Array",
@@ -42,7 +42,7 @@ def as_array(name: str, values: Any) -> Array:
             f"trained on by model.train_on_batch(X, Y)"
         )
     try:
-        return np.asarray(values)
+        return plain_array(values, name)
     except ValueError as error:
         error.add_note(
             f"{name} must be one array: a Model has one input and one output; npdl.training.fit "
@@ -126,7 +126,7 @@ def check_weight(weight: Any, count: int) -> Array | None:
     """Return a weight for each example, or raise."""
     if weight is None:
         return None
-    weights: Array = np.asarray(weight)
+    weights = plain_array(weight, "sample_weight")
     if (
         weights.shape != (count,)
         or weights.dtype.kind not in "fiub"

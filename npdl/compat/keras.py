@@ -19,6 +19,7 @@ import numpy as np
 from npdl.compat import optimizers
 from npdl.compat.layers.base import Layer
 from npdl.compat.layers.weights import weights_of
+from npdl.functional.layer import plain_array
 
 __all__ = ["KerasMethods", "batch_size_first", "optimizer_first"]
 
@@ -38,7 +39,7 @@ class KerasMethods:
     def __call__(self, X: Any, training: bool = False) -> Any:
         """Return the outputs for one batch of inputs, in evaluation mode unless `training`."""
         self._require_connected("__call__")
-        return self.forward(np.asarray(X), train=training)
+        return self.forward(plain_array(X, "X"), train=training)
 
     def __repr__(self) -> str:
         return f"Model([{', '.join(map(repr, self.layers))}])"

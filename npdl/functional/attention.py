@@ -57,8 +57,8 @@ def multi_head_attention(
     - with ``cross=True``, ``(x, context)`` or ``(x, context, mask)``, where keys and values are
       made of the context (batch, steps, other features), and the mask is (batch, steps).
 
-    A mask is true where there is data: no step attends to one where it is false, whatever numbers
-    it holds, NaN and infinity included. A masked step of `x` is still a query: its output is
+    A mask is true where there is data: no step attends to one where it is false, even if its
+    numbers are NaN or infinite. A masked step of `x` is still a query: its output is
     computed from its own numbers, or from zeros if these are not finite. A step that is left with
     nothing to attend to gets zeros. The gradient of a mask is `None`.
 

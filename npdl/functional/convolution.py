@@ -59,13 +59,6 @@ def conv2d(
     weight_init, bias_init : Initializer
         Initial values; Glorot's uniform and zeros by default.
 
-    Notes
-    -----
-    Kernels of three rows at stride 1 take fewer multiplications in batches of 16 images and more.
-    The rounding error of an output is then relative to the largest number in its window, even if
-    the weight of that number is zero. Images whose neighbouring rows differ widely in size, by a
-    factor of 1000 on average, or hold infinities, are computed in the direct way.
-
     Returns
     -------
     Layer
@@ -79,6 +72,13 @@ def conv2d(
     ValueError
         If the kernel is larger than the padded image, if the input has another number of channels
         than `init` was told, or if `groups` does not divide channels and filters.
+
+    Notes
+    -----
+    Kernels of three rows at stride 1 take fewer multiplications in batches of 16 images and more.
+    The rounding error of an output is then relative to the largest number in its window, even if
+    the weight of that number is zero. Images whose neighbouring rows differ widely in size, by a
+    factor of 1000 on average, or hold infinities, are computed in the direct way.
 
     References
     ----------

@@ -213,6 +213,13 @@ def check_class(x: Any, name: str) -> None:
         raise TypeError(f"{name}: expected a NumPy array, got {given}; {conversion(x)}")
 
 
+def plain_array(values: Any, name: str) -> Array:
+    """Return values as an array, or raise for a class whose meaning `np.asarray` would drop."""
+    if isinstance(values, np.ndarray):
+        check_class(values, name)
+    return np.asarray(values)
+
+
 def check_array(x: Any, name: str) -> None:
     """Raise unless `x` is of NumPy's own class, and of a data type to compute with.
 

@@ -1,7 +1,7 @@
-"""Training and evaluation: what the record adds to the functions of a layer.
+"""Training and evaluation: adapters that the record puts around the functions of a layer.
 
 A layer that needs neither mode nor key is written without them. A layer with running statistics of
-its own takes the stored ones below `freeze`, in training too.
+its own evaluates inside `freeze`, in training too.
 """
 
 import dis
@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from npdl import random
 from npdl.tree import Tree
 
@@ -22,7 +24,7 @@ __all__ += ["with_mode"]
 
 Function = Callable[..., Any]
 
-# Stands for an argument that was left out.
+# The default of an argument that is required.
 MISSING: Any = object()
 
 # Set while a frozen layer is applied: it reaches layers however they are nested.
@@ -45,7 +47,7 @@ def keep_params(params: Tree, cache: Any) -> Tree:
 
 
 def check_mode(train: bool, rng: Any) -> None:
-    """Raise where a key is given for inference, or something else than a truth value."""
+    """Raise if a key is given for inference, or if `train` is not a boolean."""
     if train is not True and train is not False:
         raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
     if rng is not None and not train:
@@ -56,9 +58,10 @@ def check_mode(train: bool, rng: Any) -> None:
 
 
 def with_mode(apply: Function, update_stats: Function) -> Function:
-    """Let `apply` take `train` and `rng`, and statistics of its own be the stored ones.
+    """Return `apply` with the keywords `train` and `rng`.
 
-    Combinators call what :func:`direct` returns of the result, which saves a call.
+    A layer with statistics of its own is applied with ``train=False`` inside `freeze`. Combinators
+    save a call with :func:`direct`.
     """
     if hasattr(apply, "direct"):
         return apply
@@ -69,9 +72,10 @@ def with_mode(apply: Function, update_stats: Function) -> Function:
         params: Tree, x: Any = MISSING, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Any, Any]:
         if x is MISSING:
+            missing = "params are" if isinstance(params, np.ndarray) else "params or x are"
             raise TypeError(
-                "a layer takes params and x, but one argument was given: write "
-                "layer(params, x) or layer.apply(params, x), with params = layer.init(rng, shape)"
+                f"{missing} missing, since a layer takes params and x: call layer(params, x) or "
+                f"layer.apply(params, x), with params = layer.init(rng, shape)"
             )
         if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
@@ -116,9 +120,9 @@ def _takes(function: Function, name: str) -> bool:
 
 
 def _has_statistics(*functions: Function) -> bool:
-    """Whether functions refer to a layer with running statistics, which then has the mode.
+    """Whether functions refer to a layer with running statistics.
 
-    If not, the statistics are their own.
+    If they do not, the statistics are their own.
     """
     waiting: deque[Any] = deque(functions)
     seen: dict[int, Any] = {}

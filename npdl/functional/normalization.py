@@ -268,12 +268,11 @@ def _normalize(
         np.vecdot(rows, rows, out=inverse)
         # One number tells whether any square has overflowed.
         overflow = not inverse.dot(inverse) < math.inf
-    powers = exponents(given, inverse, (1,)) if overflow else None
-    inverse *= 1 / max(rows.shape[1], 1)
-    inverse += epsilon
-    np.sqrt(inverse, out=inverse)
-    np.reciprocal(inverse, out=inverse)
-    with np.errstate(invalid="ignore"):
+        powers = exponents(given, inverse, (1,)) if overflow else None
+        inverse *= 1 / max(rows.shape[1], 1)
+        inverse += epsilon
+        np.sqrt(inverse, out=inverse)
+        np.reciprocal(inverse, out=inverse)
         np.multiply(rows, inverse[:, None], out=unit)
     if powers is not None and powers.any():
         _normalize_large(given, epsilon, centered, unit, inverse, powers)

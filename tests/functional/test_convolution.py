@@ -304,7 +304,7 @@ def test_a_row_of_another_size_does_not_disturb_its_neighbours(rows, large):
             assert np.allclose(dx, x[:size], rtol=1e-6, atol=0)
 
 
-def test_the_weight_gradient_keeps_small_parts_beside_a_large_row():
+def test_the_weight_gradient_keeps_small_parts_by_a_large_row():
     x, g = np.ones((16, 8, 32, 32), np.float32), np.zeros((16, 8, 32, 32), np.float32)
     x[:, :, 11] = 1e8
     g[:, :, 12] = 1

@@ -14,7 +14,7 @@ from npdl.training import TrainState, train_step
 
 
 def moving_mean(rate=0.5):
-    """Subtract a running mean, in functions that refer to no other layer."""
+    """Subtract a running mean, without a part that is a layer."""
 
     def init(rng, shape):
         return {"mean": np.ones(shape, np.float32)}
@@ -68,7 +68,7 @@ def around(inner):
 
 @F.layer
 def with_parts_inside(units):
-    """A layer whose parts are none of its arguments, and whose statistics are those of a part."""
+    """A layer with parts that are not its arguments."""
     first, norm, noise = F.dense(units), F.batch_norm(), F.dropout(0.5)
 
     def apply(params, x, *, train=False, rng=None):
@@ -135,7 +135,7 @@ def trained(layer, shape):
 
 
 @each
-def test_a_frozen_layer_is_the_same_in_training_and_in_evaluation(layer, shape):
+def test_a_frozen_layer_is_the_same_in_training_and_evaluation(layer, shape):
     inner = layer.call.keywords["inner"] if layer.call and layer.call.name == "freeze" else layer
     params, x = trained(inner, shape), numbers(4, *shape, seed=2)
     frozen = F.freeze(layer)

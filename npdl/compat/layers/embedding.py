@@ -10,7 +10,7 @@ from npdl.compat import initializations
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.compat.layers.sizes import Shape, optional_int, positive_int
 from npdl.compat.utils.random import get_dtype
-from npdl.functional.layer import describe
+from npdl.functional.layer import describe, plain_array
 
 __all__ = ["Embedding"]
 
@@ -134,7 +134,7 @@ class Embedding(Stateful):
         self.out_shape = (self.nb_batch or before[0], self.nb_seq or before[1], self.n_out)
 
     def _as_input(self, input: Any) -> Any:
-        ids = np.asarray(input)
+        ids = plain_array(input, type(self).__name__)
         if ids.ndim != 2:
             raise ValueError(
                 f"Embedding: expected ids (batch, time), got an array of the shape {ids.shape}"

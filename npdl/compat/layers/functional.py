@@ -9,6 +9,7 @@ import npdl.functional as F
 from npdl import tree
 from npdl.compat.layers.base import Stateful
 from npdl.compat.layers.sizes import Shape
+from npdl.functional.layer import plain_array
 
 __all__ = ["Functional"]
 
@@ -96,7 +97,7 @@ class Functional(Stateful):
 
     def _as_input(self, input: Any) -> Any:
         # Ids stay ints.
-        array = np.asarray(input)
+        array = plain_array(input, type(self).__name__)
         return array if array.dtype.kind in "iub" else super()._as_input(array)
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from npdl.compat import activations, initializations
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.sizes import optional_int, positive_int, shape_before
+from npdl.functional.layer import plain_array
 
 __all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
 
@@ -190,7 +191,7 @@ def as_mask(mask: Any) -> Any:
     """Return an array of booleans, from one of ones and zeros too."""
     if mask is None:
         return None
-    given = np.asarray(mask)
+    given = plain_array(mask, "mask")
     flags = given.astype(bool)
     if not np.array_equal(given, flags):
         raise ValueError(

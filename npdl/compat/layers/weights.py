@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from npdl import tree
+from npdl.functional.layer import plain_array
 
 __all__ = ["set_weights", "untrained", "weights_of"]
 
@@ -27,7 +28,7 @@ def _in(leaf: Any, layer: Any) -> bool:
 
 def set_weights(owner: str, layers: list[Any], weights: Any) -> None:
     """Copy arrays into those of layers, in the order of :func:`weights_of`; all, or none."""
-    given = [np.asarray(array) for array in weights]
+    given = [plain_array(array, f"{owner}.set_weights") for array in weights]
     if any(array.dtype.kind not in "fiub" for array in given):
         raise TypeError(
             f"{owner}.set_weights: expected arrays of numbers, got "
