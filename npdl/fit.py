@@ -5,9 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
-from npdl import random, tree
+from npdl import random
 from npdl.agreement import aborting, check_agreement, is_first
 from npdl.callbacks.checks import checked
 from npdl.data import (
@@ -31,7 +29,7 @@ from npdl.run import Run
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, place_of_weights
 from npdl.shards import rows_of
 from npdl.step import summing_step
-from npdl.train_state import TrainState
+from npdl.train_state import TrainState, check_state
 
 __all__ = ["fit"]
 
@@ -184,7 +182,12 @@ def fit(
         if state is None:
             state = TrainState.create(model, optimizer, example_shape(example), rng, params=params)
         else:
-            _check_state(state, params, optimizer)
+            if params is not None:
+                raise ValueError(
+                    "state and params were both given; to start from params, leave state out: "
+                    "fit(..., params=params)"
+                )
+            check_state(state, optimizer)
         figures = ["loss", *check_metrics(metrics)]
         if validation is not None:
             figures += [f"val_{name}" for name in figures]
@@ -252,30 +255,6 @@ def fit(
                 stacklevel=2,
             )
         return run.result, loop.history.history
-
-
-def _check_state(state: Any, params: Any, optimizer: Optimizer) -> None:
-    """Raise unless training can continue from a state, with this optimizer."""
-    if not isinstance(state, TrainState):
-        raise TypeError(
-            f"state must be a TrainState, such as fit and TrainState.create(...) "
-            f"return, got {type(state).__name__}"
-        )
-    if params is not None:
-        raise ValueError(
-            "state and params were both given; parameters to start from replace those of a state: "
-            "fit(..., params=params), without state"
-        )
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"expected an optimizer, such as F.adam(1e-3), got {optimizer!r}")
-    # An update with gradients of zero shows whether the state is one of this optimizer.
-    zeros = tree.map(lambda p: np.zeros_like(p) if p.dtype.kind == "f" else None, state.params)
-    try:
-        with np.errstate(all="ignore"):
-            optimizer.update(zeros, state.opt_state, state.params)
-    except Exception as error:
-        error.add_note("in an update of zeros with the given state, before the first step")
-        raise
 
 
 def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count: int) -> None:

@@ -197,6 +197,25 @@ def fitting(params: Params, like: Params) -> Params:
     return tree.unflatten(like, [np.array(given[path], order="C") for path in wanted])
 
 
+def check_state(state: Any, optimizer: Optimizer) -> None:
+    """Raise unless training can continue from a state, with this optimizer."""
+    if not isinstance(state, TrainState):
+        raise TypeError(
+            f"state must be a TrainState, such as fit and TrainState.create(...) "
+            f"return, got {type(state).__name__}"
+        )
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"expected an optimizer, such as F.adam(1e-3), got {optimizer!r}")
+    # An update with gradients of zero shows whether the state is one of this optimizer.
+    zeros = tree.map(lambda p: np.zeros_like(p) if p.dtype.kind == "f" else None, state.params)
+    try:
+        with np.errstate(all="ignore"):
+            optimizer.update(zeros, state.opt_state, state.params)
+    except Exception as error:
+        error.add_note("in an update of zeros with the given state, before the first step")
+        raise
+
+
 def _kind(leaf: Any) -> str:
     """Return the kind of a type; floating-point types of all sizes are alike."""
     dtype = np.asarray(leaf).dtype
