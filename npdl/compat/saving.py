@@ -17,6 +17,7 @@ from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.functional import Functional
 from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
+from npdl.compat.utils.states import read_generator
 from npdl.functional.tables import text_table
 
 __all__ = ["Saved"]
@@ -238,6 +239,10 @@ class Saved:
             # The weights that it began with are replaced, so drawing them must leave no trace.
             set_state(before)
             set_dtype(dtype)
+        try:
+            read_generator(contents["generator"])
+        except ValueError as error:
+            raise checkpoint.CheckpointError(f"{path} is damaged: {error}") from error
         model._take(contents)
         if generator:
             set_state(contents["generator"])
