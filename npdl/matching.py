@@ -13,8 +13,8 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.containers import CheckpointError, Kind
 from npdl.functional.layer import Array, Params
+from npdl.limits import CheckpointError, Kind
 
 __all__ = ["Modules", "Pair", "Unit"]
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError
-from npdl.containers import read_json
 from npdl.encoding import decoded, encoded
 from npdl.functional.layer import describe
+from npdl.limits import read_json
 
 __all__ = [
     "OtherRunError",

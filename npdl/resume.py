@@ -20,7 +20,7 @@ from npdl import checkpoint
 from npdl.callbacks import direction
 from npdl.callbacks.checks import missing_figure
 from npdl.checkpoint import CheckpointError
-from npdl.containers import sync_directory
+from npdl.disk import sync_directory
 from npdl.functional._checks import check_int
 from npdl.position import OtherRunError, Position, check_same, read_header, read_run, run_tree
 

@@ -901,6 +901,6 @@ def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variab
 
 def test_every_type_of_array_was_drawn():
     # The strategies draw what the formats know, so that a new type is not forgotten here.
-    from npdl.containers import _SAFETENSORS
+    from npdl.safetensors_format import TYPES
 
-    assert {np.dtype(dtype).name for dtype in NUMBERS} == set(_SAFETENSORS.values())
+    assert {np.dtype(dtype).name for dtype in NUMBERS} == set(TYPES.values())

@@ -295,7 +295,7 @@ def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
     refused = total = 0
     for data in kind(whole, other, np.random.default_rng(0)):
         path.write_bytes(data)
-        total += 1
+        total += data not in (whole, other)
         try:
             found = checkpoint.load(path, like=DAMAGED)
         except CheckpointError:
@@ -303,7 +303,8 @@ def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
         else:
             # Half of one and half of the other may be all of one.
             assert equal(found, DAMAGED) or equal(found, earlier)
-    assert refused > 0.7 * total
+    # Only the spaces at the end of the header are covered by no checksum.
+    assert refused > 0.9 * total > 10
 
 
 def test_the_checksum_of_the_list_is_that_of_names_and_checksums(files):

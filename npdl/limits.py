@@ -1,0 +1,137 @@
+"""What a file may ask for before its arrays are compared with what is wanted.
+
+The arrays of a file follow from what the caller expects. Its header and its list of arrays do not,
+so they are bounded: by their length, and by the number of Python objects that they become.
+"""
+
+import contextlib
+import errno
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+
+__all__ = [
+    "HEADER_LIMIT",
+    "CheckpointError",
+    "Container",
+    "Kind",
+    "check_json",
+    "check_length",
+    "check_names",
+    "damage",
+    "read_json",
+]
+
+Kind: TypeAlias = tuple[str, tuple[int, ...] | None]
+"""The type and the shape of an array, or the type of a Python scalar and `None`."""
+
+HEADER_LIMIT = 1 << 24
+_NAMES_LIMIT = 1 << 22
+_BRACKETS_LIMIT = 1 << 18
+_VALUES_LIMIT = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """The file is damaged, is no checkpoint, or holds another tree than was asked for."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Container:
+    """An open file: its header, `None` where npdl did not write it, and its arrays."""
+
+    header: str | None
+    kinds: dict[str, Kind]
+    read: Callable[[str], np.ndarray]
+
+
+@contextlib.contextmanager
+def damage(path: Any, what: str = "checkpoint") -> Iterator[None]:
+    """Let what is raised over the contents of a file say that the file is damaged.
+
+    Errors of the system, such as a disk that fails or too many open files, stay what they are.
+
+    Raises
+    ------
+    CheckpointError
+        With the error as its cause.
+    """
+    try:
+        yield
+    except (CheckpointError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        # EINVAL and no number at all come from a position in the file that is none.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise CheckpointError(
+            f"{path} is damaged, or is no {what} ({type(error).__name__}: {error}); "
+            f"restore it from a copy, or load an earlier one"
+        ) from error
+
+
+def read_json(text: str, allowed: float = 0) -> Any:
+    """Return the value of a text, unless it makes Python take far more memory than the text.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or :func:`check_json` refuses it.
+    """
+    check_json(text, allowed)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("the header is nested too deep") from None
+
+
+def check_json(text: str, allowed: float = 0) -> None:
+    """Raise unless a text has so few values that :func:`read_json` reads it.
+
+    Parameters
+    ----------
+    text : str
+        JSON.
+    allowed : float
+        How many values are allowed for each character, beyond a fixed number of values.
+    """
+    more = int(allowed * len(text))
+    count = text.count("[") + text.count("{")
+    if count > _BRACKETS_LIMIT + more:
+        raise ValueError(
+            f"the header has {count} brackets, and no more than {_BRACKETS_LIMIT + more} may be"
+        )
+    if len(text) > _VALUES_LIMIT:  # each value takes a character, and so does what is between
+        count = text.count(",") + text.count(":")
+        if count > _VALUES_LIMIT + more:
+            count -= sum(part[0].count(",") + part[0].count(":") for part in _STRING.finditer(text))
+        if count > _VALUES_LIMIT + more:
+            raise ValueError(
+                f"the header has {count} values, and no more than {_VALUES_LIMIT + more} may be"
+            )
+
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+def check_length(length: int, is_ascii: bool = True) -> None:
+    """Bound the only part of a file whose size does not follow from the arrays expected."""
+    # One character beyond the first 65,536 makes Python take four bytes for each.
+    limit = HEADER_LIMIT if is_ascii else HEADER_LIMIT // 4
+    if length > limit:
+        raise ValueError(
+            f"the header takes {length} bytes, more than {limit}; make arrays of long lists of "
+            f"Python scalars"
+        )
+
+
+def check_names(names: Iterable[str], size: int = 0) -> None:
+    """Bound the list of arrays, for each of which a library makes large objects."""
+    size = max(size, sum(len(name.encode()) + 100 for name in names))
+    if size > _NAMES_LIMIT:
+        raise ValueError(
+            f"the list of arrays takes {size} bytes, more than {_NAMES_LIMIT}; join small arrays"
+        )
