@@ -73,7 +73,7 @@ def damage(path: Any, what: str = "checkpoint") -> Iterator[None]:
         ) from error
 
 
-def read_json(text: str, allowed: float = 0) -> Any:
+def read_json(text: str, grown: bool = False) -> Any:
     """Return the value of a text, unless it makes Python take far more memory than the text.
 
     Raises
@@ -81,37 +81,35 @@ def read_json(text: str, allowed: float = 0) -> Any:
     ValueError
         If it is no JSON, or :func:`check_json` refuses it.
     """
-    check_json(text, allowed)
+    check_json(text, grown)
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("the header is nested too deep") from None
 
 
-def check_json(text: str, allowed: float = 0) -> None:
+def check_json(text: str, grown: bool = False) -> None:
     """Raise unless a text has so few values that :func:`read_json` reads it.
 
     Parameters
     ----------
     text : str
         JSON.
-    allowed : float
-        How many values are allowed for each character, beyond a fixed number of values.
+    grown : bool
+        Whether the text may be of any length, and then have a bracket for four characters, which
+        is all that ``json.dumps`` writes. Its value takes some twenty times as much memory.
     """
-    more = int(allowed * len(text))
+    limit = _BRACKETS_LIMIT + (len(text) // 4 if grown else 0)
     count = text.count("[") + text.count("{")
-    if count > _BRACKETS_LIMIT + more:
-        raise ValueError(
-            f"the header has {count} brackets, and no more than {_BRACKETS_LIMIT + more} may be"
-        )
-    if len(text) > _VALUES_LIMIT:  # each value takes a character, and so does what is between
-        count = text.count(",") + text.count(":")
-        if count > _VALUES_LIMIT + more:
-            count -= sum(part[0].count(",") + part[0].count(":") for part in _STRING.finditer(text))
-        if count > _VALUES_LIMIT + more:
-            raise ValueError(
-                f"the header has {count} values, and no more than {_VALUES_LIMIT + more} may be"
-            )
+    if count > limit:
+        raise ValueError(f"the header has {count} brackets, and no more than {limit} may be")
+    if grown or len(text) <= _VALUES_LIMIT:
+        return
+    count = text.count(",") + text.count(":")
+    if count > _VALUES_LIMIT:
+        count -= sum(part[0].count(",") + part[0].count(":") for part in _STRING.finditer(text))
+    if count > _VALUES_LIMIT:
+        raise ValueError(f"the header has {count} values, and no more than {_VALUES_LIMIT} may be")
 
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
