@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointError",
+    "array_shapes",
     "environment",
     "from_keras",
     "from_torch",
@@ -225,6 +226,35 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with _opened(path) as contents:
         return contents.scalars
+
+
+def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of a checkpoint by their paths, without reading an array.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or is no checkpoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint import array_shapes, save
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), {"step": 3, "weight": np.ones((2, 5))})
+    ...     array_shapes(Path(folder, "run.npz"))
+    {'weight': (2, 5)}
+    """
+    with _opened(path) as contents:
+        kinds = contents.kinds.items()
+        return {place: shape for place, (_, shape) in kinds if shape is not None}
 
 
 def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 
 import npdl.functional as F
-from npdl.compat.checks import Array
 from npdl.checkpoint import CheckpointError
+from npdl.compat.checks import Array
 from npdl.compat.utils.random import get_rng, get_state, set_state
 from npdl.compat.utils.states import read_generator
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, mean_sums
