@@ -268,14 +268,15 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The versions of npdl and NumPy; the name, version and number of threads of BLAS; the
-        machine, the vector instructions that NumPy uses on it, and its byte order.
+        The versions of npdl and NumPy; the name and version of BLAS, the processor whose kernels
+        it has chosen, and its number of threads; the system, the vector instructions that NumPy
+        uses, and the byte order.
 
     Examples
     --------
     >>> from npdl.checkpoint import environment
     >>> list(environment())
-    ['npdl', 'numpy', 'blas', 'threads', 'machine', 'simd', 'byteorder']
+    ['npdl', 'numpy', 'blas', 'kernel', 'threads', 'machine', 'simd', 'byteorder']
     """
     if path is not None:
         with _opened(path) as contents:

@@ -270,7 +270,7 @@ def measured(tmp_path_factory):
         path = os.pathsep.join(sys.path)
         ran = subprocess.run(
             [sys.executable, __file__, str(tmp_path_factory.mktemp(kind)), kind],
-            capture_output=True, text=True, check=True,
+            capture_output=True, text=True, check=True, encoding="utf-8",
             env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
         return json.loads(ran.stdout)

@@ -881,6 +881,9 @@ THREADS = {
     "OpenMP": ({"OMP_NUM_THREADS": "2"}, 2),
     "OpenBLAS first": ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, 1),
     "no more than processors": ({"OPENBLAS_NUM_THREADS": "64"}, 3),
+    "the older name": ({"GOTO_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, 1),
+    "the default": ({"OPENBLAS_DEFAULT_NUM_THREADS": "2"}, 2),
+    "no default": ({"OPENBLAS_DEFAULT_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}, 1),
     "of another library": ({"MKL_NUM_THREADS": "1"}, 3),
     "nothing": ({}, 3),
     "empty": ({"OPENBLAS_NUM_THREADS": ""}, 3),
@@ -891,12 +894,52 @@ THREADS = {
 
 @pytest.mark.parametrize(("variables", "expected"), THREADS.values(), ids=THREADS)
 def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variables, expected):
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+        monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
     assert npdl.environment._threads("scipy-openblas") == expected
+
+
+def elsewhere(**variables):
+    """Return the environment of a process that was started with other variables."""
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    program = "import json, npdl.checkpoint as c; print(json.dumps(c.environment()))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True,
+        env=kept | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables,
+    )  # fmt: skip
+    return json.loads(ran.stdout)
+
+
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+OPENBLAS = "openblas" in environment()["blas"]
+CHANGING = {
+    "the kernels of another processor": ({"OPENBLAS_CORETYPE": "Nehalem"}, "kernel", OPENBLAS),
+    "instructions that are switched off": (
+        {"NPY_DISABLE_CPU_FEATURES": " ".join(environment()["simd"])},
+        "simd",
+        bool(environment()["simd"]),
+    ),
+} | {
+    f"threads by {name}": ({name: "1"}, "threads", OPENBLAS and PROCESSORS > 1)
+    for name in (
+        *("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"),
+        "OPENBLAS_DEFAULT_NUM_THREADS",
+    )
+}
+
+
+@pytest.mark.parametrize(("variables", "field", "known"), CHANGING.values(), ids=CHANGING)
+def test_what_changes_the_bits_changes_the_environment(variables, field, known):
+    if not known or environment()["kernel"] in ("unknown", "Nehalem"):
+        pytest.skip("the variable changes nothing here")
+    before, after = elsewhere(), elsewhere(**variables)
+    assert before[field] != after[field]
+    assert {k: v for k, v in before.items() if k != field} == {
+        k: v for k, v in after.items() if k != field
+    }
 
 
 def test_every_type_of_array_was_drawn():

@@ -119,8 +119,8 @@ def test_modes_of_a_cluster_and_of_a_drop_box_are_served():
             each.chmod(mode)
         path = os.pathsep.join(sys.path)
         ran = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, cwd=place,
-            env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+            [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8",
+            cwd=place, env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
     assert ran.stdout == "served\n", ran.stderr
 

@@ -59,7 +59,7 @@ def test_the_runs_use_what_has_to_be_brought_back(name, whole):
     expected, every = whole(name)
     with np.load(every.paths()[-1]) as last:
         states = json.loads(last["run/states"].tobytes())
-    state = states["dict"]["Plateau"]["dict"]
+    state = states["dict"]["callbacks"]["dict"]["Plateau"]["dict"]
     assert state["lowered"] > 0
     assert len(every.paths()) == 24
     assert len(set(expected["history"]["loss"].tolist())) == 6

@@ -134,7 +134,7 @@ def main():
 
 def test_forged_states_are_refused_and_crash_nothing():
     ran = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True,
+        [sys.executable, __file__], capture_output=True, text=True, check=True, encoding="utf-8",
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     counts = json.loads(ran.stdout)
