@@ -252,9 +252,15 @@ def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     ...     array_shapes(Path(folder, "run.npz"))
     {'weight': (2, 5)}
     """
-    with _opened(path) as contents:
-        kinds = contents.kinds.items()
-        return {place: shape for place, (_, shape) in kinds if shape is not None}
+    with opened(path) as container:
+        with damage(path):
+            _contents(path, container)
+        if container.short:
+            raise CheckpointError(
+                f"{path} is damaged: {', '.join(sorted(container.short)):.200} have fewer bytes "
+                f"than they declare; restore it from a copy"
+            )
+        return {place: shape for place, (_, shape) in container.kinds.items() if shape is not None}
 
 
 def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:

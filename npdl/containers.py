@@ -114,26 +114,26 @@ def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
             raise ValueError("the checksum of the list of members is another")
         check_length(header.file_size if header else 0)
         kinds: dict[str, Kind] = {}
-        sizes: dict[str, int] = {}
+        short: set[str] = set()
         for name, member in members.items():
-            short = name.removesuffix(".npy")
-            kinds[short], sizes[short] = _npy_kind(file, member)
+            path_in = name.removesuffix(".npy")
+            kinds[path_in], size = _npy_kind(file, member)
+            if size > member.file_size:
+                short.add(path_in)
 
         def read(path: str) -> np.ndarray:
-            member = members[f"{path}.npy"]
-            if sizes[path] > member.file_size:
+            if path in short:
                 raise ValueError(f"the member {path!r} is shorter than the array that it declares")
-            with archive.open(member) as opened:
-                array = np.lib.format.read_array(opened, allow_pickle=False)
+            with archive.open(members[f"{path}.npy"]) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
                 # zipfile compares the checksum where a member ends, so read on to the end.
-                if opened.read(1):
+                if member.read(1):
                     raise ValueError(f"the member {path!r} is longer than its array")
             return array
 
         # The header that save writes is ASCII, so its text takes no more memory than its bytes.
-        yield Container(
-            None if header is None else archive.read(header).decode("ascii"), kinds, read
-        )
+        text = None if header is None else archive.read(header).decode("ascii")
+        yield Container(text, kinds, read, frozenset(short))
 
 
 def _size_of_list(file: BinaryIO) -> int:

@@ -41,11 +41,15 @@ class CheckpointError(ValueError):
 
 @attrs.frozen(eq=False, repr=False)
 class Container:
-    """An open file: its header, `None` where npdl did not write it, and its arrays."""
+    """An open file: its header, `None` where npdl did not write it, and its arrays.
+
+    Those in `short` have fewer bytes than their kinds need, and cannot be read.
+    """
 
     header: str | None
     kinds: dict[str, Kind]
     read: Callable[[str], np.ndarray]
+    short: frozenset[str] = frozenset()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from strategies import NUMBERS, Pair, Record, arrays, identical, scalars, trees
 
 import npdl
-from npdl import containers, tree
+from npdl import checkpoint, containers, tree
 from npdl.checkpoint import CheckpointError, environment, load, save
 
 needs_safetensors = pytest.mark.skipif(
@@ -180,6 +180,42 @@ def test_a_file_of_equal_trees_is_equal_to_the_byte(npz):
     first = npz.read_bytes()
     save(npz, TREE)
     assert npz.read_bytes() == first
+
+
+@both
+def test_files_of_equal_trees_are_equal_in_all_processes(suffix, tmp_path):
+    program = f"""if True:
+        import sys
+        import numpy as np
+        from npdl import checkpoint
+        tree = {{"b": np.ones(3), "a": np.arange(4, dtype=np.int8), "é": np.ones(1, np.float32)}}
+        checkpoint.save(sys.argv[1] + "{suffix}", tree | {{"step": 3}})
+        """
+    found = set()
+    for seed in range(4):
+        path = tmp_path / str(seed)
+        subprocess.run(
+            [sys.executable, "-c", program, str(path)], check=True,
+            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        found.add(path.with_name(path.name + suffix).read_bytes())
+    assert len(found) == 1
+
+
+@needs_safetensors
+def test_a_long_list_of_tensors_is_refused_before_it_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"the list of arrays takes \d+ bytes, more than 4194304"):
+        save(tmp_path / "run.safetensors", {f"{i}": np.ones(1, np.int8) for i in range(42_000)})
+    assert entries(tmp_path) == []
+
+
+def test_the_shapes_of_arrays_are_those_of_bytes_that_are_there(path):
+    save(path, TREE)
+    assert checkpoint.array_shapes(path) == {"params/0/weight": (2, 3)}
+    if path.suffix == ".npz":
+        forge(path, (members(path) | {"params/0/weight.npy": declaring((10**8,))}).items())
+        with pytest.raises(CheckpointError, match="params/0/weight have fewer bytes than they"):
+            checkpoint.array_shapes(path)
 
 
 def test_plain_numpy_reads_the_arrays_and_the_header(npz):
