@@ -1,8 +1,8 @@
 """How many numbers new parameters may have, while a model is made of a file.
 
-The sizes of a model's layers stand in its configuration, a few bytes of which can ask for any
-memory. So the numbers of all arrays that are made are counted beforehand, in the context of
-:func:`at_most`; elsewhere nothing is counted.
+The sizes of a model's layers come from its configuration, and a few bytes can ask for any memory.
+So all numbers are counted before their arrays are made, in the context of :func:`at_most`;
+elsewhere nothing is counted.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
 """The files of checkpoints: a header and named arrays, in an `.npz` or a `.safetensors`.
 
-An opened container has the header and the type and shape of every array, but has read none of the
-arrays yet, so that a file that is not what was expected costs no memory. Whatever is wrong with a
-file raises; nothing in it is executed.
+An opened container has the header and the type and shape of every array, but has read no array
+yet. So an unexpected file costs no memory. A damaged file raises; nothing in it is executed.
 """
 
 import contextlib
@@ -55,7 +54,7 @@ def container_format(path: str | os.PathLike[str]) -> Format:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Container]:
-    """Open a file; what NumPy or zipfile raises over its contents means that it is damaged."""
+    """Open a file; errors of NumPy or zipfile over its contents mean damage."""
     opener = container_format(path).open
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(Path(path).open("rb"))
@@ -87,8 +86,8 @@ def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> No
         archive.comment = _list_sum(archive)
         archive.close()
     except BaseException:
-        # What is half written is thrown away. To close an archive with an open member is an error
-        # of its own, which would hide a KeyboardInterrupt.
+        # The half-written archive is thrown away. Closing it with an open member would raise
+        # another error and hide a KeyboardInterrupt.
         archive.fp = None
         raise
 
@@ -151,7 +150,7 @@ def _size_of_list(file: BinaryIO) -> int:
 
 
 def _members(path: Path, archive: "zipfile.ZipFile", size: int) -> "dict[str, zipfile.ZipInfo]":
-    """Return the members by name, each of which has the bytes that it says to itself."""
+    """Return the members by name, or raise if they overlap or are compressed."""
     import zipfile
 
     members: dict[str, zipfile.ZipInfo] = {}
@@ -180,7 +179,7 @@ def _members(path: Path, archive: "zipfile.ZipFile", size: int) -> "dict[str, zi
     return members
 
 
-# What a header of the npy format says, in any order. (A trailing L of Python 2 is not read.)
+# The entries of an npy header, in any order. (A trailing L of Python 2 is refused.)
 _ITEM = (
     rb"""['"](?:descr['"]\s*:\s*['"]([^'"]*)['"]|fortran_order['"]\s*:\s*(?:True|False)"""
     rb"""|shape['"]\s*:\s*\(([\d\s,]*)\))\s*"""

@@ -1,4 +1,4 @@
-"""Files that are replaced whole: written beside the old one, forced to the disk, and renamed."""
+"""Atomic replacement of files: write a temporary file, force it to the disk, rename it."""
 
 import contextlib
 import errno
@@ -14,17 +14,16 @@ __all__ = ["free_name", "remove_abandoned", "replace_file", "sync_directory"]
 def replace_file(
     path: Path, write: Callable[[BinaryIO], None], check: Callable[[Path], None]
 ) -> None:
-    """Write a file beside `path`, and rename it over `path` once it is on the disk and checked.
+    """Write a temporary file, check it on the disk, and rename it to `path`.
 
-    The new file has the mode of the old one. It is locked until it has its name, so that another
-    process can tell it from one that a kill has left.
+    The new file has the mode of the old one. The temporary file is locked, so that another process
+    can tell it from the leftover of a kill.
 
     Raises
     ------
     OSError
         If the file system refuses; a note says whether `path` is as it was. No temporary file is
-        left. The same holds for what `check` raises, which is called with the path of the
-        temporary file.
+        left. The same holds for the errors of `check`, which gets the path of the temporary file.
     """
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
     renaming = False
@@ -39,7 +38,7 @@ def replace_file(
                 file.flush()
                 os.fsync(file.fileno())
                 if hasattr(os, "posix_fadvise"):
-                    # So that the check reads the disk, and not the memory that was written from.
+                    # The check then reads the disk, not the memory that was written from.
                     with contextlib.suppress(OSError):
                         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             check(temporary)
@@ -87,7 +86,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def remove_abandoned(directory: Path, pattern: str) -> None:
-    """Remove the temporary files of processes that are no more; nothing ever reads them."""
+    """Remove the temporary files of killed processes; no program reads them."""
     for path in directory.glob(pattern):
         if not _is_locked(path):
             path.unlink(missing_ok=True)
@@ -120,7 +119,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _created(path: Path, mode: int | None) -> Any:
-    """Create a file that only those can open who may, from the beginning."""
+    """Create a file with a mode; no other process can open it before the mode is set."""
     if mode is None:
         return path.open("xb")
     file = open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode | 0o200))  # noqa: SIM115

@@ -1,7 +1,7 @@
 """Values of Python and arrays as JSON and a few arrays: the states of callbacks in a checkpoint.
 
-A run makes its states longer with every epoch. So numbers in lists become arrays, and arrays of one
-type that are small are joined, end to end, in the order in which the text names them.
+States grow with every epoch. So lists of numbers become arrays, and small arrays of one type are
+joined end to end, in the order of their names in the text.
 
 >>> import numpy as np
 >>> text, arrays = encoded({"best": (0.25, np.ones(2, np.float32)), "losses": [0.5, 0.25]})
@@ -31,13 +31,13 @@ _NAMES = {float: "floats", int: "ints", bool: "bools"}
 
 
 def encoded(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """Return what JSON can hold, and the arrays whose numbers it has left out.
+    """Return a value for JSON, and the arrays whose numbers are not in it.
 
     Raises
     ------
     TypeError
-        If there is anything but dicts with keys of text, lists, tuples, arrays of numbers or truth
-        values, numbers, truth values, text and `None`.
+        If there is anything but dicts with string keys, lists, tuples, arrays of numbers or
+        booleans, numbers, booleans, strings and `None`.
     """
     encoder = _Encoder()
     text = encoder.encode(value)
@@ -45,7 +45,7 @@ def encoded(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return what was encoded; all arrays are new.
+    """Return the value that :func:`encoded` was given; all arrays are new.
 
     Raises
     ------

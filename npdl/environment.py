@@ -1,4 +1,4 @@
-"""What equal bits depend on beside the program: versions, BLAS, its kernels, threads, machine."""
+"""The environment that equal bits depend on: versions, BLAS, its kernels, threads, machine."""
 
 import functools
 import importlib
@@ -13,7 +13,7 @@ __all__ = ["here"]
 
 
 def here() -> dict[str, Any]:
-    """Return what :func:`npdl.checkpoint.environment` returns of this process."""
+    """Return the environment of this process, for :func:`npdl.checkpoint.environment`."""
     from npdl import __version__
 
     build = np.show_config(mode="dicts")
@@ -45,7 +45,7 @@ def _kernel() -> str:
 
 
 def _asked(what: str) -> Any:
-    """Return what OpenBLAS says of itself; `None`, where NumPy has another BLAS."""
+    """Return the answer of a function of OpenBLAS; `None` where NumPy has another BLAS."""
     function = _functions().get(what)
     return None if function is None else function()
 
@@ -72,7 +72,7 @@ def _functions() -> dict[str, Any]:
     return found
 
 
-# In the order in which they count; those of OpenBLAS are for one that cannot be asked.
+# By precedence. OpenBLAS is asked first; its variables are for a library without these functions.
 _THREADS = {
     "openblas": ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     "mkl": ("MKL_NUM_THREADS",),

@@ -1,7 +1,7 @@
-"""What a file may ask for before its arrays are compared with what is wanted.
+"""Limits for the parts of a file that are read before its arrays are compared with `like`.
 
-The arrays of a file follow from what the caller expects. Its header and its list of arrays do not,
-so they are bounded: by their length, and by the number of Python objects that they become.
+The caller expects the arrays of a file, but not its header and its list of arrays. These are
+bounded by their length and by the number of their Python objects.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _VALUES_LIMIT = 1 << 20
 
 
 class CheckpointError(ValueError):
-    """The file is damaged, is no checkpoint, or holds another tree than was asked for."""
+    """The file is damaged, is not a checkpoint, or holds another tree than `like`."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -54,9 +54,9 @@ class Container:
 
 @contextlib.contextmanager
 def damage(path: Any, what: str = "checkpoint") -> Iterator[None]:
-    """Let what is raised over the contents of a file say that the file is damaged.
+    """Turn errors over the contents of a file into a CheckpointError.
 
-    Errors of the system, such as a disk that fails or too many open files, stay what they are.
+    Errors of the system, such as a failing disk or too many open files, pass unchanged.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def damage(path: Any, what: str = "checkpoint") -> Iterator[None]:
     except (CheckpointError, ImportError, MemoryError):
         raise
     except Exception as error:
-        # EINVAL and no number at all come from a position in the file that is none.
+        # A wrong position in the file gives EINVAL, or no number at all.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise CheckpointError(
@@ -78,12 +78,12 @@ def damage(path: Any, what: str = "checkpoint") -> Iterator[None]:
 
 
 def read_json(text: str, grown: bool = False) -> Any:
-    """Return the value of a text, unless it makes Python take far more memory than the text.
+    """Return the value of a JSON text, or raise if the value would take too much memory.
 
     Raises
     ------
     ValueError
-        If it is no JSON, or :func:`check_json` refuses it.
+        If it is not JSON, or :func:`check_json` refuses it.
     """
     check_json(text, grown)
     try:
@@ -100,8 +100,8 @@ def check_json(text: str, grown: bool = False) -> None:
     text : str
         JSON.
     grown : bool
-        Whether the text may be of any length, and then have a bracket for four characters, which
-        is all that ``json.dumps`` writes. Its value takes some twenty times as much memory.
+        Whether the text may have any length, with one bracket for four characters at most;
+        ``json.dumps`` never writes more. Its value takes some twenty times as much memory.
     """
     limit = _BRACKETS_LIMIT + (len(text) // 4 if grown else 0)
     count = text.count("[") + text.count("{")
@@ -120,7 +120,7 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def check_length(length: int, is_ascii: bool = True) -> None:
-    """Bound the only part of a file whose size does not follow from the arrays expected."""
+    """Raise if a header is too long."""
     # One character beyond the first 65,536 makes Python take four bytes for each.
     limit = HEADER_LIMIT if is_ascii else HEADER_LIMIT // 4
     if length > limit:
@@ -131,7 +131,7 @@ def check_length(length: int, is_ascii: bool = True) -> None:
 
 
 def check_names(names: Iterable[str], size: int = 0) -> None:
-    """Bound the list of arrays, for each of which a library makes large objects."""
+    """Raise if the list of arrays is too long; libraries make large objects of each entry."""
     size = max(size, sum(len(name.encode()) + 100 for name in names))
     if size > _NAMES_LIMIT:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 A header, which is a text of JSON, holds the position, what must be the same in a run that goes on,
 and the types and shapes of all that is trained. The states of callbacks, such as the history, grow
-with the run. They stand beside the header: their text, as an array of bytes, and their arrays.
+with the run. They are stored next to the header: a text, as an array of bytes, and arrays.
 """
 
 import json

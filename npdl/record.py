@@ -209,8 +209,8 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
         If the configuration names an unknown constructor, has unknown keys or values of another
         form than ``layer.config()`` writes, or is nested too deep. Nothing is imported and nothing
         but npdl's own constructors and the given ones is called.
-    TypeError, ValueError
-        What a constructor raises over its arguments.
+    TypeError
+        If a constructor refuses its arguments.
 
     Examples
     --------
@@ -384,5 +384,5 @@ def _decode_array(values: Any, dtype: Any) -> np.ndarray:
         raise ValueError(f"the configuration has an array that is none ({error})") from error
 
 
-# Integers of 8 to 64 bits, floats and truth values, in any byte order.
+# Integers of 8 to 64 bits, floats and booleans, in any byte order.
 _DTYPE = re.compile(r"[<>|]([iu][1248]|f(2|4|8|12|16)|b1)")

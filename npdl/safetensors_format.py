@@ -19,7 +19,7 @@ from npdl.limits import Container, Kind, check_length, check_names, read_json
 
 __all__ = ["TYPES", "open_safetensors", "write_safetensors"]
 
-# Integers of 8 to 64 bits, truth values and floats; other libraries read no others.
+# Integers of 8 to 64 bits, booleans and floats: the types that other libraries read.
 TYPES = {"BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64"}
 TYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 TYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}

@@ -379,7 +379,7 @@ class Saved:
 
 @contextlib.contextmanager
 def _made_of(path: str | os.PathLike[str]) -> Iterator[int]:
-    """Let what is made of a file take little more memory than the file, and name it in errors.
+    """Bound the memory of a model that is made of a file, and name the file in errors.
 
     Yields the number of arrays of weights in the file.
     """

@@ -19,7 +19,7 @@ _Field: TypeAlias = int | tuple[int, int]
 _U32, _U64, _U128 = 1 << 32, 1 << 64, 1 << 128
 # The half of a 64-bit draw that a draw of 32 bits has left.
 _HALF: dict[str, _Field] = {"has_uint32": 2, "uinteger": _U32}
-# For each bit generator the fields of its "state", and those beside it.
+# For each bit generator the fields of its "state", and the fields next to it.
 _BITS: dict[str, tuple[dict[str, _Field], dict[str, _Field]]] = {
     "MT19937": ({"key": (624, _U32), "pos": 625}, {}),
     "PCG64": ({"state": _U128, "inc": _U128}, _HALF),
