@@ -18,8 +18,9 @@ are Python scalars, ``path: [type, value]``. There an int is hexadecimal and a f
 digits of its eight bytes, so that neither is rounded. A `.safetensors` holds the header in its
 metadata, with checksums, which that format lacks and `.npz` has.
 
-Nothing in a file is executed, and nothing is allocated that `like` does not ask for, beside a
-header of at most 16 MiB, with at most 2¹⁸ brackets, and a list of arrays of at most 4 MiB.
+Nothing in a file is executed. Beyond the arrays that `like` asks for, reading takes at most 128 MiB
+of memory, however a file is made: its header may have 16 MiB, with 2¹⁸ brackets and 2²⁰ values, and
+its list of arrays 4 MiB.
 """
 
 import contextlib
@@ -34,17 +35,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from npdl.containers import (
-    CheckpointError,
-    Container,
-    Kind,
-    check_json,
-    container_format,
-    opened,
-    read_json,
-    replace_file,
-)
+from npdl.containers import container_format, opened
+from npdl.disk import replace_file
 from npdl.environment import here
+from npdl.limits import CheckpointError, Container, Kind, check_json, damage, read_json
 from npdl.tree import Tree, items, unflatten
 
 if TYPE_CHECKING:
@@ -53,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointError",
+    "array_shapes",
     "environment",
     "from_keras",
     "from_torch",
@@ -78,7 +73,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     The new file is written beside the old one, forced to the disk, read back and compared, and then
     renamed over it. So a process that is killed at any moment leaves the old file or the new one,
     whole; a failure also leaves no temporary file. (A kill may leave one, ``.….tmp``, which is
-    never read.)
+    never read.) The new file has the mode of the old one.
 
     Parameters
     ----------
@@ -93,9 +88,10 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
         If a leaf is something else.
     ValueError
         If the suffix is unknown, two leaves have one path, as in ``{"a/b": 1, "a": {"b": 2}}``,
-        or the Python scalars take more than 16 MiB.
+        or the Python scalars take more than 16 MiB, or the names of the arrays 4 MiB.
     OSError
-        If the file system refuses; the old file is as it was.
+        If the file system refuses. A note says whether the old file is as it was: where the disk
+        fails to keep the name of the new file, that one is in its place, and whole.
     CheckpointError
         If something else is read back than was written; the old file is as it was.
 
@@ -232,6 +228,41 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
         return contents.scalars
 
 
+def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of a checkpoint by their paths, without reading an array.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or is no checkpoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint import array_shapes, save
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), {"step": 3, "weight": np.ones((2, 5))})
+    ...     array_shapes(Path(folder, "run.npz"))
+    {'weight': (2, 5)}
+    """
+    with opened(path) as container:
+        with damage(path):
+            _contents(path, container)
+        if container.short:
+            raise CheckpointError(
+                f"{path} is damaged: {', '.join(sorted(container.short)):.200} have fewer bytes "
+                f"than they declare; restore it from a copy"
+            )
+        return {place: shape for place, (_, shape) in container.kinds.items() if shape is not None}
+
+
 def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Return what equal bits depend on: of this process, or of the one that wrote a checkpoint.
 
@@ -243,14 +274,15 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The versions of npdl and NumPy; the name, version and number of threads of BLAS; the
-        machine, the vector instructions that NumPy uses on it, and its byte order.
+        The versions of npdl and NumPy; the name and version of BLAS, the processor whose kernels
+        it has chosen, and its number of threads; the system, the vector instructions that NumPy
+        uses, and the byte order.
 
     Examples
     --------
     >>> from npdl.checkpoint import environment
     >>> list(environment())
-    ['npdl', 'numpy', 'blas', 'threads', 'machine', 'simd', 'byteorder']
+    ['npdl', 'numpy', 'blas', 'kernel', 'threads', 'machine', 'simd', 'byteorder']
     """
     if path is not None:
         with _opened(path) as contents:
@@ -401,7 +433,9 @@ class _Contents:
 def _opened(path: str | os.PathLike[str]) -> Iterator[_Contents]:
     """Open a checkpoint."""
     with opened(path) as container:
-        yield _contents(path, container)
+        with damage(path):
+            contents = _contents(path, container)
+        yield contents
 
 
 def _contents(path: Any, container: Container) -> _Contents:

@@ -1,72 +1,169 @@
-"""Values of Python and arrays as JSON: the states of callbacks in a checkpoint.
+"""Values of Python and arrays as JSON and a few arrays: the states of callbacks in a checkpoint.
+
+States grow with every epoch. So lists of numbers become arrays, and small arrays of one type are
+joined end to end, in the order of their names in the text.
 
 >>> import numpy as np
->>> text, arrays = encoded({"best": (0.25, np.ones(2, np.float32)), "wait": 3})
->>> text
-{'dict': {'best': {'tuple': [0.25, {'array': 0}]}, 'wait': 3}}
+>>> text, arrays = encoded({"best": (0.25, np.ones(2, np.float32)), "losses": [0.5, 0.25]})
+>>> text["dict"]["best"], text["dict"]["losses"]
+({'tuple': [0.25, {'array': ['float32', [2]]}]}, {'list': ['floats', 2]})
+>>> arrays
+{'float32': array([1., 1.], dtype=float32), 'floats': array([0.5 , 0.25])}
 >>> decoded(text, arrays)
-{'best': (0.25, array([1., 1.], dtype=float32)), 'wait': 3}
+{'best': (0.25, array([1., 1.], dtype=float32)), 'losses': [0.5, 0.25]}
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["decoded", "encoded"]
+__all__ = ["LISTS", "decoded", "encoded"]
+
+# An array of as many bytes is not joined to others, which would copy it.
+_LARGE = 1 << 16
+# Arrays, and scalars of NumPy, are joined from so many bytes on: in memory each takes a hundred.
+_SMALLEST = {False: 8, True: 4}
+# Lists of one of these types become arrays, which hold each value exactly.
+LISTS = {"floats": np.float64, "ints": np.int64, "bools": np.bool_}
+_NAMES = {float: "floats", int: "ints", bool: "bools"}
 
 
-def encoded(value: Any) -> tuple[Any, list[np.ndarray]]:
-    """Return what JSON can hold, and the arrays in it, which stand there by their number.
+def encoded(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """Return a value for JSON, and the arrays whose numbers are not in it.
 
     Raises
     ------
     TypeError
-        If there is anything but dicts with keys of text, lists, tuples, arrays of numbers or truth
-        values, numbers, truth values, text and `None`.
+        If there is anything but dicts with string keys, lists, tuples, arrays of numbers or
+        booleans, numbers, booleans, strings and `None`.
     """
-    arrays: list[np.ndarray] = []
-    return _encoded(value, arrays), arrays
+    encoder = _Encoder()
+    text = encoder.encode(value)
+    return text, encoder.arrays()
 
 
-def decoded(value: Any, arrays: Sequence[Any]) -> Any:
-    """Return what was encoded; the arrays come back themselves.
+def decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return the value that :func:`encoded` was given; all arrays are new.
 
     Raises
     ------
     ValueError, TypeError, LookupError
         If it was not made by :func:`encoded`.
     """
-    if isinstance(value, list):
-        return [decoded(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, inside),) = value.items()
-    if kind == "array":
-        return arrays[inside]
-    if kind == "scalar":
-        return arrays[inside][()]
-    if kind == "tuple":
-        return tuple(decoded(item, arrays) for item in inside)
-    if kind == "dict":
-        return {key: decoded(item, arrays) for key, item in inside.items()}
-    raise ValueError(f"expected an array, a scalar, a tuple or a dict, got {kind!r}")
+    decoder = _Decoder(arrays)
+    found = decoder.decode(value)
+    decoder.check_all_taken()
+    return found
 
 
-def _encoded(value: Any, arrays: list[np.ndarray]) -> Any:
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if type(value) is list:
-        return [_encoded(item, arrays) for item in value]
-    if type(value) is tuple:
-        return {"tuple": [_encoded(item, arrays) for item in value]}
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {"dict": {key: _encoded(item, arrays) for key, item in value.items()}}
-    is_array = type(value) is np.ndarray or isinstance(value, np.generic)
-    if is_array and value.dtype.kind in "biufc":
-        arrays.append(np.asarray(value))
-        return {"scalar" if isinstance(value, np.generic) else "array": len(arrays) - 1}
-    raise TypeError(
-        f"a checkpoint holds dicts with keys of text, lists, tuples, arrays of numbers, numbers, "
-        f"truth values, text and None, but not {value!r:.80}"
-    )
+class _Encoder:
+    def __init__(self) -> None:
+        self.large: dict[str, np.ndarray] = {}
+        self.small: dict[str, list[np.ndarray]] = {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        joined = {name: np.concatenate(parts) for name, parts in self.small.items()}
+        return self.large | joined
+
+    def encode(self, value: Any) -> Any:
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if type(value) is list:
+            return self._list(value)
+        if type(value) is tuple:
+            return {"tuple": [self.encode(item) for item in value]}
+        if type(value) is dict and all(type(key) is str for key in value):
+            return {"dict": {key: self.encode(item) for key, item in value.items()}}
+        if _is_array(value):
+            kind = "scalar" if isinstance(value, np.generic) else "array"
+            return {kind: [self._put(np.asarray(value)), list(value.shape)]}
+        raise TypeError(
+            f"a checkpoint holds dicts with keys of text, lists, tuples, arrays of numbers, "
+            f"numbers, truth values, text and None, but not {value!r:.80}"
+        )
+
+    def _list(self, values: list[Any]) -> Any:
+        """Encode a list, as one array where its items are alike."""
+        kind = type(values[0]) if values else None
+        if kind in _NAMES and all(type(item) is kind for item in values):
+            name = _NAMES[kind]
+            try:
+                array: np.ndarray = np.array(values, LISTS[name])
+            except OverflowError:  # an int of more than 64 bits
+                return values
+            self.small.setdefault(name, []).append(array)
+            return {"list": [name, len(values)]}
+        if values and all(map(_is_array, values)):
+            first = values[0]
+            alike = (type(first), first.dtype, first.shape)
+            is_scalar = isinstance(first, np.generic)
+            if first.nbytes >= _SMALLEST[is_scalar] and all(
+                (type(item), item.dtype, item.shape) == alike for item in values
+            ):
+                shape = [len(values), *first.shape]
+                return {"scalars" if is_scalar else "arrays": [self._put(np.array(values)), shape]}
+        return [self.encode(item) for item in values]
+
+    def _put(self, array: np.ndarray) -> str:
+        """Keep an array, and return the name of the one that its numbers are in."""
+        if array.nbytes >= _LARGE:
+            name = str(len(self.large))
+            self.large[name] = array
+        else:
+            name = array.dtype.name
+            self.small.setdefault(name, []).append(array.reshape(-1).astype(name, copy=False))
+        return name
+
+
+class _Decoder:
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.flat = {name: array.reshape(-1) for name, array in arrays.items()}
+        self.taken = dict.fromkeys(arrays, 0)
+
+    def check_all_taken(self) -> None:
+        for name, array in self.flat.items():
+            if self.taken[name] != array.size:
+                raise ValueError(f"{array.size - self.taken[name]} numbers of {name!r} are left")
+
+    def decode(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.decode(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        ((kind, inside),) = value.items()
+        if kind == "tuple":
+            return tuple([self.decode(item) for item in inside])
+        if kind == "dict":
+            return {key: self.decode(item) for key, item in inside.items()}
+        name, shape = inside
+        if kind == "list":
+            return self._take(name, [shape]).tolist()
+        if kind == "array":
+            return self._take(name, shape)
+        if kind == "scalar":
+            return self._take(name, shape)[()]
+        if kind in ("arrays", "scalars"):
+            rows = self._take(name, shape)
+            if rows.nbytes < len(rows) * _SMALLEST[kind == "scalars"]:
+                raise ValueError(f"there are no {kind} of {rows.nbytes // max(len(rows), 1)} bytes")
+            return [row.copy() for row in rows]
+        raise ValueError(f"expected an array, a list, a tuple or a dict, got {kind!r}")
+
+    def _take(self, name: str, shape: Any) -> np.ndarray:
+        """Return the next numbers of an array; each is taken once, so they fit into memory."""
+        if any(type(size) is not int or size < 0 for size in shape):
+            raise ValueError(f"there is no array of the shape {shape!r}")
+        array, start = self.flat[name], self.taken[name]
+        end = start + math.prod(shape)
+        if end > array.size:
+            raise ValueError(f"there are no {end} numbers in {name!r}, but {array.size}")
+        self.taken[name] = end
+        part = array[start:end].reshape(shape)
+        return part if part.size == array.size else part.copy()
+
+
+def _is_array(value: Any) -> bool:
+    array = type(value) is np.ndarray or isinstance(value, np.generic)
+    return array and value.dtype.kind in "biufc"

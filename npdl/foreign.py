@@ -19,9 +19,10 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.containers import CheckpointError, Kind, opened
+from npdl.containers import opened
 from npdl.functional.layer import Array, Layer, Params, check_class
 from npdl.leaf_layers import Channels, Follow, Leaf, constructor_of, leaf_layers
+from npdl.limits import CheckpointError, Kind
 from npdl.matching import Modules, Unit
 
 __all__ = [

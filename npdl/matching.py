@@ -13,8 +13,8 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.containers import CheckpointError, Kind
 from npdl.functional.layer import Array, Params
+from npdl.limits import CheckpointError, Kind
 
 __all__ = ["Modules", "Pair", "Unit"]
 
@@ -59,6 +59,10 @@ class Pair:
         ]
 
 
+# All beginnings of a name are looked at, so names that are endless would take any memory.
+_LONGEST, _DEEPEST = 500, 32
+
+
 class Modules:
     """The modules of a file.
 
@@ -84,6 +88,11 @@ class Modules:
         self.title, self.kinds, self.separator = title, kinds, separator
         self.names: dict[str, str] = {}
         for name in kinds:
+            if len(name) > _LONGEST or name.count(separator) >= _DEEPEST:
+                raise CheckpointError(
+                    f"{title} has the name {name!r:.80}, of {len(name)} characters and "
+                    f"{name.count(separator) + 1} parts; no module is nested so deep"
+                )
             short = canonical(name)
             if short is not None:
                 self.names[name if short in self.names else short] = name

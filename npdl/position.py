@@ -1,8 +1,8 @@
 """Where a run of training stands, as a checkpoint holds it beside the arrays of what is trained.
 
 A header, which is a text of JSON, holds the position, what must be the same in a run that goes on,
-the types and shapes of all that is trained, and the states of callbacks, whose arrays stand beside
-it.
+and the types and shapes of all that is trained. The states of callbacks, such as the history, grow
+with the run. They are stored next to the header: a text, as an array of bytes, and arrays.
 """
 
 import json
@@ -16,9 +16,9 @@ import numpy as np
 
 from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError
-from npdl.containers import read_json
-from npdl.encoding import decoded, encoded
+from npdl.encoding import LISTS, decoded, encoded
 from npdl.functional.layer import describe
+from npdl.limits import damage, read_json
 
 __all__ = [
     "OtherRunError",
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 _VERSION = 2
+_WHAT = "checkpoint of fit"
+_COUNTS = ("step", "first", "epoch", "batch", "seen")
+_IN_HEADER = (*_COUNTS, "stopped", "best")
 
 
 class OtherRunError(CheckpointError):
@@ -78,25 +81,34 @@ def setting(value: Any) -> str:
 
 
 def run_tree(
-    position: Position, trained: Mapping[str, Any], settings: Mapping[str, str], limit: int
+    position: Position,
+    trained: Mapping[str, Any],
+    settings: Mapping[str, str],
+    limit: int | None = None,
 ) -> dict[str, Any]:
-    """Return the tree of a position: a header, and the arrays of callbacks, of `limit` bytes.
+    """Return the tree of a position: a header, and the states of callbacks.
 
     Raises
     ------
     TypeError, ValueError
-        If the states of callbacks cannot be written, or their arrays are larger.
+        If the states of callbacks cannot be written, or their arrays take more than `limit` bytes.
     """
-    kept, arrays = encoded({"callbacks": position.callbacks, "totals": position.totals})
+    states, arrays = encoded({"callbacks": position.callbacks, "totals": position.totals})
+    text = json.dumps(states).encode()
     _check_size(arrays, limit)
-    header = attrs.asdict(position, recurse=False) | {
+    header = {name: getattr(position, name) for name in _IN_HEADER} | {
         "version": _VERSION,
         "settings": dict(settings),
         "leaves": _kinds(trained),
-        **kept["dict"],
-        "arrays": [[array.dtype.name, list(array.shape)] for array in arrays],
+        "callbacks": list(position.callbacks),
+        "states": len(text),
+        "arrays": {name: [a.dtype.name, list(a.shape)] for name, a in arrays.items()},
     }
-    return {"header": json.dumps(header), "arrays": _numbered(arrays)}
+    return {
+        "header": json.dumps(header),
+        "states": np.frombuffer(text, np.uint8),
+        "arrays": arrays,
+    }
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -108,11 +120,9 @@ def read_header(path: Path) -> dict[str, Any]:
         If the file is damaged, or has none.
     """
     found = checkpoint.scalars(path).get("run/header")
-    try:
+    with damage(path, _WHAT):
         header = read_json(found)  # type: ignore[arg-type]
         version = header["version"]
-    except Exception as error:
-        raise _unreadable(path, error) from error
     if version != _VERSION:
         raise OtherRunError(
             f"{path} has version {version!r} of the checkpoints of fit, and this npdl reads "
@@ -122,7 +132,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_run(
-    path: Path, header: dict[str, Any], like: Mapping[str, Any], limit: int
+    path: Path, header: dict[str, Any], like: Mapping[str, Any], limit: int | None = None
 ) -> tuple[Position, dict[str, Any]]:
     """Return the position and what was trained, which is like `like`.
 
@@ -131,20 +141,19 @@ def read_run(
     CheckpointError
         If the file is damaged, or the arrays of callbacks take more than `limit` bytes.
     """
-    try:
+    with damage(path, _WHAT):
         # Of the declared types and shapes, but of no size.
-        templates = [_template(name, shape) for name, shape in header["arrays"]]
-        _check_size(templates, limit)
-        run = {"header": "", "arrays": _numbered(templates)}
+        text = _template("uint8", [header["states"]])
+        arrays = {name: _template(*kind) for name, kind in header["arrays"].items()}
+        _check_size(arrays, limit)
+        run = {"header": "", "states": text, "arrays": arrays}
         contents = checkpoint.load(path, like={**like, "run": run})
-        arrays = contents.pop("run")["arrays"]
-        in_order = [arrays[str(i)] for i in range(len(arrays))]
-        kept = {name: decoded(header[name], in_order) for name in ("callbacks", "totals")}
+        run = contents.pop("run")
+        states = read_json(run["states"].tobytes().decode("ascii"), grown=True)
+        kept = decoded(states, run["arrays"])
+        if list(kept["callbacks"]) != header["callbacks"]:
+            raise ValueError(f"there are the states of {list(kept['callbacks'])}")
         return _position(header, **kept), contents
-    except (CheckpointError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def check_same(
@@ -163,10 +172,8 @@ def check_same(
     CheckpointError
         If the header is damaged.
     """
-    try:
+    with damage(path, _WHAT):
         different = _differences(header, settings, _kinds(like), callbacks)
-    except Exception as error:
-        raise _unreadable(path, error) from error
     if different:
         raise OtherRunError(
             "\n  ".join([f"{path} is a checkpoint of another run:", *different])
@@ -181,7 +188,7 @@ def _differences(
     leaves: Mapping[str, str],
     callbacks: Iterable[str],
 ) -> list[str]:
-    saved = header["callbacks"]["dict"]
+    saved = header["callbacks"]
     here = {**settings, **leaves, **{f"callback {name}": "given" for name in callbacks}}
     there = {**header["settings"], **header["leaves"]}
     there |= {f"callback {name}": "given" for name in saved}
@@ -209,7 +216,7 @@ def _shortened(a: str, b: str, around: int = 40) -> tuple[str, str]:
 
 def _position(header: Mapping[str, Any], callbacks: Any, totals: Any) -> Position:
     """Return the position in a header, or raise unless it is one."""
-    counts = {name: header[name] for name in ("step", "first", "epoch", "batch", "seen")}
+    counts = {name: header[name] for name in _COUNTS}
     best, stopped = header["best"], header["stopped"]
     if (
         any(type(count) is not int or count < 0 for count in counts.values())
@@ -227,16 +234,9 @@ def _position(header: Mapping[str, Any], callbacks: Any, totals: Any) -> Positio
     )
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is damaged, or is no checkpoint of fit ({type(error).__name__}: {error}); restore "
-        f"it from a copy, or take an earlier one"
-    )
-
-
-def _check_size(arrays: list[Any], limit: int) -> None:
-    size = sum(array.nbytes for array in arrays)
-    if size > limit:
+def _check_size(arrays: Mapping[str, np.ndarray], limit: int | None) -> None:
+    size = sum(array.nbytes for name, array in arrays.items() if name not in LISTS)
+    if limit is not None and size > limit:
         raise ValueError(
             f"the arrays of callbacks take {size} bytes, and Checkpoint(limit={limit}) allows no "
             f"more than that; give a larger limit"
@@ -248,10 +248,6 @@ def _kinds(leaves: Mapping[str, Any]) -> dict[str, str]:
         path: describe(leaf) if isinstance(leaf, np.ndarray | np.generic) else type(leaf).__name__
         for path, leaf in tree.items(dict(leaves))
     }
-
-
-def _numbered(arrays: list[Any]) -> dict[str, Any]:
-    return {str(i): array for i, array in enumerate(arrays)}
 
 
 def _template(name: Any, shape: Any) -> np.ndarray:

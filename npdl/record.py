@@ -16,6 +16,7 @@ True
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -205,8 +206,11 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
     Raises
     ------
     ValueError
-        If the configuration names an unknown constructor or has unknown keys. Nothing is imported
-        and nothing but npdl's own constructors and the given ones is called.
+        If the configuration names an unknown constructor, has unknown keys or values of another
+        form than ``layer.config()`` writes, or is nested too deep. Nothing is imported and nothing
+        but npdl's own constructors and the given ones is called.
+    TypeError
+        If a constructor refuses its arguments.
 
     Examples
     --------
@@ -220,7 +224,17 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
     known = {name: getattr(functional, name) for name in functional.__all__}
     known = {name: item for name, item in known.items() if hasattr(item, "is_constructor")}
     known |= {item.__name__: item for item in constructors}
-    return _decode(config, known)
+    if not isinstance(config, dict) or "call" not in config:
+        raise ValueError(
+            f"expected a configuration, such as layer.config() returns, got {config!r:.80}"
+        )
+    try:
+        return _decode(config, known)
+    except RecursionError:
+        raise ValueError(
+            "the configuration is nested too deep for Python; put layers one after another into "
+            "one serial, or call sys.setrecursionlimit"
+        ) from None
 
 
 def _written(value: Any) -> str:
@@ -300,18 +314,18 @@ def _encode(value: Any, where: str) -> Any:
 
 def _decode(value: Any, known: dict[str, Callable[..., Any]]) -> Any:
     if isinstance(value, list):
-        return tuple(_decode(item, known) for item in value)
+        return tuple([_decode(item, known) for item in value])
     if not isinstance(value, dict):
         return value
     if value.keys() == {"items"}:
-        return {_decode(k, known): _decode(v, known) for k, v in value["items"]}
+        return _decode_items(value["items"], known)
     if value.keys() == {"array", "dtype"}:
-        return np.array(value["array"], value["dtype"])
-    unknown = sorted(value.keys() - {"call", "positional", "arguments"})
+        return _decode_array(value["array"], value["dtype"])
+    unknown = sorted(map(str, value.keys() - {"call", "positional", "arguments"}))
     if unknown or "call" not in value:
         raise ValueError(
             f"not a configuration of npdl: expected the keys 'call', 'positional' and 'arguments', "
-            f"got {sorted(value)}"
+            f"got {sorted(map(str, value))}"
         )
     name = value["call"]
     if not isinstance(name, str) or name not in known:
@@ -319,5 +333,56 @@ def _decode(value: Any, known: dict[str, Callable[..., Any]]) -> Any:
             f"unknown constructor {name!r} in the configuration; pass your own ones to "
             f"from_config(config, constructors=[...]). Known are: {', '.join(sorted(known))}"
         )
-    arguments = {key: _decode(item, known) for key, item in value.get("arguments", {}).items()}
-    return known[name](*_decode(value.get("positional", []), known), **arguments)
+    positional, arguments = value.get("positional", []), value.get("arguments", {})
+    if not isinstance(positional, list | tuple) or not isinstance(arguments, dict):
+        raise ValueError(
+            f"{name}: expected a list of positional arguments and a dict of the others in the "
+            f"configuration, got {positional!r:.40} and {arguments!r:.40}"
+        )
+    args = [_decode(item, known) for item in positional]
+    keywords = {key: _decode(item, known) for key, item in arguments.items()}
+    try:
+        return known[name](*args, **keywords)
+    except (TypeError, ValueError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{name} does not take the arguments of the configuration "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _decode_items(pairs: Any, known: dict[str, Callable[..., Any]]) -> dict[Any, Any]:
+    """Return a dict from the list of its items."""
+    are_pairs = isinstance(pairs, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    )
+    if not are_pairs:
+        raise ValueError(
+            f"expected a list of keys and values in the configuration, got {pairs!r:.60}"
+        )
+    found = [(_decode(key, known), _decode(value, known)) for key, value in pairs]
+    try:
+        return dict(found)
+    except TypeError as error:  # of a key that is a dict
+        raise ValueError(f"a key in the configuration is none ({error})") from error
+
+
+def _decode_array(values: Any, dtype: Any) -> np.ndarray:
+    """Return an array of one of the types that :func:`_encode` writes."""
+    if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
+        raise ValueError(
+            f"the configuration has an array of the type {dtype!r:.40}; expected one of ints, "
+            f"floats or truth values, as in '<f4'"
+        )
+    try:
+        found = np.array(values)
+        if found.dtype.kind not in "fiub" or not isinstance(values, list | int | float):
+            raise ValueError(f"the values are of the type {found.dtype}")
+        return np.array(values, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the configuration has an array that is none ({error})") from error
+
+
+# Integers of 8 to 64 bits, floats and booleans, in any byte order.
+_DTYPE = re.compile(r"[<>|]([iu][1248]|f(2|4|8|12|16)|b1)")

@@ -3,7 +3,7 @@
 A directory holds files ``step-000000120.npz``, named after the number of steps that were made. Each
 is a file of :mod:`npdl.checkpoint`. It holds what is trained at the top, so that
 ``npdl.checkpoint.load(path, like=state, partial=True)`` reads a :class:`npdl.training.TrainState`
-from it, and under ``run`` where the run stands: a text of JSON, and the arrays of callbacks.
+from it, and under ``run`` where the run stands: a text of JSON, and the states of callbacks.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from npdl import checkpoint
 from npdl.callbacks import direction
 from npdl.callbacks.checks import missing_figure
 from npdl.checkpoint import CheckpointError
-from npdl.containers import sync_directory
+from npdl.disk import free_name, remove_abandoned, sync_directory
 from npdl.functional._checks import check_int
 from npdl.position import OtherRunError, Position, check_same, read_header, read_run, run_tree
 
@@ -102,8 +102,9 @@ class Checkpoint:
         and is written whenever there is a better one.
     mode : {"auto", "min", "max"}
         Whether the best value is the smallest or the largest; ``"auto"`` goes by the name.
-    limit : int
-        How many bytes the arrays in the states of callbacks may take.
+    limit : int, optional
+        How many bytes the arrays in the states of callbacks may take, where they are written and
+        where they are read; any number by default. A file has the bytes that it declares.
 
     Examples
     --------
@@ -132,20 +133,26 @@ class Checkpoint:
     keep: int = attrs.field(default=3, kw_only=True, validator=_positive)
     best: str | None = attrs.field(default=None, kw_only=True)
     mode: str = attrs.field(default="auto", kw_only=True)
-    limit: int = attrs.field(default=1 << 30, kw_only=True, validator=_positive)
+    limit: int | None = attrs.field(default=None, kw_only=True, validator=_positive_or_none)
 
     def __attrs_post_init__(self) -> None:
         if self.best is not None:
             direction(self.best, self.mode)
 
     def paths(self) -> list[Path]:
-        """Return the files, from the oldest to the newest, unread."""
-        found = {
-            int(match[1]): path
-            for path in self.directory.glob("step-*.npz")
-            if (match := _NAME.fullmatch(path.name))
-        }
-        return [found[step] for step in sorted(found)]
+        """Return the files, from the oldest to the newest, unread; none, if there is no directory.
+
+        Raises
+        ------
+        PermissionError
+            If the directory may not be listed.
+        """
+        try:
+            names = [path.name for path in self.directory.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = {int(match[1]): name for name in names if (match := _NAME.fullmatch(name))}
+        return [self.directory / found[step] for step in sorted(found)]
 
     def best_path(self) -> Path:
         """Return the file of the best epoch.
@@ -189,13 +196,14 @@ class Checkpoint:
         probe = self.directory / f".step-{os.urandom(8).hex()}.tmp"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with probe.open("xb") as file:
-                file.write(b"npdl")
-                file.flush()
-                os.fsync(file.fileno())
-            # Temporary files that a kill has left are never read.
-            for path in self.directory.glob(".step-*.tmp"):
-                path.unlink(missing_ok=True)
+            try:
+                with probe.open("xb") as file:
+                    file.write(b"npdl")
+                    file.flush()
+                    os.fsync(file.fileno())
+            finally:
+                probe.unlink(missing_ok=True)
+            remove_abandoned(self.directory, ".step-*.tmp")
             sync_directory(self.directory)
             sync_directory(self.directory.resolve().parent)
         except OSError as error:
@@ -204,7 +212,7 @@ class Checkpoint:
                 f"no checkpoints can be written in {self.directory}: {error.strerror}; nothing was "
                 f"trained. Choose another directory, or let this one be written",
             ) from error
-        if not resume and (found := self.paths()):
+        if not resume and (found := self._listed()):
             raise FileExistsError(
                 f"{self.directory} holds checkpoints already, the newest of which is "
                 f"{found[-1].name}; give resume=True to go on from there, or another directory"
@@ -216,10 +224,21 @@ class Checkpoint:
         """Write a checkpoint, and then remove those that need not stay."""
         run = run_tree(position, trained, settings, self.limit)
         checkpoint.save(self._path(position.step), {**trained, "run": run})
+        self._remove_older(position)
+
+    def _remove_older(self, position: Position) -> None:
+        """Remove all files but the newest and that of the best epoch."""
         kept = {position.step, *(position.best or ())[1:]}
-        for path in self.paths()[: -self.keep]:
+        for path in self._listed()[: -self.keep]:
             if path not in map(self._path, kept):
                 path.unlink(missing_ok=True)
+
+    def _listed(self) -> list[Path]:
+        """Return the files; none, where the directory may be written but not listed."""
+        try:
+            return self.paths()
+        except PermissionError:
+            return []
 
     def find(
         self, settings: Mapping[str, str], like: Mapping[str, Any], callbacks: Iterable[str]
@@ -227,7 +246,7 @@ class Checkpoint:
         """Return where to go on and what was trained, of the newest good checkpoint.
 
         `None` is returned, and said, where there is none at all. Damaged ones are set aside under
-        another name, once a good one has been read.
+        another name, once a good one has been read. Older ones than are to stay are removed.
 
         Raises
         ------
@@ -235,6 +254,8 @@ class Checkpoint:
             If it is one of another run, listing the differences.
         CheckpointError
             If there are checkpoints, but all are damaged.
+        OSError
+            If the newest one cannot be read now, which says nothing about what is in it.
         """
         damaged: list[tuple[Path, Exception]] = []
         for path in reversed(self.paths()):
@@ -242,11 +263,17 @@ class Checkpoint:
                 found = self.read(path, settings, like, callbacks)
             except OtherRunError:
                 raise
-            except (CheckpointError, OSError) as error:
+            except OSError as error:
+                error.add_note(
+                    f"{path} could not be read, and nothing was changed or trained; try again, or "
+                    f"move the file away to go on from an older one"
+                )
+                raise
+            except CheckpointError as error:
                 damaged.append((path, error))
                 continue
             for bad, reason in damaged:
-                aside = bad.replace(bad.with_name(f"{bad.name}.damaged"))
+                aside = bad.replace(free_name(bad.with_name(f"{bad.name}.damaged")))
                 _warn(
                     f"training goes on from {path.name}, because {bad.name} could not be read, and "
                     f"was renamed to {aside.name}: {reason}",
@@ -259,6 +286,8 @@ class Checkpoint:
                     f"moved",
                     OtherEnvironmentWarning,
                 )
+            # A kill may have come between a write and the removal of older ones.
+            self._remove_older(found[0])
             return found
         if damaged:
             reasons = "".join(f"\n  {bad.name}: {reason}" for bad, reason in damaged)

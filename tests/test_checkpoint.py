@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from strategies import NUMBERS, Pair, Record, arrays, identical, scalars, trees
 
 import npdl
-from npdl import containers, tree
+from npdl import checkpoint, containers, tree
 from npdl.checkpoint import CheckpointError, environment, load, save
 
 needs_safetensors = pytest.mark.skipif(
@@ -180,6 +180,42 @@ def test_a_file_of_equal_trees_is_equal_to_the_byte(npz):
     first = npz.read_bytes()
     save(npz, TREE)
     assert npz.read_bytes() == first
+
+
+@both
+def test_files_of_equal_trees_are_equal_in_all_processes(suffix, tmp_path):
+    program = f"""if True:
+        import sys
+        import numpy as np
+        from npdl import checkpoint
+        tree = {{"b": np.ones(3), "a": np.arange(4, dtype=np.int8), "é": np.ones(1, np.float32)}}
+        checkpoint.save(sys.argv[1] + "{suffix}", tree | {{"step": 3}})
+        """
+    found = set()
+    for seed in range(4):
+        path = tmp_path / str(seed)
+        subprocess.run(
+            [sys.executable, "-c", program, str(path)], check=True,
+            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        found.add(path.with_name(path.name + suffix).read_bytes())
+    assert len(found) == 1
+
+
+@needs_safetensors
+def test_a_long_list_of_tensors_is_refused_before_it_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"the list of arrays takes \d+ bytes, more than 4194304"):
+        save(tmp_path / "run.safetensors", {f"{i}": np.ones(1, np.int8) for i in range(42_000)})
+    assert entries(tmp_path) == []
+
+
+def test_the_shapes_of_arrays_are_those_of_bytes_that_are_there(path):
+    save(path, TREE)
+    assert checkpoint.array_shapes(path) == {"params/0/weight": (2, 3)}
+    if path.suffix == ".npz":
+        forge(path, (members(path) | {"params/0/weight.npy": declaring((10**8,))}).items())
+        with pytest.raises(CheckpointError, match="params/0/weight have fewer bytes than they"):
+            checkpoint.array_shapes(path)
 
 
 def test_plain_numpy_reads_the_arrays_and_the_header(npz):
@@ -881,6 +917,9 @@ THREADS = {
     "OpenMP": ({"OMP_NUM_THREADS": "2"}, 2),
     "OpenBLAS first": ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, 1),
     "no more than processors": ({"OPENBLAS_NUM_THREADS": "64"}, 3),
+    "the older name": ({"GOTO_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, 1),
+    "the default": ({"OPENBLAS_DEFAULT_NUM_THREADS": "2"}, 2),
+    "no default": ({"OPENBLAS_DEFAULT_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}, 1),
     "of another library": ({"MKL_NUM_THREADS": "1"}, 3),
     "nothing": ({}, 3),
     "empty": ({"OPENBLAS_NUM_THREADS": ""}, 3),
@@ -891,16 +930,56 @@ THREADS = {
 
 @pytest.mark.parametrize(("variables", "expected"), THREADS.values(), ids=THREADS)
 def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variables, expected):
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+        monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
     assert npdl.environment._threads("scipy-openblas") == expected
 
 
+def elsewhere(**variables):
+    """Return the environment of a process that was started with other variables."""
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    program = "import json, npdl.checkpoint as c; print(json.dumps(c.environment()))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True,
+        env=kept | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables,
+    )  # fmt: skip
+    return json.loads(ran.stdout)
+
+
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+OPENBLAS = "openblas" in environment()["blas"]
+CHANGING = {
+    "the kernels of another processor": ({"OPENBLAS_CORETYPE": "Nehalem"}, "kernel", OPENBLAS),
+    "instructions that are switched off": (
+        {"NPY_DISABLE_CPU_FEATURES": " ".join(environment()["simd"])},
+        "simd",
+        bool(environment()["simd"]),
+    ),
+} | {
+    f"threads by {name}": ({name: "1"}, "threads", OPENBLAS and PROCESSORS > 1)
+    for name in (
+        *("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"),
+        "OPENBLAS_DEFAULT_NUM_THREADS",
+    )
+}
+
+
+@pytest.mark.parametrize(("variables", "field", "known"), CHANGING.values(), ids=CHANGING)
+def test_what_changes_the_bits_changes_the_environment(variables, field, known):
+    if not known or environment()["kernel"] in ("unknown", "Nehalem"):
+        pytest.skip("the variable changes nothing here")
+    before, after = elsewhere(), elsewhere(**variables)
+    assert before[field] != after[field]
+    assert {k: v for k, v in before.items() if k != field} == {
+        k: v for k, v in after.items() if k != field
+    }
+
+
 def test_every_type_of_array_was_drawn():
     # The strategies draw what the formats know, so that a new type is not forgotten here.
-    from npdl.containers import _SAFETENSORS
+    from npdl.safetensors_format import TYPES
 
-    assert {np.dtype(dtype).name for dtype in NUMBERS} == set(_SAFETENSORS.values())
+    assert {np.dtype(dtype).name for dtype in NUMBERS} == set(TYPES.values())

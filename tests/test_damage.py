@@ -127,7 +127,6 @@ def meant(field, junk, header):
     """Whether a field may be that, in the checkpoint of another moment: nobody can tell."""
     return (
         (field == "best" and junk is None)
-        or (field == "totals" and junk == {})
         or (field == "stopped" and junk is True)
         or (field in ("first", "epoch", "batch", "seen") and junk == 10**30)
     )
@@ -148,7 +147,7 @@ def huge(whole, other, random):
     header = json.loads(outer["scalars"]["run/header"][1])
     for dtype in ("float64", "complex128", "int8", "U99999999", "O"):
         for shape in shapes:
-            header["arrays"] = [[dtype, list(shape)]]
+            header["arrays"] = {"0": [dtype, list(shape)]}
             outer["scalars"]["run/header"][1] = json.dumps(header)
             members = {**pairs, "npdl.json": json.dumps(outer)}
             yield zipped(members | {"run/arrays/0.npy": declaring(shape)})
@@ -273,7 +272,8 @@ def test_what_is_damaged_is_refused_or_equal(kind, files, tmp_path):
         tracemalloc.stop()
     assert not Exploit.ran
     assert refused + equals == total
-    assert refused > 0.9 * total
+    # What is not refused are dates and the like, in the headers of the members.
+    assert refused > 0.85 * total
     COUNTS[kind.__name__] = total
 
 
@@ -295,7 +295,7 @@ def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
     refused = total = 0
     for data in kind(whole, other, np.random.default_rng(0)):
         path.write_bytes(data)
-        total += 1
+        total += data not in (whole, other)
         try:
             found = checkpoint.load(path, like=DAMAGED)
         except CheckpointError:
@@ -303,7 +303,8 @@ def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
         else:
             # Half of one and half of the other may be all of one.
             assert equal(found, DAMAGED) or equal(found, earlier)
-    assert refused > 0.7 * total
+    # Only the spaces at the end of the header are covered by no checksum.
+    assert refused > 0.9 * total > 10
 
 
 def test_the_checksum_of_the_list_is_that_of_names_and_checksums(files):

@@ -1,5 +1,6 @@
 """Runs that are stopped and resumed end in the bits of those that never were."""
 
+import errno
 import json
 import os
 import shutil
@@ -56,8 +57,9 @@ def test_writing_checkpoints_changes_no_bit(name, whole):
 @each_run
 def test_the_runs_use_what_has_to_be_brought_back(name, whole):
     expected, every = whole(name)
-    last = json.loads(checkpoint.scalars(every.paths()[-1])["run/header"])
-    state = last["callbacks"]["dict"]["Plateau"]["dict"]
+    with np.load(every.paths()[-1]) as last:
+        states = json.loads(last["run/states"].tobytes())
+    state = states["dict"]["callbacks"]["dict"]["Plateau"]["dict"]
     assert state["lowered"] > 0
     assert len(every.paths()) == 24
     assert len(set(expected["history"]["loss"].tolist())) == 6
@@ -550,20 +552,66 @@ def test_where_all_are_damaged_nothing_is_changed_and_each_is_named(tmp_path):
     assert all(name in str(caught.value) for name in before)
 
 
-def test_a_file_that_cannot_be_opened_is_passed_over_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", ["EMFILE", "ENFILE", "ESTALE", "EACCES", "ENOMEM", "EIO"])
+def test_a_passing_error_of_the_system_is_not_damage(number, tmp_path, monkeypatch):
     ended(tmp_path, 9)
+    before = names(tmp_path)
     refused = tmp_path / "step-000000008.npz"
     opened = Path.open
 
     def open(path, mode="r", *args, **options):
         if path == refused and mode == "rb":
-            raise OSError(5, "Input/output error")
+            raise OSError(getattr(errno, number), "not now")
         return opened(path, mode, *args, **options)
 
-    monkeypatch.setattr(Path, "open", open)
-    with pytest.warns(DamagedCheckpointWarning, match="Input/output error"):
-        state, _ = train(tmp_path, resume=True)
-    assert equal(state, train()[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", open)
+        with pytest.raises(OSError, match="not now") as caught:
+            train(tmp_path, resume=True)
+    assert "nothing was changed or trained; try again, or move the" in caught.value.__notes__[-1]
+    assert names(tmp_path) == before
+    assert equal(train(tmp_path, resume=True)[0], train()[0])
+
+
+@pytest.mark.parametrize("number", ["EIO", "ESTALE"])
+def test_an_error_while_a_checkpoint_is_read_is_not_damage(number, tmp_path, monkeypatch):
+    ended(tmp_path, 9)
+    before = names(tmp_path)
+    calls = []
+
+    def read_array(*args, **options):
+        calls.append(args)
+        raise OSError(getattr(errno, number), "not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np.lib.format, "read_array", read_array)
+        with pytest.raises(OSError, match="not now"):
+            train(tmp_path, resume=True)
+    assert calls
+    assert names(tmp_path) == before
+
+
+def test_a_second_damage_at_a_step_leaves_the_file_of_the_first(tmp_path):
+    for number in range(3):
+        if number:
+            ended(tmp_path, 9, resume=True)
+        else:
+            ended(tmp_path, 9)
+        (tmp_path / "step-000000008.npz").write_bytes(b"damage %d" % number)
+        with pytest.warns(DamagedCheckpointWarning, match="step-000000008"):
+            ended(tmp_path, 8, resume=True)
+    aside = [name for name in names(tmp_path) if "damaged" in name]
+    assert aside == [f"step-000000008.npz.damaged{end}" for end in ("", "-2", "-3")]
+    assert [(tmp_path / name).read_bytes()[-1:] for name in aside] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("epochs", [3, 4], ids=["at the end", "before"])
+def test_files_that_a_kill_has_left_beyond_keep_are_removed(epochs, tmp_path):
+    keywords = {"keep": 1, "best": "loss", "mode": "max"}
+    train(tmp_path, keywords=keywords | {"keep": 99})
+    assert len(names(tmp_path)) == 12  # as if a kill had come before each removal
+    train(tmp_path, epochs=epochs, keywords=keywords, resume=True)
+    assert names(tmp_path) == ["step-000000004.npz", f"step-{4 * epochs:09d}.npz"]
 
 
 def test_a_checkpoint_of_save_alone_is_none_of_fit(tmp_path):
@@ -575,20 +623,18 @@ def test_a_checkpoint_of_save_alone_is_none_of_fit(tmp_path):
 FORGED = {
     "an epoch of text": {"epoch": "3"},
     "a negative batch": {"batch": -1},
-    "totals of text": {"totals": {"loss": "much"}},
-    "no totals": {"totals": None},
     "a best of text": {"best": ["a", "b"]},
     "a step that is a path": {"best": [1.0, "../../x"]},
     "no callbacks": {"callbacks": None},
     "callbacks that are a list": {"callbacks": [1]},
-    "an array that is not there": {"callbacks": {"dict": {"History": {"array": 7}}}},
-    "an unknown kind": {"callbacks": {"dict": {"History": {"eval": "print()"}}}},
     "no settings": {"settings": 7},
     "no leaves": {"leaves": None},
-    "arrays of objects": {"arrays": [["object", [1]]]},
-    "arrays of nothing": {"arrays": [["float32", [3]]]},
-    "a negative shape": {"arrays": [["float32", [-3]]]},
-    "many axes": {"arrays": [["float32", [1] * 99]]},
+    "arrays of objects": {"arrays": {"0": ["object", [1]]}},
+    "arrays of nothing": {"arrays": {"0": ["float32", [3]]}},
+    "a negative shape": {"arrays": {"0": ["float32", [-3]]}},
+    "many axes": {"arrays": {"0": ["float32", [1] * 99]}},
+    "arrays that are a list": {"arrays": [["float32", [3]]]},
+    "states of another size": {"states": 3},
     "a truth value": {"stopped": "no"},
 }
 

@@ -11,6 +11,7 @@ import pytest
 import npdl.functional as F
 from npdl import checkpoint, random, tree
 from npdl.checkpoint import CheckpointError, from_torch
+from npdl.containers import opened
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -559,6 +560,44 @@ def test_files_of_npdl_and_damaged_and_strange_ones_are_told_apart(tmp_path):
         from_torch(path, TWO, LIKE)
     with pytest.raises(FileNotFoundError):
         from_torch(tmp_path / "none.npz", TWO, LIKE)
+
+
+WRONG = {
+    "a module": ({"0": "head"}, ValueError, "has no module 'head'; it has"),
+    "a path": ({"7": "a"}, ValueError, "names: '7' is not the path of a layer"),
+    "an empty path": ({"": "a"}, ValueError, "names: '' is not the path of a layer"),
+}
+
+
+@pytest.mark.parametrize(("names", "error", "message"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_wrong_names_with_a_file_are_what_they_are_with_a_mapping(
+    names, error, message, suffix, tmp_path
+):
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **FULL)
+    else:
+        pytest.importorskip("safetensors.numpy").save_file(FULL, path)
+    for source in (FULL, path):
+        with pytest.raises(error, match=message) as caught:
+            from_torch(source, TWO, LIKE, names=names)
+        assert not isinstance(caught.value, CheckpointError)
+
+
+def test_a_model_that_is_none_with_a_file_is_no_damage(tmp_path):
+    np.savez(tmp_path / "w.npz", **FULL)
+    with pytest.raises(TypeError, match="expected the model as a layer"):
+        from_torch(tmp_path / "w.npz", None, LIKE)
+    for error in (KeyError("mine"), OSError(24, "Too many open files")):
+        with pytest.raises(type(error)), opened(tmp_path / "w.npz"):
+            raise error
+
+
+def test_names_that_are_nested_without_end_take_no_memory(tmp_path):
+    np.savez(tmp_path / "w.npz", **{"a." * 20_000 + "weight": np.ones(2)})
+    with pytest.raises(CheckpointError, match="20001 parts; no module is nested so deep"):
+        from_torch(tmp_path / "w.npz", TWO, LIKE)
 
 
 @pytest.mark.parametrize("way", WAYS[2:])

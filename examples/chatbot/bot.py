@@ -105,8 +105,17 @@ def save(path, bot):
 def load(path=MODEL):
     """Read a bot from a file."""
     words = checkpoint.scalars(path)
-    if not {"asked", "said"} <= words.keys():
+    if not all(isinstance(words.get(name), str) for name in ("asked", "said")):
         raise ValueError(f"{path} holds no chatbot; write one with train.py --output {path}")
+    shapes = checkpoint.array_shapes(path)
+    for name in ("asked", "said"):
+        # Before tables of that size are made: the file's own has a row for each word.
+        count, table = words[name].count("\n") + 1, shapes.get(f"params/{name}/1/table")
+        if table is None or table[0] != count:
+            raise checkpoint.CheckpointError(
+                f"{path} is damaged: it has {count} words of {name!r}, and a table of {table}; "
+                f"restore it from a copy"
+            )
     asked, said = (Vocabulary.of(words[name].split("\n")) for name in ("asked", "said"))
     params = make_parts(len(asked.words), len(said.words)).whole.init(0, ((1,), (1,), (1,)))
     like = words | {"params": tree.astype(params, np.float16)}

@@ -9,8 +9,10 @@ import attrs
 import numpy as np
 
 import npdl.functional as F
+from npdl.checkpoint import CheckpointError
 from npdl.compat.checks import Array
 from npdl.compat.utils.random import get_rng, get_state, set_state
+from npdl.compat.utils.states import read_generator
 from npdl.scoring import Metrics, Scores, Sums, check_metrics, mean_sums
 
 __all__ = [
@@ -215,7 +217,12 @@ class Training:
         return {"config": config, **self.model._progress(), "before": self.before}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot."""
+        """Go on from a snapshot, whose generators are read before anything is changed."""
+        try:
+            for state in filter(None, (snapshot["generator"], snapshot["before"])):
+                read_generator(state)
+        except ValueError as error:
+            raise CheckpointError(f"the checkpoint is damaged: {error}") from error
         self.before = snapshot["before"]
         self.model._take(snapshot)
         set_state(snapshot["generator"])

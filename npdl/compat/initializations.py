@@ -18,10 +18,10 @@ import npdl.functional as F
 from npdl.compat.named import Named, find
 from npdl.compat.utils.random import get_dtype, new_key
 from npdl.functional.initializers import Initializer as Pure
-from npdl.functional.initializers import fans
+from npdl.functional.initializers import RecordedInitializer, fans
 from npdl.functional.layer import describe
 from npdl.random import KeyLike
-from npdl.record import RecordedFunction, constructor
+from npdl.record import constructor
 
 __all__ = [
     "GlorotNormal",
@@ -85,7 +85,7 @@ class Initializer(Named):
 
 
 @constructor
-def stateful(initializer: Initializer) -> RecordedFunction:
+def stateful(initializer: Initializer) -> RecordedInitializer:
     """Return the functional initializer that calls one of the user's, which has its own randomness.
 
     Raises
@@ -103,7 +103,7 @@ def stateful(initializer: Initializer) -> RecordedFunction:
             )
         return array
 
-    return RecordedFunction(initialize)
+    return RecordedInitializer(initialize)
 
 
 class _Functional(Initializer):

@@ -1,8 +1,10 @@
 """How models are shown, written and read, and turned into functional ones and back."""
 
+import contextlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -10,6 +12,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import checkpoint, tree
+from npdl.allowance import at_most
 from npdl.compat import objectives, optimizers
 from npdl.compat.checks import Array
 from npdl.compat.fitting import METRICS
@@ -17,6 +20,7 @@ from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.functional import Functional
 from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
+from npdl.compat.utils.states import read_generator
 from npdl.functional.tables import text_table
 
 __all__ = ["Saved"]
@@ -88,7 +92,7 @@ class Saved:
         model: Any = cls()
         own = tuple(constructors)
         for layer in values["layers"]:
-            model.add(Layer.from_json(_with_layer(layer, own)))
+            model.layers.append(Layer.from_json(_with_layer(layer, own)))
         if "loss" in values:
             model.compile(
                 objectives.Objective.from_json(values["loss"]),
@@ -231,13 +235,21 @@ class Saved:
         partial = "run/header" in found
         before, dtype = get_state(), get_dtype()
         try:
-            set_dtype(found["dtype"])
-            model = cls.from_json(found["config"], constructors)
-            contents = checkpoint.load(path, model._contents(), partial=partial)
+            with _made_of(path) as arrays:
+                set_dtype(found["dtype"])
+                config = json.loads(found["config"])
+                if len(config["layers"]) > 1000 + 4 * arrays:
+                    count = len(config["layers"])
+                    raise ValueError(f"it has {count} layers, but {arrays} arrays of weights")
+                model = cls.from_json(config, constructors)
+                wanted = model._contents()
+            contents = checkpoint.load(path, wanted, partial=partial)
         finally:
             # The weights that it began with are replaced, so drawing them must leave no trace.
             set_state(before)
             set_dtype(dtype)
+        with _made_of(path):
+            read_generator(contents["generator"])
         model._take(contents)
         if generator:
             set_state(contents["generator"])
@@ -363,6 +375,24 @@ class Saved:
 
     def _require_compiled(self, method: str) -> None:
         raise NotImplementedError
+
+
+@contextlib.contextmanager
+def _made_of(path: str | os.PathLike[str]) -> Iterator[int]:
+    """Bound the memory of a model that is made of a file, and name the file in errors.
+
+    Yields the number of arrays of weights in the file.
+    """
+    found = checkpoint.array_shapes(path).items()
+    sizes = [math.prod(shape) for name, shape in found if name.startswith("weights/")]
+    try:
+        # An embedding makes its table twice. Each number takes four bytes of the file at least.
+        with at_most(min(3 * sum(sizes), Path(path).stat().st_size)):
+            yield len(sizes)
+    except Exception as error:
+        raise checkpoint.CheckpointError(
+            f"{os.fspath(path)}: no model can be made of it ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _is_connected(layer: Any, connected: list[Layer]) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.allowance import claim
 from npdl.functional._checks import check_axis, check_flag, check_number
 from npdl.functional.channels import (
     around,
@@ -99,6 +100,7 @@ def batch_norm(
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         size = _channels(shape, axis)
+        claim((size,))
         return {
             **initial((size,), scale, shift),
             "mean": np.zeros(size, np.float32),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.allowance import claim
 from npdl.functional.layer import Array, Params, Shape
 from npdl.functional.sums import sum_of_columns, sum_of_rows
 
@@ -76,6 +77,7 @@ def scaled_epsilon(epsilon: float, powers: Array, dtype: Any) -> Array:
 
 def initial(shape: Shape, scale: bool, shift: bool) -> Params:
     """Return a scale of ones and a shift of zeros."""
+    claim(shape)
     params = {"scale": np.ones(shape, np.float32)} if scale else {}
     return params | {"shift": np.zeros(shape, np.float32)} if shift else params
 

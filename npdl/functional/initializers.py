@@ -10,8 +10,10 @@ and the filters of all groups as `out`, as in PyTorch.
 import math
 from collections.abc import Callable
 
+import attrs
 import numpy as np
 
+from npdl.allowance import claim
 from npdl.functional._checks import check_number, refusal
 from npdl.functional.layer import Array
 from npdl.random import KeyLike, generator
@@ -33,12 +35,23 @@ __all__ = [
     "zeros",
 ]
 
+
+@attrs.frozen(eq=False, repr=False)
+class RecordedInitializer(RecordedFunction):
+    """A function ``(rng, shape) -> array``; while a model is loaded, its arrays are counted."""
+
+    def __call__(self, rng: KeyLike, shape: tuple[int, ...]) -> Array:
+        """Return a new array of a shape."""
+        claim(shape)
+        return self.function(rng, shape)  # type: ignore[no-any-return]
+
+
 # The standard deviation of a normal distribution cut at two standard deviations.
 _TRUNCATED_STD = 0.8796256610342398
 
 
 @constructor
-def zeros() -> RecordedFunction:
+def zeros() -> RecordedInitializer:
     """Return an initializer of zeros: ``w = 0``.
 
     Examples
@@ -51,7 +64,7 @@ def zeros() -> RecordedFunction:
 
 
 @constructor
-def ones() -> RecordedFunction:
+def ones() -> RecordedInitializer:
     """Return an initializer of ones: ``w = 1``.
 
     Examples
@@ -64,7 +77,7 @@ def ones() -> RecordedFunction:
 
 
 @constructor
-def constant(value: float) -> RecordedFunction:
+def constant(value: float) -> RecordedInitializer:
     """Return an initializer of one value: ``w = value``.
 
     Parameters
@@ -82,7 +95,7 @@ def constant(value: float) -> RecordedFunction:
 
 
 @constructor
-def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
+def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedInitializer:
     """Return an initializer that draws evenly: ``w ~ U(-scale, scale)``, or between two bounds.
 
     Parameters
@@ -105,13 +118,13 @@ def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedFunction:
         if len(bounds) != 2 or bounds[0] > bounds[1]:
             raise ValueError(refusal(scale, call, "one bound, or a lower and an upper one"))
         low, high = bounds
-        return RecordedFunction(lambda rng, shape: _between(rng, shape, low, high))
+        return RecordedInitializer(lambda rng, shape: _between(rng, shape, low, high))
     bound = check_number(scale, "uniform(scale=0.05)", "of at least 0", ", or a pair of numbers")
-    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, bound))
+    return RecordedInitializer(lambda rng, shape: _uniform(rng, shape, bound))
 
 
 @constructor
-def normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedFunction:
+def normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedInitializer:
     """Return an initializer that draws from a normal distribution: ``w ~ N(mean, std²)``.
 
     Parameters
@@ -129,11 +142,11 @@ def normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedFunction:
     """
     std = check_number(std, "normal(std=0.01)", "of at least 0")
     mean = check_number(mean, "normal(0.01, mean=0.0)")
-    return RecordedFunction(lambda rng, shape: _normal(rng, shape, std, mean))
+    return RecordedInitializer(lambda rng, shape: _normal(rng, shape, std, mean))
 
 
 @constructor
-def truncated_normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedFunction:
+def truncated_normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ N(mean, std²)``, cut at two standard deviations.
 
     Whatever falls where ``|w - mean| > 2 std`` is drawn anew.
@@ -154,11 +167,11 @@ def truncated_normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedFunctio
     """
     std = check_number(std, "truncated_normal(std=0.01)", "of at least 0")
     mean = check_number(mean, "truncated_normal(0.01, mean=0.0)")
-    return RecordedFunction(lambda rng, shape: _truncated_normal(rng, shape, std, mean))
+    return RecordedInitializer(lambda rng, shape: _truncated_normal(rng, shape, std, mean))
 
 
 @constructor
-def lecun_uniform() -> RecordedFunction:
+def lecun_uniform() -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ U(-a, a)`` with ``a = √(3 / fan_in)``.
 
     References
@@ -171,11 +184,13 @@ def lecun_uniform() -> RecordedFunction:
     >>> F.lecun_uniform()(0, (3, 2)).dtype
     dtype('float32')
     """
-    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, math.sqrt(3 / fans(shape)[0])))
+    return RecordedInitializer(
+        lambda rng, shape: _uniform(rng, shape, math.sqrt(3 / fans(shape)[0]))
+    )
 
 
 @constructor
-def lecun_normal() -> RecordedFunction:
+def lecun_normal() -> RecordedInitializer:
     """Return an initializer that draws from a truncated normal of variance ``σ² = 1 / fan_in``.
 
     That is ``w ~ N(0, s²)``, cut at two standard deviations, with ``s = σ / 0.8796``, the quotient
@@ -191,7 +206,7 @@ def lecun_normal() -> RecordedFunction:
     >>> F.lecun_normal()(0, (3, 2)).dtype
     dtype('float32')
     """
-    return RecordedFunction(
+    return RecordedInitializer(
         lambda rng, shape: _truncated_normal(
             rng, shape, math.sqrt(1 / fans(shape)[0]) / _TRUNCATED_STD, 0.0
         )
@@ -199,7 +214,7 @@ def lecun_normal() -> RecordedFunction:
 
 
 @constructor
-def glorot_uniform() -> RecordedFunction:
+def glorot_uniform() -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ U(-a, a)``, ``a = √(6 / (fan_in + fan_out))``.
 
     References
@@ -214,13 +229,13 @@ def glorot_uniform() -> RecordedFunction:
     >>> bool(np.abs(F.glorot_uniform()(0, (4, 2))).max() <= 1)
     True
     """
-    return RecordedFunction(
+    return RecordedInitializer(
         lambda rng, shape: _uniform(rng, shape, math.sqrt(6 / sum(fans(shape))))
     )
 
 
 @constructor
-def glorot_normal() -> RecordedFunction:
+def glorot_normal() -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ N(0, 2 / (fan_in + fan_out))``.
 
     References
@@ -234,13 +249,13 @@ def glorot_normal() -> RecordedFunction:
     >>> F.glorot_normal()(0, (4, 2)).shape
     (4, 2)
     """
-    return RecordedFunction(
+    return RecordedInitializer(
         lambda rng, shape: _normal(rng, shape, math.sqrt(2 / sum(fans(shape))), 0.0)
     )
 
 
 @constructor
-def he_uniform() -> RecordedFunction:
+def he_uniform() -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ U(-a, a)`` with ``a = √(6 / fan_in)``.
 
     References
@@ -253,11 +268,13 @@ def he_uniform() -> RecordedFunction:
     >>> F.he_uniform()(0, (4, 2)).shape
     (4, 2)
     """
-    return RecordedFunction(lambda rng, shape: _uniform(rng, shape, math.sqrt(6 / fans(shape)[0])))
+    return RecordedInitializer(
+        lambda rng, shape: _uniform(rng, shape, math.sqrt(6 / fans(shape)[0]))
+    )
 
 
 @constructor
-def he_normal() -> RecordedFunction:
+def he_normal() -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ N(0, 2 / fan_in)``.
 
     References
@@ -270,13 +287,13 @@ def he_normal() -> RecordedFunction:
     >>> F.he_normal()(0, (4, 2)).shape
     (4, 2)
     """
-    return RecordedFunction(
+    return RecordedInitializer(
         lambda rng, shape: _normal(rng, shape, math.sqrt(2 / fans(shape)[0]), 0.0)
     )
 
 
 @constructor
-def orthogonal(gain: float = 1.0) -> RecordedFunction:
+def orthogonal(gain: float = 1.0) -> RecordedInitializer:
     """Return an initializer of matrices with orthogonal rows or columns of length `gain`.
 
     ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` where there are more columns than rows. A kernel of
@@ -313,7 +330,7 @@ def orthogonal(gain: float = 1.0) -> RecordedFunction:
         matrix = q if rows >= columns else q.T
         return (gain * matrix).reshape(shape).astype(np.float32, order="C")
 
-    return RecordedFunction(initialize)
+    return RecordedInitializer(initialize)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -328,8 +345,8 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(fan_in, 1), max(fan_out, 1)
 
 
-def _constant(value: float) -> RecordedFunction:
-    return RecordedFunction(lambda rng, shape: np.full(shape, value, np.float32))
+def _constant(value: float) -> RecordedInitializer:
+    return RecordedInitializer(lambda rng, shape: np.full(shape, value, np.float32))
 
 
 def _uniform(rng: KeyLike, shape: tuple[int, ...], bound: float) -> Array:

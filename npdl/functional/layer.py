@@ -30,6 +30,7 @@ A layer of your own is a function decorated with :func:`layer`, which returns a 
 serial(dense(units=2), scaled(by=3.0))
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -38,6 +39,7 @@ import numpy as np
 
 from npdl import random, tree
 from npdl._calls import explained, shown
+from npdl.allowance import at_most
 from npdl.functional._checks import check_flag
 from npdl.functional.modes import MISSING, with_input_grad, with_mode
 from npdl.functional.modes import check_mode as check_mode
@@ -363,7 +365,8 @@ class _Probe:
     def __call__(self, shape: Shape) -> Shape:
         several = bool(shape) and isinstance(shape[0], tuple)
         example = tuple(map(_example, shape)) if several else _example(shape)
-        result = self.apply(self.init(0, shape), example)
+        with at_most(math.inf):  # these parameters are not kept
+            result = self.apply(self.init(0, shape), example)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"apply must return the tuple (y, cache), got {describe(result)}")
         y = result[0]

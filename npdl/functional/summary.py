@@ -151,7 +151,7 @@ def summary(model: Layer, shape: Shape) -> Summary:
     >>> model = F.serial(F.dense(128), F.batch_norm(), F.relu(), F.freeze(F.dense(10)))
     >>> F.summary(model, (64,))
     layer                  output        trained  not trained
-    ─────────────────────────────────────────────────────────
+    ---------------------------------------------------------
     input                  (batch, 64)
     serial                 (batch, 10)
       0: dense(units=128)  (batch, 128)    8,320
@@ -159,7 +159,7 @@ def summary(model: Layer, shape: Shape) -> Summary:
       2: relu()            (batch, 128)
       3: freeze            (batch, 10)
         dense(units=10)    (batch, 10)                  1,290
-    ─────────────────────────────────────────────────────────
+    ---------------------------------------------------------
     10,123 parameters, 40.5 kB; 8,576 are trained, 1,547 are not
     """
     if not isinstance(model, Layer):

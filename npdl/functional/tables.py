@@ -15,15 +15,17 @@ _WIDEST = (46, 32)
 def text_table(heads: Sequence[str], rows: Rows, total: str) -> str:
     """Return a table whose first columns are text, the others numbers, with a line below.
 
+    It adds no character beyond ASCII, so that every terminal and file takes it.
+
     Examples
     --------
     >>> rows = [(0, ["fruit", "sweet", "7"]), (1, ["apple", "sour", "12"])]
     >>> print(text_table(["name", "taste", "count"], rows, "19 in all"))
     name     taste  count
-    ─────────────────────
+    ---------------------
     fruit    sweet      7
       apple  sour      12
-    ─────────────────────
+    ---------------------
     19 in all
     """
     lines = [list(heads)] + [["  " * depth + cells[0], *cells[1:]] for depth, cells in rows]
@@ -31,7 +33,7 @@ def text_table(heads: Sequence[str], rows: Rows, total: str) -> str:
         line[: len(_WIDEST)] = map(_shortened, line, _WIDEST)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     written = ["  ".join(map(_aligned, line, widths, range(len(line)))).rstrip() for line in lines]
-    rule = "─" * (sum(widths) + 2 * len(widths) - 2)
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
     return "\n".join([written[0], rule, *written[1:], rule, total])
 
 
@@ -39,7 +41,7 @@ def _shortened(text: str, width: int) -> str:
     """Cut the end of a text, but for the bracket that closes it."""
     if len(text) <= width:
         return text
-    end = "…)" if text.endswith(")") else "…"
+    end = "...)" if text.endswith(")") else "..."
     return text[: width - len(end)] + end
 
 

@@ -657,7 +657,7 @@ def test_the_summary_is_a_table():
     assert file.getvalue() == textwrap.dedent(
         """\
         layer        output            parameters
-        ─────────────────────────────────────────
+        -----------------------------------------
         Convolution  (batch, 3, 6, 6)          30
         MaxPooling   (batch, 3, 3, 3)
         BatchNormal  (batch, 3, 3, 3)          13
@@ -665,7 +665,7 @@ def test_the_summary_is_a_table():
         Dropout      (batch, 27)
         Dense        (batch, 7)               196
         Softmax      (batch, 3)                24
-        ─────────────────────────────────────────
+        -----------------------------------------
         263 parameters; 256 are trained, 7 are not
         """
     )

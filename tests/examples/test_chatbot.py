@@ -26,6 +26,7 @@ from data import (
     words_of_question,
 )
 from decode import beam_search, sample
+from memory import peak
 from model import attention, first_thought, make_parts, unknown_words
 from train import share_right, train
 
@@ -346,6 +347,30 @@ def test_a_file_that_holds_no_bot(tmp_path):
     checkpoint.save(tmp_path / "other.npz", {"params": np.zeros(3)})
     with pytest.raises(ValueError, match=r"other\.npz holds no chatbot"):
         load(tmp_path / "other.npz")
+
+
+FORGED = {
+    "a million words": lambda words, params: (words | {"asked": "a\n" * (1 << 20)}, params),
+    "a word more": lambda words, params: (words | {"said": words["said"] + "\nmore"}, params),
+    "a table that is not there": lambda words, params: (words, params | {"said": ()}),
+    "words that are a number": lambda words, params: (words | {"said": 3}, params),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_words_that_the_tables_of_a_file_do_not_have_take_no_memory(forged, tmp_path):
+    path, kept = tmp_path / "bot.npz", checkpoint.scalars(MODEL)
+    words = {name: kept[name] for name in ("asked", "said")}
+    parts = make_parts(*(text.count("\n") + 1 for text in words.values()))
+    params = tree.astype(parts.whole.init(0, ((1,), (1,), (1,))), np.float16)
+    words, params = forged(words, params)
+    checkpoint.save(path, words | {"params": params})
+
+    def refused():
+        with pytest.raises(ValueError, match=r"is damaged|holds no chatbot"):
+            load(path)
+
+    assert peak(refused)[0] < 1 << 25
 
 
 def run(program, *arguments, text=b""):

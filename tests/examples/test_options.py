@@ -2,10 +2,12 @@
 
 import gzip
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from memory import peak
 from mnist_files import write_idx
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -176,6 +178,20 @@ def test_the_files_of_mnist_are_read(mnist, example):
 
 
 ZEROS = np.zeros((297, 28, 28), np.uint8)
+HUGE = struct.pack(">HBBLLL", 0, 8, 3, 5_883_450, 28, 28) + bytes(1000)
+
+
+def test_a_file_that_swells_takes_no_more_than_it_declares(mnist, example):
+    write_idx(mnist / "t10k-labels-idx1-ubyte", ZEROS[:, 0, 0])
+    data = (mnist / "t10k-labels-idx1-ubyte").read_bytes()
+    (mnist / "t10k-labels-idx1-ubyte").unlink()
+    (mnist / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(data + bytes(1 << 27)))
+
+    def refused():
+        with pytest.raises(SystemExit):
+            example("datasets").idx(mnist, "t10k-labels")
+
+    assert peak(refused)[0] < 1 << 22
 
 
 @pytest.mark.parametrize(
@@ -189,8 +205,18 @@ ZEROS = np.zeros((297, 28, 28), np.uint8)
         ("train-images-idx3-ubyte", ZEROS[:5], "expected (count, 28, 28) and (count,)"),
         ("train-images-idx3-ubyte", ZEROS[:, :9], "images of train are (297, 9, 28)"),
         ("t10k-images-idx3-ubyte.gz", b"no gzip", "no IDX file of bytes: Not a gzipped file"),
-        ("t10k-images-idx3-ubyte.gz", gzip.compress(b"cut")[:-9], "no IDX file of bytes"),
-        ("t10k-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\3\0"), "no IDX file of bytes"),
+        ("t10k-images-idx3-ubyte.gz", gzip.compress(b"cut", mtime=0)[:-9], "no IDX file of bytes"),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            gzip.compress(b"\0\0\x08\3\0", mtime=0),
+            "no IDX file of bytes",
+        ),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            gzip.compress(HUGE, mtime=0),
+            "declares 4612624800 bytes, and",
+        ),
+        ("t10k-images-idx3-ubyte", HUGE, "declares 4612624800 bytes, and"),
     ],
 )
 def test_damaged_files_of_mnist_are_refused(name, content, message, mnist, example, capsys):

@@ -1,5 +1,6 @@
 """The table of a model: its rows, its totals, and how it looks as text and as HTML."""
 
+import io
 import textwrap
 import warnings
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from cases import CASES
 
+import npdl
 import npdl.functional as F
 from npdl import tree
 
@@ -24,16 +26,16 @@ TABLES = {
         (1, 8, 8),
         """
         layer                                           output            trained  not trained
-        ──────────────────────────────────────────────────────────────────────────────────────
+        --------------------------------------------------------------------------------------
         input                                           (batch, 1, 8, 8)
         serial                                          (batch, 10)
-          0: conv2d(filters=6, kernel_size=3, paddin…)  (batch, 6, 8, 8)       60
+          0: conv2d(filters=6, kernel_size=3, padd...)  (batch, 6, 8, 8)       60
           1: batch_norm()                               (batch, 6, 8, 8)       12           13
           2: max_pool2d(size=2)                         (batch, 6, 4, 4)
           3: flatten()                                  (batch, 96)
           4: freeze                                     (batch, 10)
             dense(units=10)                             (batch, 10)                        970
-        ──────────────────────────────────────────────────────────────────────────────────────
+        --------------------------------------------------------------------------------------
         1,055 parameters, 4.22 kB; 72 are trained, 983 are not
         """,
     ),
@@ -42,7 +44,7 @@ TABLES = {
         (4,),
         """
         layer                  output      parameters
-        ─────────────────────────────────────────────
+        ---------------------------------------------
         input                  (batch, 4)
         serial                 (batch, 3)
           0: residual          (batch, 4)
@@ -50,7 +52,7 @@ TABLES = {
             1: tanh()          (batch, 8)
             2: dense(units=4)  (batch, 4)          36
           1: dense(units=3)    (batch, 3)          15
-        ─────────────────────────────────────────────
+        ---------------------------------------------
         91 parameters, 364 bytes
         """,
     ),
@@ -66,12 +68,12 @@ TABLES = {
         ((7,), (7,)),
         """
         layer                                           output                    parameters
-        ────────────────────────────────────────────────────────────────────────────────────
+        ------------------------------------------------------------------------------------
         input                                           ((batch, 7), (batch, 7))
-        graph(inputs=('words', 'mask'), outputs='tho…)  (batch, 6)
+        graph(inputs=('words', 'mask'), outputs='t...)  (batch, 6)
           vectors: embedding(vocabulary=50, units=8)    (batch, 7, 8)                    400
           thought: lstm(units=6)                        (batch, 6)                       360
-        ────────────────────────────────────────────────────────────────────────────────────
+        ------------------------------------------------------------------------------------
         760 parameters, 3.04 kB
         """,
     ),
@@ -80,12 +82,12 @@ TABLES = {
         (None, 3),
         """
         layer                            output            parameters
-        ─────────────────────────────────────────────────────────────
+        -------------------------------------------------------------
         input                            (batch, None, 3)
         bidirectional                    (batch, 10)
           0: gru(units=5)                (batch, 5)               150
           1: gru(units=5, reverse=True)  (batch, 5)               150
-        ─────────────────────────────────────────────────────────────
+        -------------------------------------------------------------
         300 parameters, 1.2 kB
         """,
     ),
@@ -94,10 +96,10 @@ TABLES = {
         (),
         """
         layer   output    parameters
-        ────────────────────────────
+        ----------------------------
         input   (batch,)
         relu()  (batch,)
-        ────────────────────────────
+        ----------------------------
         no parameters
         """,
     ),
@@ -358,3 +360,14 @@ def test_an_error_names_the_place():
     with pytest.raises(ValueError, match="conv2d") as caught:
         F.summary(F.serial(F.dense(2), F.conv2d(3, 3)), (4,))
     assert any("serial[1]" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "shift_jis"])
+def test_a_summary_is_printed_in_the_encoding_of_any_terminal(encoding):
+    model = npdl.Model([npdl.layers.Dense(n_out=4, n_in=3), npdl.layers.Softmax(n_out=2)])
+    model.compile(loss="mse")
+    file = io.TextIOWrapper(io.BytesIO(), encoding)
+    print(F.summary(CNN, (1, 8, 8)), file=file)
+    model.summary(file)
+    file.flush()
+    assert b"not trained" in file.buffer.getvalue()

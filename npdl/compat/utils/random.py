@@ -4,11 +4,11 @@
 >>> set_seed(1)
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
+from npdl.compat.utils.states import check_bit_generator, read_generator, set_global, written
 from npdl.functional.layer import describe
 from npdl.random import Key
 
@@ -59,7 +59,7 @@ def set_rng(rng: Any) -> None:
     Raises
     ------
     TypeError
-        If it is none of these.
+        If it is none of these, or draws from a bit generator that is not one of NumPy's.
 
     Examples
     --------
@@ -74,6 +74,7 @@ def set_rng(rng: Any) -> None:
             f"set_rng: expected numpy.random, a RandomState or a Generator, got {rng!r}; "
             f"set_seed(0) makes one of a number"
         )
+    check_bit_generator(rng)
     global _rng
     _rng = rng
 
@@ -194,13 +195,7 @@ def get_state() -> str:
     >>> get_state()[:60]
     '{"generator": "RandomState", "state": {"bit_generator": "MT1'
     """
-    rng = get_rng()
-    if isinstance(rng, np.random.Generator):
-        state = rng.bit_generator.state
-    else:
-        state = rng.get_state(legacy=False)
-    kind = "numpy.random" if rng is np.random else type(rng).__name__
-    return json.dumps({"generator": kind, "state": state}, default=np.ndarray.tolist)
+    return written(get_rng())
 
 
 def set_state(state: str) -> None:
@@ -210,6 +205,11 @@ def set_state(state: str) -> None:
     ----------
     state : str
         What :func:`get_state` returned.
+
+    Raises
+    ------
+    ValueError
+        If it is no state of a generator of NumPy; nothing is changed then.
 
     Examples
     --------
@@ -222,14 +222,7 @@ def set_state(state: str) -> None:
     >>> new_key() == key
     True
     """
-    values = json.loads(state)
-    kind, found = values["generator"], values["state"]
-    if kind == "Generator":
-        bits = getattr(np.random, found["bit_generator"])()
-        bits.state = found
-        set_rng(np.random.Generator(bits))
-        return
-    found["state"]["key"] = np.array(found["state"]["key"], np.uint32)
-    rng: Any = np.random if kind == "numpy.random" else np.random.RandomState()
-    rng.set_state(found)
+    rng, values = read_generator(state)
+    if rng is np.random:
+        set_global(values)
     set_rng(rng)
