@@ -97,6 +97,8 @@ def accuracy(outputs: Any, targets: Any) -> float:
     scores, given = np.asarray(outputs), np.asarray(targets)
     if scores.shape[-1:] == (1,) and given.size == scores.size:
         return float(np.mean((scores.ravel() > 0.5) == (given.ravel() > 0.5)))
+    if given.shape == (*scores.shape[:-1], 1):
+        given = given[..., 0]
     labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
     if labels.shape != scores.shape[:-1]:
         raise ValueError(

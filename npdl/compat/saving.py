@@ -14,7 +14,7 @@ from npdl.compat import objectives, optimizers
 from npdl.compat.checks import Array
 from npdl.compat.fitting import METRICS
 from npdl.compat.layers.base import Layer, Stateful
-from npdl.compat.layers.functional import Functional
+from npdl.compat.layers.functional import Functional, from_config
 from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.functional.tables import text_table
@@ -389,7 +389,7 @@ def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> An
     if not isinstance(layer, Mapping) or "call" not in layer:
         return config
     try:
-        return {**config, "layer": F.from_config(dict(layer), constructors)}
+        return {**config, "layer": from_config(layer, constructors)}
     except ValueError as error:
         error.add_note("in a model: Model.load(path, constructors=[...]), as of Model.from_json")
         raise
