@@ -1,4 +1,4 @@
-"""What scripts for Keras call and pass: the further methods of a model, and further layers.
+"""Methods of a model under the names of Keras, and Keras's order of arguments.
 
 Each is a line: there is nothing here that a model or a layer does not have under another name.
 
@@ -85,7 +85,7 @@ class KerasMethods:
         Raises
         ------
         ValueError
-            If there is no layer of that name, or several.
+            If the model has no such layer, or several.
         """
         if index is not None:
             return self.layers[index]  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ def from_config(config: Mapping[str, Any], constructors: Iterable[Any] = ()) -> 
 
 
 class Functional(Stateful):
-    """A layer of `npdl.functional` in a model, for what the documented layers do not have.
+    """A layer of `npdl.functional` in a model, for all beyond the documented layers.
 
     Parameters
     ----------
