@@ -35,7 +35,7 @@ def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
 
 
 def as_array(name: str, values: Any) -> Array:
-    """Return data as one array, or raise for what holds several, or gives them one by one."""
+    """Return data as one array; refuse several arrays, and generators of batches."""
     if not (isinstance(values, Sequence | np.generic) or hasattr(values, "__array__")):
         raise TypeError(
             f"{name} must be an array, got {describe(values)}; data that come batch by batch are "

@@ -1,4 +1,4 @@
-"""What models need to train: checked data, batches, metrics, and the line of an iteration."""
+"""Training of models: the split of data, batches, metrics, and the line of an iteration."""
 
 import itertools
 import sys
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
-    """Cut a fraction off the end; `None`, where that is no example."""
+    """Cut a fraction off the end; `None`, if that is less than one example."""
     if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
     count = len(data[0])
@@ -46,7 +46,7 @@ def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]
 def batches(
     data: tuple[Any, ...], size: int, order: Array | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the parts of arrays; nothing is copied where there is no order.
+    """Yield the parts of arrays; without an order, nothing is copied.
 
     A last example that is left over joins the part before, since a single one has no variance,
     which a batch normalization needs.
@@ -80,7 +80,7 @@ def weighted(values: Array, weight: Array | None) -> Array:
 
 
 def accuracy(outputs: Any, targets: Any) -> float:
-    """Return the fraction of rows whose largest entry is that of the target.
+    """Return the fraction of rows whose largest entry is in the target's column.
 
     Of outputs with a single column, those count that are on the target's side of 0.5.
 
@@ -99,6 +99,8 @@ def accuracy(outputs: Any, targets: Any) -> float:
     scores, given = np.asarray(outputs), np.asarray(targets)
     if scores.shape[-1:] == (1,) and given.size == scores.size:
         return float(np.mean((scores.ravel() > 0.5) == (given.ravel() > 0.5)))
+    if given.shape == (*scores.shape[:-1], 1):
+        given = given[..., 0]
     labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
     if labels.shape != scores.shape[:-1]:
         raise ValueError(
@@ -138,7 +140,7 @@ def as_metrics(metrics: Any) -> Metrics:
     return check_metrics(found)
 
 
-# The metrics that have a name; those of errors are the means over all elements.
+# The metrics that have a name; errors are means over all elements.
 METRICS: Metrics = {
     **dict.fromkeys(("accuracy", "acc", "binary_accuracy", "categorical_accuracy"), accuracy),
     "sparse_categorical_accuracy": accuracy,
@@ -169,7 +171,7 @@ def line(epoch: int, logs: Mapping[str, float]) -> str:
 
 @attrs.define(eq=False, repr=False)
 class Training:
-    """What the loop of `npdl.loop` trains, made of a model and its data."""
+    """A model and its data, in the form that the loop of `npdl.loop` trains."""
 
     model: Any
     data: tuple[Any, ...]
@@ -200,7 +202,7 @@ class Training:
         return {"loss": mean_sums(loss, len(outputs)), **self.scores.sums(outputs, batch)}
 
     def validate(self) -> dict[str, float]:
-        """Return the figures of the validation data; none, where there are no such data."""
+        """Return the metrics of the validation data, if there are any."""
         if self.validation is None:
             return {}
         x, y, weight = self.validation
@@ -209,7 +211,7 @@ class Training:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what decides the next step; from its checkpoint, `Model.load` makes a model."""
+        """Return all state that decides the next step; `Model.load` reads its checkpoint."""
         try:
             config = self.model.to_json()
         except (NotImplementedError, TypeError):

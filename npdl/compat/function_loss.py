@@ -14,7 +14,7 @@ __all__ = ["FunctionLoss"]
 class FunctionLoss(Objective):
     """A loss function of `npdl.functional`, or one like it, as an objective.
 
-    Its gradient is that of the mean over the batch, and is multiplied by the size of the batch.
+    The gradient of the mean over the batch is multiplied by the size of the batch.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Argument names of Keras, where this API has another word for the same thing.
 
-One table says which argument a name stands for, and another which arguments are not here and where
-else they are. Constructors and the methods of a model go through :func:`translated`.
+One table translates names of arguments. Another has the arguments without a counterpart, with
+advice. Constructors and the methods of a model go through :func:`translated`.
 
 >>> import npdl
 >>> npdl.layers.Dense(units=8, input_dim=4, kernel_initializer="zeros")

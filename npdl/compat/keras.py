@@ -1,4 +1,4 @@
-"""What scripts for Keras call and pass: the further methods of a model, and further layers.
+"""Methods of a model under the names of Keras, and Keras's order of arguments.
 
 Each is a line: there is nothing here that a model or a layer does not have under another name.
 
@@ -86,7 +86,7 @@ class KerasMethods:
         Raises
         ------
         ValueError
-            If there is no layer of that name, or several.
+            If the model has no such layer, or several.
         """
         if index is not None:
             return self.layers[index]  # type: ignore[no-any-return]
@@ -139,10 +139,18 @@ def optimizer_first(compile: F) -> F:
 
 
 def batch_size_first(fit: F) -> F:
-    """Warn where `fit` seems to get Keras's order, the size of the batch before the epochs."""
+    """Warn where `fit` seems to get Keras's order, the size of the batch before the epochs.
+
+    A generator in the place of inputs and targets is refused.
+    """
 
     @functools.wraps(fit)
     def checked(self: Any, *args: Any, **keywords: Any) -> Any:
+        if len(args) < 2 and keywords.keys().isdisjoint(("Y", "y")):
+            raise TypeError(
+                "Model.fit: expected inputs and targets, arrays, as in fit(X, Y); data that come "
+                "batch by batch are trained on by model.train_on_batch(X, Y)"
+            )
         if len(args) > 3 and _is_power(args[2]) and not _is_power(args[3]):
             warnings.warn(
                 f"Model.fit(X, Y, {args[2]!r}, {args[3]!r}) makes {args[2]} epochs with batches of "

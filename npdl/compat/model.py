@@ -120,7 +120,7 @@ class Model(KerasMethods, Stack, Saved):
         ----------
         loss : str, Objective or function
             ``SCCE()`` by default. A function of outputs and targets returns the mean loss and its
-            gradient, as those of `npdl.functional` do.
+            gradient, as the losses of `npdl.functional` do.
         optimizer : str or Optimizer
             ``SGD()`` by default. Of an instance, the model gets a copy.
         metrics : list or dict
@@ -199,7 +199,7 @@ class Model(KerasMethods, Stack, Saved):
         batch_size : int
             Number of examples a step; the last one of an iteration may have fewer.
         shuffle : bool
-            Whether each iteration has an order of its own.
+            Whether each iteration has a new order.
         validation_split : float
             The fraction of the examples, taken from the end before any shuffle, that the model is
             not trained on but evaluated with: ``int(n · fraction)`` of n.
@@ -214,12 +214,12 @@ class Model(KerasMethods, Stack, Saved):
         callbacks : list of Callback
             Objects with any of the methods of :class:`npdl.callbacks.Callback`.
         metrics : list or dict, optional
-            In place of those of :meth:`compile`.
+            Replace the metrics of :meth:`compile`.
         sample_weight : array, optional
             A weight for each example, by which its loss and gradient are multiplied. A metric
             with an argument `weights` gets them; ``"accuracy"`` counts all examples alike.
         class_weight : dict, optional
-            A weight for each class, by which those of its examples are multiplied.
+            A weight for each class; the weights of its examples are multiplied by it.
         initial_epoch : int
             The number of iterations that were made before, and count.
         checkpoint : npdl.training.Checkpoint, optional
@@ -258,7 +258,7 @@ class Model(KerasMethods, Stack, Saved):
         check_count("epochs (max_iter)", last, least=0)
         check_count("initial_epoch", initial_epoch, least=0)
         x, y = check_pair("X and Y", X, Y)
-        # Whatever does not fit raises before anything is changed.
+        # Data that do not fit raise before anything is changed.
         y, first = self._checked(x, y, batch_size)
         weight = self._weights(sample_weight, class_weight, y)
         if validation_data is not None and validation_split:
@@ -332,7 +332,7 @@ class Model(KerasMethods, Stack, Saved):
         return weight
 
     def _warn(self) -> None:
-        """Warn, before the first step, of what is probably not meant."""
+        """Warn, before the first step, of random tables that are not trained."""
         for layer in self.layers:
             if isinstance(layer, Embedding):
                 layer.warn_if_random()
@@ -402,7 +402,7 @@ class Model(KerasMethods, Stack, Saved):
         batch_size : int
             Number of examples at a time.
         metrics : list or dict, optional
-            In place of those of :meth:`compile`.
+            Replace the metrics of :meth:`compile`.
         verbose : int
             Makes no difference; scripts for Keras give it.
         sample_weight : array, optional

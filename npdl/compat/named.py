@@ -1,4 +1,4 @@
-"""What the classes of the stateful API share: configurations, and names in place of instances.
+"""The base of all classes of the stateful API: configurations, and instances by name.
 
 An instance remembers the arguments that it was made with, and its configuration is its class and
 those arguments. So a subclass in a user's script can be saved and loaded without more code, as long
@@ -91,7 +91,7 @@ class Named:
         Raises
         ------
         ValueError
-            If the class is not known, or an argument is not one of its own.
+            If the class or an argument is not known.
         """
         values = json.loads(config) if isinstance(config, str) else config
         if not isinstance(values, Mapping):
@@ -101,7 +101,7 @@ class Named:
         arguments = {name: _decoded(value) for name, value in arguments.items()}
         known, name = argument_names(made), made.__name__
         try:
-            # Keras's names are for scripts: a configuration has those of the class alone.
+            # Keras's names are for scripts: a configuration has the names of the class alone.
             unknown = arguments.keys() - known.keys() - {*made.options}
             if unknown and (_is_own(made) or not _takes_any(made)):
                 raise TypeError(f"a configuration of {name}: unknown argument {min(unknown)!r}")
@@ -152,7 +152,7 @@ _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _signatures(cls: type) -> list[inspect.Signature]:
-    """Return those of a class and of the bases that its rest arguments, *args, are handed on to."""
+    """Return the signatures of a class and of the bases that get its rest arguments, *args."""
     found = []
     for base in cls.__mro__:
         if "__init__" in vars(base) and base is not object:
@@ -164,7 +164,7 @@ def _signatures(cls: type) -> list[inspect.Signature]:
 
 
 def _by_name(cls: type, args: Any, keywords: Any) -> dict[str, Any]:
-    """Return the arguments of a call of the class by their names, those of its bases too."""
+    """Return the arguments of a call of the class by their names, also the bases' ones."""
     named: dict[str, Any] = {}
     for signature in _signatures(cls):
         arguments = signature.bind_partial(*args, **keywords).arguments
@@ -190,7 +190,7 @@ def _recording(cls: type[Named], init: Callable[..., None]) -> Callable[..., Non
 
     @functools.wraps(init)
     def recorded(self: Any, *args: Any, **keywords: Any) -> None:
-        # The outermost call is that of the instance's own class.
+        # The outermost call has the class of the instance.
         outermost = "_made_with" not in self.__dict__
         options: Any = {}
         if adapts:

@@ -17,7 +17,7 @@ from npdl.compat import objectives, optimizers
 from npdl.compat.checks import Array
 from npdl.compat.fitting import METRICS
 from npdl.compat.layers.base import Layer, Stateful
-from npdl.compat.layers.functional import Functional
+from npdl.compat.layers.functional import Functional, from_config
 from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.compat.utils.states import read_generator
@@ -36,7 +36,7 @@ class Saved:
     optimizer: Any
     metrics: Any
     _connected: list[Layer]
-    # Whether it was made of a functional layer that is no serial.
+    # Whether it was made of one functional layer other than a serial.
     _bare: bool = False
 
     def to_json(self) -> str:
@@ -74,7 +74,7 @@ class Saved:
         Raises
         ------
         ValueError
-            If a class is not known, or an argument is not one of its own.
+            If a class or an argument is not known.
         """
         values = json.loads(config) if isinstance(config, str) else config
         known = {"layers", "loss", "metrics", "optimizer"}
@@ -135,10 +135,10 @@ class Saved:
             print_fn(line)
 
     def get_weights(self) -> list[Array]:
-        """Return copies of all weights: for each layer its `params`, then what is not trained.
+        """Return copies of all weights: for each layer its `params`, then its other arrays.
 
-        The parameters of :meth:`to_functional` are in the order of ``npdl.tree.leaves``, which is
-        that of their names: a bias there comes before its weight.
+        The leaves of :meth:`to_functional` have the order of their names instead, such as
+        ``bias`` before ``weight``.
         """
         return [np.array(array) for layer in self.layers for array in weights_of(layer)]
 
@@ -177,7 +177,7 @@ class Saved:
         Parameters
         ----------
         path : str or PathLike
-            Ends in ``.npz``; what was there is replaced when all is written. Its folder is made,
+            Ends in ``.npz``; an older file is replaced when all is written. Its folder is made,
             if it is not there.
 
         Raises
@@ -261,13 +261,13 @@ class Saved:
         Parameters
         ----------
         path : str or PathLike
-            What :meth:`save`, :meth:`save_weights`, a checkpoint of :meth:`fit` or
-            :class:`npdl.callbacks.ModelCheckpoint` wrote.
+            A file of :meth:`save`, :meth:`save_weights`, :class:`npdl.callbacks.ModelCheckpoint`,
+            or a checkpoint of :meth:`fit`.
 
         Raises
         ------
         ValueError
-            If its weights are not those of such a model; this one is then as it was.
+            If its weights have other shapes; the model is then as it was.
         """
         self._require_connected("load_weights")
         mine = self.get_weights()
@@ -280,7 +280,7 @@ class Saved:
         return {"config": self.to_json(), **self._progress()}
 
     def _progress(self) -> dict[str, Any]:
-        """Return what training changes."""
+        """Return all state that training changes."""
         params = [array for layer in self.layers for array in layer.params]
         return {
             "dtype": str(np.dtype(next((p.dtype for p in params), get_dtype()))),
@@ -299,8 +299,7 @@ class Saved:
         Returns
         -------
         layer : npdl.functional.Layer
-            ``F.serial`` of the functional layers; the layer itself, where the model was made of
-            one that is no ``F.serial``.
+            ``F.serial`` of the functional layers; or the single layer that the model was made of.
         params : tuple of trees
             Copies, in which each layer has its tree; the tree itself of a single layer.
 
@@ -419,7 +418,7 @@ def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> An
     if not isinstance(layer, Mapping) or "call" not in layer:
         return config
     try:
-        return {**config, "layer": F.from_config(dict(layer), constructors)}
+        return {**config, "layer": from_config(layer, constructors)}
     except ValueError as error:
         error.add_note("in a model: Model.load(path, constructors=[...]), as of Model.from_json")
         raise

@@ -25,7 +25,7 @@ class Stack:
     input_shape: Any
 
     def add(self, layer: Any) -> None:
-        """Put a layer behind the others.
+        """Append a layer.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Stack:
         return isinstance(getattr(self.layers[-1], "activation", None), Softmax)
 
     def _tried(self, x: Any) -> Any:
-        """Return outputs without a step; what has no statistics yet is not evaluated."""
+        """Return outputs without a step, also of layers that have no statistics yet."""
         check_axes(self.input_shape, x)
         return self._through(
             x,
@@ -168,7 +168,7 @@ def _forward(layer: Any, x: Any, train: bool) -> Any:
 
 
 def _takes_train(layer: Any) -> bool:
-    """Whether `forward` has an argument `train`, or any; those of users' layers may lack it."""
+    """Whether `forward` has an argument `train`, or any; a user's layer may lack it."""
     function = layer.forward
     code = getattr(function, "__code__", None)
     if code is None or hasattr(function, "__wrapped__"):

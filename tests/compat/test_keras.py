@@ -203,6 +203,7 @@ REFUSED = {
     "steps_per_epoch": (lambda: classifier().fit(X, Y, steps_per_epoch=3), "one pass over"),
     "validation_freq": (lambda: classifier().fit(X, Y, validation_freq=2), "one pass over"),
     "a generator": (lambda: classifier().fit(((x, 0) for x in X), Y), "train_on_batch"),
+    "a generator alone": (lambda: classifier().fit((x, 0) for x in X), "train_on_batch"),
     "a source": (lambda: classifier().fit(range, Y), "train_on_batch"),
     "two inputs": (lambda: classifier().fit([X, X[:, :3]], Y), "inhomogeneous"),
     "class weights in a list": (lambda: classifier().fit(X, Y, class_weight=[1, 2]), "dict"),
@@ -395,6 +396,12 @@ def test_targets_may_have_an_axis_of_length_one_more_or_less(make, given, plain)
     assert histories[0] == histories[1]
     assert models[0].evaluate(X, given) == models[1].evaluate(X, plain)
     assert models[0].train_on_batch(X, given) == models[1].train_on_batch(X, plain)
+
+
+def test_the_accuracy_takes_a_column_of_labels():
+    outputs = np.eye(3)[[0, 1, 2, 2]]
+    assert npdl.Model.accuracy(outputs, [[0], [1], [2], [1]]) == 0.75
+    assert npdl.Model.accuracy(outputs, np.array([[0.0], [1.0], [2.0], [2.0]])) == 1
 
 
 def test_a_sequence_of_labels_may_have_a_last_axis():

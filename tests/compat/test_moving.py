@@ -505,6 +505,12 @@ def test_constructors_of_ones_own_are_given_to_load(tmp_path):
     assert np.array_equal(loaded.predict(X), model.predict(X))
 
 
+def test_the_softmax_of_activations_is_known_in_files():
+    layer = F.serial(F.dense(3), npdl.activations.softmax_before_cross_entropy())
+    model = compiled([Functional(layer, input_shape=(6,))], "scce")
+    assert npdl.Model.from_json(model.to_json()).layers[0].layer == layer
+
+
 # The functional form
 
 FORMS = {

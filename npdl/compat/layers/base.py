@@ -52,7 +52,7 @@ class Layer(Named):
     trainable : bool
         Whether a model changes the parameters; it can be set at any time, also by the constructor.
     name : str
-        The name for ``model.get_layer``, that of the class in small letters until it is set.
+        The name for ``model.get_layer``; the class in small letters by default.
     output_shape : tuple or None
         The same as `out_shape`.
     weights : list of arrays
@@ -209,7 +209,7 @@ class Stateful(Layer):
     def trainable(self) -> bool:
         """Whether the parameters are trained; if not, the functional layer is ``F.freeze`` of it.
 
-        What is assigned counts from the next step on, without another compile.
+        An assigned value counts from the next step on, without another compile.
         """
         return vars(self).get("trainable", self.trained_at_first)  # type: ignore[no-any-return]
 
@@ -279,7 +279,7 @@ class Stateful(Layer):
         Warns
         -----
         UserWarning
-            If the layer was told another size than that of the layer before, which counts.
+            If the layer was told another size than the layer before has, which counts.
         """
         batch, *sizes = shape_before(self, prev_layer, self.told, self.known_axes, self.as_first)
         self._hold(tuple(sizes))

@@ -77,7 +77,7 @@ def activation_of(value: Any) -> activations.Activation:
 
 
 class Activation(Activated):
-    """An activation as a layer of its own: ``y = f(x)``.
+    """An activation as a layer: ``y = f(x)``.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class Dense(Linear, Activated):
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # A name is no number of features, which come second here, but the activation.
+        # The second argument is a number of features; a name can only be the activation.
         if cls is Dense and len(args) == 2 and isinstance(args[1], str):
             return args[:1], {"activation": args[1], **keywords}
         return args, keywords

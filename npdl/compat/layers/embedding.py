@@ -78,7 +78,7 @@ class Embedding(Stateful):
         self.nb_seq = optional_int(self, "nb_seq", nb_seq)
         self.init = initializations.get(init)
         self._hold(())
-        # What tells a table that was drawn and never set from one with numbers of the user's.
+        # The sum of the drawn numbers: a table with another sum has been set.
         random = embed_words is None and static is None
         self._drawn_sum = float(np.sum(self.W)) if random else None
 

@@ -1,21 +1,28 @@
 """Any layer of `npdl.functional`, as a layer of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
+from npdl.compat.activations import softmax_before_cross_entropy
 from npdl.compat.layers.base import Stateful
 from npdl.compat.layers.sizes import Shape
 from npdl.functional.layer import plain_array
 
-__all__ = ["Functional"]
+__all__ = ["Functional", "from_config"]
+
+
+def from_config(config: Mapping[str, Any], constructors: Iterable[Any] = ()) -> F.Layer:
+    """Return the functional layer of a configuration, of npdl's constructors and of others."""
+    known = (softmax_before_cross_entropy, *constructors)
+    return F.from_config(dict(config), known)  # type: ignore[no-any-return]
 
 
 class Functional(Stateful):
-    """A layer of `npdl.functional` in a model, for what the documented layers do not have.
+    """A layer of `npdl.functional` in a model, for all beyond the documented layers.
 
     Parameters
     ----------
@@ -52,7 +59,7 @@ class Functional(Stateful):
         params: Any = None,
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        made = F.from_config(dict(layer)) if isinstance(layer, Mapping) else layer
+        made = from_config(layer) if isinstance(layer, Mapping) else layer
         if not isinstance(made, F.Layer):
             raise TypeError(
                 f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "

@@ -1,6 +1,6 @@
 """Layers under the names that Keras has for them, with Keras's order and defaults of arguments.
 
-What they return are the layers of this API, so a saved model has these alone.
+They return layers of this API, so a saved model has no others.
 """
 
 from typing import Any

@@ -91,7 +91,7 @@ class MeanPooling(_Pooling):
     Parameters
     ----------
     pool_size : pair of ints
-        Rows and columns of a block, which divide those of the image; an int for both.
+        Rows and columns of a block, which divide the image; an int for both.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class MaxPooling(_Pooling):
     Parameters
     ----------
     pool_size : pair of ints
-        Rows and columns of a block, which divide those of the image; an int for both.
+        Rows and columns of a block, which divide the image; an int for both.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The sizes of layers: those passed to the constructor, and those of the layer before."""
+"""Sizes of layers, from their constructors and from the layers before them."""
 
 import operator
 import warnings
@@ -37,7 +37,7 @@ def shape_before(
     Warns
     -----
     UserWarning
-        If the layer was told another size than that of the layer before, which counts.
+        If the layer was told another size than the layer before has, which counts.
     """
     told = tuple(map(_size, told))
     if prev_layer is None:

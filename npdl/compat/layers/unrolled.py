@@ -100,7 +100,7 @@ class Unrolled(Recurrent, Stateful):
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # An int is no activation of gates, which come first here, but the number of units.
+        # The first argument is the activation of gates; an int can only be the number of units.
         if not args or isinstance(args[0], bool) or not isinstance(args[0], int | np.integer):
             return args, keywords
         if len(args) > 1 or "n_out" in keywords:
@@ -128,7 +128,7 @@ class Unrolled(Recurrent, Stateful):
         self._hold((self.nb_seq, self.n_in))
 
     def arguments(self) -> dict[str, Any]:
-        """Return what the functional layers have in common."""
+        """Return the arguments that all functional layers have."""
         return {
             "units": self.n_out,
             "activation": self.activation.layer,
@@ -183,7 +183,7 @@ class Gated(Unrolled):
         self.trainable = bool(value)
 
     def arguments(self) -> dict[str, Any]:
-        """Return what the functional layers have in common."""
+        """Return the arguments that all functional layers have."""
         return super().arguments() | {"gate_activation": self.gate_activation.layer}
 
 
