@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._checks import check_int
-from npdl.functional.layer import Array, check_float, describe
+from npdl.functional.layer import (
+    Array,
+    check_array,
+    check_class,
+    check_float,
+    describe,
+)
 
 __all__ = [
     "check_probabilities",
@@ -196,53 +202,25 @@ def ratio(part: Array, whole: Array) -> Array:
 
 
 def _outputs(name: str, given: Any) -> Array:
-    """Return outputs, or raise unless they are an array of floats."""
-    if type(given) is np.ndarray and given.dtype.char in "fdg":
+    """Return outputs, or raise unless they are an array of float32 or float64."""
+    if type(given) is np.ndarray and given.dtype.char in "fd":
         return given
-    _check_plain(name, "outputs", given)
-    if not isinstance(given, np.ndarray):
-        raise TypeError(
-            f"{name}: expected a NumPy array, got {type(given).__name__}; use np.asarray"
-        )
-    _check_not_half(name, "outputs", given)
     check_float(given, name)
     return np.asarray(given)
 
 
 def _numbers(name: str, what: str, given: Any) -> Array:
-    """Return an array of numbers, or raise."""
+    """Return an array of numbers, or raise: for a masked array, too, which would lose its mask."""
     if type(given) is not np.ndarray:
-        _check_plain(name, what, given)
+        for part in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(part, np.ndarray):
+                check_class(part, f"{name}, {what}")
         given = np.asarray(given)
     array: Array = given
-    if array.dtype.kind not in "fiub" or array.dtype.char == "e":
-        _check_not_half(name, what, array)
+    if array.dtype.kind not in "iub" and array.dtype.char not in "fd":
+        check_array(array, f"{name}, {what}")
         _check_numbers(name, what, array)
     return array
-
-
-def _check_plain(name: str, what: str, given: Any) -> None:
-    """Raise for masked arrays, which lose their mask, np.matrix, and other subclasses."""
-    parts = given if isinstance(given, list | tuple) else [given]
-    for part in parts:
-        if isinstance(part, np.ndarray) and not (
-            type(part) is np.ndarray or isinstance(part, np.memmap)
-        ):
-            hint = "np.asarray(x)"
-            if isinstance(part, np.ma.MaskedArray):
-                hint = "np.asarray(x.filled(0)), with weights of 0 where it is masked"
-            raise TypeError(
-                f"{name}: expected {what} that are a plain NumPy array, got a "
-                f"{type(part).__name__}; convert it with {hint}"
-            )
-
-
-def _check_not_half(name: str, what: str, array: Array) -> None:
-    if array.dtype.kind in "fV" and array.dtype.itemsize <= 2:
-        raise TypeError(
-            f"{name}: {what} in {array.dtype} are not accepted, got {describe(array)}; convert "
-            f"them with {what}.astype(np.float32)"
-        )
 
 
 def _check_numbers(name: str, what: str, values: Array) -> None:

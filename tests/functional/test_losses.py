@@ -554,14 +554,17 @@ def test_masked_arrays_and_matrices_are_refused(case, convert, which):
     arrays = dict(zip(("outputs", "targets"), case.arrays((4, 3)), strict=True))
     arrays["weights"] = np.ones(4)
     arrays[which] = convert(arrays[which])
-    with pytest.raises(TypeError, match=rf"{which} that are a plain NumPy array.*np\.asarray"):
+    name = which if which != "outputs" else ""
+    with pytest.raises(
+        TypeError, match=rf"{name}: expected a NumPy array, got (Ma|ma).*np\.asarray"
+    ):
         case(*arrays.values())
 
 
 def test_a_list_of_masked_values_is_refused():
     p = np.zeros(3)
     for values in ([1.0, np.ma.masked, 2.0], (0, 1, np.ma.masked)):
-        with pytest.raises(TypeError, match=r"a MaskedConstant; .*x\.filled\(0\)"):
+        with pytest.raises(TypeError, match=r"got MaskedConstant .*np\.asarray"):
             F.mean_squared_error(p, values)
 
 
