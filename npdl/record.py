@@ -226,7 +226,8 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
     known |= {item.__name__: item for item in constructors}
     if not isinstance(config, dict) or "call" not in config:
         raise ValueError(
-            f"expected a configuration, such as layer.config() returns, got {config!r:.80}"
+            f"not a configuration of npdl: expected the result of layer.config(), which has a "
+            f"'call', got {config!r:.80}"
         )
     try:
         return _decode(config, known)
