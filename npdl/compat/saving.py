@@ -412,7 +412,7 @@ def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> An
     Raises
     ------
     ValueError
-        With a note on where constructors are passed, if one is not known.
+        If a constructor is not known.
     """
     layer = config.get("layer") if isinstance(config, Mapping) else None
     if not isinstance(layer, Mapping) or "call" not in layer:
@@ -420,5 +420,7 @@ def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> An
     try:
         return {**config, "layer": from_config(layer, constructors)}
     except ValueError as error:
-        error.add_note("in a model: Model.load(path, constructors=[...]), as of Model.from_json")
-        raise
+        call = "Model.load(path, constructors=[...])"
+        raise ValueError(
+            f"{call} and Model.from_json take your own constructors: {error}"
+        ) from error
