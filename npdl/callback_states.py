@@ -1,9 +1,9 @@
 """The part of a checkpoint that callbacks fill: their states, and the arguments that decide."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from npdl._warn import warn
 from npdl.callbacks.base import Callback
 from npdl.callbacks.steering import Watch
 from npdl.checkpoint import CheckpointError
@@ -102,10 +102,9 @@ class States:
                 if then != now:
                     different.append(f"{name}: {key} {then} in the checkpoint, {now} here")
         if different:
-            warnings.warn(
+            warn(
                 f"training goes on with callbacks of other arguments: {'; '.join(different)}",
                 ChangedCallbackWarning,
-                stacklevel=4,
             )
 
     def _all(self) -> Iterator[tuple[str, Any]]:

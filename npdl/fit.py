@@ -1,11 +1,11 @@
 """Training on data, from the first epoch to the last."""
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from npdl import random
+from npdl._warn import warn
 from npdl.agreement import aborting, check_agreement, is_first
 from npdl.callbacks.checks import checked
 from npdl.data import (
@@ -248,24 +248,22 @@ def fit(
                 vars(error).setdefault("state", run.whole)
             raise
         if is_first(comm) and has_pending(run.result.opt_state):
-            warnings.warn(
+            warn(
                 "the gradients after the last update of accumulate(..., steps) moved no parameter "
                 "yet; choose steps that divide the steps of the run, or continue it with "
-                "fit(..., state=state)",
-                stacklevel=2,
+                "fit(..., state=state)"
             )
         return run.result, loop.history.history
 
 
 def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count: int) -> None:
     """Warn that training starts in the middle of an epoch."""
-    warnings.warn(
+    warn(
         f"training continues in the middle of an epoch: state.step={epoch * steps + batch} is step "
         f"{batch} of {steps} in epoch {epoch}, so {batch * batch_size} of {count} examples are "
         f"skipped there. If the state was trained on other data or with another batch_size, begin "
         f"a whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
         MidEpochWarning,
-        stacklevel=3,
     )
 
 

@@ -1,12 +1,12 @@
 """The loop of `fit`: epochs of steps, and the callbacks that see and steer them."""
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from npdl._warn import warn
 from npdl.agreement import check_agreement, is_first
 from npdl.callback_states import States
 from npdl.callbacks import History, call
@@ -232,12 +232,11 @@ class Loop:
         loss = logs.get("loss", 0.0)
         if self.finite and not math.isfinite(loss) and is_first(self.comm):
             self.finite = False
-            warnings.warn(
+            warn(
                 f"the loss of epoch {self.epoch} is {loss}, and training goes on; "
                 f"fit(..., check_finite=True) names the step, the layer and the array where this "
                 f"began, and callbacks=[TerminateOnNaN()] ends the run",
                 RuntimeWarning,
-                stacklevel=6,
             )
 
     def _agree(self) -> None:
@@ -280,12 +279,11 @@ class Loop:
             except Exception as error:
                 if not self._ended():
                     raise
-                warnings.warn(
+                warn(
                     f"the run has come to its end with step {self.step}, and its result is "
                     f"returned, but its last checkpoint was not written: "
                     f"{type(error).__name__}: {error}",
                     UnwrittenCheckpointWarning,
-                    stacklevel=6,
                 )
 
     def _due(self, step: int) -> bool:

@@ -9,7 +9,6 @@ from it, and under ``run`` where the run stands: a text of JSON, and the states 
 import contextlib
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import attrs
 
 from npdl import checkpoint
+from npdl._warn import warn
 from npdl.callbacks import direction
 from npdl.callbacks.checks import missing_figure
 from npdl.checkpoint import CheckpointError
@@ -274,13 +274,13 @@ class Checkpoint:
                 continue
             for bad, reason in damaged:
                 aside = bad.replace(free_name(bad.with_name(f"{bad.name}.damaged")))
-                _warn(
+                warn(
                     f"training goes on from {path.name}, because {bad.name} could not be read, and "
                     f"was renamed to {aside.name}: {reason}",
                     DamagedCheckpointWarning,
                 )
             if different := _elsewhere(path):
-                _warn(
+                warn(
                     f"{path} was written elsewhere: {'; '.join(different)}. Training goes on, but "
                     f"its numbers may differ in their last bits from those of a run that was never "
                     f"moved",
@@ -295,7 +295,7 @@ class Checkpoint:
                 f"none of the checkpoints in {self.directory} can be read, and nothing was changed:"
                 f"{reasons}\nRestore one from a copy, or train anew in another directory."
             )
-        _warn(
+        warn(
             f"resume=True, but {self.directory} holds no checkpoint: training starts from the "
             f"beginning",
             FreshStartWarning,
@@ -309,7 +309,7 @@ class Checkpoint:
             if position.stopped
             else f"this call asks for epochs={epochs}; with more of them it goes on"
         )
-        _warn(
+        warn(
             f"nothing is trained, and the result that is there is returned: the run in "
             f"{self.directory} has ended already, with epoch {position.epoch - position.first}; "
             f"{reason}",
@@ -353,8 +353,3 @@ def _elsewhere(path: Path) -> list[str]:
         for name in [*here, *(there.keys() - here.keys())]
         if there.get(name) != here.get(name)
     ]
-
-
-def _warn(message: str, category: type[ResumeWarning]) -> None:
-    # Of the frames between, those of find, of the loop and of fit, none is the user's.
-    warnings.warn(message, category, stacklevel=5)

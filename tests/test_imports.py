@@ -10,8 +10,8 @@ import pytest
 import npdl
 
 ROOT = Path(npdl.__file__).parent
-FLOOR = {"_calls", "_habits", "record", "random", "tree", "allowance", "limits", "containers"}
-FLOOR |= {"safetensors_format"}
+FLOOR = {"_calls", "_habits", "_warn", "record", "random", "tree", "allowance", "limits"}
+FLOOR |= {"containers", "safetensors_format"}
 PROTOCOL = FLOOR | {"functional._checks", "functional.layer", "functional.modes"}
 # Files of helpers that the themes of a kind share.
 SHARED = {"activations", "channels", "correlation", "dot_product", "elementwise", "gates"}

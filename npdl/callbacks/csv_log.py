@@ -6,12 +6,12 @@ A file is cut only if it begins with the lines that the run had written before t
 
 import io
 import os
-import warnings
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from npdl._warn import warn
 from npdl.callbacks.base import Callback
 from npdl.callbacks.checks import make_folder
 from npdl.functional._checks import check_flag
@@ -182,7 +182,7 @@ class CSVLogger(Callback):
                 os.truncate(self.path, size)
             self.size, self.checksum = size, state["checksum"]
         elif not there:
-            _warn(f"{self.path} is lost or empty; it begins anew, with the epochs that follow")
+            warn(f"CSVLogger: {self.path} is lost or empty; it begins anew, without earlier epochs")
         elif columns is not None and self._found() != columns:
             raise ValueError(
                 f"CSVLogger: {self.path} is not the log of this run: its columns are "
@@ -190,14 +190,9 @@ class CSVLogger(Callback):
                 f"another name, or resume without this callback"
             )
         else:
-            _warn(
-                f"{self.path} has changed since the checkpoint, and is not cut; lines are added at "
-                f"its end, and may be there twice"
+            warn(
+                f"CSVLogger: {self.path} has changed since the checkpoint, and is not cut; lines "
+                f"are added at its end, and may be there twice"
             )
             self.size, self.checksum = there, self._checksum(there)
         self.columns = columns
-
-
-def _warn(message: str) -> None:
-    # Past the frames of the states, of the loop and of fit, to the call of fit.
-    warnings.warn(f"CSVLogger: {message}", UserWarning, stacklevel=8)
