@@ -21,6 +21,7 @@ from npdl.compat.layers.functional import Functional, from_config
 from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.compat.utils.states import read_generator
+from npdl.containers import container_format
 from npdl.functional.tables import text_table
 
 __all__ = ["Saved"]
@@ -402,6 +403,7 @@ def _is_connected(layer: Any, connected: list[Layer]) -> bool:
 
 def _save(path: str | os.PathLike[str], contents: Any) -> None:
     """Write a file, in a folder that is made if it is not there."""
+    container_format(path)  # refuses a suffix before a folder is made
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(path, contents)
 

@@ -451,6 +451,13 @@ def test_a_file_may_be_in_a_folder_that_is_not_there(tmp_path):
     assert npdl.Model.load(tmp_path / "a" / "b" / "model.npz").predict(X).shape == (40, 3)
 
 
+def test_a_file_of_another_suffix_makes_no_folder(tmp_path):
+    for save in (mlp().save, mlp().save_weights):
+        with pytest.raises(ValueError, match=r"suffix '\.h5'"):
+            save(tmp_path / "a" / "model.h5")
+    assert not any(tmp_path.iterdir())
+
+
 def test_weights_alone_are_read_from_every_file_that_has_them(tmp_path):
     model = mlp("scce", "adam")
     keeper = ModelCheckpoint(tmp_path / "best.npz", "loss", save_best_only=True)

@@ -215,9 +215,9 @@ class Stateful(Layer):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        if value is not True and value is not False:
+        if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{self}.trainable must be True or False, got {value!r}")
-        vars(self)["trainable"] = value
+        vars(self)["trainable"] = bool(value)
         self._renew()
 
     def _renew(self) -> None:
