@@ -4,11 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.functional.combinators import with_parts
+from npdl.functional.combinators import with_functions, with_parts
 from npdl.functional.layer import Layer, Params
 from npdl.random import Key
 
@@ -90,7 +89,7 @@ def _watched(model: Layer) -> Layer:
         _check("the gradient of the input", dx)
         return grads, dx
 
-    return attrs.evolve(model, apply=apply, backward=backward)
+    return with_functions(model, _watched, apply=apply, backward=backward)
 
 
 def _check(what: str, values: Any) -> None:

@@ -38,6 +38,8 @@ class Call:
     constructor: Callable[..., "Recorded"]
     positional: tuple[Any, ...]
     keywords: dict[str, Any]
+    # The call of the value that the constructor returned, if it was recorded already.
+    inner: "Call | None" = None
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ class Recorded:
                 f"cannot pickle a {type(self).__name__} made without a constructor: return it from "
                 "a function decorated with @layer, defined at the top level of a module"
             )
-        return Call.repeat, (self.call,)
+        return Call.repeat, (attrs.evolve(self.call, inner=None),)
 
     def config(self) -> dict[str, Any]:
         """Return the call as JSON values, for :func:`npdl.functional.from_config`."""
@@ -164,7 +166,8 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
                 keywords[name] = value_given
             before.append(value_given)
         depth = _check_depth(function.__name__, max(depth, value.depth))
-        return attrs.evolve(value, call=Call(construct, positional, keywords), depth=depth)
+        call = Call(construct, positional, keywords, value.call)
+        return attrs.evolve(value, call=call, depth=depth)
 
     construct.is_constructor = True  # type: ignore[attr-defined]
     return construct

@@ -4,9 +4,11 @@ Each combinator gives its child *i* the key ``fold(rng, i)``, and puts a note on
 comes out of a child, so that the notes of the first error spell its place in the model.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 
 from npdl import random, tree
@@ -22,7 +24,7 @@ from npdl.functional.layer import (
     keep_params,
     layer,
 )
-from npdl.functional.modes import direct, stored_statistics
+from npdl.record import Call
 
 __all__ = ["freeze", "residual", "serial"]
 
@@ -56,8 +58,8 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
     """Make what :func:`serial` returns, under the name of the combinator that it is part of."""
     check_layers(name, layers)
     count = len(layers)
-    # Layers are called as they are written, which saves the adapter's time.
-    applies = [direct(child.apply) for child in layers]
+    # Layers without a mode are called as they are written, which saves the adapter's time.
+    applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
     backwards = [child.backward for child in layers]
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
@@ -85,12 +87,12 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
         caches = []
         i = 0
         try:
-            for i, (child_apply, plain) in enumerate(applies):
-                if plain:
-                    x, cache = child_apply(params[i], x)
+            for i, (full, plain) in enumerate(applies):
+                if plain is not None:
+                    x, cache = plain(params[i], x)
                 else:
                     child_key = None if key is None else (*key, i)
-                    x, cache = child_apply(params[i], x, train=train, rng=child_key)
+                    x, cache = full(params[i], x, train=train, rng=child_key)
                 caches.append(cache)
         except Exception as error:
             note_place(error, f"{name}[{i}]", layers[i], params[i], x)
@@ -156,12 +158,11 @@ def residual(*layers: Layer) -> Layer:
     (4,)
     """
     inner = sequence("residual", layers)
-    inner_apply, _ = direct(inner.apply)
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Array, Any]:
-        y, cache = inner_apply(params, x, train=train, rng=rng)
+        y, cache = inner.apply(params, x, train=train, rng=rng)
         if y.shape != x.shape or y.dtype != x.dtype:
             raise ValueError(
                 f"residual: the layers turn {describe(x)} into {describe(y)}, and the sum needs "
@@ -193,7 +194,8 @@ def freeze(inner: Layer) -> Layer:
     """Keep the parameters of a layer as they are: ``y = f(x)``, with gradients in `x` alone.
 
     Layers with running statistics, such as :func:`batch_norm`, use the stored ones in training
-    too, and these stay as they are. Dropout inside still drops in training.
+    too, and these stay as they are. Dropout inside still drops in training. A layer of your own
+    with running statistics evaluates as a whole, unless it is made of layers that are arguments.
 
     Parameters
     ----------
@@ -222,20 +224,31 @@ def freeze(inner: Layer) -> Layer:
     True
     """
     check_layers("freeze", (inner,))
+    stored = _with_stored_statistics(inner)
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[None, Any]:
-        return None, inner.backward(params, cache, g)[1] if input_grad else None
+        return None, stored.backward(params, cache, g)[1] if input_grad else None
 
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        with stored_statistics():
-            return inner.apply(params, x, train=train, rng=rng)
+    return Layer(inner.init, stored.apply, backward, inner.out_shape)
 
-    idle = inner.update_stats is keep_params
-    return Layer(inner.init, inner.apply if idle else apply, backward, inner.out_shape)
+
+def _with_stored_statistics(layer: Layer) -> Layer:
+    """Return the layer with its running statistics as constants, in training too."""
+    if layer.update_stats is keep_params:
+        return layer
+    call = layer.call
+    while call is not None:  # A constructor may return the layer of a combinator.
+        made = changed_parts(call, _with_stored_statistics)
+        if made is not None:
+            return made
+        call = call.inner
+
+    def apply(params: Params, x: Any, *, train: bool = False, rng: Any = None) -> tuple[Any, Any]:
+        return layer.apply(params, x)
+
+    return with_functions(layer, _with_stored_statistics, apply=apply)
 
 
 def _first_trained(layers: Sequence[Layer], params: Params) -> int:
@@ -258,15 +271,36 @@ def is_trained(child: Layer, params: Params) -> bool:
 
 def with_parts(model: Layer, change: Callable[[Layer], Layer]) -> Layer:
     """Make a layer anew with the layers among its arguments changed; itself, if there are none."""
-    if model.call is None:
-        return model
-    given = (model.call.positional, model.call.keywords)
+    made = None if model.call is None else changed_parts(model.call, change)
+    return model if made is None else made
+
+
+def changed_parts(call: Call, change: Callable[[Layer], Layer]) -> Layer | None:
+    """Repeat a call with the layers among its arguments changed; `None`, if there are none."""
+    given = (call.positional, call.keywords)
     if not any(isinstance(leaf, Layer) for leaf in tree.leaves(given)):
-        return model
+        return None
     positional, keywords = tree.map(
         lambda leaf: change(leaf) if isinstance(leaf, Layer) else leaf, given
     )
-    return model.call.constructor(*positional, **keywords)  # type: ignore[return-value]
+    return call.constructor(*positional, **keywords)  # type: ignore[return-value]
+
+
+def with_functions(layer: Layer, change: Callable[[Layer], Layer], **functions: Any) -> Layer:
+    """Return a changed layer: with other functions, here and where its call is repeated.
+
+    :func:`bidirectional` repeats the call of a layer for the other direction.
+    """
+    call = layer.call
+    if call is not None:
+        construct = call.constructor
+
+        @functools.wraps(construct)
+        def again(*args: Any, **kwargs: Any) -> Layer:
+            return change(construct(*args, **kwargs))  # type: ignore[arg-type]
+
+        call = attrs.evolve(call, constructor=again)
+    return attrs.evolve(layer, call=call, **functions)
 
 
 def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:

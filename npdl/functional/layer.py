@@ -41,9 +41,9 @@ from npdl import random, tree
 from npdl._calls import explained, shown
 from npdl.allowance import at_most
 from npdl.functional._checks import check_flag
-from npdl.functional.modes import MISSING, with_input_grad, with_mode
 from npdl.functional.modes import check_mode as check_mode
 from npdl.functional.modes import keep_params as keep_params
+from npdl.functional.modes import with_input_grad, with_mode
 from npdl.record import Recorded, constructor
 from npdl.tree import Tree
 
@@ -62,6 +62,9 @@ def no_params(rng: random.KeyLike, shape: Shape) -> Params:
 def same_shape(shape: Shape) -> Shape:
     """Return the shape as it is: `out_shape` of an element-wise layer."""
     return shape
+
+
+_MISSING: Any = object()
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -103,7 +106,7 @@ class Layer(Recorded):
     update_stats: Callable[[Params, Any], Params] = keep_params
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "apply", with_mode(self.apply, self.update_stats))
+        object.__setattr__(self, "apply", with_mode(self.apply))
         object.__setattr__(self, "backward", with_input_grad(self.backward))
         if self.out_shape is None:
             object.__setattr__(self, "out_shape", _Probe(self.init, self.apply))
@@ -111,12 +114,18 @@ class Layer(Recorded):
     def __call__(
         self,
         params: Params,
-        x: Any = MISSING,
+        x: Any = _MISSING,
         *,
         train: bool = False,
         rng: random.KeyLike | None = None,
     ) -> Any:
         """Return the output: `apply` without the cache."""
+        if x is _MISSING:
+            missing = "params are" if isinstance(params, np.ndarray) else "params or x are"
+            raise TypeError(
+                f"{missing} missing, since a layer takes both: layer(params, x), with "
+                f"params = layer.init(rng, shape)"
+            )
         return self.apply(params, x, train=train, rng=rng)[0]
 
 

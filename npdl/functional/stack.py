@@ -5,7 +5,6 @@ from typing import Any
 from npdl import random, tree
 from npdl.functional.combinators import check_layers, sequence
 from npdl.functional.layer import Layer, Params, Shape, describe, keep_params, layer
-from npdl.functional.modes import direct
 
 __all__ = ["stack"]
 
@@ -40,12 +39,11 @@ def stack(*layers: Layer) -> Layer:
     """
     check_layers("stack", layers)
     inner = sequence("stack", [*map(_carrying, layers)])
-    inner_apply, _ = direct(inner.apply)
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
     ) -> tuple[Any, Any]:
-        y, caches = inner_apply(params, x, train=train, rng=rng)
+        y, caches = inner.apply(params, x, train=train, rng=rng)
         return (y[0], (caches, len(x))) if isinstance(x, tuple) else (y, (caches, 0))
 
     def backward(

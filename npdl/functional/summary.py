@@ -12,7 +12,6 @@ as for a batch norm, which needs statistics, it runs on two examples in training
 """
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,11 +20,10 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.functional.combinators import with_parts
+from npdl.functional.combinators import with_functions, with_parts
 from npdl.functional.layer import Layer, Params, Shape
 from npdl.functional.tables import html_table, text_table
 from npdl.random import KeyLike
-from npdl.record import Call
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -227,17 +225,9 @@ def _watched(layer: Layer, report: Callable[[_Made], None]) -> Layer:
         dx = _zeros(shape, batch, np.float32) if input_grad else None
         return _gradient(layer, params, shape), dx
 
-    call = layer.call
-    if call is not None:
-        # What is made of it once more, as bidirectional does, is watched too.
-        construct = call.constructor
-
-        @functools.wraps(construct)
-        def again(*args: Any, **kwargs: Any) -> Layer:
-            return _watched(construct(*args, **kwargs), report)  # type: ignore[arg-type]
-
-        call = Call(again, call.positional, call.keywords)
-    return attrs.evolve(layer, init=init, apply=apply, backward=backward, call=call)
+    return with_functions(
+        layer, lambda other: _watched(other, report), init=init, apply=apply, backward=backward
+    )
 
 
 def _gradient(layer: Layer, params: Params, shape: Shape) -> Params:
@@ -317,7 +307,7 @@ def _label(made: _Made) -> str:
         return repr(call)
     positional = tuple(value for value in call.positional if not _has_layers(value))
     keywords = {name: value for name, value in call.keywords.items() if not _has_layers(value)}
-    return repr(Call(call.constructor, positional, keywords)).removesuffix("()")
+    return repr(attrs.evolve(call, positional=positional, keywords=keywords)).removesuffix("()")
 
 
 def _has_layers(value: Any) -> bool:

@@ -27,15 +27,12 @@ LAYERS = [
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_params_that_are_left_out_are_named_with_the_right_call(layer):
-    for call in (layer, layer.apply):
-        with pytest.raises(
-            TypeError, match=r"^params are missing.*layer\(params, x\).*layer\.init"
-        ):
-            call(X)
-        with pytest.raises(TypeError, match="params are missing"):
-            call(X, train=True)
-        with pytest.raises(TypeError, match="params or x are missing"):
-            call(layer.init(0, (3,)) if layer is not LAYERS[-1] else {})
+    with pytest.raises(TypeError, match=r"^params are missing.*layer\(params, x\).*layer\.init"):
+        layer(X)
+    with pytest.raises(TypeError, match="params are missing"):
+        layer(X, train=True)
+    with pytest.raises(TypeError, match="params or x are missing"):
+        layer(layer.init(0, (3,)) if layer is not LAYERS[-1] else {})
 
 
 @F.layer
