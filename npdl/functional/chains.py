@@ -21,7 +21,7 @@ from npdl.functional.transforms import (
     State,
     Updates,
     aligned,
-    check_array,
+    check_leaf,
     state_name,
 )
 from npdl.record import constructor
@@ -214,7 +214,7 @@ def _grouped(name: str, groups: Sequence[tuple[Select, Optimizer]], whole: bool)
         like = grads if params is None else params
         chosen, gradients = choose(like), aligned("gradients", grads, like)
         for path, g in zip(tree.paths(like), gradients, strict=True):
-            check_array(g, f"the gradient of {path}")
+            check_leaf(g, f"the gradient of {path}")
         updates, states = list(gradients), []
         for i, (_, optimizer) in enumerate(groups):
             mine = None if params is None else only(i, tree.leaves(params), chosen, like)

@@ -25,7 +25,7 @@ from npdl.functional.transforms import (
     Select,
     State,
     Updates,
-    check_array,
+    check_leaf,
     elementwise,
     foreign,
     scaling,
@@ -225,7 +225,7 @@ def clip_by_global_norm(limit: float) -> Optimizer:
         if type(state) is not tuple or state:
             raise foreign(state, tuple)
         for path, g in tree.items(grads):
-            check_array(g, f"the gradient of {path}")
+            check_leaf(g, f"the gradient of {path}")
         norm = global_norm(grads)
         if norm <= limit or not math.isfinite(norm):
             return grads, state

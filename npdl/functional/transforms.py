@@ -36,7 +36,7 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.functional.layer import Array, Params, describe
+from npdl.functional.layer import Array, Params, check_array, describe
 from npdl.record import Recorded
 from npdl.tree import Tree
 
@@ -116,7 +116,7 @@ def _with_check(init: Callable[[Params], State]) -> Callable[[Params], State]:
     def checked(params: Params) -> State:
         for path, leaf in tree.items(params):
             if not _is_plain(leaf):
-                check_array(leaf, f"the parameter {path}".rstrip())
+                check_leaf(leaf, f"the parameter {path}".rstrip())
         return init(params)
 
     return checked
@@ -153,8 +153,8 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     for i, (leaf, change) in enumerate(zip(leaves, changes, strict=True)):
         if change is not None:
             if not (_is_plain(leaf) and _is_plain(change)):
-                check_array(leaf, f"the parameter {_place(params, i)}")
-                check_array(change, f"the update of {_place(params, i)}")
+                check_leaf(leaf, f"the parameter {_place(params, i)}")
+                check_leaf(change, f"the update of {_place(params, i)}")
             if np.shape(change) != np.shape(leaf):
                 raise ValueError(
                     f"the update of {_place(params, i)} is {describe(change)}, but the parameter "
@@ -321,19 +321,10 @@ def _is_plain(leaf: Any) -> bool:
     return type(leaf) is np.ndarray and 4 <= leaf.itemsize <= 8
 
 
-def check_array(leaf: Any, what: str) -> None:
+def check_leaf(leaf: Any, what: str) -> None:
     """Raise for subclasses of arrays, such as masked ones, and for types of floats for files."""
-    if isinstance(leaf, np.ndarray) and type(leaf) not in (np.ndarray, np.memmap):
-        raise TypeError(
-            f"{what} is a {type(leaf).__name__}, and optimizers take plain arrays; convert it with "
-            f"np.asarray, or the filled() of a masked array"
-        )
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is not None and dtype.kind in "fV" and dtype.itemsize not in (4, 8):
-        raise TypeError(
-            f"{what} is {describe(leaf)}, and optimizers take float32 and float64; convert it with "
-            f".astype(np.float32), or a whole tree with npdl.tree.astype(params, np.float32)"
-        )
+    if isinstance(leaf, np.ndarray | np.generic):
+        check_array(leaf, what)
 
 
 def _by_leaf(
@@ -373,8 +364,8 @@ def checked_gradient(
         Unless the gradient is of the shape and type of its parameter and slots.
     """
     if not (_is_plain(g) and (p is None or _is_plain(p))):
-        check_array(p, f"the parameter {_place(like, i)}")
-        check_array(g, f"the gradient of {_place(like, i)}")
+        check_leaf(p, f"the parameter {_place(like, i)}")
+        check_leaf(g, f"the gradient of {_place(like, i)}")
         g, p = np.asarray(g), p if p is None else np.asarray(p)
     for other in (p, *slots):
         if not _fits(g, other):

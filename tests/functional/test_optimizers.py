@@ -736,11 +736,11 @@ def test_a_state_of_parameters_of_another_structure_is_refused():
     assert "optimizer.init(params)" in caught.value.__notes__[1]
 
 
-HALF = "float32 and float64; convert it with .astype\\(np.float32\\)"
+HALF = r"expected float32 or float64, got float16.*x.astype\(np.float32\)"
 REFUSED = {
     "float16": (lambda a: a.astype(np.float16), HALF),
-    "masked array": (np.ma.array, "is a MaskedArray, .*np.asarray"),
-    "matrix": (lambda a: np.atleast_2d(a).view(np.matrix), "is a matrix, .*np.asarray"),
+    "masked array": (np.ma.array, "got MaskedArray .*np.asarray"),
+    "matrix": (lambda a: np.atleast_2d(a).view(np.matrix), "got matrix .*np.asarray"),
 }
 
 
@@ -750,7 +750,7 @@ def test_other_arrays_than_plain_ones_of_floats_are_refused(optimizer, wrong, me
     def spoiled(values):
         return (*values[:-1], {"inner": {**values[-1]["inner"], "bias": wrong(np.ones(1))}})
 
-    params, path = params_of(), "3/inner/bias "
+    params, path = params_of(), "3/inner/bias"
     state, grads = optimizer.init(params), grads_of(0, params)
     with pytest.raises(TypeError, match=f"the parameter {path}.*{message}"):
         optimizer.init(spoiled(params))
@@ -766,11 +766,11 @@ def test_other_arrays_than_plain_ones_of_floats_are_refused(optimizer, wrong, me
 @each
 def test_bare_arrays_of_float16_are_refused(optimizer):
     half, single = np.ones(3, np.float16), np.ones(3, np.float32)
-    with pytest.raises(TypeError, match=f"the parameter is float16.*{HALF}"):
+    with pytest.raises(TypeError, match=f"the parameter: {HALF}"):
         optimizer.init(half)
     if "*" not in repr(optimizer) and optimizer != F.chain():
         for params in (single, half):
-            with pytest.raises(TypeError, match=f"is float16.*{HALF}"):
+            with pytest.raises(TypeError, match=HALF):
                 optimizer.update(half, optimizer.init(single), params)
 
 
