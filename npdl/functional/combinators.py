@@ -238,12 +238,16 @@ def _with_stored_statistics(layer: Layer) -> Layer:
     """Return the layer with its running statistics as constants, in training too."""
     if layer.update_stats is keep_params:
         return layer
-    call = layer.call
-    while call is not None:  # A constructor may return the layer of a combinator.
+    # A constructor may return the layer of a combinator: this one's call has all of the parts.
+    calls, call = [], layer.call
+    while call is not None:
+        calls.append(call)
+        call = call.inner
+    for call in reversed(calls):
         made = changed_parts(call, _with_stored_statistics)
         if made is not None:
-            return made
-        call = call.inner
+            functions = {"apply": made.apply, "backward": made.backward}
+            return with_functions(layer, _with_stored_statistics, **functions)
 
     def apply(params: Params, x: Any, *, train: bool = False, rng: Any = None) -> tuple[Any, Any]:
         return layer.apply(params, x)

@@ -78,6 +78,19 @@ def around(inner):
 
 
 @F.layer
+def between(inner):
+    """A constructor that puts layers of its own beside its argument."""
+    return F.serial(F.batch_norm(), inner, F.residual(F.batch_norm()))
+
+
+@F.layer
+def rnn_and_norm(units, reverse=False):
+    """A recurrent layer for bidirectional that returns what serial does."""
+    rnn = F.rnn(units, return_sequence=True, reverse=reverse)
+    return F.serial(rnn, F.batch_norm(axis=-1), F.tanh())
+
+
+@F.layer
 def with_parts_inside(units):
     """A layer with parts that are not its arguments."""
     first, norm, noise = F.dense(units), F.batch_norm(), F.dropout(0.5)
@@ -129,11 +142,14 @@ NESTED = {
     "a constructor's serial": (of_serial(4), (3,)),
     "combinator of a norm": (around(F.batch_norm()), (3,)),
     "combinators in one another": (around(around(of_serial(5))), (3,)),
+    "a constructor's norm beside its argument": (between(F.dense(4)), (3,)),
+    "and in its argument": (F.serial(between(of_serial(3))), (3,)),
     "own statistics": (centered(), (3,)),
     "own statistics in a combinator": (F.serial(F.dense(4), around(centered())), (3,)),
     "a record made by hand": (moving_mean(), (3,)),
     "frozen twice": (F.freeze(F.serial(F.dense(4), F.batch_norm())), (3,)),
     "both ways": (F.bidirectional(normal_rnn(4)), (5, 3)),
+    "both ways of a constructor's serial": (F.bidirectional(rnn_and_norm(4)), (5, 3)),
 }
 each = pytest.mark.parametrize(("layer", "shape"), NESTED.values(), ids=NESTED)
 
@@ -241,7 +257,7 @@ def test_repr_config_equality_and_pickle_stay(layer, shape):
     assert repr(frozen) == f"freeze(inner={layer!r})"
     if layer.call is None:
         return
-    own = [around, centered, of_serial, normal_rnn]
+    own = [around, between, centered, of_serial, normal_rnn, rnn_and_norm]
     config = json.loads(json.dumps(frozen.config()))
     assert F.from_config(config, constructors=own) == frozen == F.freeze(layer)
     assert pickle.loads(pickle.dumps(frozen)) == frozen
