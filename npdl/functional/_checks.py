@@ -24,6 +24,7 @@ __all__ = [
     "check_int",
     "check_number",
     "check_pair",
+    "is_function",
     "is_int",
     "refusal",
 ]
@@ -100,7 +101,12 @@ def check_pair(value: Any, call: str, axes: int = 2, least: int = 1) -> tuple[in
     raise ValueError(refusal(value, call, expected + more))
 
 
+def is_function(value: Any) -> bool:
+    """Whether a value is a function, and neither a constructor of one nor a layer."""
+    return callable(value) and not hasattr(value, "is_constructor") and not hasattr(value, "apply")
+
+
 def check_function(value: Any, call: str, what: str = "an initializer") -> None:
-    """Raise unless a value is a function, and not a constructor of one."""
-    if not callable(value) or hasattr(value, "is_constructor"):
+    """Raise unless a value is a function, and neither a constructor of one nor a layer."""
+    if not is_function(value):
         raise TypeError(refusal(value, call, what))

@@ -14,7 +14,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
+from npdl.functional._checks import (
+    check_flag,
+    check_int,
+    check_number,
+    is_function,
+    is_int,
+    refusal,
+)
 from npdl.record import RecordedFunction, constructor
 
 __all__ = [
@@ -347,7 +354,7 @@ def join_schedules(
 
 def as_schedule(value: Any, call: str) -> Schedule:
     """Return a schedule as it is, and a number that is not negative as a constant one."""
-    if callable(value):
+    if is_function(value):
         return value  # type: ignore[no-any-return]
     number = check_number(value, call, "of at least 0", ", or a schedule")
     return lambda step: number

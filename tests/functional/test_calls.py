@@ -213,6 +213,17 @@ def test_an_activation_is_a_layer_and_nothing_else(name, value):
     assert f"{name}: activation must be a layer, as in {name}(" in message
 
 
+RATES = ["warmup", *(name for name in ALL if "learning_rate" in ALL[name][1])]
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("value", [F.dense(2), F.serial(F.dense(2), F.relu()), F.cosine_decay])
+def test_a_schedule_is_neither_a_layer_nor_a_constructor(name, value):
+    argument = "schedule" if name == "warmup" else "learning_rate"
+    message = refusal(name, argument, value, ValueError)
+    assert "must be a number of at least 0, or a schedule" in message
+
+
 INITIALIZERS = [
     (name, argument)
     for name, (_, parameters) in ALL.items()
@@ -222,7 +233,7 @@ INITIALIZERS = [
 
 
 @pytest.mark.parametrize(("name", "argument"), INITIALIZERS)
-@pytest.mark.parametrize("value", ["he_uniform", 0.1, F.he_uniform, None])
+@pytest.mark.parametrize("value", ["he_uniform", 0.1, F.he_uniform, None, F.dense(2)])
 def test_an_initializer_is_checked_where_it_is_given(name, argument, value):
     message = refusal(name, argument, value, TypeError)
     assert f"{name}: {argument} must be an initializer, as in {name}(" in message
