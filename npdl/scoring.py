@@ -86,7 +86,7 @@ def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
     """Return the sums of a mean over examples of that weight; a mean over nothing counts as 0."""
     if not weight:
         return 0.0, weight
-    if np.ndim(value):
+    if getattr(value, "ndim", 0):  # a tenth of the time of np.ndim
         return np.asarray(value, np.float64) * weight, weight
     return float(value) * weight, weight
 

@@ -161,7 +161,9 @@ def softmax_cross_entropy(
     (0.3466, array([[-0.25,  0.25], [ 0.  ,  0.  ]]))
     """
     name = "softmax_cross_entropy"
-    smoothing = check_number(label_smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
+    smoothing = label_smoothing
+    if type(smoothing) is not float or smoothing:
+        smoothing = check_number(smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
     logits, t, each = class_items(name, logits, targets, weights)
     x = _as_rows(logits)
     scale = mean_scale(x.shape[:1], each, x.dtype)

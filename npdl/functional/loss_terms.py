@@ -99,7 +99,9 @@ def categorical_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Arr
     if t.ndim == 2:
         p = np.maximum(p, epsilon)
         g = t / p
-        return -np.vecdot(t, np.log(p)), np.negative(g, out=g)
+        logs = np.log(p, out=p)
+        logs *= t
+        return -sum_of_columns(logs), np.negative(g, out=g)
     g = np.zeros(p.shape, p.dtype)
     places = _places(t, 1, p.shape[1])
     picked = np.maximum(p.reshape(-1)[places], epsilon)
@@ -120,7 +122,7 @@ def hellinger_distances(p: Array, t: Array, epsilon: float) -> tuple[Array, Arra
         at = np.arange(len(t)), t
         root[at] -= 1
         g[at] -= 1 / safe_root[at]
-    distance = np.sqrt(0.5 * np.vecdot(root, root))
+    distance = np.sqrt(0.5 * sum_of_columns(root * root))
     slope = np.zeros_like(distance)
     np.divide(0.25, distance, out=slope, where=distance != 0)
     g *= slope[:, None]

@@ -738,3 +738,13 @@ def test_any_number_of_leading_axes_is_one_batch(case, leading, data):
     flat, flat_g = case(p.reshape(-1, size), t.reshape(-1, *t.shape[1 + len(leading) :]))
     assert value == pytest.approx(flat, rel=1e-12, abs=1e-15)
     np.testing.assert_allclose(g.reshape(-1, size), flat_g, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("classes", [1 << 12, 1 << 21])
+def test_a_row_of_very_many_classes_keeps_its_digits(classes):
+    p = np.full((1, classes), 1 / classes, np.float32)
+    t = np.zeros((1, classes), np.float32)
+    t[:, ::2] = 2 / classes
+    assert np.isclose(F.categorical_cross_entropy(p, p)[0], np.log(classes), rtol=2e-6)
+    assert np.isclose(F.hellinger_distance(p, t)[0], np.sqrt(1 - np.sqrt(0.5)), rtol=2e-6)
+    assert np.isclose(F.softmax_cross_entropy(0 * p, p)[0], np.log(classes), rtol=2e-6)
