@@ -76,9 +76,10 @@ def conv2d(
     Notes
     -----
     Kernels of three rows at stride 1 take fewer multiplications in batches of 16 images and more.
-    The rounding error of an output is then relative to the largest number in its window, even if
-    the weight of that number is zero. Images whose neighbouring rows differ widely in size, by a
-    factor of 1000 on average, or hold infinities, are computed in the direct way.
+    The rounding error of an output is then relative to the largest number in its window times the
+    largest weight, even if one of both meets a zero. Images or kernels whose neighbouring rows
+    differ widely in size, by a factor of 1000 on average, or hold infinities, are computed in the
+    direct way.
 
     References
     ----------

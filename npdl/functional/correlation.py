@@ -62,7 +62,7 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
     array of shape (batch, filters, places down, places across)
         A view of an array that lies batch last.
     """
-    if way := _by_rows_of_images(window, groups, len(weight), x):
+    if way := _by_rows_of_images(window, groups, len(weight), x, weight=weight):
         products, (rows,) = way
         return from_rows(products(rows, window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
@@ -127,7 +127,7 @@ def correlate_with_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
-    if way := _by_rows_of_images(window, groups, len(weight), x, g):
+    if way := _by_rows_of_images(window, groups, len(weight), x, g, weight=weight):
         products, (rows, of_rows) = way
         y, dw = products(rows, window, weight, g=of_rows)
         return from_rows(y), dw
@@ -161,15 +161,20 @@ Products = Callable[..., tuple[Any, Any]]
 
 
 def _by_rows_of_images(
-    window: Window, groups: int, filters: int, *images: Array
+    window: Window, groups: int, filters: int, *images: Array, weight: Array | None = None
 ) -> tuple[Products, list[Array]] | None:
-    """Return the function of the faster way and what it takes of `images`, if there is one."""
+    """Return the function of the faster way and what it takes of `images`, if there is one.
+
+    That of Winograd adds rows of the images, and of the weight that they are correlated with.
+    """
     products = _special(window, groups, images[0].shape, filters)
     if products is None:
         return None
     rows = [as_rows(array) for array in images]
-    if products is winograd.products and not all(map(winograd.is_even, rows)):
-        return None
+    if products is winograd.products:
+        added = rows if weight is None else [*rows, weight.transpose(2, 0, 1, 3)]
+        if not all(map(winograd.is_even, added)):
+            return None
     return products, rows
 
 

@@ -57,10 +57,11 @@ WIDEST = 1 << 10
 
 
 def is_even(x: Array) -> bool:
-    """Whether neighbouring rows of images (height, ...) have numbers of about the same size.
+    """Whether neighbouring rows of images, or of a weight, have numbers of about the same size.
 
-    The sums of rows round relative to the larger one, and lose a row next to one that is 10⁸ times
-    as large. Infinities and NaN have no differences. Rows of zeros are exact.
+    The rows are on the first axis. Their sums round relative to the larger one, and lose a row next
+    to one that is 10⁸ times as large. Infinities and NaN have no differences. Rows of zeros are
+    exact.
     """
     rows = x.reshape(len(x), -1)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -304,6 +304,23 @@ def test_a_row_of_another_size_does_not_disturb_its_neighbours(rows, large):
             assert np.allclose(dx, x[:size], rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("large", [1e4, 1e8, 1e-8])
+@pytest.mark.parametrize("make", [F.conv2d, F.conv2d_transpose])
+def test_a_large_row_of_a_kernel_does_not_disturb_its_neighbours(large, make):
+    layer = make(8, 3, padding="same" if make is F.conv2d else 1, bias=False)
+    params = identity(8)
+    params["weight"][:, :, 2] = large * params["weight"][:, :, 1]
+    x = np.ones((16, 8, 32, 32), np.float32)
+    x[:, :, ::2] = 0  # so the large row meets zeros at every other row of the output
+    y, cache = layer.apply(params, x)
+    _, dx = layer.backward(params, cache, x)
+    for some in (y, dx):
+        inside = some[:, :, 2:-2]
+        small, other = (1, large) if some[0, 0, 3, 5] == 1 else (large, 1)
+        assert np.allclose(inside[:, :, 1::2], small, rtol=1e-6, atol=0)
+        assert np.allclose(inside[:, :, ::2], other, rtol=1e-6, atol=0)
+
+
 def test_the_weight_gradient_keeps_small_parts_by_a_large_row():
     x, g = np.ones((16, 8, 32, 32), np.float32), np.zeros((16, 8, 32, 32), np.float32)
     x[:, :, 11] = 1e8
