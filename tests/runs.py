@@ -166,6 +166,7 @@ class Reporting(Checkpoint):
 def main(name, directory, result, epochs):
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", FreshStartWarning)
+    warnings.filterwarnings("ignore", "the gradients after the last update of accumulate")
     warnings.simplefilter("ignore", FinishedRunWarning)  # killed between its end and its result
     say("begun")
     keeping = Reporting(directory, every_steps=1, best="val_loss")
