@@ -111,10 +111,10 @@ def _where_supported() -> Iterator[None]:
 
 
 def _mode(path: Path) -> int | None:
-    """Return the mode of a file that is there."""
+    """Return the mode of a file that is there; a private file stays private, or is an error."""
     try:
         return stat.S_IMODE(path.stat().st_mode) & 0o777
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
@@ -143,10 +143,11 @@ def _lock(descriptor: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
+    """Whether another process may be writing a file: also one that cannot be opened now."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
-        return False
+        return True
     try:
         return not _lock(descriptor)
     finally:

@@ -179,6 +179,26 @@ def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
     assert identical(checkpoint.load(path, like=TREE), TREE)
 
 
+@pytest.mark.parametrize("number", ["ESTALE", "EIO", "EACCES"])
+def test_a_file_whose_mode_is_unknown_is_not_replaced(number, path, monkeypatch):
+    checkpoint.save(path, OTHER)
+    path.chmod(0o600)
+    looked = Path.stat
+
+    def stat_(self, **options):
+        if self == path:
+            raise OSError(getattr(errno, number), "no")
+        return looked(self, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", stat_)
+        with pytest.raises(OSError, match="no") as caught:
+            checkpoint.save(path, TREE)
+    assert "was not written" in " ".join(caught.value.__notes__)
+    assert identical(checkpoint.load(path, like=OTHER), OTHER)
+    assert names(path.parent) == [path.name]
+
+
 def test_a_secret_file_is_never_readable_while_it_is_written(path, monkeypatch):
     checkpoint.save(path, OTHER)
     path.chmod(0o600)
@@ -220,6 +240,24 @@ def test_the_temporary_file_of_a_process_that_lives_stays(tmp_path):
         run(tmp_path, resume=False)
         assert live.exists()
         assert not dead.exists()
+    disk.remove_abandoned(tmp_path, ".step-*.tmp")
+    assert not live.exists()
+
+
+@pytest.mark.parametrize("number", ["EMFILE", "EACCES", "ESTALE", "EIO"])
+def test_a_temporary_file_that_cannot_be_looked_at_stays(number, tmp_path, monkeypatch):
+    live, opened = tmp_path / ".step-1.npz.01.tmp", os.open
+    live.write_bytes(b"half")
+
+    def open(name, *rest, **options):
+        if Path(name) == live:
+            raise OSError(getattr(errno, number), "no")
+        return opened(name, *rest, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open)
+        disk.remove_abandoned(tmp_path, ".step-*.tmp")
+    assert live.read_bytes() == b"half"
     disk.remove_abandoned(tmp_path, ".step-*.tmp")
     assert not live.exists()
 
