@@ -38,9 +38,17 @@ def encoded(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
     TypeError
         If there is anything but dicts with string keys, lists, tuples, arrays of numbers or
         booleans, numbers, booleans, strings and `None`.
+    ValueError
+        If it is nested too deep, or contains itself.
     """
     encoder = _Encoder()
-    text = encoder.encode(value)
+    try:
+        text = encoder.encode(value)
+    except RecursionError:
+        raise ValueError(
+            "the value contains itself, or is nested too deep for Python; a checkpoint holds "
+            "values of a depth of some hundred"
+        ) from None
     return text, encoder.arrays()
 
 

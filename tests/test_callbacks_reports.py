@@ -1,6 +1,7 @@
 """Callbacks that tell people, files and other programs how training goes."""
 
 import csv
+import os
 import sys
 import threading
 import types
@@ -91,6 +92,17 @@ def test_a_file_that_cannot_be_written_is_an_error_before_training(name, tmp_pat
     writes = {"CSVLogger": lambda path: CSVLogger(path / "log.csv"), "TensorBoard": TensorBoard}
     with pytest.raises(OSError, match=r"no file can be written in .*nothing was trained"):
         run(epochs=1, callbacks=[writes[name](tmp_path / "file"), watch])
+    assert not steps
+
+
+def test_a_log_that_is_no_regular_file_is_refused_before_training(tmp_path):
+    steps = []
+    watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (tmp_path, pipe, os.devnull):
+        with pytest.raises(OSError, match="not a regular file"):
+            run(epochs=1, callbacks=[CSVLogger(path), watch])
     assert not steps
 
 

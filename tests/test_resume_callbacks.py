@@ -147,6 +147,8 @@ FOREIGN = {
     "other columns": b"date,price\n" + b"2020-01-01,1.5\n" * 900,
     "no table": bytes(range(256)) * 50,
     "no line": b"a" * 14_000,
+    "no line of a length that csv reads": b"a" * 200_000,
+    "an endless quote": b'"' * 200_000,
     "short": b"x",
 }
 
@@ -157,10 +159,20 @@ def test_a_file_that_the_run_did_not_write_is_not_cut(content, run, tmp_path):
     other, steps = tmp_path / "other.csv", []
     other.write_bytes(content)
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
-    with pytest.raises(ValueError, match=r"other.csv is not the log of this run: its columns are"):
+    with pytest.raises(ValueError, match=r"other.csv is not the log of this run: its columns,"):
         resumed(directory, CSVLogger(other), watch)
     assert other.read_bytes() == content
     assert not steps
+
+
+def test_a_log_with_another_separator_is_not_continued(run):
+    directory, log, whole, history = run
+    content = log.read_bytes()
+    with pytest.raises(ValueError, match=r"its columns, separated by ';', are \['epoch,loss'\]"):
+        resumed(directory, CSVLogger(log, separator=";"))
+    assert log.read_bytes() == content
+    assert resumed(directory, CSVLogger(log)) == history
+    assert rows(log) == whole
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
@@ -315,6 +327,27 @@ def test_a_state_that_no_file_can_hold_is_named_before_the_first_step(state, tmp
     with pytest.raises(TypeError, match="a checkpoint holds dicts"):
         model.fit(X, Y, verbose=0, callbacks=[Seen(), watch], checkpoint=Checkpoint(tmp_path / "b"))
     assert not steps
+
+
+def endless(depth):
+    inner = outer = []
+    for _ in range(depth):
+        inner.append([])
+        inner = inner[0]
+    if not depth:
+        outer.append(outer)
+    return outer
+
+
+@pytest.mark.parametrize("state", [endless(0), endless(3000)], ids=["of itself", "deep"])
+def test_a_state_without_an_end_is_named_before_the_first_step(state, tmp_path):
+    class Seen(Callback):
+        def state(self):
+            return state
+
+    with pytest.raises(ValueError, match="contains itself, or is nested too deep") as caught:
+        train(tmp_path, callbacks=[Seen()])
+    assert caught.value.__notes__[-1] == "in the state of the callback Seen; nothing was trained"
 
 
 def test_a_state_that_no_file_can_hold_later_is_named_too(tmp_path):

@@ -92,6 +92,11 @@ class CSVLogger(Callback):
         """See that the file can be written; it is left alone until the first line."""
         # A logger that is new in a resumed run has not written the file that is there.
         self._forget(self.append or bool(self.params.get("resumed")))
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(
+                f"CSVLogger: {self.path} is not a regular file, so no line could be cut off in a "
+                f"resumed run; LambdaCallback(on_epoch_end=...) writes anywhere"
+            )
         make_folder("CSVLogger", self.path.parent)
         if self.path.exists():
             self.path.open("ab").close()
@@ -123,8 +128,8 @@ class CSVLogger(Callback):
 
     def _other_columns(self, columns: list[str], epoch: int, figures: list[str]) -> ValueError:
         return ValueError(
-            f"CSVLogger: {self.path} has the columns {columns}, and epoch {epoch} has the figures "
-            f"{figures}; write to another file"
+            f"CSVLogger: {self.path} has the columns {columns!r:.200}, and epoch {epoch} has the "
+            f"figures {figures}; write to another file"
         )
 
     def _write(self, row: Iterable[Any], mode: str) -> None:
@@ -166,7 +171,9 @@ class CSVLogger(Callback):
         if not self.path.exists():
             return None
         with self.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            return next(csv.reader(file, delimiter=self.separator), None)
+            # In a file of another kind, the first line may be the whole file.
+            start = io.StringIO(file.read(csv.field_size_limit()), newline="")
+        return next(csv.reader(start, delimiter=self.separator), None)
 
     def state(self) -> Any:
         """Return the columns, and the size and the checksum of the file."""
@@ -176,19 +183,19 @@ class CSVLogger(Callback):
         """Cut off the lines after the checkpoint, if the file begins with those before it."""
         columns, size, self.adds = state["columns"], state["size"], self.append
         there = self._length()
-        if there >= size and self._checksum(size) == state["checksum"]:
+        if size and not there:
+            warn(f"CSVLogger: {self.path} is lost or empty; it begins anew, without earlier epochs")
+        elif columns is not None and self._found() != columns:
+            raise ValueError(
+                f"CSVLogger: {self.path} is not the log of this run: its columns, separated by "
+                f"{self.separator!r}, are {self._found()!r:.200}, and the run has {columns}. The "
+                f"file is unchanged; give another name, or resume without this callback"
+            )
+        elif there >= size and self._checksum(size) == state["checksum"]:
             # Of nothing, every file is a continuation.
             if size:
                 os.truncate(self.path, size)
             self.size, self.checksum = size, state["checksum"]
-        elif not there:
-            warn(f"CSVLogger: {self.path} is lost or empty; it begins anew, without earlier epochs")
-        elif columns is not None and self._found() != columns:
-            raise ValueError(
-                f"CSVLogger: {self.path} is not the log of this run: its columns are "
-                f"{self._found()}, and the run has {columns}. The file is unchanged; give "
-                f"another name, or resume without this callback"
-            )
         else:
             warn(
                 f"CSVLogger: {self.path} has changed since the checkpoint, and is not cut; lines "
