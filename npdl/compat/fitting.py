@@ -98,7 +98,7 @@ def accuracy(outputs: Any, targets: Any) -> float:
     """
     scores, given = np.asarray(outputs), np.asarray(targets)
     if scores.shape[-1:] == (1,) and given.size == scores.size:
-        return float(np.mean((scores.ravel() > 0.5) == (given.ravel() > 0.5)))
+        return binary_accuracy(scores, given)
     if given.shape == (*scores.shape[:-1], 1):
         given = given[..., 0]
     labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
@@ -108,6 +108,30 @@ def accuracy(outputs: Any, targets: Any) -> float:
             f"{scores.shape} and {given.shape}"
         )
     return float(np.mean(scores.argmax(axis=-1) == labels))
+
+
+def binary_accuracy(outputs: Any, targets: Any) -> float:
+    """Return the fraction of all outputs that are on their target's side of 0.5.
+
+    Parameters
+    ----------
+    outputs : array
+        Probabilities.
+    targets : array
+        0 or 1 for each output.
+
+    Examples
+    --------
+    >>> binary_accuracy([[0.1, 0.9], [0.8, 0.2]], [[0, 1], [1, 1]])
+    0.75
+    """
+    scores, given = np.asarray(outputs), np.asarray(targets)
+    if scores.size != given.size:
+        raise ValueError(
+            f"binary_accuracy: expected 0 or 1 for each output, got the shapes {scores.shape} and "
+            f"{given.shape}"
+        )
+    return float(np.mean((scores.ravel() > 0.5) == (given.ravel() > 0.5)))
 
 
 def can_be_classes(outputs: Any, targets: Any) -> bool:
@@ -142,7 +166,8 @@ def as_metrics(metrics: Any) -> Metrics:
 
 # The metrics that have a name; errors are means over all elements.
 METRICS: Metrics = {
-    **dict.fromkeys(("accuracy", "acc", "binary_accuracy", "categorical_accuracy"), accuracy),
+    **dict.fromkeys(("accuracy", "acc", "categorical_accuracy"), accuracy),
+    "binary_accuracy": binary_accuracy,
     "sparse_categorical_accuracy": accuracy,
     **dict.fromkeys(("mae", "mean_absolute_error"), _mean_of(F.mean_absolute_error)),
     **dict.fromkeys(("mse", "mean_squared_error"), _mean_of(F.mean_squared_error)),
@@ -223,10 +248,10 @@ class Training:
         try:
             for state in filter(None, (snapshot["generator"], snapshot["before"])):
                 read_generator(state)
+            self.model._take(snapshot)
         except ValueError as error:
             raise CheckpointError(f"the checkpoint is damaged: {error}") from error
         self.before = snapshot["before"]
-        self.model._take(snapshot)
         set_state(snapshot["generator"])
 
 

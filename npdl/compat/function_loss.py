@@ -26,6 +26,11 @@ class FunctionLoss(Objective):
     def __init__(self, function: Any) -> None:
         known = isinstance(function, str) and function in F.__all__
         self.function = getattr(F, function) if known else function
+        if not callable(self.function) or hasattr(self.function, "is_constructor"):
+            raise ValueError(
+                f"expected a loss function, or the name of one in npdl.functional, such as "
+                f"'huber', got {function!r:.80}"
+            )
 
     def forward(self, outputs: Any, targets: Any) -> Any:
         """Return the mean loss."""

@@ -5,11 +5,12 @@ those arguments. So a subclass in a user's script can be saved and loaded withou
 as it has been imported when it is loaded.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from npdl.compat.habits import VALUES, translated
 from npdl.functional.layer import describe
 
-__all__ = ["Named", "argument_names", "find"]
+__all__ = ["Named", "argument_names", "find", "not_too_deep"]
 
 T = TypeVar("T", bound="Named")
 
@@ -91,11 +92,17 @@ class Named:
         Raises
         ------
         ValueError
-            If the class or an argument is not known.
+            If the class or an argument is not known, or the configuration is nested too deep.
         """
-        values = json.loads(config) if isinstance(config, str) else config
+        with not_too_deep(f"{cls.__name__}.from_json"):
+            return cls._from_json(json.loads(config) if isinstance(config, str) else config)
+
+    @classmethod
+    def _from_json(cls: type[T], values: Any) -> T:
         if not isinstance(values, Mapping):
-            raise ValueError(f"{cls.__name__}.from_json: expected a configuration, got {values!r}")
+            raise ValueError(
+                f"{cls.__name__}.from_json: expected a configuration, got {values!r:.80}"
+            )
         arguments = dict(values)
         made = _class_named(cls, arguments.pop("class", _name(cls)))
         arguments = {name: _decoded(value) for name, value in arguments.items()}
@@ -146,6 +153,15 @@ def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], exam
         f"{root.family}: expected an instance, such as {example}, or one of the names "
         f"{', '.join(sorted(aliases))}; got {value!r}"
     )
+
+
+@contextlib.contextmanager
+def not_too_deep(callee: str) -> Iterator[None]:
+    """Turn the end of Python's stack into a ValueError that names the cause."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(f"{callee}: the configuration is nested too deep for Python") from None
 
 
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -266,5 +282,5 @@ def _descendants(root: type[T]) -> list[type[T]]:
 
 def _decoded(value: Any) -> Any:
     if isinstance(value, Mapping) and "class" in value:
-        return Named.from_json(value)
+        return Named._from_json(value)
     return [_decoded(item) for item in value] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ gradients through parts of `npdl.functional` and keeps their state.
 """
 
 import math
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 import npdl.functional as F
 from npdl import tree
 from npdl.compat.named import Named, argument_names
-from npdl.functional._checks import check_number
+from npdl.functional._checks import check_number, is_int
 from npdl.functional.layer import describe
 from npdl.packed import update_in_place
 
@@ -152,8 +153,16 @@ class Optimizer(Named):
         ----------
         state : dict
             What :meth:`get_state` returned.
+
+        Raises
+        ------
+        ValueError
+            If the count or the rate is not one; nothing is changed then.
         """
-        self.iterations, self._first_rate = int(state["iterations"]), float(state["lr"])
+        name = type(self).__name__
+        iterations = _count(name, state["iterations"])
+        rate = check_number(state["lr"], f"{name}(lr=0.001)", "of at least 0")
+        self.iterations, self._first_rate = iterations, float(rate)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration: the class and its arguments, as JSON values."""
@@ -205,6 +214,13 @@ class Functional(Optimizer):
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         names = [*argument_names(cls)]
         before = names.index("lr")
+        if not before and len(args) > 1 and 0.8 <= args[1] < 1:
+            warnings.warn(
+                f"{cls.__name__}({args[0]!r}, {args[1]!r}) clips gradients to ±{args[1]!r}; "
+                f"Momentum(momentum={args[1]!r}, lr={args[0]!r}) is SGD with momentum; clip= by "
+                f"keyword is silent",
+                stacklevel=4,
+            )
         if 0 < len(args) <= before and {"lr", "learning_rate"}.isdisjoint(keywords):
             first, (low, high) = args[0], cls.plausible
             if isinstance(first, int | float | np.number) and not low <= first < high:
@@ -311,6 +327,9 @@ class Functional(Optimizer):
                 f"{type(self).__name__}.set_state: expected the states {mine}, got {given}; is it "
                 f"of another optimizer?"
             )
+        for part in state["slots"]:
+            if "count" in getattr(part, "_fields", ()):
+                _count(type(self).__name__, part.count)
         super().set_state(state)
         self._keep(_copied(state["slots"]))
 
@@ -336,6 +355,13 @@ def _gradients(name: str, params: list[Any], grads: list[Any]) -> list[Array | N
             )
         found.append(g if g is None else g.astype(p.dtype, copy=False))
     return found
+
+
+def _count(name: str, value: Any) -> int:
+    """Return a number of updates, or raise."""
+    if not is_int(value) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{name}.set_state: expected a number of updates, got {value!r:.40}")
+    return int(value)
 
 
 def _shown(arrays: list[Array]) -> str:

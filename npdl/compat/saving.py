@@ -16,9 +16,11 @@ from npdl.allowance import at_most
 from npdl.compat import objectives, optimizers
 from npdl.compat.checks import Array
 from npdl.compat.fitting import METRICS
+from npdl.compat.habits import keras_arguments
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.layers.functional import Functional, from_config
 from npdl.compat.layers.weights import set_weights, weights_of
+from npdl.compat.named import not_too_deep
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.compat.utils.states import read_generator
 from npdl.containers import container_format
@@ -77,6 +79,13 @@ class Saved:
         ValueError
             If a class or an argument is not known.
         """
+        with not_too_deep(f"{cls.__name__}.from_json"):
+            return cls._from_json(config, tuple(constructors))
+
+    @classmethod
+    def _from_json(
+        cls: type[M], config: str | Mapping[str, Any], own: tuple[Callable[..., Any], ...]
+    ) -> M:
         values = json.loads(config) if isinstance(config, str) else config
         known = {"layers", "loss", "metrics", "optimizer"}
         if (
@@ -91,7 +100,6 @@ class Saved:
                 f"metrics where the model is compiled, got {keys}"
             )
         model: Any = cls()
-        own = tuple(constructors)
         for layer in values["layers"]:
             model.layers.append(Layer.from_json(_with_layer(layer, own)))
         if "loss" in values:
@@ -102,6 +110,7 @@ class Saved:
             )
         return model  # type: ignore[no-any-return]
 
+    @keras_arguments
     def summary(
         self, file: TextIO | None = None, *, print_fn: Callable[[str], Any] | None = None
     ) -> None:
@@ -158,6 +167,7 @@ class Saved:
         """
         set_weights("Model", self.layers, weights)
 
+    @keras_arguments
     def save_weights(self, path: str | os.PathLike[str]) -> None:
         """Write the weights alone, as :class:`npdl.callbacks.ModelCheckpoint` does.
 
@@ -169,6 +179,7 @@ class Saved:
         self._require_connected("save_weights")
         _save(path, self.get_weights())
 
+    @keras_arguments
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, from which training goes on where it stopped.
 
@@ -251,11 +262,12 @@ class Saved:
             set_dtype(dtype)
         with _made_of(path):
             read_generator(contents["generator"])
-        model._take(contents)
+            model._take(contents)
         if generator:
             set_state(contents["generator"])
         return model
 
+    @keras_arguments
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Take the weights, and nothing else, from a file.
 
@@ -291,8 +303,8 @@ class Saved:
         }
 
     def _take(self, contents: Mapping[str, Any]) -> None:
+        self.optimizer.set_state(contents["optimizer"])  # the one that may raise
         self.set_weights(contents["weights"])
-        self.optimizer.set_state(contents["optimizer"])
 
     def to_functional(self) -> tuple[F.Layer, Any]:
         """Return the model as a layer of `npdl.functional`, and its parameters.

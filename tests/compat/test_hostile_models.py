@@ -59,6 +59,17 @@ CONFIGS = {
     "metrics that are numbers": json.dumps(CONFIG | {"metrics": [1]}),
     "a class of text": json.dumps(CONFIG | {"layers": [{"class": [1]}]}),
     "halves of pairs": json.dumps(CONFIG | {"layers": [{"class": "\ud83d"}]}),
+    "a builtin as the loss": json.dumps(
+        CONFIG | {"loss": {"class": "objectives.FunctionLoss", "function": "eval"}}
+    ),
+    "a layer as the loss": json.dumps(
+        CONFIG | {"loss": {"class": "objectives.FunctionLoss", "function": "dense"}}
+    ),
+    "deep classes": '{"layers": ['
+    + '{"class": "layers.Activation", "activation": ' * 900
+    + "1"
+    + "}" * 900
+    + "]}",
     "endless units": '{"layers": [{"class": "layers.Dense", "n_out": 1e400, "n_in": 2}]}',
     "huge units": '{"layers": [{"class": "layers.Dense", "n_out": 1' + "0" * 300 + ', "n_in": 2}]}',
 }
@@ -180,6 +191,54 @@ def test_a_configuration_nested_too_deep_is_no_recursion_error():
     assert F.from_config(nested(F.relu(), 30)).out_shape((3,)) == (3,)
     with pytest.raises(ValueError, match="nested too deep"):
         F.from_config(nested(F.relu(), 3000))
+
+
+def in_itself():
+    config = {"layers": []}
+    config["layers"].append(config)
+    return config
+
+
+@pytest.mark.parametrize("depth", [400, 5000, 100_000])
+def test_json_nested_too_deep_is_a_value_error(depth):
+    lists, dicts = "[" * depth + "]" * depth, '{"a": ' * depth + "1" + "}" * depth
+    classes = '{"class": "layers.Activation", "activation": ' * depth + "1" + "}" * depth
+    for inner in (lists, dicts, classes):
+        for make in (npdl.Model.from_json, npdl.layers.Layer.from_json):
+            with pytest.raises(ValueError, match=r"from_json"):
+                make('{"layers": [{"class": "layers.Dropout", "p": ' + inner + "}]}")
+            with pytest.raises(ValueError, match=r"from_json"):
+                make(inner)
+    with pytest.raises(ValueError, match=r"from_json"):
+        npdl.Model.from_json(in_itself())
+
+
+NO_COUNTS = [-1, -(2**63), 2**63, 2**70, 10**300]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("iterations", count) for count in NO_COUNTS),
+        *(("lr", rate) for rate in (-1.0, float("nan"), float("inf"))),
+        *(("count", count) for count in NO_COUNTS),
+    ],
+)
+def test_the_state_of_an_optimizer_is_checked_before_it_is_taken(field, value, tmp_path):
+    state = copy.deepcopy(CONTENTS["optimizer"])
+    if field == "count":
+        state["slots"] = tuple(
+            part._replace(count=value) if "count" in getattr(part, "_fields", ()) else part
+            for part in state["slots"]
+        )
+    else:
+        state[field] = value
+    refused(tmp_path / "model.npz", optimizer=state)
+    optimizer = npdl.optimizers.Adam()
+    before = optimizer.get_state()
+    with pytest.raises(ValueError, match="Adam"):
+        optimizer.set_state(state)
+    assert optimizer.get_state() == before
 
 
 def kinds():
