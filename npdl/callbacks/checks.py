@@ -1,15 +1,25 @@
 """Checks of callbacks before training, and of the logs that they change."""
 
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from npdl.callbacks.base import HOOKS, Callback, did_you_mean
 
-__all__ = ["check_logs", "checked", "make_folder", "missing_figure", "unknown_hook"]
+__all__ = [
+    "check_logs",
+    "checked",
+    "keras_options",
+    "make_folder",
+    "missing_figure",
+    "unknown_hook",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def checked(callbacks: Any, figures: Iterable[str]) -> list[Any]:
@@ -139,3 +149,31 @@ def make_folder(owner: str, folder: str | os.PathLike[str]) -> None:
             f"{error.strerror}; nothing was trained. Choose another folder, or let this one be "
             f"written",
         ) from error
+
+
+def keras_options(**absent: tuple[Collection[Any], str]) -> Callable[[F], F]:
+    """Let a constructor take those arguments of Keras that change nothing here.
+
+    Parameters
+    ----------
+    **absent
+        For each argument that the constructor does not have: the values that change nothing, and
+        the advice for any other value. `verbose` may have any value, and prints nothing.
+    """
+
+    def decorate(init: F) -> F:
+        @functools.wraps(init)
+        def taking(self: Any, *args: Any, **keywords: Any) -> None:
+            keywords.pop("verbose", None)
+            for name in absent.keys() & keywords.keys():
+                value, (neutral, advice) = keywords.pop(name), absent[name]
+                if not any(value is one or value == one for one in neutral):
+                    raise TypeError(
+                        f"{type(self).__name__} has no argument {name!r}, got {name}="
+                        f"{value!r:.80}: {advice}"
+                    )
+            init(self, *args, **keywords)
+
+        return taking  # type: ignore[return-value]
+
+    return decorate

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from npdl.callbacks.base import HOOKS, Callback
-from npdl.callbacks.checks import make_folder, unknown_hook
+from npdl.callbacks.checks import keras_options, make_folder, unknown_hook
 from npdl.progress import Progress
 
 __all__ = ["LambdaCallback", "ProgressBar", "TensorBoard"]
 
 Logs = Mapping[str, Any] | None
+
+
+_FIGURES = "it writes the figures of each epoch alone"
 
 
 class TensorBoard(Callback):
@@ -38,6 +41,14 @@ class TensorBoard(Callback):
     first_rank_only = True
     reports_only = True
 
+    @keras_options(
+        embeddings_freq=((0,), _FIGURES),
+        histogram_freq=((0,), _FIGURES),
+        profile_batch=((0,), _FIGURES),
+        update_freq=(("epoch",), _FIGURES),
+        write_graph=((True, False), _FIGURES),
+        write_images=((False,), _FIGURES),
+    )
     def __init__(self, log_dir: str | os.PathLike[str] = "logs") -> None:
         try:
             from tensorboard.summary import Writer

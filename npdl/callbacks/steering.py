@@ -14,7 +14,7 @@ import numpy as np
 
 from npdl import checkpoint
 from npdl.callbacks.base import Callback, direction
-from npdl.callbacks.checks import make_folder, missing_figure
+from npdl.callbacks.checks import keras_options, make_folder, missing_figure
 from npdl.functional._checks import check_flag, check_int, check_number
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN", "Watch"]
@@ -136,6 +136,10 @@ class EarlyStopping(Watch):
 
     _deciding = ("min_delta", "patience", "restore_best_weights")
 
+    @keras_options(
+        baseline=((None,), "an epoch is compared with the best one before it"),
+        start_from_epoch=((0,), "patience counts from the first epoch"),
+    )
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -227,6 +231,7 @@ class ReduceLROnPlateau(Watch):
 
     _deciding = ("factor", "patience", "min_delta", "cooldown", "min_lr")
 
+    @keras_options()
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -312,6 +317,14 @@ class ModelCheckpoint(Watch):
     first_rank_only = True
     _deciding = ("save_best_only",)
 
+    @keras_options(
+        save_weights_only=((True,), "the file has the weights alone; model.save(path) writes all"),
+        save_freq=(
+            ("epoch",),
+            "a file is written after an epoch, and by npdl.training.Checkpoint(directory, "
+            "every_steps=100) between epochs",
+        ),
+    )
     def __init__(
         self,
         filepath: str | os.PathLike[str],

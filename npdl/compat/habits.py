@@ -67,49 +67,93 @@ _NO_MASK = (
     "npdl.training.fit takes it as an input"
 )
 
-# Names that are not here → the values that change nothing, and advice for any other value.
-ABSENT: dict[str, tuple[Collection[Any], str]] = {
+_AS_ARRAYS = "layer.set_weights(weights) sets them, after compile"
+_FORM = "a summary has one form"
+_STATISTICS = "running statistics begin with 0 and 1"
+
+# Names without a counterpart → the values that change nothing (`None`: all of them), and advice for
+# any other value.
+ABSENT: dict[str, tuple[Collection[Any] | None, str]] = {
     "activity_regularizer": ((None,), _NO_DECAY),
     "amsgrad": ((False,), "Adam has no such form here"),
+    "auto_scale_loss": (None, ""),
+    "axis": ((-1,), "Activation('softmax') is a softmax alone"),
+    "batch_input_shape": (
+        (None,),
+        "input_shape=(4,) is the shape of an example, without the batch",
+    ),
+    "batch_size": ((None,), "a batch may have any size"),
     "bias_constraint": ((None,), _NO_BOUND),
     "bias_initializer": ((None, "zeros", "zero"), "biases begin with zeros; assign layer.b"),
     "bias_regularizer": ((None,), _NO_DECAY),
+    "by_name": ((False,), "weights have the order of the layers"),
+    "callbacks": ((None,), "npdl.Model.fit takes them"),
     "center": ((True,), "Functional(F.batch_norm(shift=False)) is a batch norm without a shift"),
+    "centered": ((False,), f"squares are not centered here; {_FUNCTIONAL}"),
     "class_weight": ((None,), "npdl.Model.fit takes it"),
     "clipnorm": ((None,), f"gradients are clipped by value (clip=1.0); {_FUNCTIONAL}"),
     "data_format": ((None, "channels_first"), "images are (batch, channels, rows, columns)"),
     "dilation_rate": ((1, (1, 1)), "Functional(F.conv2d(8, 3, dilation=2)) has a dilation"),
     "dropout": ((0,), "npdl.layers.Dropout is a layer of its own"),
+    "dtype": ((None, "float32"), "npdl.utils.set_dtype('float64') is for all layers"),
     "embeddings_regularizer": ((None,), _NO_DECAY),
+    "expand_nested": (None, _FORM),
     "global_clipnorm": ((None,), f"gradients are clipped by value (clip=1.0); {_FUNCTIONAL}"),
     "go_backwards": ((False,), "Functional(F.bidirectional(F.lstm(8))) goes both ways"),
+    "gradient_accumulation_steps": ((None, 1), f"{_FUNCTIONAL} and F.accumulate"),
     "groups": ((1,), "Functional(F.conv2d(8, 3, groups=2)) has groups"),
+    "implementation": (None, ""),
+    "include_optimizer": ((True,), "save_weights(path) writes the weights alone"),
+    "initial_accumulator_value": ((0,), f"{_FUNCTIONAL} and F.adagrad(0.01, initial_squares=0.1)"),
+    "inputs": ((), "layers are one after another, as in Model([...]); F.graph has branches"),
+    "jit_compile": (None, ""),
     "kernel_constraint": ((None,), _NO_BOUND),
     "kernel_regularizer": ((None,), _NO_DECAY),
+    "line_length": (None, _FORM),
+    "loss_scale_factor": ((None,), "gradients are not scaled here"),
     "loss_weights": ((None,), "a Model has one loss"),
     "mask": ((None,), _NO_MASK),
     "mask_zero": ((False,), _NO_MASK),
     "max_queue_size": ((10,), _ARRAYS),
-    "momentum": ((0,), "Momentum(momentum=0.9, lr=0.01) is SGD with momentum"),
+    "momentum": ((0,), "Momentum(momentum=0.9, lr=0.01) is SGD with momentum, the only form here"),
+    "moving_mean_initializer": ((None, "zeros"), _STATISTICS),
+    "moving_variance_initializer": ((None, "ones"), _STATISTICS),
+    "name": (None, ""),
     "nesterov": ((False,), "NesterovMomentum(momentum=0.9, lr=0.01) is SGD with this momentum"),
+    "noise_shape": ((None,), "each number is dropped on its own"),
+    "outputs": ((), "layers are one after another, as in Model([...]); F.graph has branches"),
+    "overwrite": ((True,), "a file that is there is replaced"),
     "padding": (("valid",), "the blocks of a pooling fill the image"),
+    "positions": (None, _FORM),
     "recurrent_constraint": ((None,), _NO_BOUND),
     "recurrent_dropout": ((0,), "npdl.layers.Dropout is a layer of its own"),
     "recurrent_regularizer": ((None,), _NO_DECAY),
     "return_state": ((False,), "layer.c0 and layer.h0 are the last states of an LSTM"),
+    "run_eagerly": (None, ""),
+    "sample_weight_mode": ((None,), "each example has one weight"),
+    "save_format": ((None,), "the suffix .npz is the format"),
     "scale": ((True,), "Functional(F.batch_norm(scale=False)) is a batch norm without a scale"),
+    "seed": ((None,), "npdl.utils.set_seed(0) is for all layers"),
+    "show_trainable": (None, _FORM),
+    "skip_mismatch": ((False,), "all weights must fit"),
     "stateful": ((False,), "layer.forward(x, c0=layer.c0, h0=layer.h0) begins with the last state"),
+    "steps": ((None,), _BY_EPOCH),
     "steps_per_epoch": ((None,), _BY_EPOCH),
+    "steps_per_execution": (None, ""),
     "strides": ((None,), "the blocks of a pooling lie side by side"),
+    "synchronized": ((False,), "there is one process"),
     "unit_forget_bias": ((True,), "forget_bias_num=0 begins with a forget bias of 0"),
     "unroll": ((False, True), ""),
     "use_bias": ((True,), "Dense, Linear, Softmax and Convolution alone go without a bias"),
+    "use_cudnn": (None, ""),
+    "use_ema": ((False,), f"{_FUNCTIONAL} and F.average_params(0.999)"),
     "use_multiprocessing": ((False,), _ARRAYS),
     "validation_batch_size": ((None,), "validation takes batches of batch_size"),
     "validation_freq": ((1,), _BY_EPOCH),
     "validation_steps": ((None,), _BY_EPOCH),
     "weight_decay": ((None, 0), _NO_DECAY),
     "weighted_metrics": ((None,), "metrics of a Model are not weighted"),
+    "weights": ((None,), f"Embedding(table) takes a table, and {_AS_ARRAYS}"),
     "workers": ((1,), _ARRAYS),
 }
 
@@ -166,8 +210,8 @@ def _check_absent(callee: str, known: Collection[str], name: str, value: Any) ->
         )
     neutral, advice = ABSENT[name]
     scalar = value is None or isinstance(value, str | bool | int | float | np.generic | tuple)
-    if not (scalar and value in neutral):
-        raise TypeError(f"{callee} has no argument {name!r}, got {name}={value!r}: {advice}")
+    if neutral is not None and not (scalar and value in neutral):
+        raise TypeError(f"{callee} has no argument {name!r}, got {name}={value!r:.80}: {advice}")
 
 
 def keras_arguments(function: F) -> F:
@@ -178,7 +222,8 @@ def keras_arguments(function: F) -> F:
     @functools.wraps(function)
     def renamed(self: Any, *args: Any, **keywords: Any) -> Any:
         if not keywords.keys() <= known.keys():
-            callee = f"{type(self).__name__}.{function.__name__}"
+            method = "" if function.__name__ == "__init__" else f".{function.__name__}"
+            callee = f"{type(self).__name__}{method}"
             keywords = translated(callee, known, keywords)
         return function(self, *args, **keywords)
 

@@ -26,6 +26,29 @@ __all__ = ["KerasMethods", "batch_size_first", "optimizer_first"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_BATCHES = "model.train_on_batch(X, Y) trains on data that come batch by batch"
+_TRAINED = "model.params are the arrays that are trained, and model.weights are all"
+
+# Names of Keras without an attribute here → the counterpart.
+ELSEWHERE = {
+    "build": "model.compile() connects the layers",
+    "evaluate_generator": "model.test_on_batch(X, Y) takes a batch",
+    "export": "model.save('model.npz') writes a file",
+    "fit_generator": _BATCHES,
+    "get_config": "model.to_json() is the configuration",
+    "inputs": "model.input_shape is the shape of the inputs",
+    "non_trainable_weights": _TRAINED,
+    "outputs": "model.output_shape is the shape of the outputs",
+    "predict_generator": "model.predict_on_batch(X) takes a batch",
+    "reset_metrics": "metrics begin anew with each epoch",
+    "reset_states": "layers begin each batch without a state",
+    "to_yaml": "model.to_json() is the configuration",
+    "trainable_variables": _TRAINED,
+    "trainable_weights": _TRAINED,
+    "variables": _TRAINED,
+}
+
+
 class KerasMethods:
     """Further methods of a model, under the names of Keras."""
 
@@ -40,6 +63,14 @@ class KerasMethods:
         """Return the outputs for one batch of inputs, in evaluation mode unless `training`."""
         self._require_connected("__call__")
         return self.forward(plain_array(X, "X"), train=training)
+
+    def __getattr__(self, name: str) -> Any:
+        advice = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}{advice}",
+            name=name,
+            obj=self,
+        )
 
     def __repr__(self) -> str:
         return f"Model([{', '.join(map(repr, self.layers))}])"

@@ -94,6 +94,7 @@ class Model(KerasMethods, Stack, Saved):
     array([0, 1, 1, 0])
     """
 
+    @keras_arguments
     def __init__(self, layers: Iterable[Layer] | None = None) -> None:
         self.layers: list[Layer] = []
         self.loss: Objective | None = None
@@ -443,7 +444,13 @@ def _objective(loss: Any) -> Objective:
     """Return an objective, also one of a function that returns a loss and its gradient."""
     if callable(loss) and not isinstance(loss, Objective | type):
         return FunctionLoss(loss)
-    return objectives.get(SCCE() if loss is None else loss)
+    try:
+        return objectives.get(SCCE() if loss is None else loss)
+    except ValueError as error:
+        raise ValueError(
+            f"Model.compile: the loss {loss!r:.80} is not known; a function is one too, such as "
+            f"npdl.functional.huber; {error}"
+        ) from None
 
 
 # Keras's name.

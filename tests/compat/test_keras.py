@@ -42,6 +42,7 @@ from npdl.optimizers import (
 
 import npdl
 import npdl.functional as F
+from npdl.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, TensorBoard
 
 rng = np.random.RandomState(0)
 X, Y = rng.normal(size=(40, 6)), np.arange(40) % 3
@@ -145,8 +146,8 @@ CLASSES = {
         lambda: BatchNormalization(1),
         lambda: BatchNormal(axis=1, momentum=0.99, epsilon=1e-3),
     ),
-    "Input": (lambda: Input((6,)), lambda: Functional(F.linear(), input_shape=(6,))),
-    "Input by name": (lambda: Input(shape=(6,)), lambda: Functional(F.linear(), input_shape=(6,))),
+    "Input": (lambda: Input((6,)), lambda: Functional(F.serial(), input_shape=(6,))),
+    "Input by name": (lambda: Input(shape=(6,)), lambda: Functional(F.serial(), input_shape=(6,))),
 }
 
 
@@ -225,6 +226,25 @@ REFUSED = {
         lambda: npdl.Model([Dense(2, n_in=1), Dense(2)]).get_layer("dense"),
         "2 layers have the name 'dense'",
     ),
+    "a graph": (lambda: npdl.Model(inputs=1, outputs=2), "F.graph"),
+    "steps": (lambda: classifier().evaluate(X, Y, steps=2), "one pass over"),
+    "a file of Keras": (lambda: classifier().save("net.npz", overwrite=False), "is replaced"),
+    "weights by name": (lambda: classifier().load_weights("net.npz", by_name=True), "order"),
+    "a seed": (lambda: Dropout(0.5, seed=3), "set_seed"),
+    "a dtype": (lambda: Dense(8, dtype="float64"), "set_dtype"),
+    "a table": (lambda: Embedding(5, 4, weights=[np.ones((5, 4))]), r"Embedding\(table\)"),
+    "more sizes of a table": (lambda: Embedding(5, 4, 3), r"Embedding\(5, 8, static=False\)"),
+    "a shape that is a number": (lambda: Input(4), r"shape=\(4,\)"),
+    "averaged weights": (lambda: Adam(use_ema=True), "average_params"),
+    "momentum elsewhere": (lambda: RMSprop(momentum=0.9), "Momentum"),
+    "another loss": (lambda: classifier(loss="huber"), "npdl.functional.huber"),
+    "a generator by its method": (lambda: classifier().fit_generator, "train_on_batch"),
+    "trainable weights": (lambda: classifier().trainable_weights, "model.params"),
+    "a baseline": (lambda: EarlyStopping(baseline=0.5), "best one before"),
+    "late patience": (lambda: EarlyStopping(start_from_epoch=3), "first epoch"),
+    "whole models": (lambda: ModelCheckpoint("a.npz", save_weights_only=False), "model.save"),
+    "histograms": (lambda: TensorBoard("logs", histogram_freq=1), "figures of each epoch"),
+    "files between epochs": (lambda: ModelCheckpoint("a.npz", save_freq=9), "every_steps"),
     "trainable that is no boolean": (lambda: Dense(8, trainable="no"), "True or False"),
     "padding by a number": (lambda: Convolution(8, 3, padding=1), r"F.conv2d\(8, 3, padding=1\)"),
 }
@@ -232,8 +252,44 @@ REFUSED = {
 
 @pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_has_no_counterpart_says_what_to_write(call, message):
-    with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
+    with pytest.raises((TypeError, ValueError, RuntimeError, AttributeError), match=message):
         call()
+
+
+def test_arguments_that_change_nothing_are_taken(tmp_path):
+    model = npdl.Sequential([Input((6,), dtype="float32"), Dense(3, "softmax")], name="net")
+    model.compile(Adam(name="adam", use_ema=False), "scce", run_eagerly=False, jit_compile="auto")
+    lines = []
+    model.summary(line_length=80, print_fn=lines.append)
+    model.save(tmp_path / "net.npz", overwrite=True, include_optimizer=True)
+    assert lines
+    for make in (
+        lambda **options: EarlyStopping("loss", start_from_epoch=0, baseline=None, **options),
+        lambda **options: ReduceLROnPlateau("loss", **options),
+        lambda **options: ModelCheckpoint("a.npz", save_weights_only=True, **options),
+    ):
+        assert make(verbose=1).config() == make().config()
+
+
+def test_ids_go_through_an_input():
+    ids = np.arange(12).reshape(4, 3)
+    npdl.utils.set_seed(0)
+    model = npdl.Sequential([Input((3,), dtype="int32"), Embedding(12, 5, static=False), LSTM(4)])
+    model.compile("sgd", "mse")
+    before = model.layers[1].W.copy()
+    model.fit(ids, np.ones((4, 4)), epochs=1, verbose=0)
+    assert repr(model.layers[1]) == "Embedding(static=False, input_size=12, n_out=5)"
+    assert np.all(np.any(before != model.layers[1].W, axis=1))
+    layer, params = model.to_functional()
+    np.testing.assert_array_equal(layer(params, ids), model.predict(ids))
+
+
+def test_momentum_in_the_place_of_clip_is_warned_about():
+    with pytest.warns(UserWarning, match=r"Momentum\(momentum=0.9, lr=0.1\)") as caught:
+        assert SGD(0.1, 0.9).clip == 0.9
+    assert caught[0].filename == __file__
+    assert SGD(0.1, clip=0.9).clip == 0.9
+    assert SGD(0.1, 5.0).clip == 5.0
 
 
 # The first argument by position
@@ -325,6 +381,18 @@ def test_metrics_have_names():
     assert values["mse"] == pytest.approx(values["loss"])
     assert values["mae"] == pytest.approx(np.mean(np.abs(outputs - target)), rel=1e-5)
     assert npdl.Model.from_json(model.to_json()).metrics_names == model.metrics_names
+
+
+def test_binary_accuracy_counts_each_output():
+    targets = (rng.normal(size=(40, 3)) > 0).astype(int)
+    model = npdl.Model([Dense(3, "sigmoid", n_in=6)])
+    model.compile("sgd", "binary_crossentropy", metrics=["binary_accuracy"])
+    value = model.evaluate(X, targets, batch_size=7, return_dict=True)["binary_accuracy"]
+    assert value == pytest.approx(np.mean((model.predict(X) > 0.5) == targets))
+    model = npdl.Model([Dense(1, "sigmoid", n_in=6)])
+    model.compile("sgd", "binary_crossentropy", metrics=["binary_accuracy", "accuracy"])
+    _, value, same = model.evaluate(X, targets[:, 0])
+    assert value == same == np.mean((model.predict(X)[:, 0] > 0.5) == targets[:, 0])
 
 
 # Fit, evaluate, predict

@@ -10,6 +10,7 @@ from npdl.compat import initializations
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.compat.layers.sizes import Shape, optional_int, positive_int
 from npdl.compat.utils.random import get_dtype
+from npdl.functional._checks import is_int
 from npdl.functional.layer import describe, plain_array
 
 __all__ = ["Embedding"]
@@ -81,6 +82,18 @@ class Embedding(Stateful):
         # The sum of the drawn numbers: a table with another sum has been set.
         random = embed_words is None and static is None
         self._drawn_sum = float(np.sum(self.W)) if random else None
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # The first argument is a table; an int can only be the number of ids.
+        if not args or not is_int(args[0]):
+            return args, keywords
+        if len(args) > 2:
+            raise TypeError(
+                f"Embedding: pass the arguments after the sizes by keyword, as in "
+                f"Embedding({args[0]}, 8, static=False), got {args[2:]!r:.60}"
+            )
+        return (), dict(zip(("input_size", "n_out"), args, strict=False)) | keywords
 
     @property
     def static(self) -> bool:

@@ -15,13 +15,15 @@ from npdl.compat.layers.sizes import check_channels
 __all__ = ["AveragePooling2D", "BatchNormalization", "Conv2D", "Input", "MaxPooling2D"]
 
 
-def Input(shape: Any, **options: Any) -> Functional:  # noqa: N802
+def Input(shape: Any, dtype: Any = None, **options: Any) -> Functional:  # noqa: N802
     """Return a first layer that changes nothing, and knows the shape of an example.
 
     Parameters
     ----------
     shape : tuple of ints
         The shape of one example, without the batch; of images, channels first.
+    dtype : str, optional
+        Makes no difference: floats stay floats, and ids for an :class:`Embedding` stay ids.
     **options
         `name`.
 
@@ -34,8 +36,10 @@ def Input(shape: Any, **options: Any) -> Functional:  # noqa: N802
     >>> model.input_shape
     (None, 6)
     """
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"Input: shape must be a tuple, as in Input(shape=(4,)), got {shape!r:.80}")
     check_channels(tuple(shape))
-    return Functional(F.linear(), input_shape=tuple(shape), **options)
+    return Functional(F.serial(), input_shape=tuple(shape), **options)
 
 
 def Conv2D(  # noqa: N802
