@@ -222,7 +222,9 @@ def _opened(source: Any) -> Iterator[tuple[str, dict[str, Kind], Callable[[str],
         yield os.fspath(source), container.kinds, container.read
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def _array(name: Any, value: Any) -> np.ndarray:
+    if not isinstance(name, str):
+        raise TypeError(f"expected a mapping of names to arrays, but {name!r:.80} is not a string")
     if isinstance(value, np.ndarray):
         check_class(value, f"the entry {name!r}")
     try:

@@ -474,6 +474,7 @@ def own_recurrent(reverse=False):
 LIKE = TWO.init(0, (4,))
 WEIGHTS = {"weight": np.ones((4, 4), "f4"), "bias": np.ones(4, "f4")}
 BAD = {
+    "no names": (lambda: from_torch({1: np.ones(3)}, TWO, LIKE), TypeError, "1 is not a string"),
     "no path": (lambda: from_torch(nn.Linear(4, 4), TWO, LIKE), TypeError, "mapping of names to"),
     "a suffix of pickles": (lambda: from_torch("w.pt", TWO, LIKE), ValueError, "unknown suffix"),
     "no model": (lambda: from_torch(FULL, LIKE, LIKE), TypeError, "expected the model as a layer"),

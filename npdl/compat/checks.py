@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from npdl.compat.utils.random import check_numbers
 from npdl.functional._checks import is_int
 from npdl.functional.layer import describe, plain_array
 
@@ -42,13 +43,14 @@ def as_array(name: str, values: Any) -> Array:
             f"trained on by model.train_on_batch(X, Y)"
         )
     try:
-        return plain_array(values, name)
+        array = plain_array(values, name)
     except ValueError as error:
         error.add_note(
             f"{name} must be one array: a Model has one input and one output; npdl.training.fit "
             f"trains an F.graph of several"
         )
         raise
+    return check_numbers(name, array)  # type: ignore[no-any-return]
 
 
 def check_axes(shape: tuple[Any, ...] | None, x: Array) -> None:
@@ -118,8 +120,17 @@ def class_weights(weights: Any, targets: Array) -> Array:
         )
     found = np.ones(len(targets))
     for label, weight in weights.items():
+        if not _is_number(label) or not _is_number(weight) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"class_weight must have a finite weight, not negative, for each class, as in "
+                f"{{0: 1.0, 1: 5.0}}, got {weight!r:.40} for {label!r:.40}"
+            )
         found[labels.reshape(-1) == label] = weight
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number)
 
 
 def check_weight(weight: Any, count: int) -> Array | None:

@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 import attrs
@@ -151,6 +151,11 @@ def as_metrics(metrics: Any) -> Metrics:
     if isinstance(metrics, Mapping):
         return check_metrics(metrics)
     found: dict[str, Callable[[Any, Any], Any]] = {}
+    if not (callable(metrics) or isinstance(metrics, Iterable)):
+        raise TypeError(
+            f"metrics must be a list of names and functions, as in metrics=['accuracy'], got "
+            f"{metrics!r:.80}"
+        )
     for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
         if isinstance(metric, str) and metric in METRICS:
             found["accuracy" if metric == "acc" else metric] = METRICS[metric]

@@ -128,6 +128,8 @@ ABSENT: dict[str, tuple[Collection[Any] | None, str]] = {
     "recurrent_constraint": ((None,), _NO_BOUND),
     "recurrent_dropout": ((0,), "npdl.layers.Dropout is a layer of its own"),
     "recurrent_regularizer": ((None,), _NO_DECAY),
+    "reset_metrics": (None, ""),
+    "return_dict": ((False,), "model.evaluate(X, Y, return_dict=True) has the metrics too"),
     "return_state": ((False,), "layer.c0 and layer.h0 are the last states of an LSTM"),
     "run_eagerly": (None, ""),
     "sample_weight_mode": ((None,), "each example has one weight"),

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from npdl.compat import optimizers
+from npdl.compat.habits import keras_arguments
 from npdl.compat.layers.base import Layer
 from npdl.compat.layers.weights import weights_of
 from npdl.functional.layer import plain_array
@@ -59,6 +60,7 @@ class KerasMethods:
     forward: Any
     _require_connected: Any
 
+    @keras_arguments
     def __call__(self, X: Any, training: bool = False) -> Any:
         """Return the outputs for one batch of inputs, in evaluation mode unless `training`."""
         self._require_connected("__call__")
@@ -134,6 +136,7 @@ class KerasMethods:
         """Remove the last layer, and return it; :meth:`compile` comes next."""
         return self.layers.pop()  # type: ignore[no-any-return]
 
+    @keras_arguments
     def predict_on_batch(self, X: Any) -> Any:
         """Return the outputs for one batch of inputs, in evaluation mode."""
         return self.predict(X, batch_size=max(len(X), 1))
@@ -147,9 +150,18 @@ class KerasMethods:
         outputs = self.predict(X, batch_size)
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype(int)
 
-    def test_on_batch(self, X: Any, Y: Any, sample_weight: Any = None) -> Any:
+    @keras_arguments
+    def test_on_batch(
+        self, X: Any, Y: Any, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
         """Return the mean loss of one batch; where there are metrics, the list of it and them."""
-        return self.evaluate(X, Y, batch_size=max(len(X), 1), sample_weight=sample_weight)
+        return self.evaluate(
+            X,
+            Y,
+            batch_size=max(len(X), 1),
+            sample_weight=sample_weight,
+            return_dict=return_dict,
+        )
 
 
 def optimizer_first(compile: F) -> F:

@@ -102,6 +102,8 @@ class Model(KerasMethods, Stack, Saved):
         self.metrics: Metrics = {}
         self.stop_training = False
         self._connected: list[Layer] = []
+        if isinstance(layers, Layer):
+            raise TypeError(f"Model takes a list, as in Model([{layers!r}]), got a layer")
         for layer in layers or ():
             self.add(layer)
 

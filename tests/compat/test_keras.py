@@ -208,6 +208,20 @@ REFUSED = {
     "a source": (lambda: classifier().fit(range, Y), "train_on_batch"),
     "two inputs": (lambda: classifier().fit([X, X[:, :3]], Y), "inhomogeneous"),
     "class weights in a list": (lambda: classifier().fit(X, Y, class_weight=[1, 2]), "dict"),
+    "a class by a string": (lambda: classifier().fit(X, Y, class_weight={"0": 2.0}), "for '0'"),
+    "a weight that is no number": (
+        lambda: classifier().train_on_batch(X, Y, class_weight={0: float("nan")}),
+        "a finite weight",
+    ),
+    "strings": (lambda: classifier().fit(X.astype(str), Y), "X: expected an array of numbers"),
+    "objects": (lambda: classifier().predict(X.astype(object)), "X: expected an array of numbers"),
+    "complex": (lambda: classifier().fit(X + 1j, Y), "X: expected an array of numbers"),
+    "complex in a layer": (lambda: classifier().forward(X + 1j), "array of numbers"),
+    "complex targets": (lambda: regression().fit(X, X[:, :1] + 1j), "Y: expected an array of num"),
+    "a layer as the list": (lambda: npdl.Model(Dense(8, n_in=4)), r"Model\(\[Dense"),
+    "metrics that are no list": (lambda: classifier(metrics=3), "metrics must be a list"),
+    "figures of a batch": (lambda: classifier().train_on_batch(X, Y, return_dict=True), "evaluate"),
+    "a mask of a call": (lambda: classifier()(X, mask=X), "no mask"),
     "negative class weights": (
         lambda: classifier().fit(X, Y, class_weight={0: -1.0}),
         "not negative",
@@ -259,6 +273,9 @@ def test_what_has_no_counterpart_says_what_to_write(call, message):
 def test_arguments_that_change_nothing_are_taken(tmp_path):
     model = npdl.Sequential([Input((6,), dtype="float32"), Dense(3, "softmax")], name="net")
     model.compile(Adam(name="adam", use_ema=False), "scce", run_eagerly=False, jit_compile="auto")
+    assert np.array_equal(model(X, training=False, mask=None), model.predict_on_batch(x=X))
+    assert model.test_on_batch(X, Y, return_dict=True).keys() == {"loss"}
+    model.train_on_batch(X, Y, reset_metrics=True)
     lines = []
     model.summary(line_length=80, print_fn=lines.append)
     model.save(tmp_path / "net.npz", overwrite=True, include_optimizer=True)

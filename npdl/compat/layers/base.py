@@ -29,7 +29,7 @@ from npdl.compat.layers.attributes import Absent, Derived, Parameter
 from npdl.compat.layers.sizes import Shape, shape_before
 from npdl.compat.layers.weights import set_weights, weights_of
 from npdl.compat.named import Named
-from npdl.compat.utils.random import get_dtype, new_key
+from npdl.compat.utils.random import check_numbers, get_dtype, new_key
 from npdl.functional.layer import describe, plain_array
 
 __all__ = ["Layer", "Parameter", "Stateful"]
@@ -327,7 +327,7 @@ class Stateful(Layer):
 
     def _as_input(self, input: Any) -> Any:
         """Return an array in the data type of the parameters."""
-        x = plain_array(input, type(self).__name__)
+        x = check_numbers(type(self).__name__, plain_array(input, type(self).__name__))
         if self.dtype is not None:
             return x.astype(self.dtype, copy=False)
         return x if x.dtype.kind == "f" else x.astype(get_dtype())

@@ -14,6 +14,7 @@ from npdl.random import Key
 
 __all__ = [
     "as_floats",
+    "check_numbers",
     "get_dtype",
     "get_rng",
     "get_state",
@@ -158,11 +159,25 @@ def as_floats(name: str, values: Any) -> Any:
     >>> as_floats("layer", [1, 2])
     array([1., 2.], dtype=float32)
     """
-    array = np.asarray(values)
-    if array.dtype.kind in "iub":
-        return array.astype(get_dtype())
-    if array.dtype.kind != "f":
-        raise TypeError(f"{name}: expected an array of numbers, got {describe(array)}")
+    array = check_numbers(name, np.asarray(values))
+    return array if array.dtype.kind == "f" else array.astype(get_dtype())
+
+
+def check_numbers(name: str, array: Any) -> Any:
+    """Return an array of floats, ints or booleans, or raise.
+
+    Examples
+    --------
+    >>> from npdl.utils.random import check_numbers
+    >>> import numpy as np
+    >>> check_numbers("layer", np.array([1, 2]))
+    array([1, 2])
+    """
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name}: expected an array of numbers, got {describe(array)}; convert it, as with "
+            f"x.astype(np.float32)"
+        )
     return array
 
 
