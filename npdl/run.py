@@ -1,5 +1,6 @@
 """The view of a run of training for callbacks: its state, and the values that they can change."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from npdl import tree
 from npdl.functional.layer import Layer, Params, describe
 from npdl.functional.transforms import Optimizer
+from npdl.limits import CheckpointError
 from npdl.rates import check_factor, rate_of, scale_rate
 from npdl.scoring import Sums
 from npdl.train_state import TrainState
@@ -174,8 +176,19 @@ class Run:
         return {name: getattr(state, name) for name in names} | {"rate_factor": self._factor}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot, for the loop."""
-        self._factor = snapshot.pop("rate_factor")
+        """Go on from a snapshot, for the loop; raise unless its counts and rates are such."""
+        factor = snapshot.pop("rate_factor")
+        counts = [
+            leaf
+            for path, leaf in tree.items(snapshot["opt_state"])
+            if isinstance(leaf, int) and path.rpartition("/")[2] == "count"
+        ]
+        if not 0 <= factor < math.inf or not all(0 <= count < 1 << 63 for count in counts):
+            raise CheckpointError(
+                f"the checkpoint is damaged: it has the factor {factor!r} of the learning rate and "
+                f"the counts {counts!r:.80}"
+            )
+        self._factor = factor
         self._state, self._shown = TrainState(**snapshot), False
         self._prepare()
 

@@ -927,3 +927,38 @@ def test_the_arrays_of_a_state_are_in_the_order_of_a_file():
     arrays = [leaf for leaf in tree.leaves(state) if isinstance(leaf, np.ndarray)]
     assert len(arrays) == 8
     assert all(array.flags.c_contiguous for array in arrays)
+
+
+FORGED_STATES = {
+    "a count below 0": {"count": -(2**63)},
+    "a huge count": {"count": 2**70},
+    "an infinite factor": {"rate_factor": float("inf")},
+    "a factor that is no number": {"rate_factor": float("nan")},
+    "a factor below 0": {"rate_factor": -1.0},
+}
+
+
+@pytest.mark.parametrize("fields", FORGED_STATES.values(), ids=FORGED_STATES)
+def test_a_forged_count_or_rate_is_refused_before_a_step(fields, tmp_path, monkeypatch):
+    save = checkpoint.save
+
+    def forging(path, contents):
+        opt_state = tuple(
+            part._replace(count=fields["count"]) if "count" in fields else part
+            for part in contents["opt_state"]
+        )
+        factor = {"rate_factor": fields.get("rate_factor", contents["rate_factor"])}
+        save(path, contents | {"opt_state": opt_state} | factor)
+
+    options = {"keywords": {"every_steps": None, "every_epochs": 1, "keep": 1}}
+    optimizer = F.adam(F.exponential_decay(0.05, 10, rate=0.9))
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save", forging)
+        train(tmp_path, epochs=1, optimizer=optimizer, **options)
+    steps = []
+    watch = npdl.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(tmp_path, epochs=2, optimizer=optimizer, callbacks=[watch], resume=True, **options)
+    assert not steps

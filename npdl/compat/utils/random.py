@@ -14,7 +14,6 @@ from npdl.random import Key
 
 __all__ = [
     "as_floats",
-    "check_numbers",
     "get_dtype",
     "get_rng",
     "get_state",
