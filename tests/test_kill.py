@@ -42,6 +42,7 @@ def live(process, lines, delay):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the gradients after the last update of accumulate")
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_at_any_moment_ends_in_the_same_bits(name, tmp_path):
     """The three functional runs are killed 18 times each at least, and so is one of npdl.Model."""

@@ -205,9 +205,10 @@ def test_json_nested_too_deep_is_a_value_error(depth):
     classes = '{"class": "layers.Activation", "activation": ' * depth + "1" + "}" * depth
     for inner in (lists, dicts, classes):
         for make in (npdl.Model.from_json, npdl.layers.Layer.from_json):
-            with pytest.raises(ValueError, match=r"from_json"):
+            # Python 3.12 and later reach the value inside 400 levels.
+            with pytest.raises(ValueError, match=r"from_json|expected an instance"):
                 make('{"layers": [{"class": "layers.Dropout", "p": ' + inner + "}]}")
-            with pytest.raises(ValueError, match=r"from_json"):
+            with pytest.raises(ValueError, match=r"from_json|expected an instance"):
                 make(inner)
     with pytest.raises(ValueError, match=r"from_json"):
         npdl.Model.from_json(in_itself())
