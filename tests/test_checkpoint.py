@@ -188,7 +188,7 @@ def test_files_of_equal_trees_are_equal_in_all_processes(suffix, tmp_path):
         import sys
         import numpy as np
         from npdl import checkpoint
-        tree = {{"b": np.ones(3), "a": np.arange(4, dtype=np.int8), "é": np.ones(1, np.float32)}}
+        tree = {{"b": np.ones(3), "a": np.arange(4, dtype=np.int8), "\\xe9": np.ones(1)}}
         checkpoint.save(sys.argv[1] + "{suffix}", tree | {{"step": 3}})
         """
     found = set()
@@ -930,10 +930,9 @@ THREADS = {
 
 @pytest.mark.parametrize(("variables", "expected"), THREADS.values(), ids=THREADS)
 def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variables, expected):
-    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    # A dict, since an ASCII locale has no environment variable of other letters.
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    monkeypatch.setattr(os, "environ", kept | variables)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
     assert npdl.environment._threads("scipy-openblas") == expected
 
