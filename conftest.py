@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 # of the function that has its name.
 import npdl.functional  # noqa: F401
 
-NEEDS = {"npdl/functional/from_function.py": "autograd", "npdl/plot": "matplotlib"}
+NEEDS = {"npdl/functional/layers/_from_function.py": "autograd", "npdl/plot": "matplotlib"}
 
 collect_ignore = [path for path, name in NEEDS.items() if importlib.util.find_spec(name) is None]
 

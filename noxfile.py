@@ -121,7 +121,7 @@ def summation(session):
     if not (blas and shutil.which("gcc")):
         session.skip("needs gcc, and a NumPy wheel for Linux with its OpenBLAS")
     library = Path(session.create_tmp(), "other_blas.so").resolve()
-    source = "tests/other_blas.c"
+    source = "tests/support/other_blas.c"
     session.run("gcc", "-O2", "-shared", "-fPIC", "-o", library, source, external=True)
     fast_tests(session, BLAS=blas, LD_PRELOAD=str(library))
 

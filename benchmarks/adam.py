@@ -8,7 +8,7 @@ import numpy as np
 from timing import measure, repeated
 
 import npdl.functional as F
-from npdl.train_state import TrainState
+from npdl.training._train_state import TrainState
 
 COUNT = 1_000_000
 ARRAYS = {"one_array": 1, "a_thousand_arrays": 1000}

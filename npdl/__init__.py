@@ -3,6 +3,7 @@
 import sys
 
 from npdl import compat, functional, random, tree
+from npdl._version import __version__
 from npdl.compat import activations, initializations, layers, model, objectives, optimizers, utils
 from npdl.compat.model import Model, Sequential
 
@@ -22,8 +23,6 @@ __all__ = [
     "tree",
     "utils",
 ]
-
-__version__ = "1.0.0.dev0"
 
 # The documented import paths, such as `from npdl.activations import ReLU`, name the same modules.
 sys.modules.update(

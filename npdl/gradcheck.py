@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional.layer import Array, Layer, Params, Shape
+from npdl.functional._layer import Array, Layer, Params, Shape
 
 __all__ = ["check_gradients"]
 

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import attrs
 import numpy as np
 
-from npdl.record import Recorded
+from npdl._constructor import Recorded
 
 __all__ = [
     "Tree",

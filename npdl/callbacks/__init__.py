@@ -1,10 +1,10 @@
 """Callbacks, which `fit` calls while it trains; `base` says when."""
 
-from npdl.callbacks.base import Callback, History, call, direction
-from npdl.callbacks.csv_log import CSVLogger
-from npdl.callbacks.reports import LambdaCallback, ProgressBar, TensorBoard
-from npdl.callbacks.schedules import LearningRateScheduler
-from npdl.callbacks.steering import (
+from npdl.callbacks._base import Callback, History, call, direction
+from npdl.callbacks._csv_log import CSVLogger
+from npdl.callbacks._reports import LambdaCallback, ProgressBar, TensorBoard
+from npdl.callbacks._schedules import LearningRateScheduler
+from npdl.callbacks._steering import (
     EarlyStopping,
     ModelCheckpoint,
     ReduceLROnPlateau,

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 import npdl.functional as F
-from npdl.compat.named import Named, find
+from npdl.compat._named import Named, find
 from npdl.compat.utils.random import as_floats
-from npdl.functional.layer import Params, describe, no_params, same_shape
+from npdl.functional._layer import Params, describe, no_params, same_shape
 
 __all__ = [
     "Activation",

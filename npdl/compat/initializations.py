@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 import npdl.functional as F
-from npdl.compat.named import Named, find
+from npdl._constructor import constructor
+from npdl.compat._named import Named, find
 from npdl.compat.utils.random import get_dtype, new_key
-from npdl.functional.initializers import Initializer as Pure
-from npdl.functional.initializers import RecordedInitializer, fans
-from npdl.functional.layer import describe
+from npdl.functional._initializers import Initializer as Pure
+from npdl.functional._initializers import RecordedInitializer, fans
+from npdl.functional._layer import describe
 from npdl.random import KeyLike
-from npdl.record import constructor
 
 __all__ = [
     "GlorotNormal",

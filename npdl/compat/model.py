@@ -20,9 +20,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from npdl.callbacks import History
-from npdl.callbacks.checks import checked
+from npdl.callbacks._checks import checked
 from npdl.compat import objectives, optimizers
-from npdl.compat.checks import (
+from npdl.compat._checks import (
     Array,
     as_array,
     as_targets,
@@ -33,7 +33,7 @@ from npdl.compat.checks import (
     class_weights,
     validation_pair,
 )
-from npdl.compat.fitting import (
+from npdl.compat._fitting import (
     Lines,
     Metrics,
     Training,
@@ -45,20 +45,20 @@ from npdl.compat.fitting import (
     split,
     weighted,
 )
-from npdl.compat.function_loss import FunctionLoss
-from npdl.compat.habits import keras_arguments
-from npdl.compat.keras import KerasMethods, batch_size_first, optimizer_first
+from npdl.compat._function_loss import FunctionLoss
+from npdl.compat._habits import keras_arguments
+from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
+from npdl.compat._saving import Saved
+from npdl.compat._stack import Stack
 from npdl.compat.layers.base import Layer
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
-from npdl.compat.saving import Saved
-from npdl.compat.stack import Stack
-from npdl.loop import Loop
-from npdl.position import setting
-from npdl.rates import check_factor
-from npdl.resume import Checkpoint
-from npdl.scoring import Scores
+from npdl.training._learning_rate import check_factor
+from npdl.training._loop import Loop
+from npdl.training._resume import Checkpoint
+from npdl.training._resume_header import setting
+from npdl.training._scores import Scores
 
 __all__ = ["Model", "Sequential"]
 

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npdl.compat.named import Named, find
+from npdl.compat._named import Named, find
 from npdl.compat.utils.random import as_floats
 from npdl.functional._checks import check_number
-from npdl.functional.loss_terms import (
+from npdl.functional._kernels.loss_terms import (
     EPSILON,
     absolute_errors,
     binary_cross_entropies,
@@ -28,7 +28,7 @@ from npdl.functional.loss_terms import (
     hellinger_distances,
     squared_errors,
 )
-from npdl.functional.targets import check_probabilities, class_targets, value_targets
+from npdl.functional._targets import check_probabilities, class_targets, value_targets
 
 __all__ = [
     "BCE",

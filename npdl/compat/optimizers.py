@@ -14,8 +14,8 @@ optimizer of your own is a subclass of :class:`Optimizer`.
 from typing import Any
 
 import npdl.functional as F
-from npdl.compat.named import find
-from npdl.compat.optimizer_base import Functional, Optimizer, Slot, npdl_clip
+from npdl.compat._named import find
+from npdl.compat._optimizer_base import Functional, Optimizer, Slot, npdl_clip
 
 __all__ = [
     "SGD",

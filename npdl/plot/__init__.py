@@ -11,12 +11,12 @@ axes: ``plot.learning_curves(history, ax=plt.gca())``.
 'loss'
 """
 
-from npdl.plot.confusion import confusion_matrix
-from npdl.plot.curves import learning_curves
-from npdl.plot.gradients import gradient_flow
-from npdl.plot.graph import graph
-from npdl.plot.images import feature_maps, filters
-from npdl.plot.projection import embedding
+from npdl.plot._confusion import confusion_matrix
+from npdl.plot._curves import learning_curves
+from npdl.plot._gradients import gradient_flow
+from npdl.plot._graph import graph
+from npdl.plot._images import feature_maps, filters
+from npdl.plot._projection import embedding
 
 __all__ = [
     "confusion_matrix",

@@ -10,7 +10,7 @@ import pytest
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint, packed, random, tree
+from npdl import checkpoint, random, tree
 from npdl.compat import optimizers
 from npdl.compat.optimizers import (
     SGD,
@@ -24,6 +24,7 @@ from npdl.compat.optimizers import (
     RMSprop,
     npdl_clip,
 )
+from npdl.functional.optimizers import _packed as packed
 
 # The documented equations, in their plainest form: (p, g, state, lr, t) -> p, with a dict of zeros
 # as the state and t from 1.

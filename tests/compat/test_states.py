@@ -13,7 +13,7 @@ from test_checkpoint import forge, members
 import npdl
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
-from npdl.compat.utils.states import read_generator, written
+from npdl.compat.utils._states import read_generator, written
 from npdl.training import Checkpoint
 
 BITS = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"]

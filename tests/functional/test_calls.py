@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import npdl.functional as F
-from npdl.record import RecordedFunction
+from npdl._constructor import RecordedFunction
 
 X = np.ones((2, 3), np.float32)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import npdl.functional as F
-from npdl.functional import initializers as I
-from npdl.functional.initializers import fans
+from npdl.functional import _initializers as I
+from npdl.functional._initializers import fans
 
 ALL = {
     "zeros": I.zeros(),

@@ -24,13 +24,13 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import tree
-from npdl.compat.habits import ABSENT
-from npdl.compat.layers.attributes import Absent, Derived, Parameter
-from npdl.compat.layers.sizes import Shape, shape_before
-from npdl.compat.layers.weights import set_weights, weights_of
-from npdl.compat.named import Named
+from npdl.compat._habits import ABSENT
+from npdl.compat._named import Named
+from npdl.compat.layers._attributes import Absent, Derived, Parameter
+from npdl.compat.layers._sizes import Shape, shape_before
+from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.utils.random import check_numbers, get_dtype, new_key
-from npdl.functional.layer import describe, plain_array
+from npdl.functional._layer import describe, plain_array
 
 __all__ = ["Layer", "Parameter", "Stateful"]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import npdl.functional as F
 from npdl.compat import initializations
+from npdl.compat.layers._sizes import Shape, check_channels, positive_int
 from npdl.compat.layers.base import Parameter
 from npdl.compat.layers.core import Activated, Affine, activation_of
-from npdl.compat.layers.sizes import Shape, check_channels, positive_int
 
 __all__ = ["Convolution"]
 

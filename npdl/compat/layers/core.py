@@ -6,8 +6,8 @@ from typing import Any
 
 import npdl.functional as F
 from npdl.compat import activations, initializations
+from npdl.compat.layers._sizes import Shape, optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
-from npdl.compat.layers.sizes import Shape, optional_int, positive_int
 
 __all__ = [
     "Activated",

@@ -7,11 +7,11 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat import initializations
+from npdl.compat.layers._sizes import Shape, optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
-from npdl.compat.layers.sizes import Shape, optional_int, positive_int
 from npdl.compat.utils.random import get_dtype
 from npdl.functional._checks import is_int
-from npdl.functional.layer import describe, plain_array
+from npdl.functional._layer import describe, plain_array
 
 __all__ = ["Embedding"]
 

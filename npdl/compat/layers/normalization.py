@@ -7,9 +7,9 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat import initializations
+from npdl.compat.layers._sizes import Shape, shape_before
 from npdl.compat.layers.base import Parameter, Stateful
-from npdl.compat.layers.sizes import Shape, shape_before
-from npdl.functional.layer import Array, Params
+from npdl.functional._layer import Array, Params
 from npdl.random import KeyLike
 
 __all__ = ["BatchNormal", "by_position"]

@@ -3,8 +3,8 @@
 from typing import Any
 
 import npdl.functional as F
+from npdl.compat.layers._sizes import Shape, positive_int
 from npdl.compat.layers.base import Stateful
-from npdl.compat.layers.sizes import Shape, positive_int
 
 __all__ = ["MaxPooling", "MeanPooling"]
 

@@ -1,8 +1,8 @@
 """Layers that put the elements into another shape."""
 
 import npdl.functional as F
+from npdl.compat.layers._sizes import Shape, positive_int
 from npdl.compat.layers.base import Stateful
-from npdl.compat.layers.sizes import Shape, positive_int
 
 __all__ = ["DimShuffle", "Flatten"]
 

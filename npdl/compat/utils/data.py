@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from npdl.compat.utils.random import get_dtype
-from npdl.functional.layer import describe
-from npdl.functional.targets import class_ids
+from npdl.functional._layer import describe
+from npdl.functional._targets import class_ids
 
 __all__ = ["one_hot", "unhot"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from npdl.compat.utils.states import check_bit_generator, read_generator, set_global, written
-from npdl.functional.layer import describe
+from npdl.compat.utils._states import check_bit_generator, read_generator, set_global, written
+from npdl.functional._layer import describe
 from npdl.random import Key
 
 __all__ = [

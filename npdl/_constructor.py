@@ -1,0 +1,273 @@
+"""Values that remember the call that made them.
+
+A layer is a bundle of closures, which Python can neither print, compare, pickle nor write as
+JSON. So the constructor's name and arguments are kept beside them, and everything else follows:
+
+>>> import npdl.functional as F
+>>> model = F.serial(F.dense(32), F.relu())
+>>> model
+serial(dense(units=32), relu())
+>>> model == F.serial(F.dense(32), F.relu())
+True
+>>> F.from_config(model.config()) == model
+True
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+import numpy as np
+
+from npdl._calls import explained, signature_of
+
+__all__ = ["Call", "Recorded", "RecordedFunction", "constructor"]
+
+P = ParamSpec("P")
+R = TypeVar("R", bound="Recorded")
+
+
+@attrs.frozen
+class Call:
+    """A constructor and the arguments it was called with, without those left at their defaults."""
+
+    constructor: Callable[..., "Recorded"]
+    positional: tuple[Any, ...]
+    keywords: dict[str, Any]
+    # The call of the value that the constructor returned, if it was recorded already.
+    inner: "Call | None" = None
+
+    @property
+    def name(self) -> str:
+        """The constructor's name."""
+        return self.constructor.__name__
+
+    def __repr__(self) -> str:
+        written = [_written(value) for value in self.positional]
+        written += [f"{name}={_written(value)}" for name, value in self.keywords.items()]
+        return f"{self.name}({', '.join(written)})"
+
+    def repeat(self) -> "Recorded":
+        """Make the value anew."""
+        return self.constructor(*self.positional, **self.keywords)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Recorded:
+    """The base of values made by a :func:`constructor`: `repr`, equality, pickling and JSON."""
+
+    call: Call | None = attrs.field(default=None, kw_only=True)
+    # Number of recorded values nested in one another; 1 if no argument is a recorded value.
+    depth: int = attrs.field(default=0, kw_only=True)
+
+    def __repr__(self) -> str:
+        return object.__repr__(self) if self.call is None else repr(self.call)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other) or self.call is None:
+            return False
+        return _same(self.call, other.call)
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self.call is None else _hash(self.call)
+
+    def __reduce__(self) -> Any:
+        if self.call is None:
+            raise TypeError(
+                f"cannot pickle a {type(self).__name__} made without a constructor: return it from "
+                "a function decorated with @layer, defined at the top level of a module"
+            )
+        call = self.call
+        return functools.partial(call.constructor, *call.positional, **call.keywords), ()
+
+    def config(self) -> dict[str, Any]:
+        """Return the call as JSON values, for :func:`npdl.functional.from_config`."""
+        if self.call is None:
+            raise TypeError(f"{self!r} has no configuration: it was not made by a constructor")
+        return _encode(self, self.call.name)  # type: ignore[no-any-return]
+
+
+@attrs.frozen(eq=False, repr=False)
+class RecordedFunction(Recorded):
+    """A function that remembers the call that made it: an initializer or a schedule."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function."""
+        return self.function(*args)
+
+
+def constructor(function: Callable[P, R]) -> Callable[P, R]:
+    """Let the values that `function` returns know its name and arguments.
+
+    It is the decorator of all constructors, under the name `F.layer` of those of layers too. What
+    they return has a repr that evaluates to it, equality, a configuration for :func:`from_config`,
+    and can be pickled if the constructor stands at the top level of a module.
+
+    Parameters
+    ----------
+    function : callable
+        Returns a :class:`npdl.functional.Layer`, or another record of functions.
+
+    Raises
+    ------
+    TypeError
+        When the constructor is called, if it returns something else, or if the arguments are
+        wrong: the message then has the right call.
+    ValueError
+        When the constructor is called, if its arguments are nested too deep.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> @F.layer
+    ... def shifted(by=1.0):
+    ...     def apply(params, x): return x + by, None
+    ...     def backward(params, cache, g): return None, g
+    ...     return F.Layer(lambda rng, shape: (), apply, backward)
+    >>> shifted(2.0), shifted(2.0) == shifted(by=2.0), shifted(2.0)((), np.zeros(2))
+    (shifted(by=2.0), True, array([2., 2.]))
+    """
+
+    make = explained(function)
+
+    @functools.wraps(function)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> R:
+        depth = _check_depth(function.__name__, 1 + _depth((args, kwargs)))
+        value = make(*args, **kwargs)
+        if not isinstance(value, Recorded):
+            raise TypeError(
+                f"{function.__name__} is decorated as a constructor, such as with @layer, and must "
+                f"return a Layer or the like, got {value!r}"
+            )
+        signature = signature_of(function)
+        bound = signature.bind(*args, **kwargs)
+        positional: tuple[Any, ...] = ()
+        keywords: dict[str, Any] = {}
+        before: list[Any] = []
+        for name, argument in bound.arguments.items():
+            parameter = signature.parameters[name]
+            value_given = _frozen(argument)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                # What stands before the rest arguments can only be given by position, and in full.
+                positional, keywords = (*before, *value_given), {}
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                positional = (*positional, value_given)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                keywords |= value_given
+            elif not _same(value_given, parameter.default):
+                keywords[name] = value_given
+            before.append(value_given)
+        depth = _check_depth(function.__name__, max(depth, value.depth))
+        call = Call(construct, positional, keywords, value.call)
+        return attrs.evolve(value, call=call, depth=depth)
+
+    construct.is_constructor = True  # type: ignore[attr-defined]
+    # A pickle names the public path, which a move of the private module leaves as it is.
+    if function.__module__.startswith("npdl.functional."):
+        construct.__module__ = "npdl.functional"
+    return construct
+
+
+# A copy of a model of depth 100 reaches Python's limit of recursion; callers need the other half.
+DEEPEST = 50
+
+
+def _depth(value: Any) -> int:
+    """Return the depth of the deepest value among arguments."""
+    if isinstance(value, Recorded):
+        return value.depth
+    if isinstance(value, dict):
+        return _depth(tuple(value.values()))
+    return max(map(_depth, value), default=0) if isinstance(value, list | tuple) else 0
+
+
+def _check_depth(name: str, depth: int) -> int:
+    if depth > DEEPEST:
+        raise ValueError(
+            f"{name}: this model would be nested {depth} layers deep, and the limit is {DEEPEST}, "
+            f"since a copy, repr or summary goes through it recursively; apply layers one after "
+            f"another with serial(*layers), which takes any number of them"
+        )
+    return depth
+
+
+def _written(value: Any) -> str:
+    """Return the name of a function, which evaluates where it is known, and else the repr."""
+    return value.__name__ if inspect.isroutine(value) else repr(value)
+
+
+def _frozen(value: Any) -> Any:
+    """Make lists tuples and numbers Python's, as they are in a copy that went through JSON."""
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return value.item()
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return tuple(_frozen(item) for item in value)
+    return {key: _frozen(item) for key, item in value.items()} if type(value) is dict else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality that arrays do not turn into an array of booleans."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return bool(isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, Call):
+        return (
+            a.constructor is b.constructor
+            and _same(a.positional, b.positional)
+            and _same(a.keywords, b.keywords)
+        )
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def _hash(value: Any) -> int:
+    """Return a number that is the same for all that is :func:`_same`."""
+    if isinstance(value, Call):
+        return hash((value.name, _hash(value.positional), _hash(value.keywords)))
+    if isinstance(value, dict):
+        return hash(tuple((key, _hash(item)) for key, item in value.items()))
+    if isinstance(value, tuple):
+        return hash(tuple(map(_hash, value)))
+    if isinstance(value, np.ndarray):
+        return hash((value.dtype, value.shape))
+    try:
+        return hash(value)
+    except TypeError:
+        return hash(type(value))
+
+
+def _encode(value: Any, where: str) -> Any:
+    if isinstance(value, Recorded) and value.call is not None:
+        call, inside = value.call, f"{where}, {value.call.name}"
+        arguments = {key: _encode(item, inside) for key, item in call.keywords.items()}
+        positional = [_encode(item, inside) for item in call.positional]
+        return {
+            "call": call.name,
+            **({"positional": positional} if positional else {}),
+            **({"arguments": arguments} if arguments else {}),
+        }
+    if isinstance(value, tuple):
+        return [_encode(item, where) for item in value]
+    if isinstance(value, dict):
+        return {"items": [[_encode(k, where), _encode(v, where)] for k, v in value.items()]}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return {"array": value.tolist(), "dtype": value.dtype.str}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    hint = ""
+    if inspect.isroutine(value):
+        hint = "; return what it makes from a constructor of your own, decorated with @layer"
+    raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}{hint}")

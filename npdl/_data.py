@@ -1,0 +1,146 @@
+"""Data for training: checked once, then cut into batches.
+
+They are arrays, also mapped from a file, or a source that reads rows on demand: an object with a
+length, which returns for an array of row numbers the tuple (x, *targets) of these rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from npdl import random, tree
+from npdl.functional._layer import Array, conversion, describe, is_data
+
+__all__ = ["batches", "check_data", "order_of"]
+
+
+def check_data(data: Any, name: str, sources: bool = False) -> int:
+    """Return the number of examples; raise unless all arrays hold that many numbers.
+
+    Only with `sources` may the data be a source.
+    """
+    if is_source(data) and sources:
+        if not len(data):
+            raise ValueError(f"{name} is empty: there is no example in it")
+        return len(data)
+    if not isinstance(data, tuple | list):
+        raise _not_data(data, name, sources)
+    lengths = {}
+    for path, array in tree.items(tuple(data)):
+        where = f"{name}[{path.replace('/', '][')}]"
+        if not is_data(array):
+            raise TypeError(
+                f"{where} must be a NumPy array of floats, ints or bools, got {describe(array)}; "
+                f"{conversion(array)}"
+            )
+        if array.ndim == 0:
+            raise ValueError(f"{where} is a single number, and needs an axis of examples")
+        lengths[where] = len(array)
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{where} has {length}" for where, length in lengths.items())
+        raise ValueError(f"the arrays have different numbers of examples: {listed}")
+    if not any(lengths.values()):
+        raise ValueError(f"{name} is empty: there is no example in it")
+    return next(iter(lengths.values()))
+
+
+def _not_data(data: Any, name: str, sources: bool, reason: str = "") -> TypeError:
+    source = ", or a source of them with a length and data[rows]" if sources else ""
+    if hasattr(data, "to_numpy"):
+        reason = "; give its columns as arrays, such as data[names].to_numpy(np.float32)"
+    elif is_source(data) and not sources:
+        reason = "; read the rows of a source first: data[np.arange(len(data))]"
+    return TypeError(
+        f"{name} must be a tuple (x, *targets) of arrays{source}, got {describe(data)}{reason}"
+    )
+
+
+def is_source(data: Any) -> bool:
+    """Whether `data` reads the rows that it is asked for; a table reads columns."""
+    others: Any = (tuple, list, str, bytes, bytearray, range, Mapping, np.ndarray)
+    return (
+        not isinstance(data, others)
+        and hasattr(type(data), "__len__")
+        and hasattr(type(data), "__getitem__")
+        and not hasattr(data, "to_numpy")
+        # Arrays of other libraries and sparse matrices have both, and no targets.
+        and not hasattr(type(data), "__array__")
+        and not hasattr(type(data), "toarray")
+    )
+
+
+def first_input(data: Any) -> Any:
+    """Return the inputs of the first example, as a batch of one.
+
+    Raises
+    ------
+    TypeError
+        If the data have a length and ``[]``, but read no rows.
+    """
+    if not is_source(data):
+        return tree.map(lambda array: array[:1], data[0])
+    try:
+        found = data[np.zeros(1, np.intp)]
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = f", whose data[np.array([0])] raised {type(error).__name__}: {error}"
+        raise _not_data(data, "data", True, reason) from error
+    return tree.map(lambda array: array[:1], _checked(found, 1)[0])
+
+
+def example_shape(x: Any) -> Any:
+    """Return the shape of one example of a batch of inputs, or a tuple of shapes."""
+    return tree.map(lambda array: array.shape[1:], x)
+
+
+def smallest_part(count: int, batch_size: int, shards: int) -> int:
+    """Return the number of examples in the smallest shard of the batches of an epoch."""
+    sizes = {min(batch_size, count), count % batch_size or batch_size}
+    return min(size // min(size, shards) for size in sizes)
+
+
+def order_of(rng: random.Key, epoch: int, count: int) -> Array:
+    """Return the order of the examples in an epoch."""
+    return random.generator(random.fold(rng, "epoch", epoch)).permutation(count)
+
+
+def batches(
+    data: Any,
+    count: int,
+    batch_size: int,
+    order: Array | None = None,
+    part: Callable[[int], slice] = slice,
+    first: int = 0,
+) -> Iterator[tuple[Any, int]]:
+    """Yield each batch, from number `first` on, with its size.
+
+    Nothing is copied where arrays are given without an order. Of a batch of n examples,
+    ``part(n)`` are read.
+    """
+    source = is_source(data)
+    for start in range(first * batch_size, count, batch_size):
+        size = min(batch_size, count - start)
+        wanted = part(size)
+        if source or order is not None:
+            rows = np.arange(start, start + size) if order is None else order[start : start + size]
+            yield (_read if source else _taken)(data, rows[wanted]), size
+        else:
+            here = slice(start, start + size)
+            yield tree.map(lambda array, here=here: array[here][wanted], tuple(data)), size  # noqa: B023
+
+
+def _taken(data: Any, rows: Array) -> Any:
+    return tree.map(lambda array: array.take(rows, axis=0), tuple(data))
+
+
+def _read(source: Any, rows: Array) -> Any:
+    """Return rows of a source, or raise unless it gave so many."""
+    # A source is never asked for nothing, for which it may have no types.
+    found = _checked(source[rows if len(rows) else np.zeros(1, np.intp)], max(len(rows), 1))
+    return found if len(rows) else tree.map(lambda array: array[:0], found)
+
+
+def _checked(found: Any, count: int) -> tuple[Any, ...]:
+    if (given := check_data(found, "what data[rows] returned")) != count:
+        raise ValueError(f"data[rows] returned {given} examples for {count} rows")
+    return tuple(found)

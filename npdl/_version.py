@@ -1,0 +1,3 @@
+"""The version, which stands here once."""
+
+__version__ = "1.0.0.dev0"

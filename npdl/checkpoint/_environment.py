@@ -1,0 +1,95 @@
+"""The environment that equal bits depend on: versions, BLAS, its kernels, threads, machine."""
+
+import functools
+import importlib
+import os
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+
+from npdl._version import __version__
+
+__all__ = ["here"]
+
+
+def here() -> dict[str, Any]:
+    """Return the environment of this process, for :func:`npdl.checkpoint.environment`."""
+
+    build = np.show_config(mode="dicts")
+    blas = build["Build Dependencies"]["blas"]
+    return {
+        "npdl": __version__,
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name')} {blas.get('version')}",
+        "kernel": _kernel(),
+        "threads": _asked("get_num_threads") or _threads(str(blas.get("name"))),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "simd": list(build.get("SIMD Extensions", {}).get("found", [])),
+        "byteorder": sys.byteorder,
+    }
+
+
+_KERNELS = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "BLIS_ARCH_TYPE")
+
+
+def _kernel() -> str:
+    """Return the processor whose kernels the BLAS has chosen, or the variables that choose."""
+    name = _asked("get_corename")
+    if isinstance(name, bytes):
+        return name.decode("ascii", "replace")
+    chosen = [
+        f"{variable}={os.environ[variable]}" for variable in _KERNELS if variable in os.environ
+    ]
+    return ", ".join(chosen) or "unknown"
+
+
+def _asked(what: str) -> Any:
+    """Return the answer of a function of OpenBLAS; `None` where NumPy has another BLAS."""
+    function = _functions().get(what)
+    return None if function is None else function()
+
+
+@functools.cache
+def _functions() -> dict[str, Any]:
+    """Return the functions of the OpenBLAS that NumPy has loaded, under any of their names."""
+    import ctypes
+
+    found: dict[str, Any] = {}
+    try:
+        # A symbol is looked for in a library and in those that it has been linked with.
+        core: Any = importlib.import_module("numpy._core._multiarray_umath")
+        library = ctypes.CDLL(core.__file__)
+    except (ImportError, OSError, TypeError):
+        return found
+    for what, returned in (("get_corename", ctypes.c_char_p), ("get_num_threads", ctypes.c_int)):
+        for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
+            function = getattr(library, name.format(what), None)
+            if function is not None:
+                function.argtypes, function.restype = [], returned
+                found[what] = function
+                break
+    return found
+
+
+# By precedence. OpenBLAS is asked first; its variables are for a library without these functions.
+_THREADS = {
+    "openblas": ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
+    "mkl": ("MKL_NUM_THREADS",),
+    "accelerate": ("VECLIB_MAXIMUM_THREADS",),
+    "blis": ("BLIS_NUM_THREADS",),
+}
+
+
+def _threads(blas: str) -> int:
+    """Return the number of threads that the variables of this BLAS, or the processors, allow."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    variables = [each for name, own in _THREADS.items() if name in blas for each in own]
+    last = ["OPENBLAS_DEFAULT_NUM_THREADS"] if "openblas" in blas else []
+    for variable in [*variables, "OMP_NUM_THREADS", *last]:
+        value = os.environ.get(variable, "")
+        if value.isascii() and value.isdigit() and int(value) > 0:
+            return min(int(value), available)
+    return available

@@ -1,0 +1,1 @@
+"""Files: `.npz` and `.safetensors`, their limits, and their replacement as a whole."""

@@ -1,0 +1,428 @@
+"""Trees in files: save and load."""
+
+import contextlib
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl.checkpoint._environment import here
+from npdl.checkpoint._files.containers import container_format, opened
+from npdl.checkpoint._files.disk import replace_file
+from npdl.checkpoint._files.limits import (
+    CheckpointError,
+    Container,
+    Kind,
+    check_json,
+    damage,
+    read_json,
+)
+from npdl.tree import Tree, items, unflatten
+
+__all__ = [
+    "array_shapes",
+    "environment",
+    "load",
+    "save",
+    "scalars",
+]
+
+_FORMAT, _VERSION = "npdl.checkpoint", 1
+
+
+def save(path: str | os.PathLike[str], tree: Tree) -> None:
+    """Write a tree to a file, in place of the file of that name.
+
+    The new file is written beside the old one, forced to the disk, read back and compared, and then
+    renamed over it. So a process that is killed at any moment leaves the old file or the new one,
+    whole; a failure also leaves no temporary file. (A kill may leave one, ``.….tmp``, which is
+    never read.) The new file has the mode of the old one.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Where to write; the suffix, ``.npz`` or ``.safetensors``, decides the format.
+    tree : tree
+        Its leaves are arrays of numbers or truth values, or Python's int, float, bool and str.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is something else.
+    ValueError
+        If the suffix is unknown, two leaves have one path, as in ``{"a/b": 1, "a": {"b": 2}}``,
+        or the Python scalars take more than 16 MiB, or the names of the arrays 4 MiB.
+    OSError
+        If the file system refuses. A note says whether the old file is as it was: where the disk
+        fails to keep the name of the new file, that one is in its place, and whole.
+    CheckpointError
+        If something else is read back than was written; the old file is as it was.
+
+    Examples
+    --------
+    >>> from npdl.checkpoint._trees import save
+    >>> save("model.pkl", {})
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown suffix '.pkl' of model.pkl; a checkpoint ends in .npz or .safetensors
+    """
+    form = container_format(path)
+    leaves = _by_path(tree)
+    header = _encoded({p: leaf for p, leaf in leaves.items() if type(leaf) in _SCALARS})
+    arrays = {
+        p: np.asarray(leaf, order="C") for p, leaf in leaves.items() if type(leaf) not in _SCALARS
+    }
+    # The file that a link points to is replaced, not the link.
+    replace_file(
+        Path(path).resolve(),
+        lambda file: form.write(file, header, arrays),
+        lambda written: _check_written(form.open, written, header, arrays),
+    )
+
+
+def _check_written(opener: Any, path: Path, header: str, arrays: dict[str, np.ndarray]) -> None:
+    """Raise unless a file has these bits."""
+    try:
+        with path.open("rb") as file, opener(path, file) as container:
+            different = [p for p, array in arrays.items() if not _same(container.read(p), array)]
+            if container.header != header:
+                different.append("the header")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"what was written cannot be read back ({type(error).__name__}: {error}); is the disk "
+            f"or the memory broken?"
+        ) from error
+    if different:
+        raise CheckpointError(
+            f"another value was read back than was written of {', '.join(different)}; is the disk "
+            f"or the memory broken?"
+        )
+
+
+def _same(found: np.ndarray, written: np.ndarray) -> bool:
+    """Whether two arrays have the same bits, in any byte order."""
+    array = np.asarray(written, found.dtype, order="C")
+    return found.shape == array.shape and bool(
+        np.array_equal(found.reshape(-1).view(np.uint8), array.reshape(-1).view(np.uint8))
+    )
+
+
+def load(path: str | os.PathLike[str], like: Tree, *, partial: bool = False) -> Tree:
+    """Read a tree from a file that :func:`save` wrote.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+    like : tree
+        A tree of the structure, shapes and types of the saved one, such as a fresh
+        ``model.init(rng, shape)``. Its values are not looked at.
+    partial : bool
+        Whether the file may hold more than that, which is then left alone.
+
+    Returns
+    -------
+    tree
+        A tree of the structure of `like`, of new, writable, C-contiguous arrays with the saved
+        bits, in the byte order of `like`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, is no checkpoint, or has a leaf missing, unexpected, of another
+        shape or of another type. All of these are listed, and nothing is returned.
+    OSError
+        If the file cannot be opened.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint._trees import load, save
+    >>> import tempfile
+    >>> import npdl.functional as F
+    >>> model = F.dense(2)
+    >>> params = model.init(0, (3,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "model.npz"), params)
+    ...     loaded = load(Path(folder, "model.npz"), like=model.init(1, (3,)))
+    >>> np.array_equal(loaded["weight"], params["weight"])
+    True
+    """
+    wanted = _by_path(like)
+    with _opened(path) as contents:
+        kinds = {place: _kind(leaf) for place, leaf in wanted.items()}
+        found_kinds = {p: k for p, k in contents.kinds.items() if not partial or p in kinds}
+        _compare(path, found_kinds, kinds)
+        found = [
+            contents.scalars[place] if type(leaf) in _SCALARS else _as(leaf, contents.read(place))
+            for place, leaf in wanted.items()
+        ]
+    return unflatten(like, found)
+
+
+def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the Python scalars of a checkpoint by their paths, without reading an array.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or is no checkpoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint._trees import save, scalars
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), {"step": 3, "rate": 0.5, "weight": np.ones(2)})
+    ...     scalars(Path(folder, "run.npz"))
+    {'rate': 0.5, 'step': 3}
+    """
+    with _opened(path) as contents:
+        return contents.scalars
+
+
+def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of a checkpoint by their paths, without reading an array.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or is no checkpoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from npdl.checkpoint._trees import array_shapes, save
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), {"step": 3, "weight": np.ones((2, 5))})
+    ...     array_shapes(Path(folder, "run.npz"))
+    {'weight': (2, 5)}
+    """
+    with opened(path) as container:
+        with damage(path):
+            _contents(path, container)
+        if container.short:
+            raise CheckpointError(
+                f"{path} is damaged: {', '.join(sorted(container.short)):.200} have fewer bytes "
+                f"than they declare; restore it from a copy"
+            )
+        return {place: shape for place, (_, shape) in container.kinds.items() if shape is not None}
+
+
+def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Return what equal bits depend on: of this process, or of the one that wrote a checkpoint.
+
+    Parameters
+    ----------
+    path : str or PathLike, optional
+        A checkpoint.
+
+    Returns
+    -------
+    dict
+        The versions of npdl and NumPy; the name and version of BLAS, the processor whose kernels
+        it has chosen, and its number of threads; the system, the vector instructions that NumPy
+        uses, and the byte order.
+
+    Examples
+    --------
+    >>> from npdl.checkpoint._trees import environment
+    >>> list(environment())
+    ['npdl', 'numpy', 'blas', 'kernel', 'threads', 'machine', 'simd', 'byteorder']
+    """
+    if path is not None:
+        with _opened(path) as contents:
+            return contents.environment
+    return here()
+
+
+def check_tree(tree: Tree) -> None:
+    """Raise what :func:`save` would raise over a tree that no file can hold.
+
+    Parameters
+    ----------
+    tree : tree
+        Any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the leaf.
+    """
+    _by_path(tree)
+
+
+def _float_digits(value: float) -> str:
+    return struct.pack(">d", value).hex()
+
+
+def _float_of(digits: str) -> float:
+    return float(struct.unpack(">d", bytes.fromhex(digits))[0])
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"expected a value of type {kind.__name__}, got {value!r:.60}")
+        return value
+
+    return check
+
+
+# To JSON and back. Decimal digits would do for most ints and floats, but not for ints of more than
+# 4300 digits, nor for the bits of a NaN.
+_SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    bool: (bool, _exactly(bool)),
+    int: (hex, lambda digits: int(digits, 16)),
+    float: (_float_digits, _float_of),
+    str: (str, _exactly(str)),
+}
+_BY_NAME = {kind.__name__: kind for kind in _SCALARS}
+
+
+def _by_path(tree: Tree) -> dict[str, Any]:
+    """Return the leaves by their paths, all of which a file can hold."""
+    leaves: dict[str, Any] = {}
+    for place, leaf in items(tree):
+        if place in leaves:
+            raise ValueError(f"two leaves of the tree have the path {place!r}; rename one key")
+        if "\0" in place or not _is_text(place) or len(place.encode()) > 60_000:
+            raise ValueError(f"no file can hold a leaf with the path {place!r:.80}; rename the key")
+        if type(leaf) is str and not _is_text(leaf):
+            raise ValueError(f"the text at {_at(place)} is not valid Unicode: {leaf!r:.60}")
+        # A masked array, for one, would come back without its mask.
+        is_array = type(leaf) is np.ndarray or isinstance(leaf, np.generic)
+        if type(leaf) not in _SCALARS and not (is_array and leaf.dtype.kind in "biufc"):
+            what = f" of {leaf.dtype}" if is_array else ""
+            raise TypeError(
+                f"the leaf at {_at(place)} is a {type(leaf).__name__}{what}; a checkpoint holds "
+                f"arrays of numbers and the scalars {', '.join(_BY_NAME)}, nothing else"
+            )
+        leaves[place] = leaf
+    return leaves
+
+
+def _is_text(value: str) -> bool:
+    """Whether there are no halves of surrogate pairs in it, which JSON might join."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(leaf: Any) -> Kind:
+    if type(leaf) in _SCALARS:
+        return type(leaf).__name__, None
+    return leaf.dtype.name, leaf.shape
+
+
+def _as(leaf: Any, array: np.ndarray) -> Any:
+    array = np.asarray(array, leaf.dtype, order="C")
+    return array[()] if isinstance(leaf, np.generic) else array
+
+
+def _at(place: str) -> str:
+    return place or "the root"
+
+
+def _compare(path: Any, found: dict[str, Kind], wanted: dict[str, Kind]) -> None:
+    """Raise unless a file has just what is wanted."""
+    lines = [f"missing: {_at(p)}, {_shown(wanted[p])}" for p in wanted if p not in found]
+    lines += [f"unexpected: {_at(p)}, {_shown(found[p])}" for p in found if p not in wanted]
+    for place in wanted:
+        here, there = found.get(place), wanted[place]
+        if here is not None and here != there:
+            same_type = here[0] == there[0] and here[1] is not None and there[1] is not None
+            lines.append(
+                f"of another {'shape' if same_type else 'type'}: {_at(place)} is {_shown(here)} in "
+                f"the file, but {_shown(there)} in `like`"
+            )
+    if lines:
+        raise CheckpointError(
+            "\n  ".join([f"{path} holds another tree than `like`, and nothing was loaded:", *lines])
+            + "\nGive a tree like the saved one, such as the init of the same model; other types of"
+            " numbers are made after loading, with npdl.tree.astype."
+        )
+
+
+def _shown(kind: Kind) -> str:
+    return f"a Python {kind[0]}" if kind[1] is None else f"{kind[0]}{list(kind[1])}"
+
+
+def _encoded(scalars: dict[str, Any]) -> str:
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "environment": environment(),
+        "scalars": {
+            path: [type(leaf).__name__, _SCALARS[type(leaf)][0](leaf)]
+            for path, leaf in scalars.items()
+        },
+    }
+    text = json.dumps(header)
+    check_json(text)
+    return text
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Contents:
+    """An open checkpoint, none of whose arrays was read yet."""
+
+    environment: dict[str, Any]
+    scalars: dict[str, Any]
+    kinds: dict[str, Kind]
+    read: Callable[[str], np.ndarray]
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[_Contents]:
+    """Open a checkpoint."""
+    with opened(path) as container:
+        with damage(path):
+            contents = _contents(path, container)
+        yield contents
+
+
+def _contents(path: Any, container: Container) -> _Contents:
+    if container.header is None:
+        raise CheckpointError(
+            f"{path} was not written by npdl.checkpoint.save; read it with the library that wrote "
+            f"it, and make a tree of its arrays"
+        )
+    header = read_json(container.header)
+    if (header["format"], header["version"]) != (_FORMAT, _VERSION):
+        raise CheckpointError(
+            f"{path} has version {header['version']} of the format {header['format']!r}, and this "
+            f"npdl reads version {_VERSION} of {_FORMAT!r}; load it with the npdl that wrote it"
+        )
+    scalars = {
+        place: _SCALARS[_BY_NAME[name]][1](value)
+        for place, (name, value) in header["scalars"].items()
+    }
+    if shared := sorted(scalars.keys() & container.kinds.keys()):
+        raise ValueError(f"both an array and a scalar are at {', '.join(shared)}")
+    kinds = container.kinds | {place: _kind(value) for place, value in scalars.items()}
+    return _Contents(dict(header["environment"]), scalars, kinds, container.read)

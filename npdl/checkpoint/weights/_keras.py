@@ -1,0 +1,256 @@
+"""Weights of Keras: the names and the layouts of its layers, in terms of npdl's parameters.
+
+The table `_LAYERS` says for each layer of npdl what Keras calls its parameters, and how it lays
+them out. What a layer does not have, such as a bias, is `None`.
+
+Keras has the channels of images and of sequences last. That makes no difference to a convolution
+but that of its layout; behind a `flatten`, though, the features are in another order.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl.checkpoint.weights._leaves import UNKNOWN, Channels, Leaf
+from npdl.checkpoint.weights._load import (
+    Given,
+    Named,
+    Rule,
+    Rules,
+    Weights,
+    gates,
+    load_foreign,
+    turned,
+    under,
+    weights_of,
+)
+from npdl.functional._layer import Array, Layer, Params
+
+__all__ = ["from_keras"]
+
+
+def from_keras(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    model: Layer,
+    like: Params,
+    names: Mapping[str, str] | None = None,
+    flattened: Mapping[str, int] | None = None,
+) -> Params:
+    """Return the parameters of a model with the weights of a Keras model of the same layers.
+
+    Which layer belongs to which follows from the names and shapes of their arrays, and among those
+    that are alike from their order; where the names are sorted, as in :func:`from_torch`.
+
+    Images are (channels, height, width) here and (height, width, channels) in Keras: give
+    ``x.transpose(0, 3, 1, 2)``. The rows of what follows a ``flatten`` are brought from one order
+    to the other.
+
+    Parameters
+    ----------
+    source : str, PathLike or mapping
+        A mapping such as ``{weight.path: weight.numpy() for weight in keras_model.weights}``, an
+        ``.npz`` or ``.safetensors`` of it, or the arrays of a ``.weights.h5`` by their paths, as in
+        ``"layers/dense/vars/0"``.
+    model : Layer
+        The model, made of layers of npdl: ``dense``, ``conv1d``, ``conv2d``, ``conv2d_transpose``,
+        ``batch_norm``, ``layer_norm``, ``group_norm``, ``rms_norm``, ``embedding``,
+        ``learned_positions``, ``rnn``, ``lstm``, ``gru``, ``bidirectional`` and
+        ``multi_head_attention`` have weights, the combinators join them, and the blocks of
+        transformers are made of them. Keras's own ``epsilon`` of norms is 0.001.
+    like : tree
+        The model's parameters, such as a fresh ``model.init(rng, shape)``: they tell the shapes and
+        the type of the numbers. Their values are not looked at.
+    names : mapping, optional
+        For some layers, or for all, the path in the parameters, as in ``"2"`` or ``"words"``, and
+        the path of Keras's layer, as in ``"sequential/dense_1"``.
+    flattened : mapping, optional
+        Needed only where this cannot be followed through the model: the path of a layer behind a
+        `flatten`, and how many channels were flattened; 1, if the order is that of Keras.
+
+    Returns
+    -------
+    tree
+        A tree of the structure of `like`, of new arrays. Running statistics count as seen.
+
+    Raises
+    ------
+    CheckpointError
+        If something is missing, unexpected, of another shape or of another type, or if the order is
+        not known. All of it is listed, with both names, and nothing is returned.
+    ValueError
+        If a layer has no counterpart, `like`, `names` or `flattened` do not belong to the model, or
+        `flattened` is needed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl import checkpoint
+    >>> weights = {
+    ...     "dense/kernel": np.array([[1, 2, 3], [4, 5, 6]], np.float32),
+    ...     "dense/bias": np.array([7, 8, 9], np.float32),
+    ... }
+    >>> model = F.serial(F.dense(3), F.relu())
+    >>> params = checkpoint.from_keras(weights, model, like=model.init(0, (2,)))
+    >>> params[0]["bias"]
+    array([7., 8., 9.], dtype=float32)
+    """
+    return load_foreign(source, model, like, _RULES, names, flattened)
+
+
+def _gru(p: Named, given: Given) -> Weights:
+    weights = _LAYERS["rnn"](gates(p, "rzn", "zrn"), given)
+    if p["recurrent_bias"] is not None:
+        both = gates(p, "rzn", "zrn")
+        weights["bias"] = np.stack([both["bias"], both["recurrent_bias"]])
+    return weights
+
+
+def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
+    forward, backward = (weights_of(given["inner"], part, _LAYERS) for part in p)
+    return under("forward/", forward) | under("backward/", backward)
+
+
+def _attention(p: Named, given: Given) -> Weights:
+    heads = given["heads"]
+
+    def by_head(array: Array | None, axis: int) -> Array | None:
+        if array is None:
+            return None
+        split = (heads, array.shape[axis] // heads)
+        return array.reshape(*array.shape[:axis], *split, *array.shape[axis + 1 :])
+
+    weights: Weights = {}
+    for kind, axis, name in (("weight", 1, "kernel"), ("bias", 0, "bias")):
+        query, context = p[f"query_{kind}"], p[f"context_{kind}"]
+        if p[kind] is not None:
+            query, *others = np.split(p[kind], 3, axis=-1)
+        elif query is not None:
+            others = np.split(context, 2, axis=-1)
+        else:
+            continue
+        for part, array in zip(("query", "key", "value"), (query, *others), strict=True):
+            weights[f"{part}/{name}"] = by_head(array, axis)
+    weights["attention_output/kernel"] = by_head(p["output_weight"], 0)
+    weights["attention_output/bias"] = p["output_bias"]
+    return weights
+
+
+_LAYERS: dict[str, Rule] = {
+    "dense": lambda p, given: {"kernel": p["weight"], "bias": p["bias"]},
+    "conv1d": lambda p, given: {"kernel": turned(p["weight"], 2, 1, 0), "bias": p["bias"]},
+    "conv2d": lambda p, given: {"kernel": turned(p["weight"], 2, 3, 1, 0), "bias": p["bias"]},
+    "conv2d_transpose": lambda p, given: {
+        "kernel": turned(p["weight"], 2, 3, 1, 0),
+        "bias": p["bias"],
+    },
+    "batch_norm": lambda p, given: {
+        "gamma": p["scale"],
+        "beta": p["shift"],
+        "moving_mean": p["mean"],
+        "moving_variance": p["variance"],
+    },
+    "layer_norm": lambda p, given: {"gamma": p["scale"], "beta": p["shift"]},
+    "group_norm": lambda p, given: {"gamma": p["scale"], "beta": p["shift"]},
+    "rms_norm": lambda p, given: {"scale": p["scale"]},
+    "embedding": lambda p, given: {"embeddings": p["table"]},
+    "learned_positions": lambda p, given: {"embeddings": p["table"]},
+    "rnn": lambda p, given: {
+        "kernel": p["weight"],
+        "recurrent_kernel": p["recurrent_weight"],
+        "bias": p["bias"],
+    },
+    "lstm": lambda p, given: _LAYERS["rnn"](gates(p, "gifo", "ifgo"), given),
+    "gru": _gru,
+    "bidirectional": _bidirectional,
+    "multi_head_attention": _attention,
+}
+
+
+def _canonical(name: str) -> str | None:
+    """Return a name without the names of cells, or `None` for what is no weight."""
+    if name.startswith("optimizer/") or re.search(r"(^|/)seed_generator[^/]*/", name):
+        return None
+    for pattern, short in (
+        (r"\b(forward|backward)_[^/]+/(?:\w+_)?cell/", r"\1/"),
+        (r"\b(?:(?:lstm|gru|simple_rnn)_)?cell/", ""),
+        (r"\b(query|key|value)_dense/vars/", r"\1/vars/"),
+        (r"\boutput_dense/vars/", "attention_output/vars/"),
+    ):
+        name = re.sub(pattern, short, name)
+    return name
+
+
+def _spellings(names: list[str]) -> list[list[str]]:
+    """Return the names, and those in an h5 file, where the arrays of a layer have numbers."""
+    numbered, counts = [], dict.fromkeys(names, 0)
+    for name in names:
+        folder = name[: name.rfind("/") + 1]
+        number = counts[folder] = counts.get(folder, -1) + 1
+        numbered.append(f"{folder}vars/{number}")
+    return [names, numbered]
+
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv2d_transpose")
+# What may stand behind a flatten, and what acts on each of the channels.
+_BY_FEATURE = ("dense", "batch_norm", "layer_norm", "rms_norm")
+_BY_CHANNEL = (*_CONVOLUTIONS, "batch_norm", "group_norm")
+_KEEPING = (
+    *("batch_norm", "layer_norm", "group_norm", "rms_norm", "dropout", "gaussian_noise", "add"),
+    *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"),
+    *("linear", "sigmoid", "tanh", "softsign", "symmetric_elliot", "elliot", "hard_sigmoid"),
+    *("hard_tanh", "relu", "leaky_relu", "elu", "selu", "softplus", "silu", "hard_silu", "gelu"),
+    *("mish", "softmax", "log_softmax"),
+)
+
+
+def _follow(name: str, given: Given, before: Channels | None) -> Channels | None:
+    """Return which channels come first behind a layer."""
+    if name in _CONVOLUTIONS:
+        return Channels(given["filters"], False)
+    moved = name == "transpose" and given["axes"] in ((0, 2, 1), (0, 2, 3, 1))
+    if before is None or name in ("dense", "global_avg_pool", "global_max_pool"):
+        return None
+    if moved and not before.flat:
+        return None
+    if name == "flatten" and given["axes"] == 1:
+        return attrs.evolve(before, flat=True)
+    return before if name in _KEEPING else UNKNOWN
+
+
+def _rearranged(leaf: Leaf, channels: Channels) -> Params:
+    """Return the parameters in the order in which Keras has the features."""
+    count, flat = channels.count, channels.flat
+    if (flat and count == 1) or (not flat and count and leaf.name in _BY_CHANNEL):
+        return leaf.params
+    if not (flat and count and leaf.name in _BY_FEATURE):
+        raise ValueError(
+            "Keras has channels last, and in which order the numbers reach this layer is not known "
+            "here: behind convolutions put flatten(), a global pooling or transpose((0, 2, 3, 1)), "
+            "or (0, 2, 1) for sequences; or say how many channels were flattened, and 1 for the "
+            f"order of Keras, as in flattened={{{leaf.path!r}: {count or 64}}}"
+        )
+
+    def last(array: Array) -> Array:
+        if len(array) % count:
+            raise ValueError(f"{count} channels do not divide the {len(array)} features")
+        return array.reshape(count, -1, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+
+    fixed = ("bias", "count")
+    return {key: part if key in fixed else last(part) for key, part in leaf.params.items()}
+
+
+_RULES = Rules(
+    library="Keras",
+    separator="/",
+    layers=_LAYERS,
+    canonical=_canonical,
+    zero_biases=frozenset({"rnn", "lstm", "gru", "bidirectional"}),
+    spellings=_spellings,
+    follow=_follow,
+    rearranged=_rearranged,
+)

@@ -1,0 +1,183 @@
+"""Weights of PyTorch: the names and the layouts of its layers, in terms of npdl's parameters.
+
+The table `_LAYERS` says for each layer of npdl what PyTorch calls its parameters, and how it lays
+them out. What a layer does not have, such as a bias, is `None`.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npdl.checkpoint.weights._load import (
+    Given,
+    Named,
+    Rule,
+    Rules,
+    Weights,
+    gates,
+    joined,
+    load_foreign,
+    turned,
+    under,
+    weights_of,
+)
+from npdl.functional._layer import Layer, Params
+
+__all__ = ["from_torch"]
+
+
+def from_torch(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    model: Layer,
+    like: Params,
+    names: Mapping[str, str] | None = None,
+) -> Params:
+    """Return the parameters of a model with the weights of a PyTorch module of the same layers.
+
+    Which module belongs to which layer follows from the names and shapes of their arrays, and among
+    those that are alike from their order: that of the layers in the model, and that in which
+    PyTorch's module registers its parts. Files of safetensors are sorted by name; there, numbers in
+    the names, as in ``layers.2`` and ``layers.10``, tell the order. Where words would have to,
+    `names` is needed.
+
+    Parameters
+    ----------
+    source : str, PathLike or mapping
+        A file, ``.safetensors`` or ``.npz``, of a ``module.state_dict()``; or that itself, or any
+        other mapping of names to arrays. Nothing else is read from files, since it can be made to
+        execute anything.
+    model : Layer
+        The model, made of layers of npdl: ``dense``, ``conv1d``, ``conv2d``, ``conv2d_transpose``,
+        ``batch_norm``, ``layer_norm``, ``group_norm``, ``rms_norm``, ``embedding``,
+        ``learned_positions``, ``rnn``, ``lstm``, ``gru``, ``bidirectional``,
+        ``multi_head_attention`` and the blocks of transformers have weights, and the combinators
+        join them. A recurrent module of PyTorch with several layers is as many layers here, called
+        ``rnn.l0``, ``rnn.l1`` and so on.
+    like : tree
+        The model's parameters, such as a fresh ``model.init(rng, shape)``: they tell the shapes and
+        the type of the numbers. Their values are not looked at.
+    names : mapping, optional
+        For some layers, or for all, the path in the parameters, as in ``"2"`` or ``"words"``, and
+        the name of PyTorch's module, as in ``"encoder.embed"``.
+
+    Returns
+    -------
+    tree
+        A tree of the structure of `like`, of new arrays. Running statistics count as seen.
+
+    Raises
+    ------
+    CheckpointError
+        If something is missing, unexpected, of another shape or of another type, or if the order is
+        not known. All of it is listed, with both names, and nothing is returned.
+    ValueError
+        If a layer has no counterpart, or `like` or `names` do not belong to the model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl import checkpoint
+    >>> state_dict = {
+    ...     "0.weight": np.array([[1, 2], [3, 4], [5, 6]], np.float32),
+    ...     "0.bias": np.array([7, 8, 9], np.float32),
+    ... }
+    >>> model = F.serial(F.dense(3), F.relu())
+    >>> params = checkpoint.from_torch(state_dict, model, like=model.init(0, (2,)))
+    >>> params[0]["weight"]
+    array([[1., 3., 5.],
+           [2., 4., 6.]], dtype=float32)
+    """
+    return load_foreign(source, model, like, _RULES, names)
+
+
+def _gru(p: Named, given: Given) -> Weights:
+    if p["recurrent_bias"] is None:
+        raise ValueError(
+            "PyTorch's GRU has its reset gate after the recurrent product; make the layer with "
+            "reset_after=True"
+        )
+    return _LAYERS["rnn"](p, given) | {"bias_hh": p["recurrent_bias"]}
+
+
+def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
+    forward, backward = (weights_of(given["inner"], part, _LAYERS) for part in p)
+    return forward | {f"{name}_reverse": array for name, array in backward.items()}
+
+
+def _attention(p: Named, given: Given) -> Weights:
+    query, context = p["query_weight"], p["context_weight"]
+    if query is None or len(query) == len(context):
+        weights = {"in_proj_weight": turned(joined(p["weight"], query, context))}
+    else:
+        key, value = np.split(context, 2, axis=1)
+        products = {"q": query, "k": key, "v": value}
+        weights = {f"{name}_proj_weight": turned(array) for name, array in products.items()}
+    return weights | {
+        "in_proj_bias": joined(p["bias"], p["query_bias"], p["context_bias"]),
+        "out_proj.weight": turned(p["output_weight"]),
+        "out_proj.bias": p["output_bias"],
+    }
+
+
+def _block(p: Named, given: Given) -> Weights:
+    linear1, _, _, linear2 = p["feed_forward"]
+    norms = [p[f"{part}_norm"] for part in ("attention", "cross_attention", "feed_forward")]
+    weights = under("self_attn.", _attention(p["attention"], {}))
+    if p["cross_attention"] is not None:
+        weights |= under("multihead_attn.", _attention(p["cross_attention"], {}))
+    for i, linear in enumerate((linear1, linear2), start=1):
+        weights |= under(f"linear{i}.", _LAYERS["dense"](linear, {}))
+    for i, norm in enumerate((norm for norm in norms if norm is not None), start=1):
+        weights |= under(f"norm{i}.", _LAYERS["layer_norm"](norm, {}))
+    return weights
+
+
+_LAYERS: dict[str, Rule] = {
+    "dense": lambda p, given: {"weight": turned(p["weight"]), "bias": p["bias"]},
+    "conv1d": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
+    "conv2d": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
+    "conv2d_transpose": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
+    "batch_norm": lambda p, given: {
+        "weight": p["scale"],
+        "bias": p["shift"],
+        "running_mean": p["mean"],
+        "running_var": p["variance"],
+    },
+    "layer_norm": lambda p, given: {"weight": p["scale"], "bias": p["shift"]},
+    "group_norm": lambda p, given: {"weight": p["scale"], "bias": p["shift"]},
+    "rms_norm": lambda p, given: {"weight": p["scale"]},
+    "embedding": lambda p, given: {"weight": p["table"]},
+    "learned_positions": lambda p, given: {"weight": p["table"]},
+    "rnn": lambda p, given: {
+        "weight_ih": turned(p["weight"]),
+        "weight_hh": turned(p["recurrent_weight"]),
+        "bias_ih": p["bias"],
+        "bias_hh": p["bias"],
+    },
+    "lstm": lambda p, given: _LAYERS["rnn"](gates(p, "gifo", "ifgo"), given),
+    "gru": _gru,
+    "bidirectional": _bidirectional,
+    "multi_head_attention": _attention,
+    "transformer_encoder_block": _block,
+    "transformer_decoder_block": _block,
+}
+
+
+def _canonical(name: str) -> str | None:
+    """Make each layer of a recurrent module a module, and leave out what is no weight."""
+    if re.search(r"(^|\.)num_batches_tracked$", name):
+        return None
+    return re.sub(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?$", r"l\3.\1_\2\4", name)
+
+
+_RULES = Rules(
+    library="PyTorch",
+    separator=".",
+    layers=_LAYERS,
+    canonical=_canonical,
+    zero_biases=frozenset({"rnn", "lstm", "gru", "bidirectional"}),
+)

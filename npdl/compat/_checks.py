@@ -1,0 +1,157 @@
+"""Data as a model takes them: checked, and targets in the form of the outputs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from npdl.compat.utils.random import check_numbers
+from npdl.functional._checks import is_int
+from npdl.functional._layer import describe, plain_array
+
+__all__ = [
+    "Array",
+    "as_array",
+    "as_targets",
+    "check_axes",
+    "check_count",
+    "check_pair",
+    "check_weight",
+    "class_weights",
+    "validation_pair",
+]
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
+    """Return inputs and targets as arrays, or raise unless there are as many."""
+    x, y = as_array("X", X), as_array("Y", Y)
+    if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"{names} must hold equally many examples, at least one, on their first axis; got the "
+            f"shapes {x.shape} and {y.shape}"
+        )
+    return x, y
+
+
+def as_array(name: str, values: Any) -> Array:
+    """Return data as one array; refuse several arrays, and generators of batches."""
+    if not (isinstance(values, Sequence | np.generic) or hasattr(values, "__array__")):
+        raise TypeError(
+            f"{name} must be an array, got {describe(values)}; data that come batch by batch are "
+            f"trained on by model.train_on_batch(X, Y)"
+        )
+    try:
+        array = plain_array(values, name)
+    except ValueError as error:
+        error.add_note(
+            f"{name} must be one array: a Model has one input and one output; npdl.training.fit "
+            f"trains an F.graph of several"
+        )
+        raise
+    return check_numbers(name, array)  # type: ignore[no-any-return]
+
+
+def check_axes(shape: tuple[Any, ...] | None, x: Array) -> None:
+    """Raise if inputs have fewer axes than a batch of examples of a known shape."""
+    if shape is None or x.ndim >= len(shape):
+        return
+    single = shape == (None, 1) and x.ndim == 1
+    raise ValueError(
+        f"a batch of inputs has the shape (batch, {', '.join(map(str, shape[1:]))}), got "
+        f"{describe(x)}; {'X[:, None] has one feature' if single else 'X[None] is a batch of one'}"
+    )
+
+
+def validation_pair(given: Any) -> tuple[Array, Array, Array | None]:
+    """Return inputs, targets and weights to evaluate with, or raise."""
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        raise TypeError(
+            "validation_data must be a pair of arrays, (X, Y), also with a weight for each "
+            f"example, (X, Y, weights); got {describe(given)}"
+        )
+    x, y = check_pair("validation_data", *given[:2])
+    return x, y, check_weight(given[2] if len(given) == 3 else None, len(x))
+
+
+def as_targets(classes: bool | None, shape: tuple[int, ...], targets: Array) -> Array:
+    """Return targets in the form that they need for outputs of a shape, where it is clear.
+
+    An axis of length one is added or left out, and class labels in floats become ints.
+
+    Parameters
+    ----------
+    classes : bool or None
+        Whether they are class labels, or a probability for each class; otherwise, numbers. `None`
+        leaves them as they are.
+    shape : tuple of ints
+        The shape of one output.
+    targets : array
+        The targets, the batch first.
+    """
+    given = targets.shape[1:]
+    if classes is None:
+        return targets
+    if not classes:
+        return targets[..., None] if (*given, 1) == shape else targets
+    if given == (*shape[:-1], 1) != shape:
+        targets = targets[..., 0]
+    is_label = targets.shape[1:] == shape[:-1]
+    if is_label and targets.dtype.kind in "bf":
+        whole = np.all(np.abs(targets) < 2**31) and np.array_equal(np.rint(targets), targets)
+        return targets.astype(np.intp) if whole else targets
+    return targets
+
+
+def class_weights(weights: Any, targets: Array) -> Array:
+    """Return a weight for each example by its class; classes that are not named have 1."""
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            f"class_weight must be a dict from class to weight, as in {{0: 1.0, 1: 5.0}}, got "
+            f"{weights!r}"
+        )
+    several = targets.ndim > 1 and targets.shape[-1] > 1
+    labels: Array = targets.argmax(axis=-1) if several else targets.reshape(len(targets), -1)
+    if labels.size != len(targets):
+        raise ValueError(
+            f"class_weight: expected a class for each example, got targets {describe(targets)}; "
+            f"sample_weight takes any weights"
+        )
+    found = np.ones(len(targets))
+    for label, weight in weights.items():
+        if not _is_number(label) or not _is_number(weight) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"class_weight must have a finite weight, not negative, for each class, as in "
+                f"{{0: 1.0, 1: 5.0}}, got {weight!r:.40} for {label!r:.40}"
+            )
+        found[labels.reshape(-1) == label] = weight
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number)
+
+
+def check_weight(weight: Any, count: int) -> Array | None:
+    """Return a weight for each example, or raise."""
+    if weight is None:
+        return None
+    weights = plain_array(weight, "sample_weight")
+    if (
+        weights.shape != (count,)
+        or weights.dtype.kind not in "fiub"
+        or not np.all((weights >= 0) & np.isfinite(weights))
+    ):
+        raise ValueError(
+            f"sample_weight must have a finite number, not negative, for each of the {count} "
+            f"examples, got an array "
+            f"{weights.dtype}{list(weights.shape)}"
+        )
+    return weights
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise unless an argument is a whole number that is large enough."""
+    if not is_int(value) or value < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")

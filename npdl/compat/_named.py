@@ -1,0 +1,286 @@
+"""The base of all classes of the stateful API: configurations, and instances by name.
+
+An instance remembers the arguments that it was made with, and its configuration is its class and
+those arguments. So a subclass in a user's script can be saved and loaded without more code, as long
+as it has been imported when it is loaded.
+"""
+
+import contextlib
+import copy
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from npdl.compat._habits import VALUES, translated
+from npdl.functional._layer import describe
+
+__all__ = ["Named", "argument_names", "find", "not_too_deep"]
+
+T = TypeVar("T", bound="Named")
+
+
+class Named:
+    """The base of layers, activations, initializers, objectives and optimizers."""
+
+    # The module that a root class belongs to, such as "layers".
+    family: ClassVar[str] = ""
+    # Attributes that the constructor of any subclass takes by keyword, in addition to its own.
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recording(cls, cls.__init__)  # type: ignore[method-assign]
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the arguments of a call as the constructor takes them, or raise.
+
+        Parameters
+        ----------
+        args, keywords : tuple, dict
+            The arguments by position and by keyword, as they were passed.
+        """
+        return args, keywords
+
+    def _take(self, options: Mapping[str, Any]) -> None:
+        """Set the attributes that were passed to the constructor in addition to its arguments.
+
+        Parameters
+        ----------
+        options : dict
+            Values by the names of :attr:`options`.
+        """
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration: the class and its arguments, as JSON values."""
+        arguments = self._arguments()
+        encoded = {name: self._encoded(name, value) for name, value in arguments.items()}
+        return {"class": _name(type(self)), **encoded}
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={_shown(value)}" for name, value in self._arguments().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _arguments(self) -> dict[str, Any]:
+        args, keywords = self.__dict__.get("_made_with", ((), {}))
+        named, known = _by_name(type(self), args, keywords), argument_names(type(self))
+        for name in self.options:
+            if name in vars(self) and name not in known:
+                named[name] = vars(self)[name]
+        return named
+
+    @classmethod
+    def from_json(cls: type[T], config: str | Mapping[str, Any]) -> T:
+        """Return a new instance from a configuration.
+
+        Parameters
+        ----------
+        config : dict or str
+            What :meth:`to_json` returned, or that as JSON. Without a ``"class"``, the arguments of
+            the class that this is called on.
+
+        Raises
+        ------
+        ValueError
+            If the class or an argument is not known, or the configuration is nested too deep.
+        """
+        with not_too_deep(f"{cls.__name__}.from_json"):
+            return cls._from_json(json.loads(config) if isinstance(config, str) else config)
+
+    @classmethod
+    def _from_json(cls: type[T], values: Any) -> T:
+        if not isinstance(values, Mapping):
+            raise ValueError(
+                f"{cls.__name__}.from_json: expected a configuration, got {values!r:.80}"
+            )
+        arguments = dict(values)
+        made = _class_named(cls, arguments.pop("class", _name(cls)))
+        arguments = {name: _decoded(value) for name, value in arguments.items()}
+        known, name = argument_names(made), made.__name__
+        try:
+            # Keras's names are for scripts: a configuration has the names of the class alone.
+            unknown = arguments.keys() - known.keys() - {*made.options}
+            if unknown and (_is_own(made) or not _takes_any(made)):
+                raise TypeError(f"a configuration of {name}: unknown argument {min(unknown)!r}")
+            return made(**arguments)
+        except TypeError as error:
+            names = ", ".join(known) or "none"
+            raise ValueError(f"{name}.from_json: {error}; the arguments are: {names}") from error
+
+    def _encoded(self, name: str, value: Any) -> Any:
+        if isinstance(value, Named):
+            return value.to_json()
+        if isinstance(value, tuple | list):
+            return [self._encoded(name, item) for item in value]
+        if isinstance(value, np.generic):
+            return value.item()
+        if value is None or isinstance(value, str | int | float | bool):
+            return value
+        raise TypeError(
+            f"{type(self).__name__}.to_json: {name} is a {type(value).__name__}, which JSON has "
+            f"no form for"
+        )
+
+
+def _shown(value: Any) -> str:
+    """Write an argument: an array by its type and shape."""
+    return describe(value) if isinstance(value, np.ndarray) else repr(value)
+
+
+def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], example: str) -> T:
+    """Return an instance: a copy of the one given, or a new one by its name.
+
+    Raises
+    ------
+    ValueError
+        Listing the names, if `value` is neither.
+    """
+    if isinstance(value, root):
+        return copy.deepcopy(value)
+    if isinstance(value, str) and VALUES.get(value, value) in aliases:
+        return aliases[VALUES.get(value, value)]()
+    raise ValueError(
+        f"{root.family}: expected an instance, such as {example}, or one of the names "
+        f"{', '.join(sorted(aliases))}; got {value!r}"
+    )
+
+
+@contextlib.contextmanager
+def not_too_deep(callee: str) -> Iterator[None]:
+    """Turn the end of Python's stack into a ValueError that names the cause."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(f"{callee}: the configuration is nested too deep for Python") from None
+
+
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _signatures(cls: type) -> list[inspect.Signature]:
+    """Return the signatures of a class and of the bases that get its rest arguments, *args."""
+    found = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            of_instance = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            found.append(inspect.Signature(of_instance))
+            if not any(parameter.kind in _REST for parameter in of_instance):
+                break
+    return found
+
+
+def _by_name(cls: type, args: Any, keywords: Any) -> dict[str, Any]:
+    """Return the arguments of a call of the class by their names, also the bases' ones."""
+    named: dict[str, Any] = {}
+    for signature in _signatures(cls):
+        arguments = signature.bind_partial(*args, **keywords).arguments
+        args, keywords = (), {}
+        for name, value in arguments.items():
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                args = value
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                keywords = value
+            else:
+                named[name] = value
+    if args:
+        raise TypeError(
+            f"{cls.__name__}.to_json: the arguments {args} have no names; give them by keyword"
+        )
+    return {**named, **keywords}
+
+
+def _recording(cls: type[Named], init: Callable[..., None]) -> Callable[..., None]:
+    # A constructor of the user's that takes any argument reads the names itself.
+    adapts = _is_own(cls) or not _takes_any(init)
+
+    @functools.wraps(init)
+    def recorded(self: Any, *args: Any, **keywords: Any) -> None:
+        # The outermost call has the class of the instance.
+        outermost = "_made_with" not in self.__dict__
+        options: Any = {}
+        if adapts:
+            owner = type(self) if outermost and _is_own(type(self)) else cls
+            args, keywords, options = _adapted(owner, args, keywords)
+        if outermost:
+            self.__dict__["_made_with"] = (args, keywords)
+        init(self, *args, **keywords)
+        if options:
+            self._take(options)
+
+    return recorded
+
+
+def _takes_any(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _adapted(cls: type[Named], args: Any, keywords: Any) -> tuple[Any, dict[str, Any], Any]:
+    """Return the arguments of a constructor, and the options passed in addition to them."""
+    if _is_own(cls):
+        args, keywords = cls._rearranged(args, keywords)
+    known = argument_names(cls)
+    if keywords.keys() <= known.keys():
+        return args, keywords, {}
+    found = translated(cls.__name__, known, keywords, cls.options)
+    options = {name: found.pop(name) for name in cls.options if name in found.keys() - known.keys()}
+    return args, found, options
+
+
+def argument_names(cls: type) -> dict[str, None]:
+    """Return the names of the arguments of a class, in their order."""
+    return _names_of(cls)
+
+
+@functools.cache
+def _names_of(cls: Any) -> dict[str, None]:
+    return {
+        name: None
+        for signature in _signatures(cls)
+        for name, parameter in signature.parameters.items()
+        if parameter.kind not in _REST
+    }
+
+
+def _name(cls: type[Named]) -> str:
+    """Return a name that tells the layer Softmax from the activation, and from a user's layer."""
+    name = f"{cls.family}.{cls.__name__}"
+    if _is_own(cls) or all(_name(c) != name for c in _descendants(Named) if _is_own(c)):
+        return name
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+def _is_own(cls: type[Named]) -> bool:
+    return cls.__module__.startswith("npdl.")
+
+
+def _class_named(root: type[T], name: Any) -> type[T]:
+    known = {_name(cls): cls for cls in _descendants(root)}
+    if name not in known:
+        shown = sorted(name for name in known if "._" not in name)
+        raise ValueError(
+            f"unknown class {name!r}: known are {', '.join(shown)}; import the module that "
+            f"defines it before loading"
+        )
+    return known[name]
+
+
+def _descendants(root: type[T]) -> list[type[T]]:
+    return [root, *(cls for child in root.__subclasses__() for cls in _descendants(child))]
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, Mapping) and "class" in value:
+        return Named._from_json(value)
+    return [_decoded(item) for item in value] if isinstance(value, list) else value

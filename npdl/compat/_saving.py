@@ -1,0 +1,440 @@
+"""How models are shown, written and read, and turned into functional ones and back."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import numpy as np
+
+import npdl.functional as F
+from npdl import checkpoint, tree
+from npdl._allowance import at_most
+from npdl.checkpoint._files.containers import container_format
+from npdl.compat import objectives, optimizers
+from npdl.compat._checks import Array
+from npdl.compat._fitting import METRICS
+from npdl.compat._habits import keras_arguments
+from npdl.compat._named import not_too_deep
+from npdl.compat.layers._functional import Functional, from_config
+from npdl.compat.layers._weights import set_weights, weights_of
+from npdl.compat.layers.base import Layer, Stateful
+from npdl.compat.utils._states import read_generator
+from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
+from npdl.functional._text_table import text_table
+
+__all__ = ["Saved"]
+
+M = TypeVar("M", bound="Saved")
+
+
+class Saved:
+    """The part of a model that is about its configuration and its weights."""
+
+    layers: list[Any]
+    loss: Any
+    optimizer: Any
+    metrics: Any
+    _connected: list[Layer]
+    # Whether it was made of one functional layer other than a serial.
+    _bare: bool = False
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON: layers, loss, optimizer, and metrics that have a name.
+
+        The weights are not in it; :meth:`save` writes both.
+        """
+        layers = [layer.to_json() for layer in self.layers]
+        first = self.layers[0] if self.layers else None
+        if isinstance(first, Functional) and not first.told and first.seen:
+            layers[0]["input_shape"] = list(first.seen)
+        config: dict[str, Any] = {"layers": layers}
+        if self.loss is not None:
+            config |= {"loss": self.loss.to_json(), "optimizer": self.optimizer.to_json()}
+            config |= {
+                "metrics": [name for name, f in self.metrics.items() if METRICS.get(name) is f]
+            }
+        return json.dumps(config)
+
+    @classmethod
+    def from_json(
+        cls: type[M],
+        config: str | Mapping[str, Any],
+        constructors: Iterable[Callable[..., Any]] = (),
+    ) -> M:
+        """Return a new model from a configuration, compiled where the old one was.
+
+        Parameters
+        ----------
+        config : str or dict
+            What :meth:`to_json` returned.
+        constructors : iterable of functions
+            The ``@npdl.functional.layer`` functions of your own in its `Functional` layers.
+
+        Raises
+        ------
+        ValueError
+            If a class or an argument is not known.
+        """
+        with not_too_deep(f"{cls.__name__}.from_json"):
+            return cls._from_json(config, tuple(constructors))
+
+    @classmethod
+    def _from_json(
+        cls: type[M], config: str | Mapping[str, Any], own: tuple[Callable[..., Any], ...]
+    ) -> M:
+        values = json.loads(config) if isinstance(config, str) else config
+        known = {"layers", "loss", "metrics", "optimizer"}
+        if (
+            not isinstance(values, Mapping)
+            or not isinstance(values.get("layers"), list)
+            or values.keys() - known
+            or ("loss" in values) != ("optimizer" in values)
+        ):
+            keys = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+            raise ValueError(
+                f"{cls.__name__}.from_json: expected a list of layers, and loss, optimizer and "
+                f"metrics where the model is compiled, got {keys}"
+            )
+        model: Any = cls()
+        for layer in values["layers"]:
+            model.layers.append(Layer.from_json(_with_layer(layer, own)))
+        if "loss" in values:
+            model.compile(
+                objectives.Objective.from_json(values["loss"]),
+                optimizers.Optimizer.from_json(values["optimizer"]),
+                values.get("metrics"),
+            )
+        return model  # type: ignore[no-any-return]
+
+    @keras_arguments
+    def summary(
+        self, file: TextIO | None = None, *, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
+        """Print a table of the layers, the shapes of their outputs and their parameters.
+
+        Parameters
+        ----------
+        file : text file, optional
+            Where to write; the standard output by default.
+        print_fn : callable, optional
+            Called with each line instead.
+        """
+        rows, total, trained = [], 0, 0
+        for layer in self.layers:
+            known = _is_connected(layer, self._connected)
+            count = sum(map(np.size, weights_of(layer))) if known else 0
+            if known and layer.trainable is not False:
+                trained += sum(map(np.size, layer.params))
+            shape = layer.out_shape
+            names = ["batch" if i == 0 and n is None else str(n) for i, n in enumerate(shape or ())]
+            shown = f"({', '.join(names)})" if shape else "not known yet"
+            rows.append((0, [str(layer), shown, f"{count:,}" if count else ""]))
+            total += count
+        text = f"{total:,} parameters" if total else "no parameters"
+        if trained < total:
+            text += f"; {trained:,} are trained, {total - trained:,} are not"
+        table = text_table(["layer", "output", "parameters"], rows, text)
+        if print_fn is None:
+            print(table, file=file)
+            return
+        for line in table.splitlines():
+            print_fn(line)
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all weights: for each layer its `params`, then its other arrays.
+
+        The leaves of :meth:`to_functional` have the order of their names instead, such as
+        ``bias`` before ``weight``.
+        """
+        return [np.array(array) for layer in self.layers for array in weights_of(layer)]
+
+    def set_weights(self, weights: Any) -> None:
+        """Set all weights.
+
+        Parameters
+        ----------
+        weights : list of arrays
+            In the order of :meth:`get_weights`; they are copied.
+
+        Raises
+        ------
+        ValueError
+            If the number of arrays or a shape differs; the model is then as it was.
+        """
+        set_weights("Model", self.layers, weights)
+
+    @keras_arguments
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone, as :class:`npdl.callbacks.ModelCheckpoint` does.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Ends in ``.npz`` or ``.safetensors``; its folder is made, if it is not there.
+        """
+        self._require_connected("save_weights")
+        _save(path, self.get_weights())
+
+    @keras_arguments
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, from which training goes on where it stopped.
+
+        It holds the configuration, the weights, the state of the optimizer, and that of the
+        generator of `npdl.utils.random`.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Ends in ``.npz``; an older file is replaced when all is written. Its folder is made,
+            if it is not there.
+
+        Raises
+        ------
+        ValueError
+            If the shape of an example is not known, without which no model is made of the file.
+        TypeError
+            If an argument of a layer has no form in JSON.
+        """
+        self._require_compiled("save")
+        first = self.layers[0]
+        if isinstance(first, Functional) and not (first.told or first.seen):
+            raise ValueError(
+                "Model.save: the shape of an example is not known yet, and Model.load needs it; "
+                "call predict(X) or fit(X, Y) first, or make the model with "
+                "Model.from_functional(layer, params, input_shape=(64,))"
+            )
+        _save(path, self._contents())
+
+    @classmethod
+    def load(
+        cls: type[M],
+        path: str | os.PathLike[str],
+        *,
+        constructors: Iterable[Callable[..., Any]] = (),
+        generator: bool = True,
+    ) -> M:
+        """Return the model that :meth:`save` wrote, and set the generator as it was then.
+
+        Classes of your own must have been imported.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            The file.
+        constructors : iterable of functions
+            The ``@npdl.functional.layer`` functions of your own in its `Functional` layers.
+        generator : bool
+            Whether to set the generator of `npdl.utils.random`, from which the training of all
+            models draws; `False`, if the model is only to predict.
+
+        Raises
+        ------
+        npdl.checkpoint.CheckpointError
+            If the file is damaged or holds no model.
+        """
+        found = checkpoint.scalars(path)
+        if not {"config", "dtype", "generator"} <= found.keys() or not found["config"]:
+            raise checkpoint.CheckpointError(
+                f"{path} holds no configuration of a model, which Model.save writes; weights "
+                f"alone, as those of ModelCheckpoint, are read by load_weights of a compiled "
+                f"model, and other trees by npdl.checkpoint.load"
+            )
+        # A checkpoint of fit holds more than the model.
+        partial = "run/header" in found
+        before, dtype = get_state(), get_dtype()
+        try:
+            with _made_of(path) as arrays:
+                set_dtype(found["dtype"])
+                config = json.loads(found["config"])
+                if len(config["layers"]) > 1000 + 4 * arrays:
+                    count = len(config["layers"])
+                    raise ValueError(f"it has {count} layers, but {arrays} arrays of weights")
+                model = cls.from_json(config, constructors)
+                wanted = model._contents()
+            contents = checkpoint.load(path, wanted, partial=partial)
+        finally:
+            # The weights that it began with are replaced, so drawing them must leave no trace.
+            set_state(before)
+            set_dtype(dtype)
+        with _made_of(path):
+            read_generator(contents["generator"])
+            model._take(contents)
+        if generator:
+            set_state(contents["generator"])
+        return model
+
+    @keras_arguments
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Take the weights, and nothing else, from a file.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            A file of :meth:`save`, :meth:`save_weights`, :class:`npdl.callbacks.ModelCheckpoint`,
+            or a checkpoint of :meth:`fit`.
+
+        Raises
+        ------
+        ValueError
+            If its weights have other shapes; the model is then as it was.
+        """
+        self._require_connected("load_weights")
+        mine = self.get_weights()
+        if "config" in checkpoint.scalars(path):
+            self.set_weights(checkpoint.load(path, {"weights": mine}, partial=True)["weights"])
+        else:
+            self.set_weights(checkpoint.load(path, mine))
+
+    def _contents(self) -> dict[str, Any]:
+        return {"config": self.to_json(), **self._progress()}
+
+    def _progress(self) -> dict[str, Any]:
+        """Return all state that training changes."""
+        params = [array for layer in self.layers for array in layer.params]
+        return {
+            "dtype": str(np.dtype(next((p.dtype for p in params), get_dtype()))),
+            "weights": self.get_weights(),
+            "optimizer": self.optimizer.get_state(params),
+            "generator": get_state(),
+        }
+
+    def _take(self, contents: Mapping[str, Any]) -> None:
+        self.optimizer.set_state(contents["optimizer"])  # the one that may raise
+        self.set_weights(contents["weights"])
+
+    def to_functional(self) -> tuple[F.Layer, Any]:
+        """Return the model as a layer of `npdl.functional`, and its parameters.
+
+        Returns
+        -------
+        layer : npdl.functional.Layer
+            ``F.serial`` of the functional layers; or the single layer that the model was made of.
+        params : tuple of trees
+            Copies, in which each layer has its tree; the tree itself of a single layer.
+
+        Raises
+        ------
+        TypeError
+            If a layer is not made of a functional one.
+        """
+        self._require_connected("to_functional")
+        for layer in self.layers:
+            if not isinstance(layer, Stateful):
+                raise TypeError(
+                    f"Model.to_functional: {layer} is a layer of your own, and not made of a "
+                    f"functional one; write it with @npdl.functional.layer, and put it into a "
+                    f"model as npdl.layers.Functional(...)"
+                )
+        pure = [layer.pure() for layer in self.layers]
+        params = tuple(tree.map(np.array, layer.pure_params()) for layer in self.layers)
+        if self._bare and len(pure) == 1:
+            return pure[0], params[0]
+        return F.serial(*pure), params
+
+    @classmethod
+    def from_functional(
+        cls: type[M], layer: F.Layer, params: Any, input_shape: tuple[int, ...] | None = None
+    ) -> M:
+        """Return a model of functional layers and their parameters.
+
+        Parameters
+        ----------
+        layer : npdl.functional.Layer
+            The layer; each part of a ``F.serial`` becomes a layer of the model.
+        params : tree
+            Its parameters, which are copied.
+        input_shape : tuple, optional
+            The shape of one example, without the batch. It is needed to add more layers, and to
+            save the model before it has seen an example.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import npdl
+        >>> import npdl.functional as F
+        >>> layer = F.serial(F.dense(4), F.relu())
+        >>> params = layer.init(0, (3,))
+        >>> model, x = npdl.Model.from_functional(layer, params), np.ones((2, 3), np.float32)
+        >>> np.array_equal(model.predict(x), layer(params, x))
+        True
+        """
+        is_serial = layer.call is not None and layer.call.constructor is F.serial
+        parts = layer.call.positional if is_serial and layer.call is not None else (layer,)
+        trees = params if is_serial else (params,)
+        if len(trees) != len(parts):
+            raise ValueError(
+                f"Model.from_functional: {layer!r} has {len(parts)} layers, but the parameters are "
+                f"those of {len(trees)}"
+            )
+        model: Any = cls()
+        for part, of_part in zip(parts, trees, strict=True):
+            shape = input_shape if not model.layers else None
+            model.add(Functional(part, params=of_part, input_shape=shape))
+        for i, stateful in enumerate(model.layers):
+            if input_shape is None:
+                stateful.hold()
+            else:
+                stateful.connect_to(model.layers[i - 1] if i else None)
+        model._connected, model._bare = list(model.layers), not is_serial
+        return model  # type: ignore[no-any-return]
+
+    def _require_connected(self, method: str) -> None:
+        raise NotImplementedError
+
+    def _require_compiled(self, method: str) -> None:
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def _made_of(path: str | os.PathLike[str]) -> Iterator[int]:
+    """Bound the memory of a model that is made of a file, and name the file in errors.
+
+    Yields the number of arrays of weights in the file.
+    """
+    found = checkpoint.array_shapes(path).items()
+    sizes = [math.prod(shape) for name, shape in found if name.startswith("weights/")]
+    try:
+        # An embedding makes its table twice. Each number takes four bytes of the file at least.
+        with at_most(min(3 * sum(sizes), Path(path).stat().st_size)):
+            yield len(sizes)
+    except Exception as error:
+        raise checkpoint.CheckpointError(
+            f"{os.fspath(path)}: no model can be made of it ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _is_connected(layer: Any, connected: list[Layer]) -> bool:
+    if isinstance(layer, Stateful):
+        return layer.functional is not None
+    return any(layer is other for other in connected)
+
+
+def _save(path: str | os.PathLike[str], contents: Any) -> None:
+    """Write a file, in a folder that is made if it is not there."""
+    container_format(path)  # refuses a suffix before a folder is made
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, contents)
+
+
+def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> Any:
+    """Return a configuration in which a functional layer with constructors of the user's is made.
+
+    Raises
+    ------
+    ValueError
+        If a constructor is not known.
+    """
+    layer = config.get("layer") if isinstance(config, Mapping) else None
+    if not isinstance(layer, Mapping) or "call" not in layer:
+        return config
+    try:
+        return {**config, "layer": from_config(layer, constructors)}
+    except ValueError as error:
+        call = "Model.load(path, constructors=[...])"
+        raise ValueError(
+            f"{call} and Model.from_json take your own constructors: {error}"
+        ) from error

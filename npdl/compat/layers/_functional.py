@@ -1,0 +1,118 @@
+"""Any layer of `npdl.functional`, as a layer of a model."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl import tree
+from npdl.compat.activations import softmax_before_cross_entropy
+from npdl.compat.layers._sizes import Shape
+from npdl.compat.layers.base import Stateful
+from npdl.functional._layer import plain_array
+
+__all__ = ["Functional", "from_config"]
+
+
+def from_config(config: Mapping[str, Any], constructors: Iterable[Any] = ()) -> F.Layer:
+    """Return the functional layer of a configuration, of npdl's constructors and of others."""
+    known = (softmax_before_cross_entropy, *constructors)
+    return F.from_config(dict(config), known)  # type: ignore[no-any-return]
+
+
+class Functional(Stateful):
+    """A layer of `npdl.functional` in a model, for all beyond the documented layers.
+
+    Parameters
+    ----------
+    layer : npdl.functional.Layer
+        The layer, with one input and one output; or its configuration.
+    params : tree, optional
+        Its parameters, which are copied; left out, :meth:`connect_to` makes them. They are no part
+        of the configuration.
+    input_shape : tuple, optional
+        The shape of one example, without the batch, for the first layer of a model.
+
+    Examples
+    --------
+    >>> import npdl
+    >>> import npdl.functional as F
+    >>> layer = npdl.layers.Functional(F.residual(F.layer_norm(), F.dense(8)), input_shape=(8,))
+    >>> layer.connect_to()
+    >>> layer.out_shape
+    (None, 8)
+    >>> [array.shape for array in layer.params]
+    [(8,), (8,), (8,), (8, 8)]
+    """
+
+    as_first = "Functional(layer, input_shape=(8,))"
+    weights_given = ("params",)
+    # It is not known whether there is a dropout inside.
+    draws = True
+    # The shape of the first example that came, for a layer that was made without one.
+    seen: Shape = ()
+
+    def __init__(
+        self,
+        layer: F.Layer | Mapping[str, Any],
+        params: Any = None,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        made = from_config(layer) if isinstance(layer, Mapping) else layer
+        if not isinstance(made, F.Layer):
+            raise TypeError(
+                f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
+                f"{layer!r}"
+            )
+        self.layer = made
+        self.given = params
+        self.told = () if input_shape is None else tuple(input_shape)
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return self.layer
+
+    def initial(self, layer: F.Layer, shape: Shape) -> Any:
+        """Return the initial parameters of a layer for examples of a shape."""
+        return super().initial(layer, shape) if self.given is None else self.given
+
+    def hold(self) -> None:
+        """Take the given parameters, without the shape of an example."""
+        self._hold(())
+
+    def _apply(self, x: Any, train: bool) -> Any:
+        self.seen = self.seen or x.shape[1:]
+        return super()._apply(x, train)
+
+    def tried(self, input: Any) -> Any:
+        """Return the output of a step for an input; nothing is changed, nor drawn.
+
+        Parameters
+        ----------
+        input : array
+            The input, the batch first.
+        """
+        x = self._as_input(input)
+        self.seen = self.seen or x.shape[1:]
+        # A batch norm inside needs two examples.
+        batch = x if len(x) > 1 else np.concatenate([x, x])
+        return self.functional.apply(self.tree, batch, train=True, rng=(0,))[0][: len(x)]
+
+    def _encoded(self, name: str, value: Any) -> Any:
+        return self.layer.config() if name == "layer" else super()._encoded(name, value)
+
+    def _as_input(self, input: Any) -> Any:
+        # Ids stay ints.
+        array = plain_array(input, type(self).__name__)
+        return array if array.dtype.kind in "iub" else super()._as_input(array)
+
+    @property
+    def params(self) -> list[Any]:
+        """The arrays of the parameters, in the order of the tree."""
+        return tree.leaves(self.tree)
+
+    @property
+    def grads(self) -> list[Any]:
+        """The gradients of the parameters; each is `None` before the first :meth:`backward`."""
+        return tree.aligned(self.gradients, self.tree)

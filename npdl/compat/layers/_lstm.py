@@ -1,0 +1,330 @@
+"""Long short-term memory, with its parameters in twelve arrays or in one."""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+import npdl.functional as F
+from npdl.compat.layers._sizes import Shape
+from npdl.compat.layers._unrolled import Gated, as_mask
+from npdl.compat.layers.base import Parameter, Stateful
+from npdl.random import KeyLike
+
+__all__ = ["LSTM", "BatchLSTM", "packed_lstm"]
+
+
+class _Memory(Gated):
+    """A recurrent layer with the states c and h, which the caller may give and gets back.
+
+    After `forward`, `c0` and `h0` are the last states; after `backward`, `dc0` and `dh0` are the
+    gradients in the ones that `forward` began with.
+    """
+
+    # Whether the functional layer returns the states too.
+    return_state = True
+    c0: Any = None
+    h0: Any = None
+    dc0: Any = None
+    dh0: Any = None
+
+    def __init__(
+        self,
+        gate_activation: Any = "sigmoid",
+        need_grad: bool = True,
+        forget_bias_num: float = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(gate_activation, need_grad, **kwargs)
+        if isinstance(forget_bias_num, bool) or not isinstance(
+            forget_bias_num, int | float | np.number
+        ):
+            raise ValueError(
+                f"{self}: forget_bias_num must be a number, as in {self}(forget_bias_num=1), got "
+                f"{forget_bias_num!r}"
+            )
+        self.forget_bias_num = forget_bias_num
+
+    def lstm(self) -> F.Layer:
+        """Return the functional layer."""
+        return F.lstm(
+            forget_bias=float(self.forget_bias_num),
+            return_state=self.return_state,
+            **self.arguments(),
+        )
+
+    def pure(self) -> F.Layer:
+        """Return the functional layer from one input to one output, with its exact derivative."""
+        alone = copy.copy(self)
+        alone.return_state = False
+        layer = alone.lstm()
+        return layer if self.trainable else F.freeze(layer)
+
+    def _run(self, input: Any, mask: Any, c0: Any, h0: Any, train: bool) -> Any:
+        x = self._as_input(input)
+        state = tuple(
+            np.zeros((len(x), self.n_out), x.dtype) if array is None else self._as_input(array)
+            for array in (h0, c0)
+        )
+        y, (self.h0, self.c0) = self._apply((x, as_mask(mask), state), train)
+        return y
+
+    def backward(
+        self, pre_grad: Any, dcn: Any = None, dhn: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return the gradient in the input, and keep those of the parameters in `grads`.
+
+        Parameters
+        ----------
+        pre_grad : array or None
+            The gradient in the output of the last :meth:`forward`; `None`, where only the states
+            were used.
+        dcn, dhn : array, optional
+            The gradients in the last states, (batch, n_out).
+
+        Returns
+        -------
+        array or None
+            The gradient in the input; `None`, if this is the first layer of a model, where `dc0`
+            and `dh0` are `None` too.
+        """
+        shape = self.last_shape
+        states = tuple(
+            None if g is None else self._as_gradient(g, (shape[0], self.n_out) if shape else None)
+            for g in (dhn, dcn)
+        )
+        g = None if pre_grad is None else self._as_gradient(pre_grad, shape)
+        return self._backward((g, states))
+
+    def _backward(self, g: Any) -> Any:
+        dx = Stateful._backward(self, g)
+        x, _, (self.dh0, self.dc0) = (None, None, (None, None)) if dx is None else dx
+        return x
+
+
+class LSTM(_Memory):
+    """Long short-term memory.
+
+    With h = hₜ₋₁::
+
+        g = tanh(xₜ U_g + h W_g + b_g)
+        i = σ(xₜ U_i + h W_i + b_i)
+        f = σ(xₜ U_f + h W_f + b_f)
+        o = σ(xₜ U_o + h W_o + b_o)
+        cₜ = f cₜ₋₁ + i g
+        hₜ = o tanh(cₜ)
+
+    Parameters
+    ----------
+    gate_activation : str or Activation
+        The activation of the gates, σ.
+    need_grad : bool
+        Whether the parameters are trained. Otherwise their gradients are `None`, and
+        :meth:`backward` returns that in the input alone.
+    forget_bias_num : float
+        The initial value of `b_f`, so that the state is kept at first.
+    **kwargs
+        `n_out` and the other arguments of :class:`Recurrent`.
+
+    Attributes
+    ----------
+    U_g, U_i, U_f, U_o, W_g, W_i, W_f, W_o, b_g, b_i, b_f, b_o : array
+        Parameters, in this order: four of (n_in, n_out), four of (n_out, n_out), and four of
+        (n_out,).
+    dU_g, ... : array
+        Their gradients, summed over the batch.
+    c0, h0 : array
+        The states after the last step of the last :meth:`forward`, which a decoder feeds back.
+    dc0, dh0 : array
+        The gradients in the states that :meth:`forward` began with.
+
+    References
+    ----------
+    Hochreiter, Schmidhuber: Long short-term memory, 1997; the forget gate: Gers, Schmidhuber,
+    Cummins: Learning to forget, 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.LSTM(n_out=8, n_in=4)
+    >>> layer.connect_to()
+    >>> x, mask = np.ones((2, 5, 4)), np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    >>> y = layer.forward(x, mask)
+    >>> y = layer.forward(x, mask, c0=layer.c0, h0=layer.h0)
+    >>> y.shape, layer.c0.shape
+    ((2, 8), (2, 8))
+    """
+
+    U_g, U_i, U_f, U_o = (Parameter("weight", block=(i, 4)) for i in range(4))
+    W_g, W_i, W_f, W_o = (Parameter("recurrent_weight", block=(i, 4)) for i in range(4))
+    b_g, b_i, b_f, b_o = (Parameter("bias", block=(i, 4)) for i in range(4))
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return self.lstm()
+
+    def forward(
+        self,
+        input: Any,
+        mask: Any = None,
+        c0: Any = None,
+        h0: Any = None,
+        *args: Any,
+        train: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the output for an input.
+
+        Parameters
+        ----------
+        input : array
+            Sequences (batch, time, n_in).
+        mask : array, optional
+            (batch, time), true or 1 where there is data.
+        c0, h0 : array, optional
+            The states to begin with, (batch, n_out); zeros by default.
+        train : bool
+            Makes no difference here.
+
+        Returns
+        -------
+        array
+            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
+        """
+        return self._run(input, mask, c0, h0, train)
+
+
+class BatchLSTM(_Memory):
+    """Long short-term memory, the same as :class:`LSTM`, with all parameters in one matrix.
+
+    Parameters
+    ----------
+    gate_activation : str or Activation
+        The activation of the gates.
+    need_grad : bool
+        Whether the parameters are trained. Otherwise their gradient is `None`, and
+        :meth:`backward` returns that in the input alone.
+    forget_bias_num : float
+        The initial value of the bias of the forget gate, so that the state is kept at first.
+    **kwargs
+        `n_out` and the other arguments of :class:`Recurrent`.
+
+    Attributes
+    ----------
+    AllW : array
+        The parameters, (1 + n_in + n_out, 4 n_out): a row of biases, the rows from the input, and
+        those from `h`, with the columns of the gates i, f, o and g.
+    dAllW : array
+        Its gradient, summed over the batch; also under its old name ``d_AllW``.
+    c0, h0 : array
+        The states after the last step of the last :meth:`forward`.
+    dc0, dh0 : array
+        The gradients in the states that :meth:`forward` began with; also under their old names
+        ``d_c0`` and ``d_h0``.
+
+    References
+    ----------
+    Hochreiter, Schmidhuber: Long short-term memory, 1997; the forget gate: Gers, Schmidhuber,
+    Cummins: Learning to forget, 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl
+    >>> layer = npdl.layers.BatchLSTM(n_out=8, n_in=4, return_sequence=True)
+    >>> layer.connect_to()
+    >>> layer.AllW.shape
+    (13, 32)
+    >>> layer.forward(np.zeros((2, 5, 4))).shape
+    (2, 5, 8)
+    """
+
+    AllW = Parameter("AllW")
+
+    def pure_params(self) -> Any:
+        """Return the parameters of :meth:`pure`."""
+        return None if self.tree is None else _split(self.AllW)
+
+    d_AllW = property(lambda self: self.dAllW)  # noqa: N815
+    d_c0 = property(lambda self: self.dc0)
+    d_h0 = property(lambda self: self.dh0)
+
+    def make(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of a shape, without the batch."""
+        return packed_lstm(self.lstm())
+
+    # The order of the arguments is the documented one.
+    def forward(  # type: ignore[override]
+        self,
+        input: Any,
+        c0: Any = None,
+        h0: Any = None,
+        mask: Any = None,
+        *args: Any,
+        train: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the output for an input.
+
+        Parameters
+        ----------
+        input : array
+            Sequences (batch, time, n_in).
+        c0, h0 : array, optional
+            The states to begin with, (batch, n_out); zeros by default.
+        mask : array, optional
+            (batch, time), true or 1 where there is data.
+        train : bool
+            Makes no difference here.
+
+        Returns
+        -------
+        array
+            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
+        """
+        return self._run(input, mask, c0, h0, train)
+
+
+@F.layer
+def packed_lstm(lstm: F.Layer) -> F.Layer:
+    """Keep the parameters of an LSTM in one matrix: its rows are bias, x2h and h2h.
+
+    Parameters
+    ----------
+    lstm : Layer
+        What :func:`npdl.functional.lstm` returns.
+
+    Returns
+    -------
+    Layer
+        The same, with the parameter ``AllW`` (1 + features + units, 4 units), whose columns are
+        those of the gates i, f, o and g.
+    """
+
+    def init(rng: KeyLike, shape: Any) -> Any:
+        return {"AllW": _joined(lstm.init(rng, shape))}
+
+    def apply(params: Any, x: Any) -> tuple[Any, Any]:
+        parts = _split(params["AllW"])
+        y, cache = lstm.apply(parts, x)
+        return y, (parts, cache)
+
+    def backward(params: Any, cache: Any, g: Any, *, input_grad: bool = True) -> tuple[Any, Any]:
+        grads, dx = lstm.backward(*cache, g, input_grad=input_grad)
+        return {"AllW": _joined(grads)}, dx
+
+    return F.Layer(init, apply, backward, lstm.out_shape)
+
+
+def _joined(parts: Any) -> Any:
+    """Return one matrix, where the gate g, which comes first in the parts, comes last."""
+    rows = np.vstack([parts["bias"], parts["weight"], parts["recurrent_weight"]])
+    return np.roll(rows, -(rows.shape[1] // 4), axis=1)
+
+
+def _split(matrix: Any) -> Any:
+    """Return the parts of the matrix; one copy for the order of the gates."""
+    units = matrix.shape[1] // 4
+    rows = np.roll(matrix, units, axis=1)
+    return {"bias": rows[0], "weight": rows[1:-units], "recurrent_weight": rows[-units:]}

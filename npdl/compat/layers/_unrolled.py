@@ -1,0 +1,201 @@
+"""The base classes of recurrent layers, over the time axis of (batch, time, features).
+
+All take a mask (batch, time), true or 1 where there is data: a step without data carries the state
+through, and whatever the input holds there has no effect. Gradients are exact, through all steps.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.compat import activations, initializations
+from npdl.compat.layers._sizes import optional_int, positive_int, shape_before
+from npdl.compat.layers.base import Layer, Stateful
+from npdl.functional._layer import plain_array
+
+__all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
+
+
+class Recurrent(Layer):
+    """The base of recurrent layers: their arguments and sizes, without a step.
+
+    Parameters
+    ----------
+    n_out : int
+        Number of hidden units.
+    n_in : int, optional
+        Number of input features; the first layer of a model needs it, others know it from the
+        layer before.
+    nb_batch, nb_seq : int, optional
+        Sizes of the batch and of the time axis, for `out_shape` alone, where the layer before
+        does not say them.
+    init, inner_init : str or Initializer
+        Initial values of the weights from the input, and of those from the state.
+    activation : str or Activation
+        The activation.
+    return_sequence : bool
+        Whether the output is that of all steps, (batch, time, n_out), or of the last one only,
+        (batch, n_out).
+
+    Examples
+    --------
+    >>> import npdl
+    >>> layer = npdl.layers.Recurrent(n_out=8, n_in=4, return_sequence=True)
+    >>> layer.connect_to()
+    >>> layer.out_shape
+    (None, None, 8)
+    """
+
+    def __init__(
+        self,
+        n_out: int,
+        n_in: int | None = None,
+        nb_batch: int | None = None,
+        nb_seq: int | None = None,
+        init: Any = "glorot_uniform",
+        inner_init: Any = "orthogonal",
+        activation: Any = "tanh",
+        return_sequence: bool = False,
+    ) -> None:
+        self.n_out = positive_int(self, "n_out", n_out)
+        self.n_in = optional_int(self, "n_in", n_in)
+        self.told = () if n_in is None else (n_in,)
+        self.nb_batch = optional_int(self, "nb_batch", nb_batch)
+        self.nb_seq = optional_int(self, "nb_seq", nb_seq)
+        self.init = initializations.get(init)
+        self.inner_init = initializations.get(inner_init)
+        self.activation = activations.get(activation)
+        self.return_sequence = bool(return_sequence)
+
+    def connect_to(self, prev_layer: Any = None) -> None:
+        """Take the sizes from the layer before.
+
+        Parameters
+        ----------
+        prev_layer : Layer, optional
+            Any object with an attribute ``out_shape``, (batch, time, features); left out for a
+            first layer, which has been told `n_in`.
+
+        Raises
+        ------
+        ValueError
+            If the size of the input is not known.
+        """
+        shape = shape_before(self, prev_layer, self.told, 1, f"{self}(n_out=32, n_in=64)")
+        shape = (None,) * (3 - len(shape)) + shape if prev_layer is None else shape
+        if len(shape) != 3:
+            raise ValueError(
+                f"{self}: expected (batch, time, features), but {prev_layer} gives {shape}"
+            )
+        self.nb_batch, self.nb_seq = shape[0] or self.nb_batch, shape[1] or self.nb_seq
+        self.n_in = shape[2]
+        time = (self.nb_seq,) if self.return_sequence else ()
+        self.out_shape = (self.nb_batch, *time, self.n_out)
+
+
+class Unrolled(Recurrent, Stateful):
+    """A recurrent layer of `npdl.functional`, whose inputs are (x, mask) or (x, mask, state)."""
+
+    activation_cls = property(lambda self: type(self.activation))
+
+    @classmethod
+    def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # The first argument is the activation of gates; an int can only be the number of units.
+        if not args or isinstance(args[0], bool) or not isinstance(args[0], int | np.integer):
+            return args, keywords
+        if len(args) > 1 or "n_out" in keywords:
+            raise TypeError(
+                f"{cls.__name__}: pass the arguments after the number of units by keyword, as in "
+                f"{cls.__name__}(n_out={args[0]}, activation='tanh'), got {args[1:]!r}"
+            )
+        return (), {"n_out": args[0], **keywords}
+
+    def __init__(self, **kwargs: Any) -> None:
+        if "n_out" not in kwargs:
+            raise TypeError(f"{self}: n_out is missing, as in {self}(n_out=32, n_in=64)")
+        super().__init__(**kwargs)
+
+    def connect_to(self, prev_layer: Any = None) -> None:
+        """Make the parameters, of the sizes that the layer before asks for.
+
+        Parameters
+        ----------
+        prev_layer : Layer, optional
+            Any object with an attribute ``out_shape``, (batch, time, features); left out for a
+            first layer, which has been told `n_in`.
+        """
+        super().connect_to(prev_layer)
+        self._hold((self.nb_seq, self.n_in))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that all functional layers have."""
+        return {
+            "units": self.n_out,
+            "activation": self.activation.layer,
+            "return_sequence": self.return_sequence,
+            "weight_init": self.init.pure,
+            "recurrent_weight_init": self.inner_init.pure,
+        }
+
+    def forward(
+        self, input: Any, mask: Any = None, *args: Any, train: bool = True, **kwargs: Any
+    ) -> Any:
+        """Return the output for an input.
+
+        Parameters
+        ----------
+        input : array
+            Sequences (batch, time, n_in).
+        mask : array, optional
+            (batch, time), true or 1 where there is data.
+        train : bool
+            Makes no difference here.
+
+        Returns
+        -------
+        array
+            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
+        """
+        return self._apply((self._as_input(input), as_mask(mask)), train)
+
+    def _backward(self, g: Any) -> Any:
+        dx = super()._backward(g)
+        return None if dx is None else dx[0]
+
+
+class Gated(Unrolled):
+    """A recurrent layer with gates."""
+
+    def __init__(self, gate_activation: Any, need_grad: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gate_activation = activations.get(gate_activation)
+        self.trained_at_first = bool(need_grad)
+
+    gate_activation_cls = property(lambda self: type(self.gate_activation))
+
+    @property
+    def need_grad(self) -> bool:
+        """Whether the parameters are trained: the same as `trainable`."""
+        return self.trainable
+
+    @need_grad.setter
+    def need_grad(self, value: bool) -> None:
+        self.trainable = bool(value)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that all functional layers have."""
+        return super().arguments() | {"gate_activation": self.gate_activation.layer}
+
+
+def as_mask(mask: Any) -> Any:
+    """Return an array of booleans, from one of ones and zeros too."""
+    if mask is None:
+        return None
+    given = plain_array(mask, "mask")
+    flags = given.astype(bool)
+    if not np.array_equal(given, flags):
+        raise ValueError(
+            "the mask must be 1 (true) where there is data and 0 (false) elsewhere, but it has "
+            "other numbers"
+        )
+    return flags

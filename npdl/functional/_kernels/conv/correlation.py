@@ -1,0 +1,330 @@
+"""Convolutions as matrix products, over images that lie batch last in memory.
+
+In (channels, height, width, batch) a pixel of all images stands together, so that copies of a
+shifted or strided image move long runs of numbers, and a product of the weight with patches is the
+output as it stands. To the outside the shape is (batch, channels, height, width), a transposed
+view; an array that does not lie this way in memory, such as the first layer's input, is copied.
+
+Patches are made for a block of pixels at a time, in one workspace, and made anew in `backward`
+rather than kept; where it can be, for whole rows of places, as `row_products.py` says.
+
+Two cases have faster ways, with the images in another order: few channels, as in most first layers,
+see `place_products.py`; and windows of three rows that move by one pixel, see `winograd.py`.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from npdl.functional._kernels.conv import few_channels as place_products
+from npdl.functional._kernels.conv import winograd
+from npdl.functional._kernels.conv.rows import by_rows, kernel_matrix, kernel_of, row_blocks
+from npdl.functional._kernels.image_layout import (
+    as_rows,
+    batch_first,
+    batch_last,
+    from_rows,
+    share,
+)
+from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._layer import Array
+
+__all__ = ["correlate", "gradients", "spread", "weight_gradient"]
+
+
+# Numbers in the patches of one block, 8 MiB: a product of many columns gains more than a block that
+# fits the second-level cache would, since its threads read what only one of them has written.
+BLOCK = 1 << 21
+FEWEST_PIXELS = 512
+
+
+def correlate(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """Return the products of the weight with the patches of `x`: the convolution of networks.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width)
+        The images.
+    weight : array of shape (filters, channels // groups, size of the window)
+        The filters.
+    bias : array of shape (filters,), optional
+        Added to the products.
+    window : Window
+        How the filters move.
+    groups : int
+        Number of groups of channels, each of which has its own filters.
+
+    Returns
+    -------
+    array of shape (batch, filters, places down, places across)
+        A view of an array that lies batch last.
+    """
+    if way := _by_rows_of_images(window, groups, len(weight), x, weight=weight):
+        products, (rows,) = way
+        return from_rows(products(rows, window, weight, bias)[0])
+    y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
+    plan = _plan(x, weight, window, groups)
+    matrix, outputs = plan.rows, plan.arranged(y)
+    shift = None if bias is None else bias.reshape(groups, -1, 1)
+    for index, patches in plan.blocks:
+        part = outputs[index]
+        np.matmul(matrix, patches, out=part)
+        if shift is not None:
+            part += shift
+    return batch_first(y)
+
+
+def weight_gradient(
+    x: Array, g: Array, weight: Array, window: Window, groups: int, rowwise: bool = True
+) -> Array:
+    """Return the gradient in the weight of :func:`correlate` alone."""
+    if way := _by_rows_of_images(window, groups, len(weight), x, g):
+        products, (rows, cotangent) = way
+        of_rows: Array = products(rows, window, g=cotangent)[1]
+        return of_rows
+    plan = _plan(x, weight, window, groups, rowwise)
+    outputs, dw = plan.arranged(batch_last(g)), np.zeros_like(plan.rows.mT)
+    for index, patches in plan.blocks:
+        dw += plan.gradient(patches, outputs[index])
+    return plan.weight(dw)
+
+
+def gradients(
+    x: Array, g: Array, weight: Array, window: Window, groups: int, input_grad: bool = True
+) -> tuple[Array, Array | None]:
+    """Return the gradients of :func:`correlate` in the weight and, if wanted, in the input.
+
+    That in the weight is the same either way, to the bit.
+    """
+    image = x.shape[2:]
+    if _gathers(window, image, weight):
+        # The gradient in the input is a correlation too, and its patches serve both gradients.
+        turned, mirrored, dx = window.mirrored(*image), _mirrored(weight, groups), None
+        if input_grad:
+            dx, dw = correlate_with_gradient(g, x, mirrored, turned, groups)
+        else:
+            dw = weight_gradient(g, x, mirrored, turned, groups)
+        return _mirrored(dw, groups), dx
+    if not input_grad or _special(window, groups, x.shape, len(weight)):
+        dx = spread(g, weight, window, groups, image) if input_grad else None
+        return weight_gradient(x, g, weight, window, groups, rowwise=False), dx
+    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    dw, padded = np.zeros_like(rows.mT), _padded_zeros(x.shape, window, x.dtype)
+    targets = _windows(padded, window)
+    for block, patches in _patches(x, window, groups):
+        part = outputs[..., block.run]
+        dw += patches @ part.mT
+        # The patches have been used, so their place is free.
+        np.matmul(rows.mT, part, out=patches)
+        _add(targets[:, :, :, *block.area], patches)
+    return dw.mT.reshape(weight.shape), _cropped(padded, window, image)
+
+
+def correlate_with_gradient(
+    x: Array, g: Array, weight: Array, window: Window, groups: int
+) -> tuple[Array, Array]:
+    """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
+    if way := _by_rows_of_images(window, groups, len(weight), x, g, weight=weight):
+        products, (rows, of_rows) = way
+        y, dw = products(rows, window, weight, g=of_rows)
+        return from_rows(y), dw
+    y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
+    plan = _plan(x, weight, window, groups)
+    outputs, cotangent = plan.arranged(y), plan.arranged(batch_last(g))
+    dw = np.zeros_like(plan.rows.mT)
+    for index, patches in plan.blocks:
+        np.matmul(plan.rows, patches, out=outputs[index])
+        dw += plan.gradient(patches, cotangent[index])
+    return batch_first(y), plan.weight(dw)
+
+
+def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) -> Array:
+    """Return the gradient of :func:`correlate` in its input of the size `image`."""
+    if _gathers(window, image, weight) or (
+        window.can_mirror(*image) and _special(window, groups, g.shape, weight.shape[1])
+    ):
+        return correlate(g, _mirrored(weight, groups), None, window.mirrored(*image), groups)
+    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    padded = _padded_zeros((len(g), weight.shape[1] * groups, *image), window, g.dtype)
+    targets = _windows(padded, window)
+    for block, workspace in _workspaces(targets.shape, g.dtype):
+        columns = workspace.reshape(groups, rows.shape[2], -1)
+        np.matmul(rows.mT, outputs[..., block.run], out=columns)
+        _add(targets[:, :, :, *block.area], columns)
+    return _cropped(padded, window, image)
+
+
+Products = Callable[..., tuple[Any, Any]]
+
+
+def _by_rows_of_images(
+    window: Window, groups: int, filters: int, *images: Array, weight: Array | None = None
+) -> tuple[Products, list[Array]] | None:
+    """Return the function of the faster way and what it takes of `images`, if there is one.
+
+    That of Winograd adds rows of the images, and of the weight that they are correlated with.
+    """
+    products = _special(window, groups, images[0].shape, filters)
+    if products is None:
+        return None
+    rows = [as_rows(array) for array in images]
+    if products is winograd.products:
+        added = rows if weight is None else [*rows, weight.transpose(2, 0, 1, 3)]
+        if not all(map(winograd.is_even, added)):
+            return None
+    return products, rows
+
+
+def _special(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> Products | None:
+    """Return the function of the faster way for images (batch, channels, ...), if there is one."""
+    if place_products.fits(window, groups, shape):
+        return place_products.products
+    if winograd.fits(window, groups, shape, filters):
+        return winograd.products
+    return None
+
+
+def _gathers(window: Window, image: Pair, weight: Array) -> bool:
+    """Whether the gradient in the input gathers patches of `g`, or else scatters into the image.
+
+    Gathering has a product at each pixel of the image rather than at each place of the window, and
+    copies patches of the filters rather than of the channels.
+    """
+    if not window.can_mirror(*image):
+        return False
+    places = window.out(*image)
+    return window.is_point(*image) or (
+        4 * image[0] * image[1] <= 5 * places[0] * places[1]
+        and weight.shape[0] <= 2 * weight.shape[1]
+    )
+
+
+def _mirrored(weight: Array, groups: int) -> Array:
+    """Exchange channels and filters, and turn the window around."""
+    filters, channels, *size = weight.shape
+    parts = weight.reshape(groups, filters // groups, channels, *size)
+    turned = parts.swapaxes(1, 2)[..., ::-1, ::-1]
+    return turned.reshape(groups * channels, filters // groups, *size)
+
+
+def _grouped(array: Array, groups: int) -> Array:
+    """Return (groups, rows of a group, the rest): of a weight, or of images that lie batch last."""
+    return array.reshape(groups, len(array) // groups, math.prod(array.shape[1:]))
+
+
+class Plan(NamedTuple):
+    """How the products of a weight with the patches of images are made, block by block.
+
+    A block is ``outputs[index] = rows @ patches``, where `outputs` is ``arranged(y)``.
+    """
+
+    rows: Array
+    blocks: Iterator[tuple[Any, Array]]
+    arranged: Callable[[Array], Array]
+    # gradient(patches, part) is the share of a block in the gradient of the transposed rows, and
+    # weight(that) has the shape of the weight.
+    gradient: Callable[[Array, Array], Array]
+    weight: Callable[[Array], Array]
+
+
+def _plan(x: Array, weight: Array, window: Window, groups: int, rowwise: bool = True) -> Plan:
+    """Return the faster way."""
+    image, shape = x.shape[2:], weight.shape
+    if rowwise and by_rows(window, groups, window.out(*image)[1] * len(x)):
+        windows = _windows(batch_last(x, window.pads(*image)), window)
+        return Plan(
+            kernel_matrix(weight),
+            row_blocks(windows, window),
+            lambda y: y.reshape(*y.shape[:2], -1).transpose(1, 0, 2),
+            lambda patches, part: (patches @ part.mT).sum(axis=0, keepdims=True),
+            lambda dw: kernel_of(dw, shape),
+        )
+    patches = _patches(x, window, groups)
+    return Plan(
+        _grouped(weight, groups),
+        (((..., block.run), columns) for block, columns in patches),
+        lambda y: _grouped(y, groups),
+        # Transposed, with the longer side first, this product is up to 1.7 times as fast.
+        lambda columns, part: columns @ part.mT,
+        lambda dw: dw.mT.reshape(shape),
+    )
+
+
+class Block(NamedTuple):
+    """A rectangle of places of the window, which is one run of the flattened output."""
+
+    area: tuple[slice, slice, slice]  # rows, columns, images
+    run: slice
+
+
+def _patches(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Array]]:
+    """Yield the patches of a block of places: (groups, channels // groups * size, places)."""
+    image = x.shape[2:]
+    if window.is_point(*image):
+        everything = slice(None)
+        yield Block((everything,) * 3, everything), _grouped(batch_last(x), groups)
+        return
+    sources = _windows(batch_last(x, window.pads(*image)), window)
+    for block, workspace in _workspaces(sources.shape, x.dtype):
+        np.copyto(workspace, sources[:, :, :, *block.area])
+        yield block, workspace.reshape(groups, -1, block.run.stop - block.run.start)
+
+
+def _windows(padded: Array, window: Window) -> Array:
+    """Return the view (channels, *size, places down, places across, batch) of a padded image."""
+    channels, height, width, batch = padded.shape
+    a, b, c, d = padded.strides
+    places = [
+        (length - reach) // stride + 1
+        for length, reach, stride in zip((height, width), window.reach, window.stride, strict=True)
+    ]
+    (down, right), (dilation_down, dilation_right) = window.stride, window.dilation
+    return as_strided(
+        padded,
+        (channels, *window.size, *places, batch),
+        (a, b * dilation_down, c * dilation_right, b * down, c * right, d),
+    )
+
+
+def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Array]]:
+    """Yield the blocks of all places, and an array for the patches of each: the same memory."""
+    *patch, rows, columns, images = shape
+    limit = max(BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
+    # As many rows as there is room for, or a part of a row, or a part of the images of a place.
+    height = share(rows, limit // max(columns * images, 1))
+    width = share(columns, limit // max(images, 1))
+    count = share(images, limit)
+    memory = np.empty(math.prod(patch) * height * width * count, dtype)
+    for row, column, image in itertools.product(
+        range(0, rows, height), range(0, columns, width), range(0, images, count)
+    ):
+        ends = min(row + height, rows), min(column + width, columns), min(image + count, images)
+        sizes = ends[0] - row, ends[1] - column, ends[2] - image
+        start = (row * columns + column) * images + image
+        area = slice(row, ends[0]), slice(column, ends[1]), slice(image, ends[2])
+        workspace = memory[: math.prod(patch) * math.prod(sizes)].reshape(*patch, *sizes)
+        yield Block(area, slice(start, start + math.prod(sizes))), workspace
+
+
+def _padded_zeros(shape: tuple[int, ...], window: Window, dtype: Any) -> Array:
+    batch, channels, height, width = shape
+    (top, bottom), (left, right) = window.pads(height, width)
+    return np.zeros((channels, top + height + bottom, left + width + right, batch), dtype)
+
+
+def _cropped(padded: Array, window: Window, image: Pair) -> Array:
+    (top, _), (left, _) = window.pads(*image)
+    return batch_first(padded[:, top : top + image[0], left : left + image[1]])
+
+
+def _add(targets: Array, columns: Array) -> None:
+    """Add to each pixel what all windows that it lies in have for it."""
+    columns = columns.reshape(targets.shape)
+    for i, j in itertools.product(*map(range, targets.shape[1:3])):
+        # The windows overlap, but the pixels at one place in all of them are different ones.
+        pixels = targets[:, i, j]
+        pixels += columns[:, i, j]

@@ -1,0 +1,114 @@
+"""Correlations of images with few channels: one product of matrices at each place of the window.
+
+In memory the images are (height, width, channels, batch). What the window meets at a place, in all
+images, is then one run of numbers for each row of the window. These runs, one under the other, are
+a matrix (rows · columns · channels, batch), and its product with the weight is what the output has
+at this place, as it stands. A last row of ones, which meets the bias, spares to add that.
+
+Each pixel is copied as many times as the window has pixels. That is little work where there are few
+channels. Windows that move by more than one pixel, or along one axis, gain less than it costs to
+bring the images into this order.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._kernels.conv.rows import kernel_matrix, kernel_of
+from npdl.functional._kernels.image_layout import aligned, share
+from npdl.functional._kernels.windows import Window
+from npdl.functional._layer import Array
+
+__all__ = ["fits", "products"]
+
+# Numbers in the patches of one block, which leaves room in the second-level cache.
+BLOCK = 1 << 16
+# Above, copies of pixels take longer than other ways.
+MOST_ROWS = 40
+# Below, the products are too small to be worth their calls.
+FEWEST_IMAGES = 32
+
+
+def fits(window: Window, groups: int, shape: tuple[int, ...]) -> bool:
+    """Whether :func:`products` has a window, and is the faster way for (batch, channels, ...)."""
+    return (
+        min(window.size) > 1
+        and window.stride == window.dilation == (1, 1)
+        and groups == 1
+        and math.prod(window.size) * shape[1] <= MOST_ROWS
+        and shape[0] >= FEWEST_IMAGES
+    )
+
+
+def products(
+    x: Array,
+    window: Window,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    g: Array | None = None,
+) -> tuple[Any, Any]:
+    """Return the correlation of `x` with a weight, and the gradient in a weight, if wanted.
+
+    Parameters and results are those of :func:`npdl.functional.winograd.products`, with a weight of
+    shape (filters, channels, rows, columns).
+    """
+    y: Any = None
+    dw: Any = None
+    depth = math.prod(window.size) * x.shape[2]
+    if weight is not None:
+        matrix = kernel_matrix(weight)[0]
+        if bias is not None:
+            matrix = np.concatenate([matrix, bias[:, None]], axis=1)
+        y = aligned((*window.out(*x.shape[:2]), len(weight), x.shape[3]), x.dtype)
+    if g is not None:
+        dw = np.zeros((g.shape[2], depth), x.dtype)
+    for part, patches in _patches(x, window, bias is not None):
+        if y is not None:
+            np.matmul(matrix, patches, out=y[part])
+        if g is not None:
+            parts = (g[part] @ patches[:, :, :depth].mT).reshape(-1, dw.size)
+            # The sum of the parts, in which BLAS is faster than NumPy.
+            dw += sum_of_rows(parts).reshape(dw.shape)
+    return y, None if g is None else kernel_of(dw.T, (g.shape[2], x.shape[2], *window.size))
+
+
+def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, Array]]:
+    """Yield indices of a block of places, and what the window meets at each of them.
+
+    This has the shape (down, across, pixels of the window · channels, batch), perhaps with a last
+    row of ones, and lies in the same memory each time.
+    """
+    down, across = window.out(*x.shape[:2])
+    x = _padded(x, window)
+    *_, channels, batch = x.shape
+    rows, columns = window.size
+    depth = rows * columns * channels
+    length = share(across, BLOCK // (depth * batch))
+    height = share(down, BLOCK // (depth * batch * length))
+    memory = aligned((height, length, depth + with_ones, batch), x.dtype)
+    memory[:, :, depth:] = 1
+    # Of each place, a run of numbers for each row of the window.
+    run, (a, b, _, c) = columns * channels * batch, x.strides
+    sources = as_strided(x, (down, across, rows, run), (a, b, a, c))
+    targets = as_strided(memory, (height, length, rows, run), (*memory.strides[:2], run * c, c))
+    for top, left in itertools.product(range(0, down, height), range(0, across, length)):
+        part = np.s_[top : top + height, left : left + length]
+        source = sources[part]
+        block = np.s_[: source.shape[0], : source.shape[1]]
+        np.copyto(targets[block], source)
+        yield part, memory[block]
+
+
+def _padded(x: Array, window: Window) -> Array:
+    height, width, channels, batch = x.shape
+    (top, bottom), (left, right) = window.pads(height, width)
+    if not top + bottom + left + right:
+        return x
+    padded = np.zeros((top + height + bottom, left + width + right, channels, batch), x.dtype)
+    padded[top : top + height, left : left + width] = x
+    return padded

@@ -1,0 +1,91 @@
+"""What normalizations share: arrays as (outer, features, inner), and sums for each feature."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl._allowance import claim
+from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows
+from npdl.functional._layer import Array, Params, Shape
+
+__all__ = ["around", "check_example", "exponents", "feature_dots", "feature_sums", "initial"]
+__all__ += ["scaled_epsilon"]
+
+
+def around(x: Array, start: int, stop: int) -> Array:
+    """Return `x` as (outer, features, inner), where the features are the axes start to stop."""
+    shape = x.shape
+    return x.reshape(
+        math.prod(shape[:start]), math.prod(shape[start:stop]), math.prod(shape[stop:])
+    )
+
+
+def feature_sums(x: Array) -> Array:
+    """Return the sum for each feature of (outer, features, inner)."""
+    outer, features, inner = x.shape
+    if inner == 1:
+        return sum_of_rows(x[:, :, 0])
+    rows = sum_of_columns(x.reshape(outer * features, inner))
+    return sum_of_rows(rows.reshape(outer, features))
+
+
+def feature_dots(a: Array, b: Array) -> Array:
+    """Return the sum of a·b for each feature of (outer, features, inner)."""
+    outer, features, inner = a.shape
+    dots: Array
+    if inner > 1:
+        return sum_of_rows(np.vecdot(a, b))
+    # One running sum of 60,000 float32 numbers loses two digits; sums of sums keep them.
+    many = outer // 64 if outer > 256 else 1
+    blocks = (many, outer // max(many, 1), features)
+    whole = many * blocks[1]
+    parts = np.einsum("mnc,mnc->mc", a[:whole].reshape(blocks), b[:whole].reshape(blocks))
+    dots = sum_of_rows(parts)
+    if whole < outer:
+        dots += np.einsum("nc,nc->c", a[whole:, :, 0], b[whole:, :, 0])
+    return dots
+
+
+def exponents(x: Array, squares: Array, axes: tuple[int, ...]) -> Array:
+    """Return the exponents e of powers of two that bring numbers whose squares overflow below 1.
+
+    Parameters
+    ----------
+    x : array
+        The numbers, which are divided by 2ᵉ.
+    squares : array
+        Their mean squares, over the axes; where these are finite, e is 0.
+    axes : tuple of int
+        The axes over which e is the same.
+    """
+    peak = np.abs(x).max(axis=axes, initial=0)
+    powers: Array = np.frexp(peak)[1]
+    powers[np.isfinite(squares) | ~np.isfinite(peak)] = 0
+    return powers
+
+
+def scaled_epsilon(epsilon: float, powers: Array, dtype: Any) -> Array:
+    """Return the epsilon of numbers that were divided by powers of two.
+
+    Below the square of the rounding error nothing is known of a variance.
+    """
+    least = np.where(powers == 0, 0, np.finfo(dtype).eps ** 2)
+    scaled: Array = np.maximum(np.ldexp(epsilon, -2 * powers), least).astype(dtype)
+    return scaled
+
+
+def initial(shape: Shape, scale: bool, shift: bool) -> Params:
+    """Return a scale of ones and a shift of zeros."""
+    claim(shape)
+    params = {"scale": np.ones(shape, np.float32)} if scale else {}
+    return params | {"shift": np.zeros(shape, np.float32)} if shift else params
+
+
+def check_example(name: str, shape: Any) -> None:
+    """Raise unless `shape` is that of one example of features."""
+    if not (isinstance(shape, tuple | list) and shape and all(isinstance(n, int) for n in shape)):
+        raise ValueError(
+            f"{name}: expected the shape of one example, such as (64,), got {shape!r}; "
+            f"init takes (rng, shape)"
+        )

@@ -1,0 +1,162 @@
+"""The order of an array's axes in memory, which layers of images keep.
+
+The images of a data set lie as their shape says: (batch, channels, height, width). Convolutions
+give images whose batch is the last axis in memory: (channels, height, width, batch) or, by rows,
+(height, width, channels, batch). NumPy's element-wise functions keep any order and are fast on all,
+where their arrays have the same one.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows
+from npdl.functional._kernels.windows import Pair
+from npdl.functional._layer import Array, Shape
+
+__all__ = [
+    "BLOCK",
+    "aligned",
+    "arranged",
+    "as_rows",
+    "batch_first",
+    "batch_last",
+    "blocks",
+    "from_rows",
+    "laid_like",
+    "memory_order",
+    "share",
+    "sum_of_channels",
+]
+
+# Numbers in one block: all that is made on the way fits the second-level cache.
+BLOCK = 1 << 17
+
+
+def blocks(x: Array) -> Iterator[tuple[slice, ...]]:
+    """Yield indices for parts of the batch, or of the channels: of that which is outer in memory.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, ...)
+        What is worked through; the indices fit whatever has its first two axes.
+    """
+    axis = 0 if x.strides[0] >= x.strides[1] else 1
+    length = x.shape[axis]
+    count = max(BLOCK * length // max(x.size, 1), 1)
+    for start in range(0, length, count):
+        yield (slice(None),) * axis + (slice(start, start + count),)
+
+
+def memory_order(x: Array) -> tuple[int, ...]:
+    """Return the axes from the outermost to the innermost."""
+    return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+
+
+def arranged(shape: Shape, order: tuple[int, ...], dtype: Any) -> Array:
+    """Return a new array, not filled, with its axes in that order in memory."""
+    array = np.empty([shape[axis] for axis in order], dtype)
+    return array.transpose([order.index(axis) for axis in range(len(order))])
+
+
+def aligned(shape: Shape, dtype: Any) -> Array:
+    """Return a new array, not filled, that begins with a line of the caches.
+
+    NumPy's arrays begin anywhere, and then vectorised functions take up to three times as long to
+    write into them, since each vector lies in two lines.
+    """
+    size, itemsize = math.prod(shape), np.dtype(dtype).itemsize
+    memory = np.empty(size + _LINE // itemsize, dtype)
+    start = -memory.ctypes.data % _LINE // itemsize
+    return memory[start : start + size].reshape(shape)
+
+
+_LINE = 64  # bytes
+
+
+def laid_like(g: Array, y: Array) -> Array:
+    """Return `g` in the memory order of `y`: itself, or a copy."""
+    if g.strides == y.strides:
+        return g
+    copy = np.empty_like(y)
+    np.copyto(copy, g)
+    return copy
+
+
+def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
+    """Return (channels, height, width, batch), contiguous and padded with zeros.
+
+    This is a view of `x`, where that lies this way and nothing is padded.
+    """
+    source = x.transpose(1, 2, 3, 0)
+    (top, bottom), (left, right) = pads
+    padded = top + bottom + left + right > 0
+    if source.flags.c_contiguous and not padded:
+        return source
+    channels, height, width, batch = source.shape
+    y = np.empty((channels, top + height + bottom, left + width + right, batch), x.dtype)
+    if padded:
+        y[:, :top] = 0
+        y[:, top + height :] = 0
+        y[:, :, :left] = 0
+        y[:, :, left + width :] = 0
+    _copy(source, y[:, top : top + height, left : left + width])
+    return y
+
+
+def batch_first(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 0, 1, 2)
+
+
+def as_rows(x: Array) -> Array:
+    """Return (height, width, channels, batch), contiguous: a view of `x` where it lies this way."""
+    rows = x.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        return rows
+    copy = aligned(rows.shape, x.dtype)
+    _copy(x.transpose(1, 2, 3, 0), copy.transpose(2, 0, 1, 3))
+    return copy
+
+
+def from_rows(x: Array) -> Array:
+    """Return the view (batch, channels, height, width)."""
+    return x.transpose(3, 2, 0, 1)
+
+
+def sum_of_channels(g: Array) -> Array:
+    """Return the sum over all but the channels, the gradient of a bias."""
+    batch, channels, *image = g.shape
+    rows = g.transpose(2, 3, 1, 0)
+    if rows.flags.c_contiguous:
+        sums = sum_of_rows(rows.reshape(math.prod(image), channels * batch))
+        return sum_of_columns(sums.reshape(channels, batch))
+    size = math.prod(image) * batch
+    return sum_of_columns(batch_last(g).reshape(channels, size))
+
+
+def _copy(source: Array, target: Array) -> None:
+    """Copy between layouts in pieces whose lines of memory stay in the first-level cache."""
+    channels, height, width, batch = source.shape
+    if batch < 2 or source.strides[3] <= min(source.strides[:3]):
+        np.copyto(target, source)
+    elif batch < 8:
+        for image in range(batch):
+            target[..., image] = source[..., image]
+    else:
+        rows = max(1, min(height, 2048 // width))
+        planes = max(1, 2048 // (rows * width))
+        for channel, row, image in itertools.product(
+            range(0, channels, planes), range(0, height, rows), range(0, batch, 16)
+        ):
+            piece = np.s_[channel : channel + planes, row : row + rows, :, image : image + 16]
+            np.copyto(target[piece], source[piece])
+
+
+def share(length: int, most: int) -> int:
+    """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
+    parts = -(-length // max(most, 1))
+    return -(-length // max(parts, 1)) or 1

@@ -1,0 +1,207 @@
+"""The terms that losses are means of: a value for each element or row, and its derivative.
+
+All return new arrays. The arguments have been checked: they are floats of one type; for classes,
+the outputs are (rows, classes), and `t` is probabilities of that shape or class ids (rows,).
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows, sum_of_vector
+from npdl.functional._layer import Array
+
+__all__ = [
+    "EPSILON",
+    "absolute_errors",
+    "binary_cross_entropies",
+    "categorical_cross_entropies",
+    "hellinger_distances",
+    "huber_errors",
+    "sigmoid_cross_entropies",
+    "sigmoid_cross_entropies_of_infinite",
+    "softmax_cross_entropies",
+    "squared_errors",
+]
+
+
+# Probabilities below are taken for this one in logarithms and divisions.
+EPSILON = 1e-12
+
+
+def squared_errors(p: Array, t: Array) -> tuple[Array, Array]:
+    """Return ``(p - t)²`` and its derivative, for each element."""
+    difference = p - t
+    values = difference * difference
+    difference *= 2
+    return values, difference
+
+
+def absolute_errors(p: Array, t: Array) -> tuple[Array, Array]:
+    """Return ``|p - t|`` and its derivative, for each element."""
+    difference = p - t
+    return np.abs(difference), np.sign(difference, out=difference)
+
+
+def huber_errors(p: Array, t: Array, delta: float) -> tuple[Array, Array]:
+    """Return the Huber loss and its derivative, for each element."""
+    difference = p - t
+    clipped = np.minimum(difference, delta)
+    np.maximum(clipped, -delta, out=clipped)
+    # c (d - c/2) is both pieces: c = d inside, c = ±δ outside.
+    difference -= clipped * 0.5
+    difference *= clipped
+    return difference, clipped
+
+
+def binary_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return ``-t log p - (1 - t) log(1 - p)`` and its derivative, for each element."""
+    p, other_p, other_t = np.maximum(p, epsilon), np.maximum(1 - p, epsilon), 1 - t
+    values = -t * np.log(p)
+    values -= other_t * np.log(other_p)
+    other_t /= other_p
+    other_t -= t / p
+    return values, other_t
+
+
+@np.errstate(invalid="ignore")
+def sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
+    """Return ``log(1 + exp(z)) - t z`` and its derivative, for each element.
+
+    The value is NaN where a logit is infinite and the loss is 0: see
+    :func:`sigmoid_cross_entropies_of_infinite`.
+    """
+    negative, values = np.minimum(z, 0), np.maximum(z, 0)
+    decay = np.exp(negative - values)  # exp(-|z|)
+    values -= z * t
+    values += np.log1p(decay)
+    # exp(min(z, 0)) / (1 + exp(-|z|)) is the sigmoid on both sides of zero.
+    g = np.exp(negative, out=negative)
+    decay += 1
+    g /= decay
+    g -= t
+    return values, g
+
+
+def sigmoid_cross_entropies_of_infinite(z: Array, t: Array) -> tuple[Array, Array]:
+    """Return the same, also for infinite logits, in some more passes."""
+    other = np.where(z > 0, 1 - t, t)
+    size = np.abs(z)
+    values = np.multiply(other, size, out=np.zeros_like(z), where=other != 0)
+    values += np.log1p(np.exp(-size))
+    return values, sigmoid_cross_entropies(z, t)[1]
+
+
+def categorical_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return ``-Σⱼ tⱼ log pⱼ`` of each row, and the derivative."""
+    if t.ndim == 2:
+        p = np.maximum(p, epsilon)
+        g = t / p
+        logs = np.log(p, out=p)
+        logs *= t
+        return -sum_of_columns(logs), np.negative(g, out=g)
+    g = np.zeros(p.shape, p.dtype)
+    places = _places(t, 1, p.shape[1])
+    picked = np.maximum(p.reshape(-1)[places], epsilon)
+    g.reshape(-1)[places] = -1 / picked
+    return -np.log(picked), g
+
+
+def hellinger_distances(p: Array, t: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return ``√(½ Σⱼ (√pⱼ - √tⱼ)²)`` of each row, and the derivative."""
+    root = np.sqrt(p)
+    safe_root = np.maximum(root, math.sqrt(epsilon))
+    g = np.ones(p.shape, p.dtype)
+    if t.ndim == 2:
+        root_t = np.sqrt(t)
+        root -= root_t
+        g -= np.divide(root_t, safe_root, out=root_t)
+    else:
+        at = np.arange(len(t)), t
+        root[at] -= 1
+        g[at] -= 1 / safe_root[at]
+    distance = np.sqrt(0.5 * sum_of_columns(root * root))
+    slope = np.zeros_like(distance)
+    np.divide(0.25, distance, out=slope, where=distance != 0)
+    g *= slope[:, None]
+    return distance, g
+
+
+# Up to so many classes it is faster to have them on the first axis.
+_FEW_CLASSES = 32
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of differences, and of 0 · inf
+def softmax_cross_entropies(
+    x: Array, t: Array, scale: Any, smoothing: float
+) -> tuple[Array, Array]:
+    """Return ``log Σⱼ exp(xⱼ) - x_t`` of each row, and the derivative times `scale`.
+
+    The scale, a number or one for each row, is a factor here because that saves a pass.
+    """
+    rows, classes = x.shape
+    few = classes <= _FEW_CLASSES
+    z, axis = (x.T.copy(), 0) if few else (x.copy(), 1)
+    top = np.maximum.reduce(z, axis)
+    z -= top if few else top[:, None]
+    by_row = scale if few or isinstance(scale, float) else scale[:, None]
+    even = smoothing / classes
+    if t.ndim == 1:
+        flat, places = z.reshape(-1), _places(t, *((rows, 1) if few else (1, classes)))
+        score = flat[places]
+        if smoothing:
+            score *= 1 - smoothing
+            score += np.add.reduce(z, axis) * even
+    else:
+        t = t.T if few else t
+        if smoothing:
+            t = t * (1 - smoothing)
+            t += even
+        score = np.add.reduce(t * z, axis)
+    if (smoothing or t.ndim == 2) and not math.isfinite(sum_of_vector(score)):
+        score = _scores_of_infinite(x, top, t if t.ndim == 1 or not few else t.T, smoothing)
+    np.exp(z, out=z)
+    total = sum_of_rows(z) if few else sum_of_columns(z)
+    losses = np.log(total)
+    if t.ndim == 1:
+        factor = scale / total
+        z *= factor if few else factor[:, None]
+        flat[places] -= scale * (1 - smoothing)
+        if smoothing:
+            z -= by_row * even
+    else:
+        mass = np.add.reduce(t, axis)
+        losses *= mass
+        factor = scale * mass / total
+        z *= factor if few else factor[:, None]
+        z -= t * by_row
+    losses -= score
+    return losses, z.T if few else z
+
+
+def _scores_of_infinite(x: Array, top: Array, t: Array, smoothing: float) -> Array:
+    """Return ``Σⱼ tⱼ (xⱼ - top)``, where 0 · inf is 0 and no difference is too large for the type.
+
+    Smoothed are the class ids, but not yet the probabilities.
+    """
+    if t.ndim == 1:
+        ids, t = t, np.full(x.shape, smoothing / x.shape[1], x.dtype)
+        t[np.arange(len(ids)), ids] += 1 - smoothing
+    halves = x * 0.5 - top[:, None] * 0.5
+    products = np.multiply(t, halves, out=np.zeros_like(halves), where=t != 0)
+    scores: Array = 2 * np.add.reduce(products, axis=1)
+    return scores
+
+
+def _places(ids: Array, of_class: int, of_row: int) -> Array:
+    """Return where the element of each row's class is, in a flat array with these strides."""
+    return _starts(len(ids), of_row) + (ids if of_class == 1 else ids * of_class)
+
+
+@functools.lru_cache(maxsize=8)
+def _starts(count: int, step: int) -> Array:
+    starts = np.arange(0, count * step, step)
+    starts.flags.writeable = False
+    return starts

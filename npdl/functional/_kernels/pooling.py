@@ -1,0 +1,229 @@
+"""Maxima and means in windows that slide over images, and their gradients.
+
+A step takes, for each element of the window, the pixels that it meets at all places, a strided view
+of the images, and combines these views. Where windows overlap a good deal there are two steps,
+along the rows and then down the columns; else one is less work. Either way a window's first maximum
+in the order of rows is found: the first one in the first row that has it.
+
+Nothing is padded, and images keep their order in memory: see :mod:`npdl.functional.layout`.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+
+from npdl.functional._kernels.image_layout import BLOCK, arranged, blocks, laid_like
+from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._layer import Array, Shape
+
+__all__ = ["maxima", "maxima_gradient", "means", "means_gradient"]
+
+
+def maxima(x: Array, window: Window) -> Array:
+    """Return the maximum in the window at each place.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width)
+        The images.
+    window : Window
+        What slides over them, with less padding than its size.
+
+    Returns
+    -------
+    array of shape (batch, channels, places down, places across)
+        In the memory order of `x`.
+    """
+    y = np.empty_like(x, shape=(*x.shape[:2], *window.out(*x.shape[2:])))
+    for pixels, places, steps in _parts(x, window):
+        _combine_all(np.maximum, -np.inf, x[pixels], steps, y[places])
+    return y
+
+
+def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
+    """Return the gradient of :func:`maxima`: that of each place goes to its first maximum."""
+    g, dx = laid_like(g, y), np.empty_like(x)
+    has_nan = bool(np.isnan(np.max(y, initial=-np.inf)))
+    for pixels, places, (across, *down) in _parts(x, window):
+        images, part, ends = x[pixels], g[places], y[places]
+        for step in down:
+            rows = _empty(images, across)
+            row_gradient = np.empty_like(rows)
+            _combine(np.maximum, -np.inf, images, across, rows)
+            _send_to_first(part, rows, ends, step, has_nan, row_gradient)
+            part, ends = row_gradient, rows
+        _send_to_first(part, images, ends, across, has_nan, dx[pixels])
+    return dx
+
+
+def means(x: Array, window: Window, count_padding: bool) -> Array:
+    """Return the mean in the window at each place, as :func:`maxima` does the maximum."""
+    counts = _counts(window, x.shape[2:], x.dtype, count_padding)
+    y = np.empty_like(x, shape=(*x.shape[:2], *window.out(*x.shape[2:])))
+    for pixels, places, steps in _parts(x, window):
+        part = y[places]
+        _combine_all(np.add, 0, x[pixels], steps, part)
+        part /= counts
+    return y
+
+
+def means_gradient(
+    g: Array, shape: Shape, order: tuple[int, ...], window: Window, count_padding: bool
+) -> Array:
+    """Return the gradient of :func:`means` for an input of that shape and memory order."""
+    counts = _counts(window, shape[2:], g.dtype, count_padding)
+    dx = arranged(shape, order, g.dtype)
+    for pixels, places, steps in _parts(dx, window):
+        images = dx[pixels]
+        part = _empty(images, steps[-1])
+        np.divide(g[places], counts, out=part)
+        across, *down = steps
+        for step in down:
+            rows = _empty(images, across)
+            _share_out(part, step, rows)
+            part = rows
+        _share_out(part, across, images)
+    return dx
+
+
+class _Step(NamedTuple):
+    """How the pixels in windows are combined: along one axis, or along both."""
+
+    out: Pair  # the size of the images after it
+    elements: list[tuple[Any, Any]]  # of the window, in the order of rows: the places, the pixels
+    padded: bool  # whether some element meets no pixel at some place
+    apart: bool  # whether no pixel is met twice
+    covering: bool  # whether each pixel is met, and once only
+
+
+def _steps(window: Window, image: Pair) -> list[_Step]:
+    """Return the one or two steps for images of that size."""
+    out, (height, width) = window.out(*image), window.size
+    # One step takes height · width pixels at each place; two take width pixels in each row of the
+    # image, at each place across, and then height of those at each place.
+    if height * (width - 1) * out[0] <= width * image[0]:
+        return [_step(window, image, (0, 1), out)]
+    return [_step(window, image, (1,), (image[0], out[1])), _step(window, image, (0,), out)]
+
+
+def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Step:
+    everything = [(slice(None), slice(None))]
+    rows, columns = (
+        window.offsets(axis, *image) if axis in axes else everything for axis in (0, 1)
+    )
+    elements = [
+        ((down, across), (down_there, across_there))
+        for (down, down_there), (across, across_there) in itertools.product(rows, columns)
+    ]
+    padded = any(sum(window.pads(*image)[axis]) for axis in axes)
+    apart = all(window.stride[axis] >= window.size[axis] for axis in axes)
+    met = all(out[axis] * window.size[axis] == image[axis] for axis in axes)
+    return _Step(out, elements, padded, apart, apart and met and not padded)
+
+
+def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
+    """Yield indices of some pixels and of all places that meet these, and the steps for them."""
+    height, width = x.shape[2:]
+    steps = _steps(window, (height, width))
+    if x.strides[2] <= max(x.strides[:2]):
+        yield from ((block, block, steps) for block in blocks(x))
+    elif len(steps) > 1 or steps[0].padded or not steps[0].apart:
+        yield ..., ..., steps
+    else:
+        # The rows are outermost in memory, and each is met at one row of places at most.
+        rows, stride = steps[0].out[0], window.stride[0]
+        alone = attrs.evolve(window, padding="valid")
+        count = max(BLOCK * rows // max(x.size, 1), 1)
+        steps = _steps(alone, (count * stride, width))
+        for first in range(0, rows, count):
+            last = first + count
+            top, bottom = first * stride, last * stride
+            if last >= rows:
+                bottom = height
+                steps = _steps(alone, (bottom - top, width))
+            yield np.s_[:, :, top:bottom], np.s_[:, :, first:last], steps
+
+
+def _empty(x: Array, step: _Step) -> Array:
+    return np.empty_like(x, shape=(*x.shape[:2], *step.out))
+
+
+def _combine_all(ufunc: np.ufunc, start: float, x: Array, steps: list[_Step], y: Array) -> None:
+    *before, last = steps
+    for step in before:
+        rows = _empty(x, step)
+        _combine(ufunc, start, x, step, rows)
+        x = rows
+    _combine(ufunc, start, x, last, y)
+
+
+def _combine(ufunc: np.ufunc, start: float, x: Array, step: _Step, y: Array) -> None:
+    """Combine the pixels of each place into `y`; the padding counts as `start`."""
+    elements = step.elements
+    if step.padded:
+        y.fill(start)
+    elif len(elements) == 1:
+        np.copyto(y, x[..., *elements[0][1]])
+        return
+    else:
+        # The first two at once, which spares a copy.
+        ufunc(x[..., *elements[0][1]], x[..., *elements[1][1]], out=y)
+        elements = elements[2:]
+    for places, pixels in elements:
+        part = y[..., *places]
+        ufunc(part, x[..., *pixels], out=part)
+
+
+def _send_to_first(g: Array, x: Array, y: Array, step: _Step, has_nan: bool, dx: Array) -> None:
+    """Fill `dx`: the gradient of each place goes to its first pixel that is the maximum, or NaN."""
+    if not step.covering:
+        dx.fill(0)
+    waiting = np.ones_like(y, dtype=np.bool_)
+    for i, (places, pixels) in enumerate(step.elements, 1):
+        chosen = here = waiting[..., *places]
+        # What is still waiting at the last element has its maximum there.
+        if i < len(step.elements):
+            chosen = x[..., *pixels] == y[..., *places]
+            if has_nan:
+                chosen |= np.isnan(x[..., *pixels])
+            chosen &= here
+            here ^= chosen
+        target = dx[..., *pixels]
+        if step.apart:
+            np.copyto(target, _where(chosen, g[..., *places]))
+        else:
+            target += _where(chosen, g[..., *places])
+
+
+def _where(chosen: Array, g: Array) -> Array:
+    """Return `g` times 1 or 0."""
+    part = chosen.astype(g.dtype)  # NumPy's products of floats and truth values are slower
+    part *= g
+    return part
+
+
+def _share_out(g: Array, step: _Step, dx: Array) -> None:
+    """Fill `dx`: the gradient of a sum goes to all of its pixels."""
+    if not step.covering:
+        dx.fill(0)
+    for places, pixels in step.elements:
+        target = dx[..., *pixels]
+        if step.apart:
+            np.copyto(target, g[..., *places])
+        else:
+            target += g[..., *places]
+
+
+def _counts(window: Window, image: Pair, dtype: Any, count_padding: bool) -> Any:
+    """Return the denominators of the means: one number, or one for each place."""
+    if count_padding or not any(map(sum, window.pads(*image))):
+        return math.prod(window.size)
+    counts = [np.zeros(length, dtype) for length in window.out(*image)]
+    for axis, along in enumerate(counts):
+        for places, _ in window.offsets(axis, *image):
+            along[places] += 1
+    return np.outer(*counts)

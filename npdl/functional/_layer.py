@@ -1,0 +1,386 @@
+"""The protocol. A layer is one record of pure functions over parameters that you hold.
+
+Its functions, and how they are called::
+
+    params   = layer.init(rng, shape)                   # shape: one example's, without the batch
+    y, cache = layer.apply(params, x)                   # inference
+    y, cache = layer.apply(params, x, train=True, rng=key)
+    grads, dx = layer.backward(params, cache, g)        # the vector-Jacobian product
+    grads, _  = layer.backward(params, cache, g, input_grad=False)
+    shape    = layer.out_shape(shape)
+    params   = layer.update_stats(params, cache)        # running statistics, where there are any
+    y        = layer(params, x)
+
+The same arguments give the same result, to the bit. *An array that has left the function that
+made it is never written again.* `None` is the gradient of whatever is not trained or not reached.
+Several inputs or outputs are tuples: of arrays in `apply`, of shapes in `init` and `out_shape`, of
+gradients in `backward`.
+
+A layer of your own is a function decorated with :func:`layer`, which returns a :class:`Layer`:
+
+>>> import numpy as np
+>>> import npdl.functional as F
+>>> @F.layer
+... def scaled(by=2.0):
+...     def init(rng, shape): return {"a": np.full((), by, np.float32)}
+...     def apply(params, x): return params["a"] * x, x
+...     def backward(params, x, g): return {"a": np.sum(g * x)}, params["a"] * g
+...     return F.Layer(init, apply, backward)
+>>> F.serial(F.dense(2), scaled(by=3.0))
+serial(dense(units=2), scaled(by=3.0))
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import attrs
+import numpy as np
+
+from npdl import random, tree
+from npdl._allowance import at_most
+from npdl._calls import explained, shown
+from npdl._constructor import Recorded, constructor
+from npdl.functional._checks import check_flag
+from npdl.functional._modes import check_mode as check_mode
+from npdl.functional._modes import keep_params as keep_params
+from npdl.functional._modes import with_input_grad, with_mode
+from npdl.tree import Tree
+
+__all__ = ["Array", "Aux", "Layer", "Params", "Shape", "layer", "value_and_grad"]
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Params: TypeAlias = Tree
+Shape: TypeAlias = tuple[Any, ...]  # of ints, or of the shapes of several inputs
+
+
+def no_params(rng: random.KeyLike, shape: Shape) -> Params:
+    """Return the parameters of a layer that has none."""
+    return ()
+
+
+def same_shape(shape: Shape) -> Shape:
+    """Return the shape as it is: `out_shape` of an element-wise layer."""
+    return shape
+
+
+_MISSING: Any = object()
+
+
+@attrs.frozen(eq=False, repr=False)
+class Layer(Recorded):
+    """A bundle of pure functions: how to make parameters, go forward and go back.
+
+    Parameters
+    ----------
+    init : callable
+        ``init(rng, shape) -> params``, a tree of arrays.
+    apply : callable
+        ``apply(params, x) -> (y, cache)``. A layer that behaves differently in training, or
+        needs randomness, also takes the keywords ``train`` and ``rng``.
+    backward : callable
+        ``backward(params, cache, g) -> (grads, dx)``, where `g` is the gradient of some number
+        with respect to `y`. A layer that can save work also takes ``input_grad``.
+    out_shape : callable, optional
+        ``out_shape(shape) -> shape``. Left out, it is found by a try with a batch of one.
+    update_stats : callable, optional
+        ``update_stats(params, cache) -> params``, with the statistics of the batch folded in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(3)
+    >>> params = model.init(0, (2,))
+    >>> x = np.ones((4, 2), np.float32)
+    >>> y, cache = model.apply(params, x)
+    >>> grads, dx = model.backward(params, cache, np.ones_like(y))
+    >>> y.shape, grads["weight"].shape, dx.shape, model.out_shape((2,))
+    ((4, 3), (2, 3), (4, 2), (3,))
+    """
+
+    init: Callable[[random.KeyLike, Shape], Params]
+    apply: Callable[..., tuple[Any, Any]]
+    backward: Callable[..., tuple[Any, Any]]
+    out_shape: Callable[[Shape], Shape] | Any = None
+    update_stats: Callable[[Params, Any], Params] = keep_params
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "apply", with_mode(self.apply))
+        object.__setattr__(self, "backward", with_input_grad(self.backward))
+        if self.out_shape is None:
+            object.__setattr__(self, "out_shape", _Probe(self.init, self.apply))
+
+    def __call__(
+        self,
+        params: Params,
+        x: Any = _MISSING,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+    ) -> Any:
+        """Return the output: `apply` without the cache."""
+        if x is _MISSING:
+            missing = "params are" if isinstance(params, np.ndarray) else "params or x are"
+            raise TypeError(
+                f"{missing} missing, since a layer takes both: layer(params, x), with "
+                f"params = layer.init(rng, shape)"
+            )
+        return self.apply(params, x, train=train, rng=rng)[0]
+
+
+# `layer` is the decorator of constructors: it gives the layers that a function returns a repr,
+# equality, pickling and a JSON configuration, all from the name and the arguments.
+layer = constructor
+
+
+class Aux(NamedTuple):
+    """What a step of differentiation leaves beside the loss and the gradients."""
+
+    outputs: Any
+    cache: Any
+    input_grad: Any
+
+
+@explained
+def value_and_grad(
+    model: Layer, loss: Callable[..., tuple[Any, Any]], *, input_grad: bool = False
+) -> Callable[..., tuple[Any, Params, Aux]]:
+    """Return a function that gives the loss of a model and its gradient in the parameters.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient in outputs)``, such as
+        :func:`softmax_cross_entropy`.
+    input_grad : bool
+        Whether to compute ``aux.input_grad`` too, the gradient in `x`; else it is `None`.
+
+    Returns
+    -------
+    callable
+        ``f(params, x, *targets, train=False, rng=None) -> (loss, grads, aux)``; `aux` has
+        ``outputs``, ``cache`` and ``input_grad``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(3)
+    >>> params = model.init(0, (2,))
+    >>> x, labels = np.ones((4, 2), np.float32), np.array([0, 1, 2, 2])
+    >>> loss, grads, aux = F.value_and_grad(model, F.softmax_cross_entropy)(params, x, labels)
+    >>> grads["weight"].shape, aux.outputs.shape
+    ((2, 3), (4, 3))
+    """
+
+    if not callable(loss):
+        raise TypeError(f"expected a loss, such as F.softmax_cross_entropy, got {shown(loss)}")
+    input_grad = check_flag(input_grad, "value_and_grad(model, loss, input_grad=True)")
+
+    def value_and_grad_of(
+        params: Params,
+        x: Any,
+        *targets: Any,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+    ) -> tuple[Any, Params, Aux]:
+        for part in (x, *targets):
+            if type(part) is not np.ndarray:
+                check_arrays(part, "value_and_grad")
+        outputs, cache = model.apply(params, x, train=train, rng=rng)
+        result = loss(outputs, *targets)
+        if type(result) is not tuple or len(result) != 2:
+            raise TypeError(
+                f"the loss must return (value, gradient in the outputs), got {describe(result)}"
+            )
+        value, g = result
+        if type(g) is np.ndarray and type(outputs) is np.ndarray and g.shape != outputs.shape:
+            raise ValueError(
+                f"the loss returned the gradient {describe(g)} for the outputs "
+                f"{describe(outputs)}; both need one shape"
+            )
+        grads, dx = model.backward(params, cache, g, input_grad=input_grad)
+        # A NamedTuple's own constructor takes twice as long.
+        return value, grads, tuple.__new__(Aux, (outputs, cache, dx))
+
+    return value_and_grad_of
+
+
+# The data types of layers, as NumPy's own objects: "is" takes a third of the time of "==".
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def check_class(x: Any, name: str) -> None:
+    """Raise unless `x` is an array of NumPy's own class, in memory or mapped from a file.
+
+    Masked arrays, `np.matrix` and other subclasses change the meaning of arithmetic.
+    """
+    kind = type(x)
+    if kind is not np.ndarray and kind is not np.memmap and not isinstance(x, np.generic):
+        given = describe(x) if isinstance(x, np.ndarray) else kind.__name__
+        raise TypeError(f"{name}: expected a NumPy array, got {given}; {conversion(x)}")
+
+
+def plain_array(values: Any, name: str) -> Array:
+    """Return values as an array, or raise for a class whose meaning `np.asarray` would drop."""
+    if isinstance(values, np.ndarray):
+        check_class(values, name)
+    return np.asarray(values)
+
+
+def check_array(x: Any, name: str) -> None:
+    """Raise unless `x` is of NumPy's own class, and of a data type to compute with.
+
+    Float16 and bfloat16 are for files. The hot path of a layer tests ``type(x) is np.ndarray``
+    before it calls.
+    """
+    check_class(x, name)
+    if x.dtype.kind in "fV" and not is_float(x.dtype):
+        raise TypeError(
+            f"{name}: expected float32 or float64, got {describe(x)}; "
+            f"convert it with x.astype(np.float32)"
+        )
+
+
+def check_arrays(x: Any, name: str) -> None:
+    """Do the same for all arrays of a tree, whose other leaves may be anything."""
+    if type(x) is np.ndarray and x.dtype is SINGLE:
+        return
+    for leaf in tree.leaves(x):
+        if isinstance(leaf, np.ndarray):
+            check_array(leaf, name)
+
+
+def is_data(x: Any) -> bool:
+    """Whether `x` is an array of NumPy's own class, of numbers to compute with or booleans."""
+    if type(x) is not np.ndarray and type(x) is not np.memmap:
+        return False
+    return x.dtype.kind in "iub" or is_float(x.dtype)
+
+
+def conversion(x: Any) -> str:
+    """Return how to make a NumPy array of `x`: the end of an error's message."""
+    if type(x) is np.ndarray:
+        return "convert it with x.astype(np.float32)"
+    if isinstance(x, np.ma.MaskedArray):
+        return "fill it with x.filled(0), or drop its mask with np.asarray(x)"
+    if hasattr(x, "toarray"):
+        return "convert it with x.toarray()"
+    if type(x).__module__.partition(".")[0] == "torch":
+        return "convert it with np.asarray(x.detach().cpu())"
+    return "convert it with np.asarray(x)"
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether layers compute in this data type: float32 or float64."""
+    return dtype is SINGLE or dtype is DOUBLE or (dtype.kind == "f" and dtype.itemsize in (4, 8))
+
+
+def check_float(x: Any, name: str, dtype: Any = None) -> None:
+    """Raise unless `x` is an array of float32 or float64 (of the type `dtype`)."""
+    if type(x) is not np.ndarray:
+        check_array(x, name)
+    given = x.dtype
+    if is_float(given) and (dtype is None or given == dtype):
+        return
+    if not is_float(given):
+        raise TypeError(
+            f"{name}: expected an array of floats, got {describe(x)}; layers take float32 and "
+            f"float64, so convert it with x.astype(np.float32)"
+        )
+    if not is_float(dtype):
+        raise _params_type(name, dtype)
+    raise TypeError(
+        f"{name}: the input is {describe(x)}, but the parameters are {dtype}, and nothing is "
+        f"promoted silently; convert one of them: x.astype(np.{dtype}) or "
+        f"npdl.tree.astype(params, np.{given})"
+    )
+
+
+def check_params(name: str, params: Params, shapes: dict[str, Shape]) -> None:
+    """Raise unless the parameters of a layer are arrays of these shapes, of one data type."""
+    if isinstance(params, dict) and params.keys() == shapes.keys():
+        check_types(name, params)
+        if all(params[key].shape == shape for key, shape in shapes.items()):
+            return
+    wanted = ", ".join(f"{key}: {list(shape)}" for key, shape in shapes.items())
+    raise ValueError(
+        f"{name}: this layer takes params with the shapes {{{wanted}}}, got "
+        f"{describe(params)}; are they of another layer?"
+    )
+
+
+def check_types(name: str, params: dict[str, Any]) -> Any:
+    """Return the data type of a layer's parameters, or raise unless it is float32 or float64."""
+    dtype = None
+    for key, array in params.items():
+        if type(array) is not np.ndarray:
+            check_array(array, f"{name}, params[{key!r}]")
+        if array.dtype is not dtype:
+            if not is_float(array.dtype):
+                raise _params_type(name, array.dtype)
+            if dtype is not None and array.dtype != dtype:
+                raise ValueError(
+                    f"{name}: this layer takes params of one data type, got {describe(params)}; "
+                    f"are they of another layer? npdl.tree.astype(params, np.{dtype}) converts them"
+                )
+            dtype = array.dtype
+    return dtype
+
+
+def _params_type(name: str, given: Any) -> TypeError:
+    return TypeError(
+        f"{name}: expected params of float32 or float64, got {given}; convert them with "
+        f"npdl.tree.astype(params, np.float32)"
+    )
+
+
+def check_mask(name: str, mask: Any, x: Array, role: str = "input") -> None:
+    """Raise unless the mask is `None`, or a boolean for each step of (batch, time, ...)."""
+    if mask is None:
+        return
+    if isinstance(mask, np.ndarray) and type(mask) is not np.ndarray:
+        check_array(mask, f"{name}, mask")
+    batch, time = x.shape[:2]
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (batch, time):
+        raise ValueError(
+            f"{name}: for the {role} {describe(x)} the mask must be bool[{batch}, {time}], true "
+            f"where there is data, got {describe(mask)}"
+        )
+
+
+def describe(value: Any) -> str:
+    """Describe arrays in a few letters: ``float32[32, 7]``, and tuples of them."""
+    if isinstance(value, np.ndarray | np.generic):
+        kind = type(value)
+        plain = kind is np.ndarray or kind is np.memmap or isinstance(value, np.generic)
+        return f"{'' if plain else f'{kind.__name__} '}{value.dtype}{list(value.shape)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(describe(item) for item in value)})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}"
+    return "None" if value is None else type(value).__name__
+
+
+class _Probe:
+    """Finds `out_shape` by applying the layer to one example of zeros."""
+
+    def __init__(self, init: Callable[..., Params], apply: Callable[..., tuple[Any, Any]]) -> None:
+        self.init, self.apply = init, apply
+
+    def __call__(self, shape: Shape) -> Shape:
+        several = bool(shape) and isinstance(shape[0], tuple)
+        example = tuple(map(_example, shape)) if several else _example(shape)
+        with at_most(math.inf):  # these parameters are not kept
+            result = self.apply(self.init(0, shape), example)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"apply must return the tuple (y, cache), got {describe(result)}")
+        y = result[0]
+        return tuple(part.shape[1:] for part in y) if isinstance(y, tuple) else y.shape[1:]
+
+
+def _example(shape: Shape) -> Array:
+    return np.zeros((1, *shape), np.float32)

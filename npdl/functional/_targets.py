@@ -1,0 +1,298 @@
+"""Outputs, targets and weights: the checks that losses and metrics share.
+
+NumPy would broadcast targets of another shape and take a label of -1 for the last class; here
+both are errors. Class labels are ints, one axis less than the outputs, whose last axis is the
+classes; or there is a probability for each class, such as a one-hot row. Weights belong to the
+examples, or to the positions on further leading axes: to the time steps of sequences. Outputs and
+targets whose weight is 0 are replaced by 0, so that NaN and inf there have no effect.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_int
+from npdl.functional._layer import (
+    Array,
+    check_array,
+    check_class,
+    check_float,
+    describe,
+)
+
+__all__ = [
+    "check_probabilities",
+    "class_ids",
+    "class_items",
+    "class_targets",
+    "labels_of",
+    "mean_scale",
+    "predicted_and_true",
+    "ratio",
+    "value_items",
+    "value_targets",
+]
+
+# A softmax in low precision may end a little above one.
+_ONE = 1.001
+_INT, _UNSIGNED = np.dtype(np.intp), np.dtype(np.uintp)
+
+
+def value_items(
+    name: str, outputs: Any, targets: Any, weights: Any, axes: int = 0
+) -> tuple[Array, Array, Array | None]:
+    """Return outputs and targets that are numbers, of one shape, and their weights.
+
+    There is a weight for each element; with 1 for `axes`, one for each vector on the last axis.
+    """
+    p, t = _outputs(name, outputs), _numbers(name, "targets", targets)
+    _check_same_shape(name, p, t)
+    each = _item_weights(name, p.shape[: p.ndim - axes], weights)
+    if each is not None:
+        p, t = _without_zeros(each, p, t)
+    return p, t, each
+
+
+def value_targets(name: str, outputs: Array, given: Any) -> Array:
+    """Return targets that are numbers, in the data type of the outputs and of their shape."""
+    targets = _numbers(name, "targets", given)
+    _check_same_shape(name, outputs, targets)
+    return targets.astype(outputs.dtype, copy=False)
+
+
+def class_items(
+    name: str, outputs: Any, targets: Any, weights: Any
+) -> tuple[Array, Array, Array | None]:
+    """Return outputs, the targets of :func:`class_targets`, and the weights (rows,)."""
+    p, t = _outputs(name, outputs), _numbers(name, "targets", targets)
+    items = p.shape[:-1]
+    each = None
+    if weights is not None or 0 in items:
+        if t.shape not in (items, p.shape):
+            _class_targets(name, p, t)
+        each = _item_weights(name, items, weights)
+    if each is None:
+        return p, _class_targets(name, p, t), None
+    if t.shape == p.shape:
+        p, t = _without_zeros(each, p, t)
+    else:
+        (p,) = _without_zeros(each, p)
+    every = each if each.shape == items else np.broadcast_to(each, items)
+    return p, _class_targets(name, p, t), every.reshape(-1)
+
+
+def class_targets(name: str, outputs: Array, given: Any) -> Array:
+    """Return class ids (rows,), or probabilities (rows, classes) in the outputs' data type."""
+    return _class_targets(name, outputs, _numbers(name, "targets", given))
+
+
+def _class_targets(name: str, outputs: Array, targets: Array) -> Array:
+    shape = outputs.shape
+    if len(shape) > 1 and targets.shape == shape[:-1]:
+        return class_ids(name, "targets", targets, shape[-1])
+    if len(shape) > 1 and targets.shape == shape:
+        check_probabilities(
+            name, "targets", targets, "class labels have one axis less than outputs"
+        )
+        return targets.astype(outputs.dtype, copy=False).reshape(-1, shape[-1])
+    raise ValueError(
+        f"{name}: expected outputs (batch, ..., classes) with labels (batch, ...) or "
+        f"probabilities (batch, ..., classes), got outputs {describe(outputs)} and targets "
+        f"{describe(targets)}"
+    )
+
+
+def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
+    """Return ids as one axis of `intp`, or raise for one outside the classes."""
+    if ids.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: class labels are ints, got {what} {describe(ids)}; "
+            f"convert them with {what}.astype(int)"
+        )
+    flat = ids if ids.ndim == 1 and ids.dtype == _INT else ids.astype(_INT).reshape(-1)
+    if flat.size:
+        # As unsigned numbers, negative labels are the largest; argmax is the fastest maximum.
+        unsigned = flat.view(_UNSIGNED)
+        worst = unsigned.argmax()
+        if unsigned.item(worst) >= classes:
+            place = ", ".join(str(int(i)) for i in np.unravel_index(worst, ids.shape))
+            raise ValueError(
+                f"{name}: {what}[{place}] is {ids.reshape(-1)[worst]}, but there are {classes} "
+                f"classes, labelled 0 to {classes - 1}; padding needs a label too, and a weight "
+                f"of 0"
+            )
+    return flat
+
+
+def predicted_and_true(
+    name: str, outputs: Any, targets: Any, weights: Any, classes: int | None
+) -> tuple[Array, Array, Array | None, int]:
+    """Return predicted and true ids and their weights, along one axis, and how many classes."""
+    if classes is not None:
+        classes = check_int(classes, f"{name}(outputs, targets, classes=10)")
+    if not (isinstance(outputs, np.ndarray) and outputs.dtype.kind in "iub"):
+        scores, given, each = class_items(name, outputs, targets, weights)
+        n_classes = scores.shape[-1]
+        if classes not in (None, n_classes):
+            raise ValueError(f"{name}: the outputs have {n_classes} classes, not {classes}")
+        return scores.argmax(axis=-1).reshape(-1), labels_of(given), each, n_classes
+    ids, targets = _numbers(name, "outputs", outputs), _numbers(name, "targets", targets)
+    if ids.ndim == 0 or targets.shape != ids.shape:
+        raise ValueError(
+            f"{name}: outputs that are ints are class ids and need the shape of the targets, got "
+            f"outputs {describe(ids)} and targets {describe(targets)}; scores are floats"
+        )
+    each = _item_weights(name, ids.shape, weights)
+    if classes is None:
+        classes = 1 + max(int(each_ids.max()) for each_ids in (ids, targets))
+    predicted = class_ids(name, "outputs", ids, classes)
+    true = class_ids(name, "targets", targets, classes)
+    if each is not None:
+        each = np.broadcast_to(each, ids.shape).reshape(-1)
+    return predicted, true, each, classes
+
+
+def labels_of(targets: Array) -> Array:
+    """Return class ids, also of rows of probabilities."""
+    return targets if targets.ndim == 1 else targets.argmax(axis=1)
+
+
+def check_probabilities(name: str, what: str, values: Array, hint: str) -> None:
+    """Raise if a value is outside [0, 1]; NaN passes through to the result."""
+    _check_numbers(name, what, values)
+    if values.size and (values.min() < 0 or values.max() > _ONE):
+        raise ValueError(
+            f"{name}: {what} must be in [0, 1], got values from {values.min()} to "
+            f"{values.max()}; {hint}"
+        )
+
+
+def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> float | Array:
+    """Return the factor of each item in the (weighted) mean of all.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the items.
+    weights : array or None
+        In float64, with as many axes as the items.
+    dtype : data type
+        The one of the result.
+
+    Returns
+    -------
+    float or array
+        ``1 / n``, or weights / Σ weights; zeros where all weights are 0.
+    """
+    count = math.prod(shape)
+    if weights is None:
+        return 1 / count
+    total = np.add.reduce(weights, None)
+    if total == 0:
+        return weights.astype(dtype, copy=False)
+    # Float32 would lose small weights before the division. What is lost after it stays positive,
+    # so that NaN and inf come through.
+    scale: Array = (weights / total / (count // weights.size)).astype(dtype, copy=False)
+    if np.count_nonzero(scale) != np.count_nonzero(weights):
+        np.maximum(scale, np.finfo(dtype).tiny, out=scale, where=weights > 0)
+    return scale
+
+
+def ratio(part: Array, whole: Array) -> Array:
+    """Divide, with 0 where the whole is 0."""
+    zeros = np.zeros(np.shape(whole), np.result_type(part, whole, np.float16))
+    return np.divide(part, whole, out=zeros, where=whole != 0)
+
+
+def _outputs(name: str, given: Any) -> Array:
+    """Return outputs, or raise unless they are an array of float32 or float64."""
+    if type(given) is np.ndarray and given.dtype.char in "fd":
+        return given
+    check_float(given, name)
+    return np.asarray(given)
+
+
+def _numbers(name: str, what: str, given: Any) -> Array:
+    """Return an array of numbers, or raise: for a masked array, too, which would lose its mask."""
+    if type(given) is not np.ndarray:
+        for part in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(part, np.ndarray):
+                check_class(part, f"{name}, {what}")
+        given = np.asarray(given)
+    array: Array = given
+    if array.dtype.kind not in "iub" and array.dtype.char not in "fd":
+        check_array(array, f"{name}, {what}")
+        _check_numbers(name, what, array)
+    return array
+
+
+def _check_numbers(name: str, what: str, values: Array) -> None:
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected {what} that are numbers, got {describe(values)}")
+
+
+def _check_same_shape(name: str, outputs: Array, targets: Array) -> None:
+    if outputs.ndim == 0 or targets.shape != outputs.shape:
+        hint = "; use targets.reshape(outputs.shape)" if targets.size == outputs.size else ""
+        raise ValueError(
+            f"{name}: outputs and targets need one shape, the batch first, and are not broadcast; "
+            f"got outputs {describe(outputs)} and targets {describe(targets)}{hint}"
+        )
+
+
+def _item_weights(name: str, shape: tuple[int, ...], given: Any) -> Array | None:
+    """Return weights in float64, with as many axes as the items; `None` without weights."""
+    if 0 in shape:
+        raise ValueError(f"{name}: the mean of an empty batch is undefined, got items {[*shape]}")
+    if given is None:
+        return None
+    weights = _numbers(name, "weights", given)
+    if weights.ndim == 0 or weights.shape != shape[: weights.ndim]:
+        allowed = " or ".join(str(shape[:n]) for n in range(1, len(shape) + 1))
+        raise ValueError(
+            f"{name}: expected weights of shape {allowed}, one for each example or position, "
+            f"got {describe(weights)}"
+        )
+    each = weights.astype(np.float64, copy=False)
+    # A comparison with NaN is false.
+    if not (np.minimum.reduce(each, None) >= 0 and _sum(each, None) < math.inf):
+        raise _weights_error(name, weights)
+    columns = (1,) * (len(shape) - weights.ndim)
+    return each.reshape(weights.shape + columns)
+
+
+# As a decorator, the error state takes a third of the time of a `with`.
+_sum = np.errstate(over="ignore")(np.add.reduce)
+
+
+def _weights_error(name: str, weights: Array) -> ValueError:
+    wrong = weights[~np.isfinite(weights)]
+    if wrong.size:
+        return ValueError(
+            f"{name}: weights must be finite, got {wrong[0]}; a weight of 0 leaves an example out"
+        )
+    if weights.min() < 0:
+        return ValueError(
+            f"{name}: weights must not be negative, got {weights.min()}; a weight of 0 leaves an "
+            f"example out"
+        )
+    return ValueError(
+        f"{name}: the sum of the weights must be finite, got weights up to {weights.max()}; use "
+        f"weights / weights.max()"
+    )
+
+
+def _without_zeros(weights: Array, *arrays: Array) -> tuple[Array, ...]:
+    """Return arrays with 0 in the items whose weight is 0; nothing is copied without such items."""
+    if np.count_nonzero(weights) == weights.size:
+        return arrays
+    left_out = weights == 0
+
+    def cleared(array: Array) -> Array:
+        copy = array.copy()
+        shape = left_out.shape + (1,) * (array.ndim - left_out.ndim)
+        np.copyto(copy, np.zeros((), copy.dtype), where=left_out.reshape(shape))
+        return copy
+
+    return tuple(map(cleared, arrays))

@@ -1,0 +1,25 @@
+"""Layers made of layers; each declares its children once."""
+
+from npdl.functional.combinators._bidirectional import bidirectional, one_step
+from npdl.functional.combinators._graph import add, graph
+from npdl.functional.combinators._parallel import parallel
+from npdl.functional.combinators._serial import freeze, residual, serial
+from npdl.functional.combinators._stack import stack
+from npdl.functional.combinators._transformer import (
+    transformer_decoder_block,
+    transformer_encoder_block,
+)
+
+__all__ = [
+    "add",
+    "bidirectional",
+    "freeze",
+    "graph",
+    "one_step",
+    "parallel",
+    "residual",
+    "serial",
+    "stack",
+    "transformer_decoder_block",
+    "transformer_encoder_block",
+]

@@ -1,0 +1,286 @@
+"""Normalization over the batch, with running statistics for evaluation."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl._allowance import claim
+from npdl.functional._checks import check_axis, check_flag, check_number
+from npdl.functional._kernels.features import (
+    around,
+    check_example,
+    exponents,
+    feature_dots,
+    feature_sums,
+    initial,
+    scaled_epsilon,
+)
+from npdl.functional._layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+)
+from npdl.random import KeyLike
+
+__all__ = ["batch_norm"]
+
+
+@layer
+def batch_norm(
+    *,
+    axis: int = 1,
+    momentum: float = 0.1,
+    epsilon: float = 1e-5,
+    scale: bool = True,
+    shift: bool = True,
+) -> Layer:
+    """Normalize each channel over the batch: ``y = a (x - mean) / √(variance + ε) + b``.
+
+    Training takes the statistics of the batch, evaluation the running ones of the parameters,
+    which `update_stats` brings forward: ``running = (1 - momentum) running + momentum batch``,
+    from mean 0 and variance 1, with the unbiased variance of the batch, as PyTorch does. (Keras's
+    momentum is one minus this one.)
+
+    Parameters
+    ----------
+    axis : int
+        The axis of the channels, of an array of 2 to 5 axes: 1 for features and for images, -1
+        for sequences (batch, time, features). It cannot be 0, the batch.
+    momentum : float
+        The weight of the newest batch in the running statistics, above 0 and at most 1.
+    epsilon : float
+        Added to the variance, which may be zero.
+    scale, shift : bool
+        Whether there is an `a`, and a `b`.
+
+    Returns
+    -------
+    Layer
+        Keeps the shape. Parameters, each of shape (channels,): ``scale`` and ``shift``; the
+        running ``mean`` and ``variance``; and the number ``count`` of batches that these have
+        seen. The last three are not trained. Where running statistics come from elsewhere, set
+        ``count`` to 1.
+
+    Raises
+    ------
+    ValueError
+        In training, if the batch is empty or has a single value in each channel, which has no
+        variance; in evaluation, if the parameters have seen no batch yet.
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch normalization, 2015, algorithms 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.batch_norm()
+    >>> params = model.init(0, (2,))
+    >>> x = np.array([[1, 5], [3, 9]], np.float32)
+    >>> y, cache = model.apply(params, x, train=True)
+    >>> y.round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> params = model.update_stats(params, cache)
+    >>> params["mean"], params["variance"]
+    (array([0.2, 0.7], dtype=float32), array([1.1, 1.7], dtype=float32))
+    """
+    axis = check_axis(axis, "batch_norm(axis=1)")
+    momentum = check_number(momentum, "batch_norm(momentum=0.1)", "in (0, 1]")
+    epsilon = check_number(epsilon, "batch_norm(epsilon=1e-5)", "above 0")
+    scale = check_flag(scale, "batch_norm(scale=False)")
+    shift = check_flag(shift, "batch_norm(shift=False)")
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        size = _channels(shape, axis)
+        claim((size,))
+        return {
+            **initial((size,), scale, shift),
+            "mean": np.zeros(size, np.float32),
+            "variance": np.ones(size, np.float32),
+            "count": np.zeros((), np.float32),
+        }
+
+    def apply(params: Params, x: Array, *, train: bool = False) -> tuple[Array, Any]:
+        trained = {name: array for name, array in params.items() if name != "count"}
+        check_float(x, "batch_norm", check_types("batch_norm", trained))
+        if x.ndim == 0 or _channels(x.shape[1:], axis) != params["mean"].size:
+            raise ValueError(
+                f"batch_norm: these params have {params['mean'].size} channels, on axis {axis}, "
+                f"but the input is {describe(x)}"
+            )
+        order = _memory_order(x)
+        x3 = _to_three(x, order, axis)
+        added: Any = epsilon
+        powers = None
+        if train:
+            x3, (y, mean, rest, variance), powers = _of_batch(x3)
+            if powers is not None:
+                added = scaled_epsilon(epsilon, powers, x3.dtype)
+        else:
+            y, mean, rest, variance = _centered_by(params, x3)
+        inverse = 1 / np.sqrt(variance + added)
+        factor = inverse * params["scale"] if scale else inverse
+        offset = -rest * factor
+        if shift:
+            offset += params["shift"]
+        y *= factor[:, None]
+        y += offset[:, None]
+        fresh = (mean + rest, _unbiased(variance, x3)) if train else None
+        return _from_three(y, x, order), (x3, order, mean, rest, inverse, powers, fresh)
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        x3, order, mean, rest, inverse, powers, fresh = cache
+        g3 = _to_three(g, order, axis)
+        grads: dict[str, Any] = {"mean": None, "variance": None, "count": None}
+        factor = inverse * params["scale"] if scale else inverse
+        if fresh is None and not scale:
+            grads |= {"shift": feature_sums(g3)} if shift else {}
+            return grads, _from_three(g3 * factor[:, None], g, order) if input_grad else None
+        # With x̂ = (centered - rest) · inverse, these are the sums of g and of g · x̂.
+        centered = x3 - mean[:, None]
+        sum_g = feature_sums(g3)
+        sum_gx = (feature_dots(g3, centered) - rest * sum_g) * inverse
+        grads |= {"scale": sum_gx} if scale else {}
+        grads |= {"shift": sum_g} if shift else {}
+        if not input_grad:
+            return grads, None
+        if fresh is None:
+            return grads, _from_three(g3 * factor[:, None], g, order)
+        # dx = factor · (g - mean(g) - x̂ · mean(g · x̂)), written over `centered`.
+        size = x3.size // mean.size
+        slope = inverse * sum_gx / size
+        dx = centered
+        dx *= -slope[:, None]
+        dx += g3
+        dx += (rest * slope - sum_g / size)[:, None]
+        if powers is not None:
+            factor = np.ldexp(factor, -powers)
+        dx *= factor[:, None]
+        return grads, _from_three(dx, g, order)
+
+    def out_shape(shape: Shape) -> Shape:
+        _channels(shape, axis)
+        return shape
+
+    def update_stats(params: Params, cache: Any) -> Params:
+        if cache is None or cache[-1] is None:
+            return params
+        powers, (mean, variance) = cache[-2:]
+        if powers is not None:
+            mean, variance = _on_their_scale(mean, variance, powers)
+        return {
+            **params,
+            "mean": params["mean"] + momentum * (mean - params["mean"]),
+            "variance": params["variance"] + momentum * (variance - params["variance"]),
+            "count": np.asarray(params["count"] + 1),
+        }
+
+    return Layer(init, apply, backward, out_shape, update_stats)
+
+
+def _memory_order(x: Array) -> tuple[int, ...]:
+    """Return the axes in the order of memory: convolutions give arrays whose batch is last."""
+    return tuple(sorted(range(x.ndim), key=x.strides.__getitem__, reverse=True))
+
+
+def _to_three(x: Array, order: tuple[int, ...], axis: int) -> Array:
+    position = order.index(axis % x.ndim)
+    return around(x.transpose(order), position, position + 1)
+
+
+def _from_three(y: Array, like: Array, order: tuple[int, ...]) -> Array:
+    stored = y.reshape([like.shape[i] for i in order])
+    return stored.transpose(sorted(range(like.ndim), key=order.__getitem__))
+
+
+Centered = tuple[Array, Array, Array, Array]
+
+
+def _of_batch(x3: Array) -> tuple[Array, Centered, Array | None]:
+    """Return `x3`, what :func:`_centered` returns, and the exponents of the scale, if any.
+
+    Where squares overflow, a channel of `x3` is divided by a power of two.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _centered(x3)
+        variance = found[-1]
+        # One number tells whether any square has overflowed.
+        if variance.dot(variance) < math.inf:
+            return x3, found, None
+        powers = exponents(x3, variance, (0, 2))
+        if not powers.any():
+            return x3, found, None
+        x3 = np.ldexp(x3, -powers[:, None])
+        return x3, _centered(x3), powers
+
+
+def _centered(x3: Array) -> Centered:
+    """Return x - mean, the mean, the rest that rounding left of it, and the variance."""
+    size = x3.shape[0] * x3.shape[2]
+    if size == 0:
+        raise ValueError("batch_norm: the batch is empty, so it has no statistics to train with")
+    if size == 1:
+        raise ValueError(
+            "batch_norm: the batch has a single value in each channel, which has no variance; "
+            "train with batches of two examples or more"
+        )
+    mean = feature_sums(x3) / size
+    centered = x3 - mean[:, None]
+    # Float32 knows a mean of 10⁴ to 10⁻³ only; what is left of it is small, and so exact.
+    rest = feature_sums(centered) / size
+    variance: Array = feature_dots(centered, centered) / size - rest * rest
+    return centered, mean, rest, np.maximum(variance, 0)
+
+
+def _centered_by(params: Params, x3: Array) -> Centered:
+    """Return the same with the running statistics, whose rest is zero."""
+    if not params["count"] > 0:
+        raise ValueError(
+            "batch_norm: these params have seen no batch, so there are no running statistics to "
+            "evaluate with: train first, and after each apply(params, x, train=True) call "
+            "params = layer.update_stats(params, cache), as npdl.training does. A frozen batch "
+            "norm evaluates in training too: freeze(layer) comes after its training"
+        )
+    mean = params["mean"]
+    return x3 - mean[:, None], mean, np.zeros_like(mean), params["variance"]
+
+
+def _on_their_scale(mean: Array, variance: Array, powers: Array) -> tuple[Array, Array]:
+    """Return the statistics of numbers that were divided by powers of two."""
+    with np.errstate(over="ignore"):
+        variance = np.ldexp(variance, 2 * powers)
+    if not variance.max() < math.inf:
+        raise ValueError(
+            f"batch_norm: the variance of this batch is too large for {variance.dtype}, so there "
+            f"are no running statistics; divide the inputs by a constant, or compute in float64: "
+            f"npdl.tree.astype(params, np.float64)"
+        )
+    return np.ldexp(mean, powers), variance
+
+
+def _unbiased(variance: Array, x3: Array) -> Array:
+    size = x3.shape[0] * x3.shape[2]
+    unbiased: Array = variance * (size / (size - 1))
+    return unbiased
+
+
+def _channels(shape: Shape, axis: int) -> int:
+    """Return the size of an axis of the batch's array, given the shape of one example."""
+    check_example("batch_norm", shape)
+    position = axis - 1 if axis > 0 else axis + len(shape)
+    if not (len(shape) <= 4 and 0 <= position < len(shape)):
+        raise ValueError(
+            f"batch_norm: axis {axis} is none of the features of an example of shape "
+            f"{tuple(shape)}; with the batch, which is axis 0, arrays of 2 to 5 axes are taken"
+        )
+    return int(shape[position])

@@ -1,0 +1,164 @@
+"""Noise in training: dropped elements, or a little added to each. In inference, the identity."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_number, is_int, refusal
+from npdl.functional._layer import (
+    Array,
+    Layer,
+    Params,
+    check_float,
+    check_mode,
+    describe,
+    layer,
+    no_params,
+    same_shape,
+)
+from npdl.random import KeyLike, generator
+
+__all__ = ["dropout", "gaussian_noise"]
+
+
+@layer
+def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
+    """Set elements to zero at random, in training: ``y = x · kept / (1 - rate)``.
+
+    The rest is scaled up, so that the expectation of `y` is `x`, and inference is the identity.
+    The rate is rounded to a multiple of 1/65536, though not to 0 or 1, and the scale is that of the
+    rounded rate: the expectation is exact.
+
+    Parameters
+    ----------
+    rate : float
+        The dropped fraction, from 0 to below 1.
+    shared : tuple of int
+        Axes of the batch's array along which all elements are dropped or kept together: (2, 3)
+        drops whole channels of images (batch, channels, height, width), and (1,) the same
+        features at all steps of sequences (batch, time, features).
+
+    Raises
+    ------
+    ValueError
+        If there is no key in training, or the input lacks a shared axis.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout, a simple way to prevent
+    neural networks from overfitting, 2014, section 4; for whole channels, Tompson, Goroshin, Jain,
+    LeCun, Bregler: Efficient object localization using convolutional networks, 2015, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dropout(0.5)
+    >>> x = np.ones((2, 4), np.float32)
+    >>> model((), x, train=True, rng=0)
+    array([[2., 2., 2., 2.],
+           [2., 2., 2., 0.]], dtype=float32)
+    >>> model((), x) is x
+    True
+    """
+    rate = check_number(rate, "dropout(rate=0.1)", "in [0, 1)")
+    if not isinstance(shared, tuple | list) or not all(map(is_int, shared)):
+        raise ValueError(refusal(shared, "dropout(0.1, shared=(2, 3))", "a tuple of axes"))
+    threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
+    scale = _LEVELS / (_LEVELS - threshold)
+
+    def apply(
+        params: Params, x: Array, *, train: bool = False, rng: KeyLike | None = None
+    ) -> tuple[Array, Array | None]:
+        check_mode(train, rng)
+        check_float(x, "dropout")
+        if not train or rate == 0:
+            return x, None
+        if rng is None:
+            raise ValueError("dropout needs a key in training: pass rng=...")
+        kept = _uniform16(rng, _mask_shape(x, shared) if shared else x.shape) >= threshold
+        y = x * kept
+        y *= scale
+        return y, kept
+
+    def backward(
+        params: Params, kept: Array | None, g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad or kept is None:
+            return None, g if input_grad else None
+        dx = g * kept
+        dx *= scale
+        return None, dx
+
+    return Layer(no_params, apply, backward, same_shape)
+
+
+_LEVELS = 1 << 16
+
+
+def _uniform16(rng: KeyLike, shape: tuple[int, ...]) -> Array:
+    """Return uniform numbers of 16 bits, four out of each word of the generator."""
+    size = math.prod(shape)
+    words = generator(rng).bit_generator.random_raw((size + 3) // 4)
+    return words.view(np.uint16)[:size].reshape(shape)
+
+
+def _mask_shape(x: Array, shared: tuple[int, ...]) -> tuple[int, ...]:
+    sizes = list(x.shape)
+    for axis in shared:
+        if not -x.ndim <= axis < x.ndim:
+            raise ValueError(f"dropout: shared={shared} needs axis {axis}, got {describe(x)}")
+        sizes[axis] = 1
+    return tuple(sizes)
+
+
+@layer
+def gaussian_noise(std: float) -> Layer:
+    """Add normal random numbers in training: ``y = x + std · ε``, ``ε ~ N(0, 1)``.
+
+    Parameters
+    ----------
+    std : float
+        The standard deviation of the noise, not negative.
+
+    Raises
+    ------
+    ValueError
+        If there is no key in training.
+
+    References
+    ----------
+    Bishop: Training with noise is equivalent to Tikhonov regularization, 1995.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.gaussian_noise(0.1)
+    >>> x = np.ones(5000, np.float32)
+    >>> round(float(model((), x, train=True, rng=0).std()), 2)
+    0.1
+    >>> model((), x) is x
+    True
+    """
+    std = check_number(std, "gaussian_noise(std=0.1)", "of at least 0")
+
+    def apply(
+        params: Params, x: Array, *, train: bool = False, rng: KeyLike | None = None
+    ) -> tuple[Array, None]:
+        check_mode(train, rng)
+        check_float(x, "gaussian_noise")
+        if not train or std == 0:
+            return x, None
+        if rng is None:
+            raise ValueError("gaussian_noise needs a key in training: pass rng=...")
+        y: Any = generator(rng).standard_normal(x.shape, x.dtype)
+        y *= std
+        y += x
+        return y, None
+
+    def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
+        return None, g
+
+    return Layer(no_params, apply, backward, same_shape)

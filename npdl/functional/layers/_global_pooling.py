@@ -1,0 +1,150 @@
+"""Global pooling: each channel becomes one number, whatever its size."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._kernels.image_layout import arranged, blocks, memory_order
+from npdl.functional._layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.random import KeyLike
+
+__all__ = ["global_avg_pool", "global_max_pool"]
+
+
+@layer
+def global_max_pool() -> Layer:
+    """Take the maximum of each channel: ``y[c] = max_p x[c, p]``.
+
+    Here p is a place on all the axes behind the channels, of which there may be any number.
+    The gradient goes to the first maximum, the last axis being the fastest. A channel with a NaN is
+    NaN, and the first NaN counts as its maximum.
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, ...) to (batch, channels). There are no parameters.
+
+    Raises
+    ------
+    ValueError
+        If there is no axis behind the channels, or an empty one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.array([[[1.0, 5.0, 2.0], [-3.0, -4.0, -2.0]]])
+    >>> y, cache = F.global_max_pool().apply((), x)
+    >>> y
+    array([[ 5., -2.]])
+    >>> F.global_max_pool().backward((), cache, np.ones((1, 2)))[1]
+    array([[[0., 1., 0.],
+            [0., 0., 1.]]])
+    """
+
+    def apply(params: Params, x: Array) -> tuple[Array, Array]:
+        _check("global_max_pool", x)
+        return np.maximum.reduce(x, axis=tuple(range(2, x.ndim))), x
+
+    def backward(
+        params: Params, x: Array, g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad:
+            return None, None
+        flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+        dx = np.zeros_like(flat)
+        # Other than maximum, argmax copies what does not lie in the order of the axes.
+        for block in blocks(flat):
+            first = flat[block].argmax(axis=2, keepdims=True)
+            np.put_along_axis(dx[block], first, g[block][..., None], axis=2)
+        return None, dx.reshape(x.shape)
+
+    return _global("global_max_pool", apply, backward)
+
+
+@layer
+def global_avg_pool() -> Layer:
+    """Take the mean of each channel: ``y[c] = 1/n · Σ_p x[c, p]``.
+
+    Here p is one of the n places on all the axes behind the channels, of which there may be any
+    number.
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, ...) to (batch, channels). There are no parameters.
+
+    Raises
+    ------
+    ValueError
+        If there is no axis behind the channels, or an empty one.
+
+    References
+    ----------
+    Lin, Chen, Yan: Network in network, 2013, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.global_avg_pool()((), np.array([[[1.0, 5.0, 3.0], [-3.0, -4.0, -2.0]]]))
+    array([[ 3., -3.]])
+    >>> F.global_avg_pool().out_shape((64, 7, 7))
+    (64,)
+    """
+
+    def apply(params: Params, x: Array) -> tuple[Array, tuple[Shape, tuple[int, ...]]]:
+        _check("global_avg_pool", x)
+        sums = x
+        # Where the numbers of a sum do not stand together they are added one by one, and a sum of
+        # sums keeps more digits.
+        if x.ndim > 3 and x.strides[-1] != x.itemsize:
+            sums = np.add.reduce(x, axis=-1)
+        y = np.add.reduce(sums, axis=tuple(range(2, sums.ndim)))
+        y /= math.prod(x.shape[2:])
+        return y, (x.shape, memory_order(x))
+
+    def backward(
+        params: Params, cache: tuple[Shape, tuple[int, ...]], g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad:
+            return None, None
+        shape, order = cache
+        dx = arranged(shape, order, g.dtype)
+        np.copyto(dx, (g / math.prod(shape[2:])).reshape(*g.shape, *(1,) * (len(shape) - 2)))
+        return None, dx
+
+    return _global("global_avg_pool", apply, backward)
+
+
+def _global(
+    name: str, apply: Callable[..., tuple[Any, Any]], backward: Callable[..., tuple[Any, Any]]
+) -> Layer:
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        out_shape(shape)
+        return ()
+
+    def out_shape(shape: Shape) -> Shape:
+        if (
+            not isinstance(shape, tuple | list)
+            or len(shape) < 2
+            or not all(isinstance(size, int) and size > 0 for size in shape)
+        ):
+            raise ValueError(
+                f"{name}: expected the shape of one example, (channels, ...), all positive and at "
+                f"least one behind the channels, got {shape!r}"
+            )
+        return (shape[0],)
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _check(name: str, x: Array) -> None:
+    check_float(x, name)
+    if x.ndim < 3 or 0 in x.shape[2:]:
+        raise ValueError(
+            f"{name}: expected (batch, channels, ...), with at least one axis behind the channels "
+            f"and none of them empty, got {describe(x)}"
+        )

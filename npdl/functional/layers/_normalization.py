@@ -1,0 +1,392 @@
+"""Normalization of each example by itself, the same in training and in evaluation."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
+from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._kernels.features import (
+    around,
+    check_example,
+    exponents,
+    feature_dots,
+    feature_sums,
+    initial,
+    scaled_epsilon,
+)
+from npdl.functional._layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+)
+from npdl.random import KeyLike
+
+__all__ = ["group_norm", "layer_norm", "rms_norm"]
+
+
+@layer
+def layer_norm(
+    axes: int | tuple[int, ...] = -1,
+    *,
+    epsilon: float = 1e-5,
+    scale: bool = True,
+    shift: bool = True,
+) -> Layer:
+    """Normalize each example over its last axes: ``y = a (x - mean) / √(variance + ε) + b``.
+
+    Parameters
+    ----------
+    axes : int or tuple of int
+        The axes over which the mean is taken: -1, or some of the last ones, as in ``(-2, -1)``.
+    epsilon : float
+        Added to the variance, which may be zero.
+    scale, shift : bool
+        Whether there is an `a`, and a `b`.
+
+    Returns
+    -------
+    Layer
+        Keeps the shape. Parameters: ``scale`` and ``shift``, of the shape of those axes.
+
+    References
+    ----------
+    Ba, Kiros, Hinton: Layer normalization, 2016, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.layer_norm()
+    >>> model(model.init(0, (2,)), np.array([[1, 3], [9, 5]], np.float32)).round(3)
+    array([[-1.,  1.],
+           [ 1., -1.]], dtype=float32)
+    """
+    return _over_last_axes("layer_norm", axes, epsilon, scale, shift, centered=True)
+
+
+@layer
+def rms_norm(
+    axes: int | tuple[int, ...] = -1, *, epsilon: float = 1e-5, scale: bool = True
+) -> Layer:
+    """Divide each example by the root of its mean square: ``y = a x / √(mean(x²) + ε)``.
+
+    Parameters
+    ----------
+    axes : int or tuple of int
+        The axes over which the mean is taken: -1, or some of the last ones, as in ``(-2, -1)``.
+    epsilon : float
+        Added to the mean square, which may be zero.
+    scale : bool
+        Whether there is an `a`.
+
+    Returns
+    -------
+    Layer
+        Keeps the shape. Parameters: ``scale``, of the shape of those axes.
+
+    References
+    ----------
+    Zhang, Sennrich: Root mean square layer normalization, 2019, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.rms_norm()
+    >>> model(model.init(0, (2,)), np.array([[1, 7]], np.float32)).round(3)
+    array([[0.2, 1.4]], dtype=float32)
+    """
+    return _over_last_axes("rms_norm", axes, epsilon, scale, False, centered=False)
+
+
+def _over_last_axes(
+    name: str,
+    axes: int | tuple[int, ...],
+    epsilon: float,
+    scale: bool,
+    shift: bool,
+    centered: bool,
+) -> Layer:
+    epsilon = check_number(epsilon, f"{name}(epsilon=1e-5)", "above 0")
+    scale = check_flag(scale, f"{name}(scale=False)")
+    shift = check_flag(shift, f"{name}(shift=False)")
+    wanted = list(axes) if isinstance(axes, tuple | list) else [axes]
+    count = len(wanted)
+    if count == 0 or not all(map(is_int, wanted)) or sorted(wanted) != list(range(-count, 0)):
+        expected = "-1, or several of the last ones (the sizes follow from the data)"
+        raise ValueError(refusal(axes, f"{name}(axes=(-2, -1))", expected))
+
+    def normalized_shape(shape: Shape) -> Shape:
+        # The other axes, such as that of time, may be left open.
+        check_example(name, shape[-count:] if isinstance(shape, tuple | list) else shape)
+        if len(shape) < count:
+            raise ValueError(f"{name}: axes are {axes}, but an example has the shape {shape}")
+        return tuple(shape[-count:])
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        return initial(normalized_shape(shape), scale, shift)
+
+    def apply(params: Params, x: Array) -> tuple[Array, Any]:
+        _check_input(name, params, x, normalized_shape)
+        rows = around(x, x.ndim - count, x.ndim)[:, :, 0]
+        unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
+        y = np.empty(rows.shape, rows.dtype) if params else unit
+        for some in _blocks(rows):
+            _normalize(rows[some], epsilon, centered, unit[some], inverse[some])
+            if params:
+                _scale_rows(params, unit[some], y[some])
+        return y.reshape(x.shape), (unit, inverse)
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        unit, inverse = cache
+        rows = g.reshape(unit.shape)
+        dx = np.empty(rows.shape, g.dtype) if input_grad else None
+        grads = {name: np.zeros(array.size, np.float64) for name, array in params.items()}
+        for some in _blocks(rows):
+            out = None if dx is None else dx[some]
+            _rows_backward(params, unit[some], inverse[some], rows[some], centered, grads, out)
+        grads = {
+            name: grad.reshape(params[name].shape).astype(g.dtype) for name, grad in grads.items()
+        }
+        return grads or None, None if dx is None else dx.reshape(g.shape)
+
+    def out_shape(shape: Shape) -> Shape:
+        normalized_shape(shape)
+        return shape
+
+    return Layer(init, apply, backward, out_shape)
+
+
+@layer
+def group_norm(
+    groups: int, *, epsilon: float = 1e-5, scale: bool = True, shift: bool = True
+) -> Layer:
+    """Normalize each example over groups of channels: ``y = a (x - mean) / √(variance + ε) + b``.
+
+    With one group this is a layer norm over all axes, with as many groups as channels an instance
+    norm.
+
+    Parameters
+    ----------
+    groups : int
+        The number of groups, each of neighbouring channels and with one mean. It divides the
+        number of channels.
+    epsilon : float
+        Added to the variance, which may be zero.
+    scale, shift : bool
+        Whether there is an `a`, and a `b`.
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, ...) to the same shape. Parameters: ``scale`` and ``shift``, of
+        shape (channels,).
+
+    Raises
+    ------
+    ValueError
+        If the groups do not divide the channels.
+
+    References
+    ----------
+    Wu, He: Group normalization, 2018, equations 1 and 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.group_norm(2)
+    >>> model(model.init(0, (4,)), np.array([[1, 3, 9, 5]], np.float32)).round(3)
+    array([[-1.,  1.,  1., -1.]], dtype=float32)
+    """
+    groups = check_int(groups, "group_norm(groups=8)")
+    epsilon = check_number(epsilon, "group_norm(8, epsilon=1e-5)", "above 0")
+    scale = check_flag(scale, "group_norm(8, scale=False)")
+    shift = check_flag(shift, "group_norm(8, shift=False)")
+
+    def channels(shape: Shape) -> Shape:
+        check_example("group_norm", shape)
+        if shape[0] % groups:
+            raise ValueError(
+                f"group_norm: {groups} groups do not divide the {shape[0]} channels of an example "
+                f"of shape {tuple(shape)}"
+            )
+        return (shape[0],)
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        return initial(channels(shape), scale, shift)
+
+    def apply(params: Params, x: Array) -> tuple[Array, Any]:
+        _check_input("group_norm", params, x, channels)
+        size = math.prod(x.shape[1:]) // groups
+        rows = x.reshape(len(x) * groups, size)
+        unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
+        _normalize(rows, epsilon, True, unit, inverse)
+        y = _scaled(params, around(unit.reshape(x.shape), 1, 2))
+        return y.reshape(x.shape), (unit, inverse)
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        unit, inverse = cache
+        g3 = around(g, 1, 2)
+        grads, scaled = _scaled_backward(params, unit.reshape(g3.shape), g3)
+        if not input_grad:
+            return grads, None
+        dx = _normalized_backward(unit, inverse, scaled.reshape(unit.shape))
+        return grads, dx.reshape(g.shape)
+
+    def out_shape(shape: Shape) -> Shape:
+        channels(shape)
+        return shape
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _normalize(
+    rows: Array, epsilon: float | Array, centered: bool, unit: Array, inverse: Array
+) -> None:
+    """Write the rows with mean 0 (if centered) and mean square 1, and the factor of each."""
+    given = rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        if centered:
+            average = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), rows.dtype)
+            np.subtract(rows, (rows @ average)[:, None], out=unit)
+            # A mean of 10⁴ is known in float32 to 10⁻³ only; what is left of it is small and exact.
+            unit -= (unit @ average)[:, None]
+            rows = unit
+        np.vecdot(rows, rows, out=inverse)
+        # One number tells whether any square has overflowed.
+        overflow = not inverse.dot(inverse) < math.inf
+        powers = exponents(given, inverse, (1,)) if overflow else None
+        inverse *= 1 / max(rows.shape[1], 1)
+        inverse += epsilon
+        np.sqrt(inverse, out=inverse)
+        np.reciprocal(inverse, out=inverse)
+        np.multiply(rows, inverse[:, None], out=unit)
+    if powers is not None and powers.any():
+        _normalize_large(given, epsilon, centered, unit, inverse, powers)
+
+
+def _normalize_large(
+    rows: Array, epsilon: Any, centered: bool, unit: Array, inverse: Array, powers: Array
+) -> None:
+    """Write over the results of the rows whose squares overflow, computed on a smaller scale."""
+    some = np.flatnonzero(powers)
+    powers = powers[some]
+    smaller = np.ldexp(rows[some], -powers[:, None])
+    epsilon = scaled_epsilon(epsilon, powers, rows.dtype)
+    large_unit, large_inverse = np.empty_like(smaller), np.empty_like(inverse[some])
+    _normalize(smaller, epsilon, centered, large_unit, large_inverse)
+    unit[some], inverse[some] = large_unit, np.ldexp(large_inverse, -powers)
+
+
+def _scale_rows(params: Params, unit: Array, out: Array) -> None:
+    """Write a x̂ + b for each row."""
+    if "scale" in params:
+        np.multiply(unit, params["scale"].reshape(-1), out=out)
+    else:
+        out[...] = unit
+    if "shift" in params:
+        out += params["shift"].reshape(-1)
+
+
+def _rows_backward(
+    params: Params,
+    unit: Array,
+    inverse: Array,
+    g: Array,
+    centered: bool,
+    grads: dict[str, Array],
+    dx: Array | None,
+) -> None:
+    """Add to the gradients of `a` and `b`; write (a g - mean(a g) - x̂ mean(a g x̂)) / σ.
+
+    The first mean is there only if centered.
+    """
+    product = g * unit
+    if "scale" in params:
+        grads["scale"] += sum_of_rows(product)
+    if "shift" in params:
+        grads["shift"] += sum_of_rows(g)
+    if dx is None:
+        return
+    size = max(g.shape[1], 1)
+    minus_mean = np.full(g.shape[1], -1 / size, g.dtype)
+    if "scale" in params:
+        scale = params["scale"].reshape(-1)
+        minus_mean *= scale
+    along = product @ minus_mean
+    np.multiply(unit, along[:, None], out=product)
+    if centered:
+        product += (g @ minus_mean)[:, None]
+    if "scale" in params:
+        np.multiply(g, scale, out=dx)
+        dx += product
+    else:
+        np.add(g, product, out=dx)
+    dx *= inverse[:, None]
+
+
+# So many numbers stay in the cache from one pass over them to the next; and a sum over more rows
+# than that would lose digits.
+_BLOCK_SIZE, _BLOCK_ROWS = 1 << 17, 4096
+
+
+def _blocks(rows: Array) -> Iterator[slice]:
+    """Yield slices of rows."""
+    size = min(max(_BLOCK_SIZE // max(rows.shape[1], 1), 1), _BLOCK_ROWS)
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+def _normalized_backward(unit: Array, inverse: Array, g: Array) -> Array:
+    """Return (g - mean(g) - x̂ mean(g x̂)) / σ for each row."""
+    size = max(unit.shape[1], 1)
+    dx: Array = unit * (np.vecdot(g, unit) / -size)[:, None]
+    dx += g
+    dx -= (g @ np.full(unit.shape[1], 1 / size, g.dtype))[:, None]
+    dx *= inverse[:, None]
+    return dx
+
+
+def _scaled(params: Params, unit: Array) -> Array:
+    """Return a x̂ + b, where `unit` is (outer, features, inner) and may be returned as it is."""
+    if not params:
+        return unit
+    y: Array = unit * params["scale"].reshape(-1, 1) if "scale" in params else unit.copy()
+    if "shift" in params:
+        y += params["shift"].reshape(-1, 1)
+    return y
+
+
+def _scaled_backward(params: Params, unit: Array, g: Array) -> tuple[Params, Array]:
+    if not params:
+        return None, g
+    grads = {}
+    if "shift" in params:
+        grads["shift"] = feature_sums(g).reshape(params["shift"].shape)
+    if "scale" in params:
+        grads["scale"] = feature_dots(g, unit).reshape(params["scale"].shape)
+        g = g * params["scale"].reshape(-1, 1)
+    return grads, g
+
+
+def _check_input(name: str, params: Params, x: Any, features: Callable[[Shape], Shape]) -> None:
+    check_float(x, name, check_types(name, params) if params else None)
+    expected = features(x.shape[1:])
+    for array in params.values():
+        if array.shape != expected:
+            raise ValueError(
+                f"{name}: these params are for features of shape {array.shape}, but the input is "
+                f"{describe(x)}"
+            )

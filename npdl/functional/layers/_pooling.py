@@ -1,0 +1,276 @@
+"""Pooling: each window of an image becomes one number, its maximum or its mean."""
+
+from collections.abc import Callable
+from typing import Any
+
+from npdl.functional._checks import check_flag
+from npdl.functional._kernels.image_layout import memory_order
+from npdl.functional._kernels.pooling import maxima, maxima_gradient, means, means_gradient
+from npdl.functional._kernels.windows import (
+    Window,
+    as_images,
+    check_images,
+    image_shape,
+    make_window,
+)
+from npdl.functional._layer import Array, Layer, Params, Shape, layer
+from npdl.random import KeyLike
+
+__all__ = ["avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"]
+
+
+@layer
+def max_pool2d(
+    size: int | tuple[int, int],
+    *,
+    stride: int | tuple[int, int] | None = None,
+    padding: str | int | tuple[Any, Any] = "valid",
+) -> Layer:
+    """Take the maximum of each window of an image: ``y[c, p] = max_k x[c, s·p + k]``.
+
+    Here p is a place of the window, k an element of it and s the stride. The gradient goes to the
+    first maximum, in the order of rows. Padding is never the maximum. A window with a NaN is NaN,
+    and the first NaN counts as its maximum.
+
+    Parameters
+    ----------
+    size : int or pair of ints
+        Height and width of the window; one int for both.
+    stride : int or pair of ints, optional
+        Pixels from one place of the window to the next, down and across; by default, the size, so
+        that the windows lie side by side.
+    padding : {"valid", "same"}, int, pair of ints, or pair of pairs of ints
+        Rows and columns around the image, fewer than the window has. ``"valid"``: none. ``"same"``:
+        as many as make the output ``ceil(size / stride)``. Ints as in :func:`conv2d`.
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, height, width) to (batch, channels, places down, places across), with
+        ``(height + padding - size) // stride + 1`` places; pixels beyond the last place are
+        ignored. There are no parameters.
+
+    Raises
+    ------
+    ValueError
+        If the window is larger than the padded image, or the padding not smaller than the window.
+
+    References
+    ----------
+    Ranzato, Huang, Boureau, LeCun: Unsupervised learning of invariant feature hierarchies with
+    applications to object recognition, 2007, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    >>> F.max_pool2d(2)((), x)
+    array([[[[ 5.,  7.],
+             [13., 15.]]]], dtype=float32)
+    >>> F.max_pool2d(3, stride=2, padding=1).out_shape((64, 112, 112))
+    (64, 56, 56)
+    """
+    return _max_pool(_window("max_pool2d", 2, size, stride, padding), 2)
+
+
+@layer
+def max_pool1d(
+    size: int, *, stride: int | None = None, padding: str | int | tuple[int, int] = "valid"
+) -> Layer:
+    """Take the maximum of each window of a sequence: ``y[c, p] = max_k x[c, s·p + k]``.
+
+    It is :func:`max_pool2d` with one axis. Sequences have their channels first.
+
+    Parameters
+    ----------
+    size : int
+        Length of the window.
+    stride : int, optional
+        Steps from one place of the window to the next; by default, the size.
+    padding : {"valid", "same"}, int, or pair of ints
+        Steps before and after, as in :func:`max_pool2d`; a pair is (before, after).
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, length) to (batch, channels, places). There are no parameters.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.array([[[1.0, 5.0, 2.0, 2.0, 4.0]]])
+    >>> F.max_pool1d(3, stride=2)((), x)
+    array([[[5., 4.]]])
+    """
+    return _max_pool(_window("max_pool1d", 1, size, stride, padding), 1)
+
+
+@layer
+def avg_pool2d(
+    size: int | tuple[int, int],
+    *,
+    stride: int | tuple[int, int] | None = None,
+    padding: str | int | tuple[Any, Any] = "valid",
+    count_padding: bool = False,
+) -> Layer:
+    """Take the mean of each window of an image: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
+
+    Here p is a place of the window, k an element of it, s the stride, and n the number of pixels in
+    the window, without those of the padding.
+
+    Parameters
+    ----------
+    size, stride, padding
+        As in :func:`max_pool2d`.
+    count_padding : bool
+        Whether `n` is the size of the whole window and the padding a part of the image, of zeros.
+        By default it is not, so that an image of ones keeps its ones at the border.
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, height, width) to (batch, channels, places down, places across), as
+        in :func:`max_pool2d`. There are no parameters.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`max_pool2d`.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998,
+    section II.A, there with a trained factor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    >>> F.avg_pool2d(2)((), x)
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]], dtype=float32)
+    >>> F.avg_pool2d(3, stride=3, padding=1)((), np.ones((1, 1, 4, 4)))
+    array([[[[1., 1.],
+             [1., 1.]]]])
+    >>> F.avg_pool2d((2, 4), stride=1, padding="same").out_shape((3, 28, 28))
+    (3, 28, 28)
+    """
+    return _avg_pool(_window("avg_pool2d", 2, size, stride, padding), 2, count_padding)
+
+
+@layer
+def avg_pool1d(
+    size: int,
+    *,
+    stride: int | None = None,
+    padding: str | int | tuple[int, int] = "valid",
+    count_padding: bool = False,
+) -> Layer:
+    """Take the mean of each window of a sequence: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
+
+    It is :func:`avg_pool2d` with one axis. Sequences have their channels first.
+
+    Parameters
+    ----------
+    size, stride, padding
+        As in :func:`max_pool1d`.
+    count_padding : bool
+        Whether the mean is that of the whole window, with zeros for the padding.
+
+    Returns
+    -------
+    Layer
+        From (batch, channels, length) to (batch, channels, places). There are no parameters.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.array([[[1.0, 5.0, 3.0, 1.0]]])
+    >>> F.avg_pool1d(3, stride=2, padding=(1, 0))((), x)
+    array([[[3., 3.]]])
+    """
+    return _avg_pool(_window("avg_pool1d", 1, size, stride, padding), 1, count_padding)
+
+
+def _window(name: str, axes: int, size: Any, stride: Any, padding: Any) -> Window:
+    window = make_window(name, axes, size, size if stride is None else stride, padding)
+    if not isinstance(window.padding, str) and any(
+        max(sides) >= length for sides, length in zip(window.padding, window.size, strict=True)
+    ):
+        raise ValueError(
+            f"{name}: padding must be less than the window, which would lie in nothing but padding "
+            f"else, got {padding=} and {size=}"
+        )
+    return window
+
+
+def _max_pool(window: Window, axes: int) -> Layer:
+    def apply(params: Params, x: Array) -> tuple[Array, tuple[Array, Array]]:
+        check_images(window.name, x, axes)
+        y = _unlike_images(maxima(as_images(x, axes), window), axes)
+        return y, (x, y)
+
+    def backward(
+        params: Params, cache: tuple[Array, Array], g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad:
+            return None, None
+        g, x, y = (as_images(part, axes) for part in (g, *cache))
+        return None, _unlike_images(maxima_gradient(g, x, y, window), axes)
+
+    return _pooling(window, axes, apply, backward)
+
+
+def _avg_pool(window: Window, axes: int, count_padding: bool) -> Layer:
+    count_padding = check_flag(count_padding, f"{window.name}(3, count_padding=True)")
+
+    def apply(params: Params, x: Array) -> tuple[Array, tuple[Shape, tuple[int, ...]]]:
+        check_images(window.name, x, axes)
+        images = as_images(x, axes)
+        y = means(images, window, count_padding)
+        return _unlike_images(y, axes), (images.shape, memory_order(images))
+
+    def backward(
+        params: Params, cache: tuple[Shape, tuple[int, ...]], g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad:
+            return None, None
+        dx = means_gradient(as_images(g, axes), *cache, window, count_padding)
+        return None, _unlike_images(dx, axes)
+
+    return _pooling(window, axes, apply, backward)
+
+
+def _pooling(
+    window: Window,
+    axes: int,
+    apply: Callable[..., tuple[Any, Any]],
+    backward: Callable[..., tuple[Any, Any]],
+) -> Layer:
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        out_shape(shape)
+        return ()
+
+    def out_shape(shape: Shape) -> Shape:
+        channels, *image = image_shape(window.name, shape, axes)
+        return (channels, *window.out(*image)[-axes:])
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _unlike_images(y: Array, axes: int) -> Array:
+    return y if axes == 2 else y[:, :, 0]

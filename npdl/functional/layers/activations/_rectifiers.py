@@ -1,0 +1,404 @@
+"""Rectifiers: activations that pass large inputs on and hold negative ones back.
+
+They have no parameters, work element by element, and keep shape and data type. Nothing overflows,
+and where the function has a limit, an infinite input gives it. At a corner the derivative is that
+of the negative side, but for :func:`hard_silu`, where it is that of the outer side.
+
+>>> import npdl.functional as F
+>>> F.relu()((), np.array([-2.0, 0.0, 3.0]))
+array([0., 0., 3.])
+"""
+
+import math
+
+import attrs
+import numpy as np
+
+from npdl.functional._checks import check_flag, check_number
+from npdl.functional._kernels.image_layout import laid_like, memory_order
+from npdl.functional._layer import Array, Layer, Params, layer
+from npdl.functional.layers.activations._elementwise import (
+    FAR,
+    blocks,
+    elementwise,
+    expm1,
+    far,
+    logistic,
+    normal_cdf,
+    normal_pdf,
+    ramp,
+)
+
+__all__ = ["elu", "gelu", "hard_silu", "leaky_relu", "mish", "relu", "selu", "silu", "softplus"]
+
+
+@layer
+def relu() -> Layer:
+    """Rectified linear unit: ``y = max(x, 0)``.
+
+    References
+    ----------
+    Nair, Hinton: Rectified linear units improve restricted Boltzmann machines, 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.relu()((), np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+
+    def forward(x: Array) -> tuple[Array, Array]:
+        y = np.maximum(x, 0.0) if x.size < _SMALL else x.clip(0.0, np.inf)
+        return y, y
+
+    def backward(
+        params: Params, y: Array, g: Array, *, input_grad: bool = True
+    ) -> tuple[None, Array | None]:
+        if not input_grad:
+            return None, None
+        if y.size < _SMALL:
+            return None, np.sign(y) * g
+        return None, _where_positive(g, y)
+
+    return attrs.evolve(elementwise("relu", forward, np.sign), backward=backward)
+
+
+def _where_positive(g: Array, y: Array) -> Array:
+    """Return `g` where `y` is positive, and 0 elsewhere."""
+    g, dx = laid_like(g, y), np.empty_like(y)
+    order = memory_order(y)
+    lines = [array.transpose(order).reshape(-1) for array in (dx, y, g)]
+    for start in range(0, y.size, _BLOCK):
+        # What is made on the way stays in the cache.
+        target, signs, cotangent = (line[start : start + _BLOCK] for line in lines)
+        np.copyto(target, signs > 0.0)
+        target *= cotangent
+    return dx
+
+
+_BLOCK = 1 << 16
+
+
+# Up to here the cheaper call wins, from here on the better vectorised one.
+_SMALL = 4096
+
+
+@layer
+def leaky_relu(slope: float = 0.01) -> Layer:
+    """Rectified linear unit with a slope below zero: ``y = max(x, slope · x)``.
+
+    Parameters
+    ----------
+    slope : float
+        The slope for negative inputs, between 0 and 1.
+
+    References
+    ----------
+    Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models, 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.leaky_relu(0.1)((), np.array([-1.0, 2.0]))
+    array([-0.1,  2. ])
+    """
+    slope = check_number(slope, "leaky_relu(slope=0.01)", "in (0, 1)", "; slope 0 is relu()")
+
+    def forward(x: Array) -> tuple[Array, Array]:
+        y = x * slope
+        np.maximum(x, y, out=y)
+        return y, y
+
+    def derivative(y: Array) -> Array:
+        return np.maximum(y > 0.0, slope, dtype=y.dtype)
+
+    return elementwise("leaky_relu", forward, derivative)
+
+
+@layer
+def elu(alpha: float = 1.0) -> Layer:
+    """Exponential linear unit: ``y = x`` above zero, ``y = alpha · (eˣ - 1)`` below.
+
+    Parameters
+    ----------
+    alpha : float
+        The limit at -∞ is ``-alpha``; positive.
+
+    References
+    ----------
+    Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by exponential
+    linear units, 2015, equation 15.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.elu()((), np.array([-1000.0, 2.0]))
+    array([-1.,  2.])
+    """
+    alpha = check_number(alpha, "elu(alpha=1.0)", "above 0")
+    return _exponential_linear("elu", alpha, 1.0)
+
+
+@layer
+def selu() -> Layer:
+    """Scaled exponential linear unit: ``y = λx`` above zero, ``y = λα · (eˣ - 1)`` below.
+
+    With λ = 1.0507 and α = 1.6733, mean 0 and variance 1 are a fixed point of a deep network
+    with :func:`lecun_normal` weights.
+
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter: Self-normalizing neural networks, 2017, equation 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.selu()((), np.array([-1000.0, 1.0])).round(4)
+    array([-1.7581,  1.0507])
+    """
+    return _exponential_linear("selu", 1.6732632423543772, 1.0507009873554805)
+
+
+def _exponential_linear(name: str, alpha: float, scale: float) -> Layer:
+    depth = alpha * scale
+
+    def forward(x: Array) -> tuple[Array, Array]:
+        y = expm1(x.clip(-np.inf, 0.0))
+        y *= depth
+        above = x.clip(0.0, np.inf)
+        if scale != 1.0:
+            above *= scale
+        y += above
+        return y, y
+
+    def derivative(y: Array) -> Array:
+        slope = y.clip(-np.inf, 0.0)
+        slope += depth
+        if depth != scale:
+            slope += np.multiply(y > 0.0, scale - depth, dtype=y.dtype)
+        return slope
+
+    return elementwise(name, forward, derivative)
+
+
+@layer
+def softplus() -> Layer:
+    """Smooth rectified linear unit: ``y = log(1 + eˣ)``.
+
+    References
+    ----------
+    Dugas, Bengio, Bélisle, Nadeau, Garcia: Incorporating second-order functional knowledge for
+    better option pricing, 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.softplus()((), np.array([-1000.0, 0.0, 1000.0])).round(4)
+    array([0.000e+00, 6.931e-01, 1.000e+03])
+    """
+
+    def forward(x: Array) -> tuple[Array, Array]:
+        # max(x, 0) + log(1 + e), where e = exp(-|x|).
+        e = np.abs(x)
+        np.negative(e, out=e)
+        np.exp(e, out=e)
+        # This is log1p(e), which is slow: the digits of e that the sum loses in rounding, over
+        # the sum, are what its logarithm lacks.
+        total = e + 1.0
+        y = np.log(total)
+        e -= total - 1.0
+        e /= total
+        y += e
+        y += x.clip(0.0, np.inf)
+        return y, y
+
+    def derivative(y: Array) -> Array:
+        # sigmoid(x) = 1 - exp(-y)
+        slope = expm1(np.negative(y))
+        return np.negative(slope, out=slope)
+
+    return elementwise("softplus", forward, derivative)
+
+
+@layer
+def silu() -> Layer:
+    """Sigmoid-weighted linear unit, also called swish: ``y = x · sigmoid(x)``.
+
+    References
+    ----------
+    Elfwing, Uchibe, Doya: Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning, 2017, equation 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.silu()((), np.array([-1000.0, 0.0, 1.0])).round(4)
+    array([-0.    ,  0.    ,  0.7311])
+    """
+
+    def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        y = x.clip(-far(x), np.inf)
+        s = logistic(y)
+        y *= s
+        return y, (y, s)
+
+    def derivative(cache: tuple[Array, Array]) -> Array:
+        # s + y (1 - s)
+        y, s = cache
+        slope = np.subtract(1.0, s)
+        slope *= y.clip(-np.inf, far(y))
+        slope += s
+        return slope
+
+    return elementwise("silu", forward, derivative)
+
+
+@layer
+def hard_silu() -> Layer:
+    """Silu with the piecewise linear sigmoid: ``y = x · min(max(x/6 + 1/2, 0), 1)``.
+
+    References
+    ----------
+    Howard et al.: Searching for MobileNetV3, 2019, section 5.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.hard_silu()((), np.array([-4.0, 1.0, 4.0])).round(4)
+    array([-0.    ,  0.6667,  4.    ])
+    """
+
+    def forward(x: Array) -> tuple[Array, Array]:
+        y = ramp(x)
+        y *= x.clip(-3.0, np.inf)
+        return y, x
+
+    def derivative(x: Array) -> Array:
+        # x/3 + 1/2 within, 0 or 1 outside
+        slope = x.clip(-3.0, 3.0)
+        slope += slope * (np.abs(slope) < 3.0)
+        slope *= 1 / 6
+        slope += 0.5
+        return slope
+
+    return elementwise("hard_silu", forward, derivative)
+
+
+@layer
+def gelu(*, approximate: bool = False) -> Layer:
+    """Gaussian error linear unit: ``y = x · Φ(x)``, Φ the normal distribution function.
+
+    Parameters
+    ----------
+    approximate : bool
+        Whether Φ(x) is ``(1 + tanh(√(2/π) · (x + 0.044715 x³))) / 2``, which differs from the
+        exact one by up to 5e-4; else it is exact to 1e-12, or to all digits of float32.
+
+    References
+    ----------
+    Hendrycks, Gimpel: Gaussian error linear units, 2016, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.gelu()((), np.array([-1.0, 1.0])).round(5)
+    array([-0.15866,  0.84134])
+    """
+    approximate = check_flag(approximate, "gelu(approximate=True)")
+
+    def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        y, cdf = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+        flat, flat_y, flat_cdf = x.reshape(-1), y.reshape(-1), cdf.reshape(-1)
+        for some in blocks(x):
+            part = flat[some].clip(-FAR, np.inf)  # Φ is 0 long before
+            flat_cdf[some] = _tanh_cdf(part) if approximate else normal_cdf(part)
+            np.multiply(part, flat_cdf[some], out=flat_y[some])
+        return y, (x, cdf)
+
+    def derivative(cache: tuple[Array, Array]) -> Array:
+        # Φ(x) + x φ(x), φ = Φ'
+        x, cdf = cache
+        slope = np.empty(x.shape, x.dtype)
+        flat, flat_cdf, flat_slope = x.reshape(-1), cdf.reshape(-1), slope.reshape(-1)
+        for some in blocks(x):
+            part = flat[some].clip(-FAR, FAR)
+            pdf = _tanh_pdf(part, flat_cdf[some]) if approximate else normal_pdf(part)
+            pdf *= part
+            np.add(pdf, flat_cdf[some], out=flat_slope[some])
+        return slope
+
+    return elementwise("gelu", forward, derivative)
+
+
+_ROOT = math.sqrt(2 / math.pi)
+
+
+def _tanh_cdf(x: Array) -> Array:
+    x = x.clip(-10.0, 10.0)  # x³ may overflow, and from here on the tanh is ±1
+    inner: Array = x * x
+    inner *= _ROOT * 0.044715
+    inner += _ROOT
+    inner *= x
+    np.tanh(inner, out=inner)
+    inner *= 0.5
+    inner += 0.5
+    return inner
+
+
+def _tanh_pdf(x: Array, cdf: Array) -> Array:
+    # With t = tanh(u) and cdf = (1 + t) / 2: (1 - t²) / 2 = 2 cdf (1 - cdf), times du/dx.
+    inner: Array = x * x
+    inner *= 6 * _ROOT * 0.044715
+    inner += 2 * _ROOT
+    inner *= cdf
+    inner *= 1.0 - cdf
+    return inner
+
+
+@layer
+def mish() -> Layer:
+    """Smooth unit without monotony: ``y = x · tanh(log(1 + eˣ))``.
+
+    References
+    ----------
+    Misra: Mish: a self regularized non-monotonic activation function, 2019, equation 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.mish()((), np.array([-1000.0, 0.0, 1.0])).round(4)
+    array([-0.    ,  0.    ,  0.8651])
+    """
+
+    def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        x = x.clip(-FAR, np.inf)
+        # tanh(log(1 + e)) = n / (n + 2), where e = exp(x) and n = e² + 2e
+        e = x.clip(-FAR, 40.0)  # from here on t is 1, and e² still finite
+        np.exp(e, out=e)
+        t = e + 2.0
+        t *= e
+        np.add(t, 2.0, out=e)
+        t /= e
+        return x * t, (x, t)
+
+    def derivative(cache: tuple[Array, Array]) -> Array:
+        # t + x (1 - t²) sigmoid(x)
+        x, t = cache
+        x = x.clip(-FAR, FAR)
+        slope = t * t
+        np.subtract(1.0, slope, out=slope)
+        slope *= x
+        slope *= logistic(x)
+        slope += t
+        return slope
+
+    return elementwise("mish", forward, derivative)

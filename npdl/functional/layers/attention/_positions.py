@@ -1,0 +1,180 @@
+"""Positions, added to sequences for layers that do not see the order of the steps.
+
+Both layers go from (batch, time, features) to the same shape, and keep the type of floats.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_function, check_int
+from npdl.functional._initializers import Initializer, normal
+from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    check_types,
+    describe,
+    layer,
+    no_params,
+)
+from npdl.random import KeyLike, fold
+
+__all__ = ["learned_positions", "sinusoidal_positions"]
+
+
+@layer
+def sinusoidal_positions() -> Layer:
+    """Add to step t sines and cosines of t: ``y = x + p``.
+
+    ``p[t, 2i] = sin(t / 10000^(2i / features))``, and ``p[t, 2i + 1]`` is the cosine of the same
+    angle. With an odd number of features the last one is a sine.
+
+    Returns
+    -------
+    Layer
+        It has no parameters, and takes sequences of any length.
+
+    References
+    ----------
+    Vaswani et al.: Attention is all you need, 2017, section 3.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.sinusoidal_positions()((), np.zeros((1, 3, 4), np.float32)).round(2)
+    array([[[ 0.  ,  1.  ,  0.  ,  1.  ],
+            [ 0.84,  0.54,  0.01,  1.  ],
+            [ 0.91, -0.42,  0.02,  1.  ]]], dtype=float32)
+    """
+
+    def apply(params: Params, x: Array) -> tuple[Array, None]:
+        check_float(x, "sinusoidal_positions")
+        if x.ndim != 3:
+            raise ValueError(
+                f"sinusoidal_positions: expected (batch, time, features), got {describe(x)}"
+            )
+        return x + _sinusoids(x.shape[1], x.shape[2], x.dtype), None
+
+    def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
+        return None, g
+
+    def out_shape(shape: Shape) -> Shape:
+        _sizes("sinusoidal_positions", shape)
+        return shape
+
+    return Layer(no_params, apply, backward, out_shape)
+
+
+@functools.lru_cache(maxsize=16)
+def _sinusoids(time: int, features: int, dtype: np.dtype[Any]) -> Array:
+    """Return the array p, which is kept for the next batch."""
+    pairs = np.arange(0, features, 2)
+    angles = np.arange(time)[:, None] * 10000.0 ** (-pairs / features)
+    table = np.empty((time, features), dtype)
+    table[:, 0::2] = np.sin(angles)
+    table[:, 1::2] = np.cos(angles[:, : features // 2])
+    table.flags.writeable = False
+    return table
+
+
+@layer
+def learned_positions(
+    length: int,
+    *,
+    table_init: Initializer = normal(0.02),  # noqa: B008 - an immutable value
+) -> Layer:
+    """Add to step t the trained row t of a table: ``y = x + table[:time]``.
+
+    Parameters
+    ----------
+    length : int
+        The number of rows: no sequence may be longer.
+    table_init : Initializer
+        Initial rows; from N(0, 0.02²) by default, as in BERT.
+
+    Returns
+    -------
+    Layer
+        Parameters: ``table`` (length, features).
+
+    Raises
+    ------
+    ValueError
+        If a sequence is longer than the table.
+
+    References
+    ----------
+    Gehring, Auli, Grangier, Yarats, Dauphin: Convolutional sequence to sequence learning, 2017,
+    section 3.1; Devlin, Chang, Lee, Toutanova: BERT, 2018, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.serial(F.embedding(100, 8), F.learned_positions(16))
+    >>> params = model.init(0, (5,))
+    >>> model(params, np.zeros((2, 5), int)).shape
+    (2, 5, 8)
+    """
+    length = check_int(length, "learned_positions(length=512)")
+    check_function(table_init, "learned_positions(512, table_init=normal(0.02))")
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        features = out_shape(shape)[-1]
+        return {"table": table_init(fold(rng, "table"), (length, features))}
+
+    def apply(params: Params, x: Array) -> tuple[Array, tuple[int, ...]]:
+        table = params["table"]
+        check_float(x, "learned_positions", check_types("learned_positions", params))
+        if x.ndim != 3 or x.shape[2] != table.shape[1]:
+            raise ValueError(
+                f"learned_positions: these params take (batch, time, {table.shape[1]}), got "
+                f"{describe(x)}"
+            )
+        _check_length(x.shape[1], len(table))
+        return x + table[: x.shape[1]], x.shape
+
+    def backward(
+        params: Params, shape: tuple[int, ...], g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        batch, time, features = shape
+        gradient = np.zeros(params["table"].shape, g.dtype)
+        gradient[:time] = sum_of_rows(g.reshape(batch, time * features)).reshape(time, features)
+        return {"table": gradient}, g if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        time, _ = _sizes("learned_positions", shape)
+        if time is not None:
+            _check_length(time, length)
+        return shape
+
+    return Layer(init, apply, backward, out_shape)
+
+
+def _check_length(time: int, length: int) -> None:
+    if time > length:
+        raise ValueError(
+            f"learned_positions: a sequence of {time} steps is longer than the table of {length}; "
+            f"cut it, or make the model with learned_positions({time})"
+        )
+
+
+def _sizes(name: str, shape: Any) -> tuple[Any, int]:
+    """Return the steps of an example, which may be `None`, for any, and its features."""
+    if not (
+        isinstance(shape, tuple | list)
+        and len(shape) == 2
+        and (shape[0] is None or isinstance(shape[0], int))
+        and isinstance(shape[1], int)
+    ):
+        raise ValueError(
+            f"{name}: expected the shape of one example, (time, features), got {shape!r}; "
+            f"init takes (rng, shape)"
+        )
+    return shape[0], shape[1]

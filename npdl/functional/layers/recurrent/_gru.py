@@ -1,0 +1,243 @@
+"""The gated recurrent unit, with the reset gate after or before the recurrent product."""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_flag, check_int
+from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
+from npdl.functional._kernels.blas_sums import sum_of_columns
+from npdl.functional._layer import Array, Layer, Params, layer
+from npdl.functional.layers.activations._bounded import sigmoid, tanh
+from npdl.functional.layers.recurrent._inplace_activations import Squash, squash
+from npdl.functional.layers.recurrent._loop import Arrays, Cell, columns, recurrent
+
+__all__ = ["gru"]
+
+
+@layer
+def gru(
+    units: int,
+    *,
+    reset_after: bool = True,
+    activation: Layer = tanh(),  # noqa: B008 - an immutable value
+    gate_activation: Layer = sigmoid(),  # noqa: B008
+    return_sequence: bool = False,
+    return_state: bool = False,
+    reverse: bool = False,
+    weight_init: Initializer = glorot_uniform(),  # noqa: B008
+    recurrent_weight_init: Initializer = orthogonal(),  # noqa: B008
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """Gated recurrent unit, over the time axis of (batch, time, features).
+
+    With a block of columns for each gate, and with ``h = hₜ₋₁``::
+
+        r = σ(xₜ W_r + b_r + h U_r + q_r)
+        z = σ(xₜ W_z + b_z + h U_z + q_z)
+        n = tanh(xₜ W_n + b_n + r (h U_n + q_n))
+        hₜ = (1 - z) n + z h
+
+    With ``reset_after=False`` the reset gate acts before the product, and there is no `q`::
+
+        n = tanh(xₜ W_n + b_n + (r h) U_n)
+
+    Inputs, outputs, masks and states are those of :func:`lstm`, except that the state is one
+    array `h`.
+
+    Parameters
+    ----------
+    units : int
+        Size of `h`.
+    reset_after : bool
+        Whether the reset gate acts after the recurrent product, as in cuDNN, PyTorch and Keras,
+        or on the state before it, as in the paper. After it takes one product less a step.
+    activation, gate_activation : Layer
+        Any elementwise activations in place of tanh and σ.
+    return_sequence, return_state, reverse : bool
+        What is returned, and in which direction the layer runs; as in :func:`lstm`.
+    weight_init, recurrent_weight_init, bias_init : Initializer
+        Initial values of each gate's block; Glorot's uniform, orthogonal and zeros by default.
+
+    Returns
+    -------
+    Layer
+        Parameters: ``weight`` (features, 3 units), ``recurrent_weight`` (units, 3 units), ``bias``
+        (3 units,), with the columns in the order r, z, n, and where `reset_after`
+        ``recurrent_bias`` (3 units,), the q, added to ``h U`` of all gates. PyTorch has the
+        transposes in the same order.
+
+    References
+    ----------
+    Cho et al.: Learning phrase representations using RNN encoder-decoder for statistical machine
+    translation, 2014, equations 5 to 8, with the reset before the product and without biases. Chung
+    et al.: Empirical evaluation of gated recurrent neural networks on sequence modeling, 2014,
+    exchange z and 1 - z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.gru(4, return_state=True)
+    >>> params = model.init(0, (None, 3))
+    >>> y, h = model(params, (np.ones((2, 5, 3), np.float32), None, np.ones((2, 4), np.float32)))
+    >>> y.shape, h.shape
+    ((2, 4), (2, 4))
+    """
+    units = check_int(units, "gru(units=128)")
+    reset_after = check_flag(reset_after, "gru(128, reset_after=False)")
+    function = squash("gru", "activation", activation)
+    gate = squash("gru", "gate_activation", gate_activation)
+    return recurrent(
+        (_reset_after if reset_after else _reset_before)(units, function, gate),
+        units,
+        return_sequence=return_sequence,
+        return_state=return_state,
+        reverse=reverse,
+        weight_init=weight_init,
+        recurrent_weight_init=recurrent_weight_init,
+        bias_init=bias_init,
+    )
+
+
+_GATES = ("reset", "update", "candidate")
+
+
+def _reset_after(units: int, function: Squash, gate: Squash) -> Cell:
+    def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
+        (hidden,), weight = states, params["recurrent_weight"].T
+        _, time, batch = z.shape
+        # One copy of the column for each example: adding equal shapes is faster.
+        bias = np.repeat(params["recurrent_bias"][:, None], batch, axis=1)
+        # The gates r and z, and below them the product that r scales.
+        gates = np.empty((time, 3 * units, batch), z.dtype)
+        candidates = np.empty((time, units, batch), z.dtype)
+        slopes: list[Any] = []
+
+        def step(t: int) -> None:
+            a, n = gates[t], candidates[t]
+            np.matmul(weight, hidden[t], out=a)
+            a += bias
+            both, product = a[: 2 * units], a[2 * units :]
+            both += z[: 2 * units, t]
+            of_gates = gate.apply(both, both)
+            np.multiply(a[:units], product, out=n)
+            n += z[2 * units :, t]
+            slopes.append((of_gates, function.apply(n, n)))
+            _blend(n, a[units : 2 * units], hidden[t], hidden[t + 1])
+
+        return step, (gates, candidates, slopes)
+
+    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+        (hidden,), weight = states, params["recurrent_weight"]
+        gates, candidates, slopes = kept
+        work = np.empty_like(hidden[0])
+        da = np.empty((3 * units, work.shape[1]), dz.dtype)
+        dr, _, dn = da.reshape(3, *work.shape)
+        d_product = np.empty((units, *dz.shape[1:]), dz.dtype)
+
+        def step(t: int, dh: Array) -> None:
+            r, z, product = gates[t].reshape(3, *work.shape)
+            _slopes(function, gate, gates[t], candidates[t], slopes[t], da)
+            _unblend(dh, candidates[t], z, hidden[t], da, work)
+            np.multiply(dn, product, out=work)
+            np.multiply(dr, work, out=dr)
+            dz[:, t] = da
+            np.multiply(dn, r, out=dn)
+            d_product[:, t] = dn
+            np.matmul(weight, da, out=work)
+            dh *= z
+            dh += work
+
+        def finish(flat: Array) -> dict[str, Array]:
+            before, rows = columns(hidden[:-1]), flat.shape[1]
+            d = np.concatenate([flat[: 2 * units], d_product.reshape(units, rows)])
+            return {
+                "recurrent_weight": before @ d.T,
+                "recurrent_bias": sum_of_columns(d),
+            }
+
+        return step, finish
+
+    return Cell("gru", _GATES, forward, backward, biases=("bias", "recurrent_bias"))
+
+
+def _reset_before(units: int, function: Squash, gate: Squash) -> Cell:
+    def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
+        (hidden,), weight = states, params["recurrent_weight"].T
+        _, time, batch = z.shape
+        gates = np.empty((time, 2 * units, batch), z.dtype)
+        candidates = np.empty((time, units, batch), z.dtype)
+        resets = np.empty_like(candidates)
+        slopes: list[Any] = []
+
+        def step(t: int) -> None:
+            a, n = gates[t], candidates[t]
+            np.matmul(weight[: 2 * units], hidden[t], out=a)
+            a += z[: 2 * units, t]
+            of_gates = gate.apply(a, a)
+            np.multiply(a[:units], hidden[t], out=resets[t])
+            np.matmul(weight[2 * units :], resets[t], out=n)
+            n += z[2 * units :, t]
+            slopes.append((of_gates, function.apply(n, n)))
+            _blend(n, a[units:], hidden[t], hidden[t + 1])
+
+        return step, (gates, candidates, slopes, resets)
+
+    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+        (hidden,), weight = states, params["recurrent_weight"]
+        gates, candidates, slopes, resets = kept
+        work, d_reset = np.empty_like(hidden[0]), np.empty_like(hidden[0])
+        da = np.empty((3 * units, work.shape[1]), dz.dtype)
+        dr, _, dn = da.reshape(3, *work.shape)
+
+        def step(t: int, dh: Array) -> None:
+            r, z = gates[t].reshape(2, *work.shape)
+            _slopes(function, gate, gates[t], candidates[t], slopes[t], da)
+            _unblend(dh, candidates[t], z, hidden[t], da, work)
+            np.matmul(weight[:, 2 * units :], dn, out=d_reset)
+            np.multiply(d_reset, hidden[t], out=work)
+            np.multiply(dr, work, out=dr)
+            dz[:, t] = da
+            np.matmul(weight[:, : 2 * units], da[: 2 * units], out=work)
+            np.multiply(d_reset, r, out=d_reset)
+            dh *= z
+            dh += d_reset
+            dh += work
+
+        def finish(flat: Array) -> dict[str, Array]:
+            d_weight = np.empty_like(weight)
+            np.matmul(columns(hidden[:-1]), flat[: 2 * units].T, out=d_weight[:, : 2 * units])
+            np.matmul(columns(resets), flat[2 * units :].T, out=d_weight[:, 2 * units :])
+            return {"recurrent_weight": d_weight}
+
+        return step, finish
+
+    return Cell("gru", _GATES, forward, backward)
+
+
+def _blend(n: Array, z: Array, h: Array, out: Array) -> None:
+    """Write (1 - z) n + z h."""
+    np.subtract(h, n, out=out)
+    out *= z
+    out += n
+
+
+def _slopes(
+    function: Squash, gate: Squash, a: Array, n: Array, of: tuple[Any, Any], da: Array
+) -> None:
+    """Write the slopes of r, z and n into the blocks of `da`."""
+    bound = 2 * len(n)
+    gate.slope(a[:bound], of[0], da[:bound])
+    function.slope(n, of[1], da[bound:])
+
+
+def _unblend(dh: Array, n: Array, z: Array, h: Array, da: Array, work: Array) -> None:
+    """Multiply the slopes of z and n by their gradients."""
+    _, dz, dn = da.reshape(3, *n.shape)
+    np.subtract(h, n, out=work)
+    work *= dh
+    dz *= work
+    np.subtract(1.0, z, out=work)
+    work *= dh
+    dn *= work

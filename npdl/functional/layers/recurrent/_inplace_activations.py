@@ -1,0 +1,87 @@
+"""Activations inside recurrent layers, which write into blocks that the layer owns."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npdl import tree
+from npdl._calls import shown
+from npdl.functional._layer import Array, Layer
+from npdl.functional.layers.activations._bounded import sigmoid, tanh
+
+__all__ = ["Squash", "squash"]
+
+
+class Squash(NamedTuple):
+    """An elementwise function, and its slope."""
+
+    # apply(x, out) -> kept; x and out may be the same array.
+    apply: Callable[[Array, Array], Any]
+    # slope(y, kept, out) writes the derivative, where y is what apply wrote.
+    slope: Callable[[Array, Any, Array], None]
+
+
+def squash(name: str, role: str, activation: Layer) -> Squash:
+    """Return an activation in the form that cells use; raise if it is none."""
+    if not isinstance(activation, Layer):
+        raise TypeError(
+            f"{name}: {role} must be a layer, as in {name}(128, {role}=tanh()), got "
+            f"{shown(activation)}"
+        )
+    if activation == tanh():
+        return Squash(_tanh, _tanh_slope)
+    if activation == sigmoid():
+        return Squash(_sigmoid, _sigmoid_slope)
+    _check_elementwise(name, role, activation)
+
+    def apply(x: Array, out: Array) -> Any:
+        # The cache may hold the input, which is a block that will be written again.
+        out[...], kept = activation.apply((), x.copy())
+        return kept
+
+    def slope(y: Array, kept: Any, out: Array) -> None:
+        out[...] = activation.backward((), kept, np.ones_like(y))[1]
+
+    return Squash(apply, slope)
+
+
+def _tanh(x: Array, out: Array) -> None:
+    np.tanh(x, out=out)
+
+
+def _tanh_slope(y: Array, kept: None, out: Array) -> None:
+    np.multiply(y, y, out=out)
+    np.subtract(1.0, out, out=out)
+
+
+def _sigmoid(x: Array, out: Array) -> None:
+    # σ(x) = ½ + ½ tanh(x/2): no exp that overflows, and no division, which is slow.
+    np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+
+
+def _sigmoid_slope(y: Array, kept: None, out: Array) -> None:
+    np.multiply(y, y, out=out)
+    np.subtract(y, out, out=out)
+
+
+def _check_elementwise(name: str, role: str, activation: Layer) -> None:
+    # Inside, the last axis is the batch, and a softmax along it would mix the examples.
+    x = np.array([[0.5, -0.5], [0.5, 2.0]], np.float32)
+    params = activation.init(0, (2,))
+    y, trained = None, np.zeros(0)
+    if not tree.leaves(params):
+        y, trained = activation(params, x), activation(params, x, train=True, rng=0)
+    if not (
+        isinstance(y, np.ndarray)
+        and y.shape == x.shape
+        and y[0, 0] == y[1, 0]
+        and np.array_equal(y, trained)
+    ):
+        raise ValueError(
+            f"{name}: {role} must work element by element, in training too, and have no "
+            f"parameters, as tanh() does, got {shown(activation)}"
+        )

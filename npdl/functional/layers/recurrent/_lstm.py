@@ -1,0 +1,174 @@
+"""Long short-term memory."""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_int, check_number
+from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
+from npdl.functional._layer import Array, Layer, Params, layer
+from npdl.functional.layers.activations._bounded import sigmoid, tanh
+from npdl.functional.layers.recurrent._inplace_activations import squash
+from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
+
+__all__ = ["lstm"]
+
+
+@layer
+def lstm(
+    units: int,
+    *,
+    forget_bias: float = 1.0,
+    activation: Layer = tanh(),  # noqa: B008 - an immutable value
+    gate_activation: Layer = sigmoid(),  # noqa: B008
+    return_sequence: bool = False,
+    return_state: bool = False,
+    reverse: bool = False,
+    weight_init: Initializer = glorot_uniform(),  # noqa: B008
+    recurrent_weight_init: Initializer = orthogonal(),  # noqa: B008
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """Long short-term memory, over the time axis of (batch, time, features).
+
+    With ``a = xₜ W + hₜ₋₁ U + b``, a block of columns for each gate::
+
+        g = tanh(a_g)    i = σ(a_i)    f = σ(a_f)    o = σ(a_o)
+        cₜ = f cₜ₋₁ + i g
+        hₜ = o tanh(cₜ)
+
+    The input is `x`, or `(x, mask)`, or `(x, mask, state)`, where mask and state may be `None`.
+    The mask is bool (batch, time), true where there is data; a step without data carries the state
+    through, its output is the carried state, and whatever `x` holds there has no effect. The
+    state is the tuple `(h, c)`, each (batch, units); without it, zeros. It has a gradient, the
+    mask has none. A sequence of length zero leaves the state as it is.
+
+    Parameters
+    ----------
+    units : int
+        Size of `h` and `c`.
+    forget_bias : float
+        Added to the initial bias of the forget gate, so that the state is kept at first.
+    activation, gate_activation : Layer
+        Any elementwise activations in place of tanh and σ.
+    return_sequence : bool
+        Whether the output is `h` of all steps, or of the last one only.
+    return_state : bool
+        Whether the output is the tuple `(y, state)`, with the state after the last step.
+    reverse : bool
+        Whether to run from the end to the beginning, where the last step is the first in time;
+        the outputs are in the order of the input.
+    weight_init, recurrent_weight_init, bias_init : Initializer
+        Initial values of each gate's block; Glorot's uniform, orthogonal and zeros by default.
+
+    Returns
+    -------
+    Layer
+        From (batch, time, features) to (batch, units), or (batch, time, units).
+        Parameters: ``weight`` (features, 4 units), ``recurrent_weight`` (units, 4 units) and
+        ``bias`` (4 units,), with the columns in the order g, i, f, o. PyTorch has the transposes
+        with the rows in the order i, f, g, o, and two biases, of which this is the sum.
+
+    Raises
+    ------
+    ValueError
+        If the mask is not bool or a shape does not fit.
+
+    References
+    ----------
+    Hochreiter, Schmidhuber: Long short-term memory, 1997; the forget gate: Gers, Schmidhuber,
+    Cummins: Learning to forget, 2000; its bias: Jozefowicz, Zaremba, Sutskever: An empirical
+    exploration of recurrent network architectures, 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.lstm(4, return_sequence=True, return_state=True)
+    >>> params = model.init(0, (None, 3))
+    >>> x = np.ones((2, 5, 3), np.float32)
+    >>> mask = np.array([[True, True, True, True, True], [True, True, False, False, False]])
+    >>> y, (h, c) = model(params, (x, mask))
+    >>> y.shape, h.shape, c.shape
+    ((2, 5, 4), (2, 4), (2, 4))
+    >>> np.array_equal(h[1], y[1, 1])
+    True
+    """
+    units = check_int(units, "lstm(units=128)")
+    forget_bias = check_number(forget_bias, "lstm(128, forget_bias=1.0)")
+    cell = _cell(units, forget_bias, activation, gate_activation)
+    return recurrent(
+        cell,
+        units,
+        return_sequence=return_sequence,
+        return_state=return_state,
+        reverse=reverse,
+        weight_init=weight_init,
+        recurrent_weight_init=recurrent_weight_init,
+        bias_init=bias_init,
+    )
+
+
+def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: Layer) -> Cell:
+    function = squash("lstm", "activation", activation)
+    gate = squash("lstm", "gate_activation", gate_activation)
+
+    def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
+        hidden, memory = states
+        time, _, batch = memory[1:].shape
+        gates = np.empty((time, 4 * units, batch), memory.dtype)
+        bounded = np.empty((time, units, batch), memory.dtype)
+        gain = np.empty((units, batch), memory.dtype)
+        slopes: list[Any] = []
+
+        def step(t: int) -> None:
+            a, c = gates[t], memory[t + 1]
+            z(t, a)
+            g, i, f, o = a.reshape(4, units, batch)
+            of_g, of_gates = function.apply(g, g), gate.apply(a[units:], a[units:])
+            np.multiply(f, memory[t], out=c)
+            np.multiply(i, g, out=gain)
+            c += gain
+            slopes.append((of_g, of_gates, function.apply(c, bounded[t])))
+            np.multiply(o, bounded[t], out=hidden[t + 1])
+
+        return step, (gates, bounded, slopes)
+
+    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+        (_, memory), weight = states, params["recurrent_weight"]
+        gates, bounded, slopes = kept
+        batch = dz.shape[2]
+        da = np.empty((4 * units, batch), dz.dtype)
+        dg, di, df, do = da.reshape(4, units, batch)
+        through_c, d_bounded = da[: 3 * units].reshape(3, units, batch), np.empty_like(dg)
+
+        def step(t: int, dh: Array, dc: Array) -> None:
+            of_g, of_gates, of_c = slopes[t]
+            a = gates[t]
+            g, i, f, o = a.reshape(4, units, batch)
+            function.slope(bounded[t], of_c, d_bounded)
+            np.multiply(d_bounded, o, out=d_bounded)
+            np.multiply(d_bounded, dh, out=d_bounded)
+            np.add(dc, d_bounded, out=dc)
+            function.slope(g, of_g, dg)
+            gate.slope(a[units:], of_gates, da[units:])
+            np.multiply(dg, i, out=dg)
+            np.multiply(di, g, out=di)
+            np.multiply(df, memory[t], out=df)
+            np.multiply(do, bounded[t], out=do)
+            np.multiply(through_c, dc, out=through_c)
+            np.multiply(do, dh, out=do)
+            dz[:, t] = da
+            np.matmul(weight, da, out=dh)
+            np.multiply(dc, f, out=dc)
+
+        return step, lambda flat: {}
+
+    return Cell(
+        "lstm",
+        ("candidate", "input", "forget", "output"),
+        forward,
+        backward,
+        joined=True,
+        states=2,
+        shifts={"forget": forget_bias},
+    )

@@ -1,0 +1,99 @@
+"""The plain recurrent layer."""
+
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_int
+from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
+from npdl.functional._layer import Array, Layer, Params, layer
+from npdl.functional.layers.activations._bounded import tanh
+from npdl.functional.layers.recurrent._inplace_activations import squash
+from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
+
+__all__ = ["rnn"]
+
+
+@layer
+def rnn(
+    units: int,
+    *,
+    activation: Layer = tanh(),  # noqa: B008 - an immutable value
+    return_sequence: bool = False,
+    return_state: bool = False,
+    reverse: bool = False,
+    weight_init: Initializer = glorot_uniform(),  # noqa: B008
+    recurrent_weight_init: Initializer = orthogonal(),  # noqa: B008
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """Carry a state along a sequence: ``hₜ = tanh(xₜ W + hₜ₋₁ U + b)``.
+
+    Inputs, outputs, masks and states are those of :func:`lstm`, except that the state is one
+    array `h`.
+
+    Parameters
+    ----------
+    units : int
+        Size of the state.
+    activation : Layer
+        Any elementwise activation in place of tanh.
+    return_sequence, return_state, reverse : bool
+        What is returned, and in which direction the layer runs; as in :func:`lstm`.
+    weight_init, recurrent_weight_init, bias_init : Initializer
+        Initial values; Glorot's uniform, orthogonal and zeros by default.
+
+    Returns
+    -------
+    Layer
+        Parameters: ``weight`` (features, units), ``recurrent_weight`` (units, units) and ``bias``
+        (units,). PyTorch has the transposes, and two biases, of which this is the sum.
+
+    References
+    ----------
+    Elman: Finding structure in time, 1990.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.serial(F.rnn(8, activation=F.relu(), return_sequence=True), F.rnn(4))
+    >>> params = model.init(0, (20, 3))
+    >>> model(params, np.zeros((2, 20, 3), np.float32)).shape
+    (2, 4)
+    """
+    units = check_int(units, "rnn(units=128)")
+    function = squash("rnn", "activation", activation)
+
+    def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
+        (hidden,) = states
+        kept: list[Any] = []
+
+        def step(t: int) -> None:
+            y = hidden[t + 1]
+            z(t, y)
+            kept.append(function.apply(y, y))
+
+        return step, kept
+
+    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+        (hidden,), weight = states, params["recurrent_weight"]
+        slope = np.empty_like(hidden[0])
+
+        def step(t: int, dh: Array) -> None:
+            function.slope(hidden[t + 1], kept[t], slope)
+            np.multiply(slope, dh, out=slope)
+            dz[:, t] = slope
+            np.matmul(weight, slope, out=dh)
+
+        return step, lambda flat: {}
+
+    return recurrent(
+        Cell("rnn", ("state",), forward, backward, joined=True),
+        units,
+        return_sequence=return_sequence,
+        return_state=return_state,
+        reverse=reverse,
+        weight_init=weight_init,
+        recurrent_weight_init=recurrent_weight_init,
+        bias_init=bias_init,
+    )

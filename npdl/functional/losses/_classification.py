@@ -1,0 +1,213 @@
+"""Losses of classes: ``loss, g = softmax_cross_entropy(logits, labels)``.
+
+As in the losses of numbers, but the last axis of the outputs is the classes', and the mean is over
+the other axes. Targets are class ids, with one axis less, or a probability for each class.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_number
+from npdl.functional._kernels.blas_sums import sum_of_vector
+from npdl.functional._kernels.loss_terms import (
+    EPSILON,
+    categorical_cross_entropies,
+    hellinger_distances,
+    softmax_cross_entropies,
+)
+from npdl.functional._layer import Array
+from npdl.functional._targets import check_probabilities, class_items, mean_scale
+
+__all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_entropy"]
+
+
+def categorical_cross_entropy(
+    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+) -> tuple[Any, Array]:
+    """Mean of ``l = -Σⱼ tⱼ log pⱼ``, for the probabilities of a softmax.
+
+    :func:`softmax_cross_entropy` takes the logits instead, is faster and exact everywhere.
+
+    Parameters
+    ----------
+    probabilities : array of floats (batch, ..., classes)
+        The `p`, in [0, 1].
+    targets, weights : arrays
+        As in :func:`softmax_cross_entropy`.
+    epsilon : float
+        What `p` is raised to if it is smaller, in the value and in the derivative ``-t/p``, which
+        so does not vanish where the value is bounded.
+
+    Returns
+    -------
+    loss, g
+        The mean over all leading axes and its gradient in `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
+
+    References
+    ----------
+    Bridle: Probabilistic interpretation of feedforward classification network outputs, with
+    relationships to statistical pattern recognition, 1990.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> p = np.array([[0.5, 0.5], [0.2, 0.8]])
+    >>> loss, g = F.categorical_cross_entropy(p, np.array([0, 0]))
+    >>> round(float(loss), 4), g
+    (1.1513, array([[-1. ,  0. ], [-2.5,  0. ]]))
+    """
+    name = "categorical_cross_entropy"
+    return _mean_of_rows(
+        name, categorical_cross_entropies, probabilities, targets, weights, epsilon
+    )
+
+
+def hellinger_distance(
+    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+) -> tuple[Any, Array]:
+    """Mean of ``H = √(½ Σⱼ (√pⱼ - √tⱼ)²)``, a distance of distributions from 0 to 1.
+
+    Parameters
+    ----------
+    probabilities : array of floats (batch, ..., classes)
+        The `p`, in [0, 1].
+    targets, weights : arrays
+        As in :func:`softmax_cross_entropy`.
+    epsilon : float
+        What `p` is raised to if it is smaller, in the derivative ``(1 - √(t/p)) / 4H``. Where
+        `H` is 0, which is its sharp minimum, the derivative is taken to be 0.
+
+    Returns
+    -------
+    loss, g
+        The mean over all leading axes and its gradient in `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`softmax_cross_entropy`, and if a probability is outside [0, 1].
+
+    References
+    ----------
+    Hellinger: Neue Begründung der Theorie quadratischer Formen von unendlichvielen
+    Veränderlichen, 1909.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.hellinger_distance(np.array([[0.25, 0.75]]), np.array([0]))
+    >>> round(float(loss), 4), g.round(4)
+    (0.7071, array([[-0.3536,  0.3536]]))
+    """
+    name = "hellinger_distance"
+    return _mean_of_rows(name, hellinger_distances, probabilities, targets, weights, epsilon)
+
+
+def softmax_cross_entropy(
+    logits: Array, targets: Any, weights: Any = None, *, label_smoothing: float = 0.0
+) -> tuple[Any, Array]:
+    """Mean of ``l = log Σⱼ exp(zⱼ) - z_t``: the cross-entropy of ``softmax(z)``.
+
+    Parameters
+    ----------
+    logits : array of floats (batch, ..., classes)
+        The `z`, any real numbers; -inf rules a class out.
+    targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
+        The class ids, from 0; or a probability for each class, such as one-hot rows, whose loss
+        is ``l = Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
+    weights : array (batch,) or further leading axes of logits, optional
+        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; zeros leave out padded steps, NaN
+        included. The axis of the classes has none.
+    label_smoothing : float
+        The share `a` of each target, from 0 up to 1, that is spread over all classes evenly:
+        ``(1 - a) t + a / classes``.
+
+    Returns
+    -------
+    loss : NumPy scalar
+        The mean over all leading axes.
+    g : array
+        Its gradient in `logits`, which is ``g = (softmax(z) - t) / n`` for n rows without weights.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match, a label is not one of the classes, a probability is outside
+        [0, 1], the batch is empty, or a weight is negative, NaN or inf.
+    TypeError
+        If the logits are not an array of float32 or float64, or labels not ints; if an array is
+        float16, a masked array or a matrix.
+
+    References
+    ----------
+    Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception architecture for computer
+    vision, 2016, section 7 (label smoothing).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.softmax_cross_entropy(np.array([[0.0, 0.0], [1000.0, 0.0]]), np.array([0, 0]))
+    >>> round(float(loss), 4), g
+    (0.3466, array([[-0.25,  0.25], [ 0.  ,  0.  ]]))
+    """
+    name = "softmax_cross_entropy"
+    smoothing = label_smoothing
+    if type(smoothing) is not float or smoothing:
+        smoothing = check_number(smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
+    logits, t, each = class_items(name, logits, targets, weights)
+    x = _as_rows(logits)
+    scale = mean_scale(x.shape[:1], each, x.dtype)
+    if x.size <= _BLOCK:
+        values, g = softmax_cross_entropies(x, t, scale, smoothing)
+        return _total(values, scale), g if x is logits else g.reshape(logits.shape)
+    values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
+    step = max(1, _BLOCK // x.shape[1])
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        row_scale = scale if isinstance(scale, float) else scale[rows]
+        values[rows], g[rows] = softmax_cross_entropies(x[rows], t[rows], row_scale, smoothing)
+    return _total(values, scale), g.reshape(logits.shape)
+
+
+# Elements at a time, which stay in the second-level cache.
+_BLOCK = 1 << 16
+
+
+def _mean_of_rows(
+    name: str,
+    distances: Callable[[Array, Array, float], tuple[Array, Array]],
+    probabilities: Array,
+    targets: Any,
+    weights: Any,
+    epsilon: float,
+) -> tuple[Any, Array]:
+    """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
+    epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
+    p, t, each = class_items(name, probabilities, targets, weights)
+    check_probabilities(name, "outputs", p, "softmax_cross_entropy takes logits")
+    rows = _as_rows(p)
+    scale = mean_scale(rows.shape[:1], each, p.dtype)
+    values, g = distances(rows, t, epsilon)
+    g *= scale if isinstance(scale, float) else scale[:, None]
+    return _total(values, scale), g.reshape(p.shape)
+
+
+def _as_rows(outputs: Array) -> Array:
+    """Return (rows, classes)."""
+    return outputs if outputs.ndim == 2 else outputs.reshape(-1, outputs.shape[-1])
+
+
+def _total(values: Array, scale: Any) -> Any:
+    if isinstance(scale, float):
+        return sum_of_vector(values) * scale
+    return sum_of_vector(values * scale)

@@ -1,0 +1,273 @@
+"""Losses: ``loss, g = mean_squared_error(outputs, targets)``, a mean and its gradient in outputs.
+
+The value is a scalar and `g` a new array, both of the data type of the outputs, to which targets
+and weights are converted. For regressions and binary targets the mean is over all elements, for
+classes over all axes but the last, which is the classes'.
+
+Weights make it a weighted mean, ``Σ wᵢ lᵢ / Σ wᵢ``, so that a mask of zeros and ones leaves out the
+padded steps of sequences, and the rest counts as if alone. Outputs and targets with a weight of 0
+have no effect, NaN and inf included. There is one weight for each example, or for each position on
+as many leading axes as the weights have. Weights of any size count in proportion; a negative
+weight, NaN or inf is an error. Where all are zero, the loss and the gradient are zero. An empty
+batch has no mean and is an error.
+
+All arrays are plain NumPy arrays, or mapped from files: masked arrays and `np.matrix` are errors.
+So are float16 and bfloat16, which ``x.astype(np.float32)`` converts.
+
+Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss again.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl.functional._checks import check_number
+from npdl.functional._kernels.loss_terms import (
+    EPSILON,
+    absolute_errors,
+    binary_cross_entropies,
+    huber_errors,
+    sigmoid_cross_entropies,
+    sigmoid_cross_entropies_of_infinite,
+    squared_errors,
+)
+from npdl.functional._layer import Array
+from npdl.functional._targets import check_probabilities, mean_scale, value_items
+
+__all__ = [
+    "binary_cross_entropy",
+    "huber",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "sigmoid_cross_entropy",
+]
+
+
+def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+    """Mean of ``l = (p - t)²``.
+
+    Parameters
+    ----------
+    outputs : array of floats (batch, ...)
+        The predictions `p`.
+    targets : array of numbers (batch, ...)
+        The values `t`.
+    weights : array (batch,) or further leading axes of outputs, optional
+        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``. With one weight for each example,
+        or for each position on the leading axes, zeros leave out padded steps, NaN included; where
+        all are zero, loss and gradient are zero.
+
+    Returns
+    -------
+    loss : NumPy scalar
+        The mean over all elements.
+    g : array
+        Its gradient in `outputs`, which is ``g = 2 (p - t) / n`` for n elements without weights.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, (n,) and (n, 1) too; if the batch is empty; if a weight is negative,
+        NaN or inf.
+    TypeError
+        If the outputs are not an array of float32 or float64, or the others not numbers; if one is
+        float16, a masked array or a matrix.
+
+    References
+    ----------
+    Legendre: Nouvelles méthodes pour la détermination des orbites des comètes, 1805, for the sum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.mean_squared_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]))
+    >>> float(loss), g
+    (0.5, array([1., 0.]))
+    """
+    return _mean_of_elements("mean_squared_error", squared_errors, outputs, targets, weights)
+
+
+def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+    """Mean of ``l = |p - t|``; the derivative at 0 is taken to be 0.
+
+    The same figure as a metric is :func:`absolute_error`.
+
+    Parameters
+    ----------
+    outputs, targets, weights : arrays
+        As in :func:`mean_squared_error`.
+
+    Returns
+    -------
+    loss, g
+        The mean over all n elements and its gradient in `outputs`, ``g = sign(p - t) / n``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.mean_absolute_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]))
+    >>> float(loss), g
+    (0.5, array([0.5, 0. ]))
+    """
+    return _mean_of_elements("mean_absolute_error", absolute_errors, outputs, targets, weights)
+
+
+def huber(
+    outputs: Array, targets: Any, weights: Any = None, *, delta: float = 1.0
+) -> tuple[Any, Array]:
+    """Mean of ``l = d²/2`` where ``d = |p - t| ≤ δ``, and of ``l = δ (d - δ/2)`` beyond.
+
+    Parameters
+    ----------
+    outputs, targets, weights : arrays
+        As in :func:`mean_squared_error`.
+    delta : float
+        The δ, positive: where the parabola becomes a line, in the unit of the targets.
+
+    Returns
+    -------
+    loss, g
+        The mean over all n elements and its gradient in `outputs`,
+        ``g = min(max(p - t, -δ), δ) / n``.
+
+    References
+    ----------
+    Huber: Robust estimation of a location parameter, 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.huber(np.array([1.0, 9.0]), np.array([0.0, 0.0]), delta=2.0)
+    >>> float(loss), g
+    (8.25, array([0.5, 1. ]))
+    """
+    if not (isinstance(delta, float) and delta == math.inf):
+        delta = check_number(delta, "huber(p, t, delta=1.0)", "above 0")
+    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, delta)
+
+
+def binary_cross_entropy(
+    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+) -> tuple[Any, Array]:
+    """Mean of ``l = -t log p - (1 - t) log(1 - p)``, for the probabilities of a sigmoid.
+
+    :func:`sigmoid_cross_entropy` takes the logits instead, is faster and exact everywhere.
+
+    Parameters
+    ----------
+    probabilities : array of floats (batch, ...)
+        The `p`, in [0, 1].
+    targets : array of numbers or truth values (batch, ...)
+        The `t`, in [0, 1].
+    weights : array, optional
+        As in :func:`mean_squared_error`.
+    epsilon : float
+        What `p` and `1 - p` are raised to if they are smaller, in the value and in the divisions
+        of the derivative ``(1 - t)/(1 - p) - t/p``. So it does not vanish where the value is
+        bounded, and a wrong 0 or 1 can still be corrected.
+
+    Returns
+    -------
+    loss, g
+        The mean over all elements and its gradient in `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`mean_squared_error`, and if a probability or target is outside [0, 1].
+
+    References
+    ----------
+    Solla, Levin, Fleisher: Accelerated learning in layered neural networks, 1988.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.binary_cross_entropy(np.array([0.5, 0.8]), np.array([1, 0]))
+    >>> round(float(loss), 4), g
+    (1.1513, array([-1. ,  2.5]))
+    """
+    name = "binary_cross_entropy"
+    epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
+    return _mean_of_elements(
+        name, binary_cross_entropies, probabilities, targets, weights, epsilon,
+        check=_check_both,
+    )  # fmt: skip
+
+
+def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+    """Mean of ``l = log(1 + exp(z)) - t z``: the binary cross-entropy of ``sigmoid(z)``.
+
+    Parameters
+    ----------
+    logits : array of floats (batch, ...)
+        The `z`, any real numbers, and ±inf.
+    targets : array of numbers or truth values (batch, ...)
+        The `t`, in [0, 1].
+    weights : array, optional
+        As in :func:`mean_squared_error`.
+
+    Returns
+    -------
+    loss, g
+        The mean over all n elements and its gradient in `logits`, ``g = (sigmoid(z) - t) / n``.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`mean_squared_error`, and if a target is outside [0, 1].
+
+    References
+    ----------
+    Solla, Levin, Fleisher: Accelerated learning in layered neural networks, 1988.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> loss, g = F.sigmoid_cross_entropy(np.array([0.0, 1000.0]), np.array([1, 0]))
+    >>> round(float(loss), 4), g
+    (500.3466, array([-0.25,  0.5 ]))
+    """
+    name, given = "sigmoid_cross_entropy", (logits, targets, weights)
+    loss, g = _mean_of_elements(name, sigmoid_cross_entropies, *given, check=_check_binary)
+    if not math.isfinite(loss):
+        loss, g = _mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
+    return loss, g
+
+
+def _check_binary(name: str, p: Array, t: Array) -> None:
+    check_probabilities(name, "targets", t, "a target is 0 or 1, or between")
+
+
+def _check_both(name: str, p: Array, t: Array) -> None:
+    check_probabilities(name, "outputs", p, "sigmoid_cross_entropy takes logits")
+    _check_binary(name, p, t)
+
+
+def _mean_of_elements(
+    name: str,
+    errors: Callable[..., tuple[Array, Array]],
+    outputs: Array,
+    targets: Any,
+    weights: Any,
+    *options: float,
+    check: Callable[[str, Array, Array], None] | None = None,
+) -> tuple[Any, Array]:
+    """Return the mean of ``errors(outputs, targets, *options)``: new values and derivatives."""
+    p, t, each = value_items(name, outputs, targets, weights)
+    if check is not None:
+        check(name, p, t)
+    scale = mean_scale(p.shape, each, p.dtype)
+    values, g = errors(p, t.astype(p.dtype, copy=False), *options)
+    g *= scale
+    if isinstance(scale, float):
+        return np.add.reduce(values, axis=None) * scale, g
+    values *= scale
+    return np.add.reduce(values, axis=None), g

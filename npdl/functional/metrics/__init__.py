@@ -1,0 +1,24 @@
+"""Metrics: sums over examples that can be added up, and their results."""
+
+from npdl.functional.metrics._confusion import confusion_matrix, f1_score, precision, recall
+from npdl.functional.metrics._metric import Metric
+from npdl.functional.metrics._scores import (
+    absolute_error,
+    accuracy,
+    binary_accuracy,
+    r2_score,
+    top_k_accuracy,
+)
+
+__all__ = [
+    "Metric",
+    "absolute_error",
+    "accuracy",
+    "binary_accuracy",
+    "confusion_matrix",
+    "f1_score",
+    "precision",
+    "r2_score",
+    "recall",
+    "top_k_accuracy",
+]

@@ -1,0 +1,237 @@
+"""Metrics that are counted from the confusion matrix: precision, recall and F1.
+
+Outputs, targets and weights are those of the other metrics.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from npdl.functional._checks import refusal
+from npdl.functional._layer import Array
+from npdl.functional._targets import predicted_and_true, ratio
+from npdl.functional.metrics._metric import metric
+
+__all__ = ["confusion_matrix", "f1_score", "precision", "recall"]
+
+Average = Literal["macro", "micro", "weighted"] | None
+
+
+def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None) -> Array:
+    """Count the positions for each true class, on the first axis, and predicted class.
+
+    ``Cⱼₖ = Σᵢ [tᵢ = j] [pᵢ = k]``, where a bracket is 1 if what it says is true, and else 0.
+
+    Parameters
+    ----------
+    outputs, targets : arrays
+        As in :func:`accuracy`.
+    classes : int, optional
+        The number of classes; by default the number of scores, or the largest id plus one.
+
+    Returns
+    -------
+    array of ints (classes, classes)
+        ``[true, predicted]``.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`accuracy`; if ids without `classes` are 10,000 or larger.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1]))
+    array([[1, 1],
+           [0, 2]])
+    """
+    name = "confusion_matrix"
+    predicted, true, _, found = predicted_and_true(name, outputs, targets, None, classes)
+    size = _size(name, found, outputs, classes)
+    return np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
+
+
+# For each class: the weight of the hits, of the predictions, and of the targets.
+Counts: TypeAlias = tuple[Array, Array, Array]
+
+
+def _merged_counts(a: Counts, b: Counts) -> Counts:
+    """Return the sums of the counts; fewer classes are extended with zeros."""
+    size = max(len(a[0]), len(b[0]))
+    hits, predicted, true = (_padded(x, size) + _padded(y, size) for x, y in zip(a, b, strict=True))
+    return hits, predicted, true
+
+
+def _padded(counts: Array, size: int) -> Array:
+    return np.pad(counts, (0, size - len(counts)))
+
+
+def _precision(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+    hits, predicted, true = counts
+    return _averaged("precision", hits, predicted, true, average)
+
+
+def _recall(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+    hits, _, true = counts
+    return _averaged("recall", hits, true, true, average)
+
+
+def _f1(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+    hits, predicted, true = counts
+    return _averaged("f1_score", 2 * hits, predicted + true, true, average)
+
+
+@metric(_precision, _merged_counts)
+def precision(
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    average: Average = "macro",
+    classes: int | None = None,
+) -> Counts:
+    """Share of the positions predicted to be of a class that are of it, averaged over classes.
+
+    For the class k, ``Pₖ = Cₖₖ / Σⱼ Cⱼₖ``, with the :func:`confusion_matrix` C.
+
+    Parameters
+    ----------
+    outputs, targets, weights : arrays
+        As in :func:`accuracy`.
+    average : "macro", "micro", "weighted" or None
+        The mean over the classes; the share over all classes together; the mean weighted by how
+        often each class is a target; or no average.
+    classes : int, optional
+        As in :func:`confusion_matrix`.
+
+    Returns
+    -------
+    float, or array (classes,) where `average` is None
+        From 0 to 1. A class that is never predicted has 0, and counts in the mean.
+
+    References
+    ----------
+    van Rijsbergen: Information retrieval, 1979, chapter 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.precision(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
+    array([1.        , 0.33333333])
+    """
+    return _counts("precision", outputs, targets, weights, classes)
+
+
+@metric(_recall, _merged_counts)
+def recall(
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    average: Average = "macro",
+    classes: int | None = None,
+) -> Counts:
+    """Share of the positions of a class that are predicted to be of it, averaged over classes.
+
+    For the class k, ``Rₖ = Cₖₖ / Σⱼ Cₖⱼ``, with the :func:`confusion_matrix` C.
+
+    Parameters
+    ----------
+    outputs, targets, weights, average, classes
+        As in :func:`precision`.
+
+    Returns
+    -------
+    float, or array (classes,) where `average` is None
+        From 0 to 1. A class that is never a target has 0, and counts in the mean.
+
+    References
+    ----------
+    van Rijsbergen: Information retrieval, 1979, chapter 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.recall(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
+    array([0.33333333, 1.        ])
+    """
+    return _counts("recall", outputs, targets, weights, classes)
+
+
+@metric(_f1, _merged_counts)
+def f1_score(
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    average: Average = "macro",
+    classes: int | None = None,
+) -> Counts:
+    """Harmonic mean of precision and recall of each class, averaged.
+
+    For the class k, ``Fₖ = 2 Cₖₖ / (Σⱼ Cⱼₖ + Σⱼ Cₖⱼ)``, with the :func:`confusion_matrix` C.
+
+    Parameters
+    ----------
+    outputs, targets, weights, average, classes
+        As in :func:`precision`.
+
+    Returns
+    -------
+    float, or array (classes,) where `average` is None
+        From 0 to 1. A class that is neither predicted nor a target has 0, and counts in the mean.
+
+    References
+    ----------
+    van Rijsbergen: Information retrieval, 1979, chapter 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.f1_score(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
+    array([0.5, 0.5])
+    """
+    return _counts("f1_score", outputs, targets, weights, classes)
+
+
+def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int | None) -> Counts:
+    """Return the counts for each class: ints, or floats with weights."""
+    predicted, true, each, found = predicted_and_true(name, outputs, targets, weights, classes)
+    size = _size(name, found, outputs, classes)
+    hit = predicted == true
+    of_hits = np.bincount(true[hit], None if each is None else each[hit], size)
+    return of_hits, np.bincount(predicted, each, size), np.bincount(true, each, size)
+
+
+# Ids that say how many classes there are must be below.
+_MOST_CLASSES = 10_000
+
+
+def _size(name: str, found: int, outputs: Array, classes: int | None) -> int:
+    """Return the number of classes, or raise where an id makes it so large that it may be wrong."""
+    if classes is None and outputs.dtype.kind in "iu" and found > _MOST_CLASSES:
+        raise ValueError(
+            f"{name}: the largest id is {found - 1}, and there would be {found} classes; if there "
+            f"are so many, pass {name}(..., classes={found})"
+        )
+    return found
+
+
+def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Average) -> Any:
+    """Return the share of hits in all, for each class or averaged over them."""
+    if average is None:
+        return ratio(hits, all_of)
+    if average == "macro":
+        return float(ratio(hits, all_of).mean())
+    if average == "micro":
+        return float(ratio(hits.sum(), all_of.sum()))
+    if average == "weighted":
+        return float(ratio(ratio(hits, all_of) @ true, true.sum()))
+    raise ValueError(
+        refusal(average, f"{name}(p, t, average='macro')", "'macro', 'micro', 'weighted' or None")
+    )

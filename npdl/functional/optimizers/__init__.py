@@ -1,0 +1,92 @@
+"""Optimizers, the transforms that they are chains of, and schedules of the learning rate."""
+
+from npdl.functional.optimizers._adam import (
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_lion,
+    scale_by_nadam,
+)
+from npdl.functional.optimizers._adaptive import (
+    scale_by_adadelta,
+    scale_by_adagrad,
+    scale_by_rmsprop,
+)
+from npdl.functional.optimizers._averaging import accumulate, average_params, averaged
+from npdl.functional.optimizers._combining import by_path, chain, masked
+from npdl.functional.optimizers._named import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    lion,
+    momentum,
+    nadam,
+    nesterov_momentum,
+    rmsprop,
+    sgd,
+)
+from npdl.functional.optimizers._optimizer import Optimizer, apply_updates
+from npdl.functional.optimizers._schedules import (
+    constant_schedule,
+    cosine_decay,
+    exponential_decay,
+    inverse_time_decay,
+    join_schedules,
+    one_cycle,
+    polynomial_decay,
+    step_decay,
+    warmup,
+)
+from npdl.functional.optimizers._transforms import (
+    add_decayed_weights,
+    clip_by_global_norm,
+    clip_by_value,
+    scale,
+    scale_by_learning_rate,
+    trace,
+)
+
+__all__ = [
+    "Optimizer",
+    "accumulate",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "add_decayed_weights",
+    "apply_updates",
+    "average_params",
+    "averaged",
+    "by_path",
+    "chain",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "constant_schedule",
+    "cosine_decay",
+    "exponential_decay",
+    "inverse_time_decay",
+    "join_schedules",
+    "lion",
+    "masked",
+    "momentum",
+    "nadam",
+    "nesterov_momentum",
+    "one_cycle",
+    "polynomial_decay",
+    "rmsprop",
+    "scale",
+    "scale_by_adadelta",
+    "scale_by_adagrad",
+    "scale_by_adam",
+    "scale_by_adamax",
+    "scale_by_learning_rate",
+    "scale_by_lion",
+    "scale_by_nadam",
+    "scale_by_rmsprop",
+    "sgd",
+    "step_decay",
+    "trace",
+    "warmup",
+]

@@ -1,0 +1,251 @@
+"""Optimizers made of optimizers: one after another, or each for some of the parameters.
+
+>>> import numpy as np
+>>> import npdl.functional as F
+>>> optimizer = F.by_path({"*bias": F.sgd(0.1), "*": F.chain(F.clip_by_value(1.0), F.sgd(0.1))})
+>>> grads = {"weight": np.array([9.0]), "bias": np.array([9.0])}
+>>> optimizer.update(grads, optimizer.init(grads))[0]
+{'weight': array([-0.1]), 'bias': array([-0.9])}
+"""
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from npdl import tree
+from npdl._calls import shown
+from npdl._constructor import constructor
+from npdl.functional._layer import Params
+from npdl.functional.optimizers._optimizer import (
+    Optimizer,
+    Select,
+    State,
+    Updates,
+    aligned,
+    check_leaf,
+    state_name,
+)
+from npdl.tree import Tree
+
+__all__ = ["by_path", "chain", "check_optimizer", "masked"]
+
+
+@constructor
+def chain(*parts: Optimizer) -> Optimizer:
+    """Hand gradients on from part to part: ``u = fₙ(… f₂(f₁(g)))``.
+
+    Parameters
+    ----------
+    *parts : Optimizer
+        Any number of optimizers; none at all passes gradients unchanged.
+
+    Returns
+    -------
+    Optimizer
+        Its state is the tuple of the states of the parts. It is element-wise if all parts are.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> F.adam(1e-3) == F.chain(F.scale_by_adam(), F.scale_by_learning_rate(1e-3))
+    True
+    """
+    for i, part in enumerate(parts):
+        check_optimizer(part, f"chain: argument {i}", "chain(clip_by_value(1.0), adam(1e-3))")
+
+    def init(params: Params) -> State:
+        return tuple(part.init(params) for part in parts)
+
+    update = _handed_on(parts, [part.update for part in parts])
+    if not all(part.elementwise for part in parts):
+        return Optimizer(init, update)
+    return Optimizer(init, update, _handed_on(parts, [part.overwrite for part in parts]))
+
+
+def _handed_on(
+    parts: Sequence[Optimizer], functions: Sequence[Any]
+) -> Callable[..., tuple[Updates, State]]:
+    """Return the function that hands gradients on from function to function."""
+    count = len(parts)
+    # For each its place, and the factor of the next part, if it multiplies by that on its way.
+    links: list[tuple[int, Any, Any]] = []
+    for i, function in enumerate(functions):
+        if not links or links[-1][2] is None or links[-1][0] < i - 1:
+            follows = parts[i + 1].factor if parts[i].takes_factor and i + 1 < count else None
+            links.append((i, function, follows))
+
+    def run(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        if type(state) is not tuple or len(state) != count:
+            _check_state("chain", count, state)
+        states: list[State] = []
+        i = 0
+        try:
+            for i, function, factor in links:
+                if factor is None:
+                    grads, new = function(grads, state[i], params)
+                    states.append(new)
+                else:
+                    i += 1
+                    number, after = factor(state[i])
+                    i -= 1
+                    grads, new = function(grads, state[i], params, factor=number)
+                    states += new, after
+        except Exception as error:
+            error.add_note(f"in chain[{i}] = {parts[i]!r}")
+            raise
+        return grads, tuple(states)
+
+    return run
+
+
+def _check_state(name: str, count: int, state: Any) -> None:
+    if not isinstance(state, tuple) or len(state) != count:
+        raise ValueError(
+            f"{name}: expected the states of {count} optimizers, got {state_name(state)}, of "
+            f"another optimizer; make new ones: state = optimizer.init(params)"
+        )
+
+
+@constructor
+def masked(optimizer: Optimizer, select: Select) -> Optimizer:
+    """Let an optimizer see some of the parameters only; the gradients of the rest stay as they are.
+
+    ``u = f(g)`` where the path is selected, and ``u = g`` elsewhere.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Made to see `None` wherever the path is not selected.
+    select : str, tuple of str or callable
+        Globs, one of which has to match the path of an array, such as ``"*/weight"`` or ``"0/*"``,
+        in which ``*`` stands for anything, slashes included; or a function of the path.
+
+    Raises
+    ------
+    ValueError
+        From `init`, if no path is selected.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> optimizer = F.masked(F.clip_by_value(0.5), "*weight")
+    >>> grads = {"weight": np.ones(2), "bias": np.ones(1)}
+    >>> optimizer.update(grads, optimizer.init(grads))[0]
+    {'weight': array([0.5, 0.5]), 'bias': array([1.])}
+    """
+    check_optimizer(optimizer, "masked: the first argument", 'masked(scale(0.1), "*/bias")')
+    _check_select("masked", select)
+    return _grouped("masked", [(select, optimizer)], whole=False)
+
+
+@constructor
+def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
+    """Choose the optimizer of each parameter by its path.
+
+    ``u = fₖ(g)``, where k is the first that selects the path.
+
+    Parameters
+    ----------
+    optimizers : dict
+        What :func:`masked` takes as `select`, and the optimizer of those parameters. The first
+        match counts. Each optimizer sees only its own parameters.
+
+    Raises
+    ------
+    ValueError
+        From `init`, if a path is not matched, or if nothing is left for an optimizer.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> optimizer = F.by_path({"*bias": F.sgd(1.0), "*": F.sgd(0.1)})
+    >>> grads = {"weight": np.ones(2), "bias": np.ones(1)}
+    >>> optimizer.update(grads, optimizer.init(grads))[0]
+    {'weight': array([-0.1, -0.1]), 'bias': array([-1.])}
+    """
+    call = 'by_path({"*/bias": sgd(0.1), "*": adam(1e-3)})'
+    if not isinstance(optimizers, dict) or not optimizers:
+        raise TypeError(f"by_path takes a dict, as in {call}, got {shown(optimizers)}")
+    for select, optimizer in optimizers.items():
+        _check_select("by_path", select)
+        check_optimizer(optimizer, f"by_path: the value of {select!r}", call)
+    return _grouped("by_path", list(optimizers.items()), whole=True)
+
+
+def _grouped(name: str, groups: Sequence[tuple[Select, Optimizer]], whole: bool) -> Optimizer:
+    """Give each leaf to the first group that selects it; to one of them all, where `whole`."""
+
+    def choose(like: Tree) -> list[int | None]:
+        paths = tree.paths(like)
+        chosen = [
+            next((i for i, (select, _) in enumerate(groups) if _matches(select, path)), None)
+            for path in paths
+        ]
+        if whole and None in chosen:
+            lost = [path for path, i in zip(paths, chosen, strict=True) if i is None]
+            raise ValueError(
+                f'{name}: no pattern matches {", ".join(lost)}; add "*" for the rest, as the last'
+            )
+        return chosen
+
+    def only(i: int, leaves: list[Any], chosen: list[int | None], like: Tree) -> Tree:
+        pairs = zip(leaves, chosen, strict=True)
+        return tree.unflatten(like, [leaf if choice == i else None for leaf, choice in pairs])
+
+    def init(params: Params) -> State:
+        chosen, leaves = choose(params), tree.leaves(params)
+        for i, (select, _) in enumerate(groups):
+            if leaves and i not in chosen:
+                raise ValueError(
+                    f"{name}: nothing is left for {select!r}, of the paths "
+                    f"{', '.join(tree.paths(params))}; the first match counts"
+                )
+        return tuple(
+            optimizer.init(only(i, leaves, chosen, params))
+            for i, (_, optimizer) in enumerate(groups)
+        )
+
+    def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+        _check_state(name, len(groups), state)
+        like = grads if params is None else params
+        chosen, gradients = choose(like), aligned("gradients", grads, like)
+        for path, g in zip(tree.paths(like), gradients, strict=True):
+            check_leaf(g, f"the gradient of {path}")
+        updates, states = list(gradients), []
+        for i, (_, optimizer) in enumerate(groups):
+            mine = None if params is None else only(i, tree.leaves(params), chosen, like)
+            part, new = optimizer.update(only(i, gradients, chosen, like), state[i], mine)
+            states.append(new)
+            for j, u in enumerate(tree.aligned(part, like)):
+                if chosen[j] == i:
+                    updates[j] = u
+        return tree.unflatten(like, updates), tuple(states)
+
+    return Optimizer(init, update)
+
+
+def _matches(select: Select, path: str) -> bool:
+    if callable(select):
+        return bool(select(path))
+    patterns = (select,) if isinstance(select, str) else select
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def _check_select(name: str, select: Any) -> None:
+    patterns = select if isinstance(select, tuple | list) else (select,)
+    if callable(select) or (patterns and all(isinstance(item, str) for item in patterns)):
+        return
+    raise TypeError(
+        f"{name}: expected a pattern of paths, such as '*/bias', a tuple of patterns or a function "
+        f"of the path, got {shown(select)}"
+    )
+
+
+def check_optimizer(value: Any, what: str, call: str) -> None:
+    """Raise unless `value` is an optimizer."""
+    if not isinstance(value, Optimizer):
+        raise TypeError(f"{what} is {shown(value)}, not an optimizer; a right call is {call}")

@@ -1,0 +1,393 @@
+"""The protocol of optimizers, and how one is made of an equation on arrays.
+
+A step of training, from gradients to new parameters::
+
+    state          = optimizer.init(params)                      # once, before the first step
+    updates, state = optimizer.update(grads, state, params)
+    params         = apply_updates(params, updates)
+
+An optimizer is a pair of pure functions, and its state is a tree, counts of steps included. The
+parts, such as :func:`trace` or :func:`scale_by_adam`, each turn gradients into something else, the
+last one into steps; a :func:`chain` hands them on from part to part.
+
+`None` is the gradient of what is not trained, or not this time, for a leaf or a whole subtree. Its
+update is `None`, the state kept for it stays as it was, and :func:`apply_updates` leaves the
+parameter alone.
+
+>>> import numpy as np
+>>> import npdl.functional as F
+>>> optimizer = F.chain(F.clip_by_global_norm(1.0), F.momentum(0.1))
+>>> optimizer
+chain(clip_by_global_norm(limit=1.0), chain(trace(decay=0.9),
+      scale_by_learning_rate(learning_rate=0.1)))
+>>> params = {"weight": np.ones(3, np.float32), "table": np.ones(2, np.float32)}
+>>> state = optimizer.init(params)
+>>> grads = {"weight": np.array([0.0, 3.0, 4.0], np.float32), "table": None}
+>>> updates, state = optimizer.update(grads, state, params)
+>>> F.apply_updates(params, updates)["weight"]
+array([1.  , 0.94, 0.92], dtype=float32)
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+
+from npdl import tree
+from npdl._constructor import Recorded
+from npdl.functional._layer import Array, Params, check_array, describe
+from npdl.tree import Tree
+
+__all__ = [
+    "Optimizer",
+    "Select",
+    "State",
+    "Updates",
+    "apply_updates",
+    "elementwise",
+    "scaling",
+    "scheduled",
+]
+
+Updates: TypeAlias = Tree
+State: TypeAlias = Tree
+Select: TypeAlias = str | tuple[str, ...] | Callable[[str], bool]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Optimizer(Recorded):
+    """A pair of pure functions: how to make a state, and how to make updates of gradients.
+
+    Parameters
+    ----------
+    init : callable
+        ``init(params) -> state``.
+    update : callable
+        ``update(grads, state, params=None) -> (updates, state)``; the updates are to be added to
+        the parameters.
+    overwrite : callable, optional
+        ``overwrite(g, state, p) -> (u, state)``: `update` for bare arrays, which writes into those
+        of the state. It is the promise that what becomes of a number depends on nothing but its
+        own gradient, slots and parameter, and on counts. So arrays may be joined or cut into
+        blocks, and `update` may be called with bare arrays instead of trees. The state is then
+        ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
+        parameters, shapes and data types included, or a tuple of such states.
+    factor : callable, optional
+        ``factor(state) -> (number, state)``, of a part that multiplies by a number and does
+        nothing else. A part before it may then do so on its way.
+    takes_factor : bool
+        Whether `update` and `overwrite` take a number, ``factor=``, that updates are multiplied
+        by, which saves a pass over them.
+
+    Examples
+    --------
+    An optimizer of two functions, which follows the sign of the gradient alone:
+
+    >>> import numpy as np
+    >>> from npdl import tree
+    >>> import npdl.functional as F
+    >>> def update(grads, state, params=None):
+    ...     return tree.map(lambda g: -0.1 * np.sign(g), grads), state
+    >>> optimizer = F.Optimizer(lambda params: (), update)
+    >>> optimizer.update(np.array([3.0, -0.5]), optimizer.init(np.zeros(2)))
+    (array([-0.1,  0.1]), ())
+    """
+
+    init: Callable[[Params], State]
+    update: Callable[..., tuple[Updates, State]]
+    overwrite: Callable[..., tuple[Array, State]] | None = None
+    factor: Callable[[State], tuple[float, State]] | None = None
+    takes_factor: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "init", _with_check(self.init))
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each number is updated by itself, so that arrays may be joined or cut."""
+        return self.overwrite is not None
+
+
+def _with_check(init: Callable[[Params], State]) -> Callable[[Params], State]:
+    """Return the function, preceded by a check of the parameters."""
+
+    def checked(params: Params) -> State:
+        for path, leaf in tree.items(params):
+            if not _is_plain(leaf):
+                check_leaf(leaf, f"the parameter {path}".rstrip())
+        return init(params)
+
+    return checked
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """Add updates to parameters, which keep their data type: ``p = p + u``.
+
+    Parameters
+    ----------
+    params : tree
+        The parameters.
+    updates : tree
+        What ``optimizer.update`` returned. Where it is `None`, the parameter stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If the structures or shapes differ, naming the path.
+    TypeError
+        If an array is a masked array, a matrix, or of another type of floats than 32 and 64 bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> F.apply_updates({"a": np.ones(2), "b": np.ones(1)}, {"a": np.array([1.0, 2.0]), "b": None})
+    {'a': array([2., 3.]), 'b': array([1.])}
+    """
+    if updates is None:
+        return params
+    changes = aligned("updates", updates, params)
+    leaves = tree.leaves(params)
+    for i, (leaf, change) in enumerate(zip(leaves, changes, strict=True)):
+        if change is not None:
+            if not (_is_plain(leaf) and _is_plain(change)):
+                check_leaf(leaf, f"the parameter {_place(params, i)}")
+                check_leaf(change, f"the update of {_place(params, i)}")
+            if np.shape(change) != np.shape(leaf):
+                raise ValueError(
+                    f"the update of {_place(params, i)} is {describe(change)}, but the parameter "
+                    f"is {describe(leaf)}"
+                )
+            leaves[i] = np.asarray(np.add(leaf, change, dtype=leaf.dtype))
+    return tree.unflatten(params, leaves)
+
+
+Rule: TypeAlias = Callable[..., tuple[Any, ...]]
+
+
+def elementwise(
+    rule: Rule,
+    state_type: type[tuple[Any, ...]] = tuple,
+    initial: float = 0.0,
+    in_place: bool = False,
+    takes_factor: bool = False,
+) -> Optimizer:
+    """Make an optimizer of its equation on arrays.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(count, g, p, *slots) -> (u, *slots)``, a pure and element-wise function of arrays
+        with at least one axis. `count` is the number of updates made before (0, if the state has
+        no count), and `p` is `None` if no parameters were given.
+    state_type : NamedTuple class
+        Its fields are ``count``, if there is one, and the slots. Left out, there is no state.
+    initial : float
+        The first value of all slots.
+    in_place : bool
+        Whether the rule has a keyword ``out``, a tuple of arrays for the new slots, which may be
+        the old ones; without it, or with `None` in it, they are new arrays.
+    takes_factor : bool
+        Whether the rule, which is in place, has a keyword ``factor``, a number to multiply `u` by.
+    """
+    fields: tuple[str, ...] = getattr(state_type, "_fields", ())
+    first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
+    new = tuple.__new__  # a NamedTuple's own takes twice as long
+    # Every so many updates, subnormal slots are cleared; never without a count.
+    clearing, due = _clearing(rule), _UPDATES - 1 if first else _UPDATES
+
+    def init(params: Params) -> State:
+        def slot(p: Any) -> Array:
+            return np.full_like(p, initial, subok=False)
+
+        slots = (tree.map(slot, params) for _ in fields[first:])
+        return new(state_type, (*(0,)[:first], *slots))
+
+    def update(
+        grads: Any, state: State, params: Params = None, factor: float | None = None
+    ) -> tuple[Updates, State]:
+        if type(state) is not state_type or len(state) != n_fields:
+            raise foreign(state, state_type)
+        count = state[0] if first else 0
+        scaled = clearing if count % _UPDATES == due else rule
+        if factor is not None:
+            scaled = functools.partial(scaled, factor=factor)
+        # With bare arrays, which is how training calls it, this takes a microsecond.
+        if _is_plain(grads) and grads.ndim and _fits(grads, params, *state[first:]):
+            result = scaled(count, grads, params, *state[first:])
+        else:
+            result = _by_leaf(scaled, count, grads, params, state[first:])
+        slots = result[1:]
+        return result[0], new(state_type, (count + 1, *slots) if first else slots)
+
+    def overwrite(
+        g: Array, state: State, p: Array, factor: float | None = None
+    ) -> tuple[Array, State]:
+        if type(state) is not state_type or len(state) != n_fields:
+            raise foreign(state, state_type)
+        slots = state[first:]
+        count = state[0] if first else 0
+        equation = clearing if count % _UPDATES == due else rule
+        if factor is not None:
+            u = equation(count, g, p, *slots, out=slots, factor=factor)[0]
+        elif in_place:
+            u = equation(count, g, p, *slots, out=slots)[0]
+        else:
+            u, *fresh = equation(count, g, p, *slots)
+            for slot, array in zip(slots, fresh, strict=True):
+                np.copyto(slot, array)
+        return u, new(state_type, (count + 1, *slots) if first else slots)
+
+    return Optimizer(init, update, overwrite, takes_factor=takes_factor)
+
+
+def scaling(number: float) -> Optimizer:
+    """Make an optimizer that multiplies by a number."""
+
+    def factor(state: State) -> tuple[float, State]:
+        if type(state) is not tuple or state:
+            raise foreign(state, tuple)
+        return number, state
+
+    return attrs.evolve(elementwise(lambda count, g, p: (g * number,)), factor=factor)
+
+
+def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:
+    """Make an optimizer that multiplies by a number which follows from the count, its state."""
+
+    def factor(state: State) -> tuple[float, State]:
+        if type(state) is not state_type:
+            raise foreign(state, state_type)
+        return number(state[0]), state_type(state[0] + 1)
+
+    part = elementwise(lambda count, g, p: (g * number(count),), state_type)
+    return attrs.evolve(part, factor=factor)
+
+
+def foreign(state: State, state_type: Any) -> ValueError:
+    """Return the error over the state of another optimizer."""
+    fields = getattr(state_type, "_fields", ())
+    listed = f" ({', '.join(fields)})" if fields else ""
+    return ValueError(
+        f"expected a state of the type {state_type.__name__} with {len(fields)} entries{listed}, "
+        f"got {state_name(state)}, of another optimizer; make a new one: "
+        f"state = optimizer.init(params)"
+    )
+
+
+def state_name(state: State) -> str:
+    """Describe a state by its types: ``(TraceState(velocity), ())``."""
+    if type(state) is tuple:
+        return f"({', '.join(map(state_name, state))}{',' * (len(state) == 1)})"
+    name, fields = type(state).__name__, getattr(state, "_fields", None)
+    return f"a value of type {name}" if fields is None else f"{name}({', '.join(fields)})"
+
+
+# A slot without gradient, as of a dead unit, decays to subnormal numbers. Arithmetic with these is
+# ten times as slow, and rounding keeps the smallest of them for ever.
+_UPDATES = 128
+
+
+def _clearing(rule: Rule) -> Rule:
+    """Return the rule, followed by zeros for the subnormal slots of numbers without gradient."""
+
+    def cleared(count: int, g: Array, *arrays: Any, **options: Any) -> tuple[Any, ...]:
+        result = rule(count, g, *arrays, **options)
+        kept = g != 0
+        for slot in result[1:]:
+            if slot.dtype.kind == "f":
+                # Later slots divide earlier ones, and must not vanish before them.
+                kept |= np.abs(slot) >= np.finfo(slot.dtype).tiny
+                slot *= kept
+        return result
+
+    return cleared
+
+
+def _fits(g: Array, *others: Any) -> bool:
+    """Whether all others that are given are arrays of the shape and type of a gradient."""
+    for other in others:
+        if other is not None and not (
+            type(other) is np.ndarray and g.shape == other.shape and g.dtype == other.dtype
+        ):
+            return False
+    return True
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Whether a leaf is, at a glance, an array that optimizers take."""
+    return type(leaf) is np.ndarray and 4 <= leaf.itemsize <= 8
+
+
+def check_leaf(leaf: Any, what: str) -> None:
+    """Raise for subclasses of arrays, such as masked ones, and for types of floats for files."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        check_array(leaf, what)
+
+
+def _by_leaf(
+    rule: Rule, count: int, grads: Any, params: Params, slots: Sequence[Any]
+) -> tuple[Any, ...]:
+    """Apply a rule to each leaf that has a gradient."""
+    like = params if params is not None else slots[0] if slots else grads
+    gradients = aligned("gradients", grads, like)
+    parameters = tree.leaves(params) if params is not None else [None] * len(gradients)
+    columns = [aligned("state", slot, like) for slot in slots]
+    updates = list(gradients)
+    for i, (g, p) in enumerate(zip(gradients, parameters, strict=True)):
+        if g is None:
+            continue
+        old = [column[i] for column in columns]
+        g, p = checked_gradient(g, p, old, like, i)
+        if g.ndim:
+            updates[i], *new = rule(count, g, p, *old)
+        else:
+            # NumPy makes scalars of arrays without axes, and those cannot be written.
+            flat = (x if x is None else x.reshape(1) for x in (g, p, *old))
+            updates[i], *new = (x.reshape(()) for x in rule(count, *flat))
+        for column, slot in zip(columns, new, strict=True):
+            column[i] = slot
+    parts = zip((like, *slots), (updates, *columns), strict=True)
+    return tuple(tree.unflatten(structure, leaves) for structure, leaves in parts)
+
+
+def checked_gradient(
+    g: Any, p: Any, slots: Sequence[Array], like: Tree, i: int
+) -> tuple[Array, Array | None]:
+    """Return a gradient and its parameter, if there is one, as arrays that optimizers take.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Unless the gradient is of the shape and type of its parameter and slots.
+    """
+    if not (_is_plain(g) and (p is None or _is_plain(p))):
+        check_leaf(p, f"the parameter {_place(like, i)}")
+        check_leaf(g, f"the gradient of {_place(like, i)}")
+        g, p = np.asarray(g), p if p is None else np.asarray(p)
+    for other in (p, *slots):
+        if not _fits(g, other):
+            error = ValueError if g.shape != other.shape else TypeError
+            raise error(
+                f"the gradient of {_place(like, i)} is {describe(g)}, but the parameter, or the "
+                f"state made of it by optimizer.init(params), is {describe(other)}; nothing is "
+                f"broadcast or promoted silently"
+            )
+    return g, p
+
+
+def aligned(what: str, values: Tree, like: Tree) -> list[Any]:
+    """Return one leaf of `values`, or `None`, for each of `like`; `what` is named in the error."""
+    try:
+        return tree.aligned(values, like)
+    except ValueError as error:
+        error.add_note(f"the {what} (first) must have the structure of the parameters (second)")
+        if what == "state":
+            error.add_note("a new state for these parameters is optimizer.init(params)")
+        raise
+
+
+def _place(like: Tree, i: int) -> str:
+    return tree.paths(like)[i] or "the params"

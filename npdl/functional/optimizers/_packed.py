@@ -1,0 +1,328 @@
+"""One update of an optimizer in few calls: small arrays are joined, large ones cut into blocks.
+
+NumPy needs about a microsecond a call, and memory is slower than the second-level cache. So an
+optimizer whose rule is the same for each number (``optimizer.elementwise``) is applied to one
+vector that holds all small arrays, and to the large ones block by block. The parameters of the
+model are views into these vectors.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+
+from npdl import tree
+from npdl.functional._layer import Array, Params, describe
+from npdl.functional.optimizers._optimizer import Optimizer, checked_gradient
+from npdl.tree import Tree
+
+__all__ = ["Packed", "pack", "update_in_place"]
+
+# Arrays of fewer numbers are joined; blocks of this size keep a rule's working set in the cache.
+SMALL = 1 << 14
+BLOCK = 1 << 16
+
+
+class Packed(NamedTuple):
+    """Parameters and the state of an element-wise optimizer, as trees and as vectors."""
+
+    optimizer: Optimizer
+    layout: "_Layout"
+    params: Params
+    vectors: list[Array]
+    states: list[Any]  # for each vector, the optimizer's state for it
+    template: Any  # a state of the right structure, and the slots of what is never trained
+
+    def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
+        """Return the packed values after an update.
+
+        `None` stands for another optimizer, or for other missing gradients: both need to be packed
+        anew. With `donate`, the arrays of this value are overwritten with the result.
+        """
+        gradients = self.layout.gradients(grads) if optimizer is self.optimizer else None
+        if gradients is None:
+            return None
+        joined = self._joined(gradients)
+        vectors, states = [], []
+        for g, vector, state in zip(joined, self.vectors, self.states, strict=True):
+            new = _update(optimizer, g, state, vector, donate)
+            vectors.append(new[0])
+            states.append(new[1])
+        params = self.params if donate else self.layout.trees(self.params, vectors)
+        return Packed(optimizer, self.layout, params, vectors, states, self.template)
+
+    def _joined(self, gradients: list[Any]) -> list[Array]:
+        """Return the vectors of the gradients, or raise if one is of another size or type."""
+        try:
+            joined = [group.join(gradients) for group in self.layout.groups]
+        except (AttributeError, TypeError):
+            joined = []
+        if [g.size for g in joined] != self.layout.sizes:
+            _check_gradients(gradients, self.params)
+        return joined
+
+    def opt_state(self) -> Any:
+        """Return the state of the optimizer as the tree that it makes of the parameters' tree."""
+        slots = zip(*(_slots(state) for state in self.states), strict=True)
+        state = _map_slots(lambda slot: self.layout.trees(slot, next(slots)), self.template)
+        return _with_counts(state, self.states[0])
+
+
+def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Packed | None:
+    """Join what belongs together, or return `None` where an optimizer does not allow it."""
+    if not (optimizer.elementwise and _plain(params)):
+        return None
+    layout = _Layout(grads, params)
+    if not layout.groups:
+        return None
+    _check_gradients(tree.aligned(grads, params), params)
+    _check_state(optimizer, opt_state, params)
+    leaves = [np.asarray(leaf) for leaf in tree.leaves(params)]
+    vectors = [group.join(leaves) for group in layout.groups]
+    states = [group.join_slots(opt_state) for group in layout.groups]
+    # The parameters become views into the vectors, so that writing to these changes them.
+    return Packed(optimizer, layout, layout.trees(params, vectors), vectors, states, opt_state)
+
+
+def _check_gradients(gradients: list[Any], params: Params) -> None:
+    """Raise unless each gradient is of the shape and type of its parameter."""
+    for i, (g, p) in enumerate(zip(gradients, tree.leaves(params), strict=True)):
+        if g is not None:
+            checked_gradient(g, p, (), params, i)
+
+
+def _check_state(optimizer: Optimizer, opt_state: Any, params: Params) -> None:
+    """Raise unless a state is one of this optimizer for these parameters."""
+    # An update without gradients computes nothing, and compares the structures.
+    optimizer.update(None, opt_state, params)
+    for slot in _slots(opt_state):
+        for (path, leaf), p in zip(tree.items(slot), tree.leaves(params), strict=True):
+            if describe(leaf) != describe(p):
+                raise ValueError(
+                    f"the state of {path} is {describe(leaf)}, but the parameter is {describe(p)}; "
+                    f"make a new state with optimizer.init(params)"
+                )
+
+
+def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: list[Array]) -> Any:
+    """Write the result of an update into the arrays, and return the next state.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        An element-wise one.
+    grads : list of arrays
+        Of the shapes and types of the parameters; `None` leaves one as it is.
+    state : state
+        What ``optimizer.init(params)`` returned for the list, or this function, which writes into
+        the arrays of the state too.
+    params : list of arrays
+        Of any strides.
+    """
+    counted = state
+    for group in _groups(grads, params):
+        vector = group.join(params)
+        slots = _map_slots(group.join, state)
+        _, counted = _update(optimizer, group.join(grads), slots, vector, True)
+        for slot, new in zip(_slots(state), _slots(counted), strict=True):
+            group.split(new, slot)
+        parts: list[Any] = [None] * len(params)
+        group.split(vector, parts)
+        for i in group.leaves:
+            if not np.may_share_memory(parts[i], params[i]):
+                params[i][...] = parts[i]
+    return _with_counts(state, counted)
+
+
+def _update(
+    optimizer: Optimizer, g: Array, state: Any, params: Array, donate: bool
+) -> tuple[Array, Any]:
+    """Update one vector, in blocks where it is long."""
+    overwrite: Any = optimizer.overwrite
+    if params.size <= BLOCK:
+        updates, new_state = (overwrite if donate else optimizer.update)(g, state, params)
+        return np.add(params, updates, out=params if donate else None), new_state
+    new_params = params if donate else np.empty_like(params)
+    result = state if donate else _map_slots(np.empty_like, state)
+    new_state = state
+    for start in range(0, params.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        part = _cut(result, block)
+        if not donate:
+            for new, old in zip(_slots(part), _slots(state), strict=True):
+                np.copyto(new, old[block])
+        updates, new_state = overwrite(g[block], part, params[block])
+        np.add(params[block], updates, out=new_params[block])
+    return new_params, _with_counts(result, new_state)
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Group:
+    """Arrays that are updated as one vector: for each, its leaf, its place there, its shape."""
+
+    dtype: np.dtype[Any]
+    leaves: list[int]
+    places: list[tuple[int, slice, tuple[int, ...]]]
+
+    def join(self, arrays: list[Array]) -> Array:
+        """Return one vector of the group's arrays; a view, where there is only one.
+
+        Raises
+        ------
+        TypeError
+            If one of them is of another type.
+        """
+        if len(self.leaves) == 1:
+            array = arrays[self.leaves[0]].reshape(-1)
+            if array.dtype != self.dtype:
+                raise TypeError(f"expected {self.dtype}, got {array.dtype}")
+            return array
+        if len(self.leaves) < len(arrays):
+            arrays = [arrays[i] for i in self.leaves]
+        return np.concatenate(arrays, axis=None, dtype=self.dtype, casting="equiv")
+
+    def join_slots(self, state: Any) -> Any:
+        """Return the state of the group's vector."""
+        return _map_slots(lambda slot: self.join(tree.leaves(slot)), state)
+
+    def split(self, vector: Array, arrays: list[Any]) -> None:
+        """Put views into the vector at the group's positions."""
+        for i, place, shape in self.places:
+            part = vector[place]
+            arrays[i] = part if len(shape) == 1 else part.reshape(shape)
+
+
+def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
+    """Join the small arrays of one type that have a gradient; a large one is a group by itself."""
+    joined: dict[Any, list[int]] = {}
+    for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
+        if g is not None:
+            joined.setdefault((leaf.dtype, -1 if leaf.size < SMALL else i), []).append(i)
+    groups = []
+    for (dtype, _), members in joined.items():
+        places, end = [], 0
+        for i in members:
+            start, end = end, end + leaves[i].size
+            places.append((i, slice(start, end), leaves[i].shape))
+        groups.append(_Group(dtype, members, places))
+    return groups
+
+
+class _Layout:
+    """How the leaves of one structure of parameters are grouped."""
+
+    def __init__(self, grads: Any, params: Params) -> None:
+        gradients = tree.aligned(grads, params)
+        leaves = tree.leaves(params)
+        self.paths = _key_paths(params)
+        self.build = _builder(params, iter(range(len(leaves))))
+        self.missing = [g is None for g in gradients]
+        self.groups = _groups(gradients, leaves)
+        self.sizes = [sum(leaves[i].size for i in group.leaves) for group in self.groups]
+
+    def gradients(self, grads: Any) -> list[Any] | None:
+        """Return the gradients in order, or `None` if others are missing than were expected."""
+        found = []
+        for path, missing in zip(self.paths, self.missing, strict=True):
+            g = grads
+            for key in path:
+                if g is None:
+                    break
+                g = g[key]
+            if (g is None) != missing:
+                return None
+            found.append(g)
+        return found
+
+    def trees(self, like: Tree, vectors: Sequence[Array]) -> Tree:
+        """Return the tree of views into the vectors, with the other leaves taken from `like`."""
+        arrays: list[Any] = [None] * len(self.paths)
+        if any(self.missing):
+            arrays = tree.leaves(like)
+        for group, vector in zip(self.groups, vectors, strict=True):
+            group.split(vector, arrays)
+        return self.build(arrays)
+
+
+def _key_paths(params: Params) -> list[tuple[Any, ...]]:
+    """Return the keys that lead to each leaf, in the order of :func:`npdl.tree.leaves`."""
+
+    def walk(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        if isinstance(node, dict):
+            for key in tree.sorted_keys(node):
+                yield from walk(node[key], (*path, key))
+        elif isinstance(node, tuple | list):
+            for i, child in enumerate(node):
+                yield from walk(child, (*path, i))
+        elif node is not None:
+            yield path
+
+    return list(walk(params, ()))
+
+
+def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]], Tree]:
+    """Return a function that makes a tree of this structure: `tree.unflatten`, prepared."""
+    if isinstance(structure, dict):
+        ordered = tree.sorted_keys(structure)
+        if all(isinstance(child, np.ndarray) for child in structure.values()):
+            places = {key: next(positions) for key in ordered}
+            at = [(key, places[key]) for key in structure]
+            return lambda leaves: {key: leaves[i] for key, i in at}
+        children = {key: _builder(structure[key], positions) for key in ordered}
+        pairs = [(key, children[key]) for key in structure]
+        return lambda leaves: {key: child(leaves) for key, child in pairs}
+    if isinstance(structure, tuple | list):
+        if not tree.leaves(structure):
+            return lambda leaves: structure
+        kind = type(structure)
+        parts = [_builder(child, positions) for child in structure]
+        return lambda leaves: kind([part(leaves) for part in parts])
+    if structure is None:
+        return lambda leaves: None
+    position = next(positions)
+    return lambda leaves: leaves[position]
+
+
+def _plain(params: Params) -> bool:
+    """Whether the tree is made of dicts, tuples and lists alone, as those of layers are."""
+    if type(params) is dict:
+        return all(map(_plain, params.values()))
+    if type(params) is tuple or type(params) is list:
+        return all(map(_plain, params))
+    return params is None or isinstance(params, np.ndarray)
+
+
+# The state of an element-wise optimizer: `()`, a NamedTuple of a count and of trees that mirror
+# the parameters, or a tuple of such states.
+
+
+def _slots(state: Any) -> Iterator[Any]:
+    if hasattr(state, "_fields"):
+        yield from state[_first_slot(state) :]
+    else:
+        for part in state:
+            yield from _slots(part)
+
+
+def _first_slot(state: Any) -> int:
+    return 1 if state._fields[0] == "count" else 0
+
+
+def _map_slots(function: Callable[[Any], Any], state: Any) -> Any:
+    if hasattr(state, "_fields"):
+        first = _first_slot(state)
+        return state._make((*state[:first], *map(function, state[first:])))
+    return tuple([_map_slots(function, part) for part in state]) if state else state
+
+
+def _cut(state: Any, block: slice) -> Any:
+    return _map_slots(lambda slot: slot[block], state)
+
+
+def _with_counts(state: Any, counted: Any) -> Any:
+    """Return the state with the counts of another."""
+    if hasattr(state, "_fields"):
+        first = _first_slot(state)
+        return state._make((*counted[:first], *state[first:]))
+    return tuple([_with_counts(*parts) for parts in zip(state, counted, strict=True)])

@@ -1,0 +1,129 @@
+"""How the figures of a run changed from epoch to epoch."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npdl.plot._canvas import COLOURS, DARK, LARGEST, check_axes, new_figure, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["learning_curves"]
+
+_COLUMNS = 3
+
+
+def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
+    """Draw each figure of a run over the epochs: training solid, validation dashed.
+
+    Parameters
+    ----------
+    history : dict of lists, or History
+        What :func:`npdl.training.fit` returns as its second value, or what a ``Model.fit`` of
+        `npdl.compat` returns. ``"val_loss"`` is drawn with ``"loss"``, and so on.
+    ax : Axes or sequence of Axes, optional
+        One for each figure. Left out, they stand side by side in a new one.
+
+    Returns
+    -------
+    tuple of Axes
+        One for each figure, in the order of the history, with the figure's name on the y axis.
+        Numbers that are not finite, or beyond 1e300, are gaps.
+
+    Raises
+    ------
+    ValueError
+        If the history is empty, or there are more or fewer axes than figures.
+    TypeError
+        If it is no history.
+
+    Examples
+    --------
+    >>> from npdl import plot
+    >>> history = {"loss": [2.0, 1.1], "accuracy": [0.3, 0.6], "val_loss": [2.1, 1.4]}
+    >>> [ax.get_ylabel() for ax in plot.learning_curves(history)]
+    ['loss', 'accuracy']
+    """
+    curves, first = _curves(history)
+    figures = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
+    every = _axes_for(figures, ax)
+    for i, (axes, figure) in enumerate(zip(every, figures, strict=True)):
+        colour = COLOURS[i % len(COLOURS)]
+        for name, label, line in (
+            (figure, "training", "-"),
+            (f"val_{figure}", "validation", "--"),
+        ):
+            if name in curves:
+                values = curves[name]
+                epochs = np.arange(first, first + len(values))
+                # A single epoch makes no line, nor does one between others that are not finite.
+                alone = _alone(values)
+                axes.plot(
+                    epochs, values, line, color=colour, label=label, marker="o" if alone else None,
+                    mfc=colour if line == "-" else "white", markevery=alone,
+                )  # fmt: skip
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(shortened(figure, 10.0, 180.0), parse_math=False)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        axes.grid(color=DARK, alpha=0.12)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    return every
+
+
+def _alone(values: np.ndarray) -> list[int]:
+    """Return where a finite number stands between others that are not, or at the ends."""
+    there = np.pad(np.isfinite(values), 1)
+    alone: list[int] = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
+    return alone
+
+
+def _curves(history: Any) -> tuple[dict[str, np.ndarray], int]:
+    """Return the values of each figure, and the number of the first epoch, counted from 1."""
+    first = 1 + next(iter(getattr(history, "epoch", None) or ()), 0)
+    history = getattr(history, "history", history)
+    if not isinstance(history, Mapping):
+        raise TypeError(
+            f"learning_curves: expected the history that fit returns, such as "
+            f"{{'loss': [2.3, 1.9]}}, got {type(history).__name__}"
+        )
+    curves = {}
+    for name, values in history.items():
+        try:
+            curves[name] = np.asarray(values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"learning_curves: {name!r} must be a list of numbers, got {values!r}"
+            ) from error
+        # Such a number is infinite on any axis.
+        curves[name] = np.where(np.abs(curves[name]) > LARGEST, np.inf, curves[name])
+        if curves[name].ndim != 1 or not curves[name].size:
+            raise ValueError(
+                f"learning_curves: {name!r} must have a number for each epoch, got {values!r}"
+            )
+    if not curves:
+        raise ValueError("learning_curves: the history is empty")
+    return curves, first
+
+
+def _axes_for(figures: Sequence[str], ax: Any) -> "tuple[Axes, ...]":
+    """Return as many axes as there are figures."""
+    count = len(figures)
+    if ax is None:
+        columns = min(count, _COLUMNS)
+        rows = -(-count // columns)
+        grid = new_figure(4.4 * columns, 3.3 * rows).subplots(rows, columns, squeeze=False)
+        for spare in grid.flat[count:]:
+            spare.remove()
+        return tuple(grid.flat[:count])
+    every = tuple(np.ravel(np.asarray(ax, dtype=object)))
+    if len(every) != count:
+        raise ValueError(
+            f"learning_curves: there are {count} figures ({', '.join(figures)}), and ax has "
+            f"{len(every)} axes; give one for each, or a part of the history"
+        )
+    for axes in every:
+        check_axes("learning_curves", axes)
+    return every

@@ -1,0 +1,111 @@
+"""How large the gradients of the layers are."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npdl import tree
+from npdl.plot._canvas import COLOURS, DARK, axes_or_new, shortened
+from npdl.tree import Tree
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["gradient_flow"]
+
+# No logarithmic axis of Matplotlib spans all float64 numbers.
+_LOWEST, _HIGHEST = 1e-140, 1e140
+_ROW, _TALLEST = 0.26, 60.0  # inches
+
+
+def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
+    """Draw the size of the gradient of each parameter, on a logarithmic axis.
+
+    Gradients that fall from the last layer to the first by orders of magnitude vanish; those that
+    grow explode. Where the root mean square is far above the mean, a few numbers are large.
+
+    Parameters
+    ----------
+    grads : tree
+        Gradients, as `backward` returns them. What is not trained, `None`, is left out.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        With a row for each path, the first one on top, and two lines of marks: the root mean square
+        and the mean absolute value. A gradient of zero, beyond 1e-140 to 1e140, or with numbers
+        that are not finite has no place on the axis; its row says so in words. A long path loses
+        its middle.
+
+    Raises
+    ------
+    ValueError
+        If there is no gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npdl import plot
+    >>> ax = plot.gradient_flow(({"weight": np.array([3.0, -4.0])}, None))
+    >>> [text.get_text() for text in ax.get_yticklabels()]
+    ['0/weight']
+    >>> [line.get_xdata().round(2).tolist() for line in ax.lines]
+    [[3.54], [3.5]]
+    """
+    found = [(path or "all", np.asarray(leaf)) for path, leaf in tree.items(grads)]
+    if not found:
+        raise ValueError("gradient_flow: there is no gradient in the tree; all of it is None")
+    for path, leaf in found:
+        if leaf.dtype.kind not in "fiu":
+            raise TypeError(f"gradient_flow: {path} must be an array of numbers, got {leaf.dtype}")
+    sizes = np.array([_sizes(leaf) for _, leaf in found])
+    axes = axes_or_new("gradient_flow", ax, 6.4, 1.2 + min(_ROW * len(found), _TALLEST))
+    rows = np.arange(len(found))
+    drawn = (sizes.min(1) > _LOWEST) & (sizes.max(1) < _HIGHEST)
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter("")
+    axes.hlines(rows, 0, 1, transform=axes.get_yaxis_transform(), color=DARK, alpha=0.12, lw=0.8)
+    for column, (label, mark) in enumerate([("root mean square", "o"), ("mean absolute", "D")]):
+        x = np.where(drawn, sizes[:, column], np.nan)
+        fill = COLOURS[column] if mark == "o" else "none"
+        axes.plot(x, rows, mark, color=COLOURS[column], mfc=fill, ms=6, label=label)
+    for row in rows[~drawn]:
+        place = axes.text(
+            0.02, row, _words(sizes[row, 0]), transform=axes.get_yaxis_transform(), va="center"
+        )
+        place.set(fontsize=9, backgroundcolor="white")
+    if drawn.any():
+        # Whole decades, so that there is a label at both ends, and none between to crowd.
+        low, high = np.nanmin(sizes[drawn]), np.nanmax(sizes[drawn])
+        axes.set_xlim(10 ** np.floor(np.log10(low) - 0.02), 10 ** np.ceil(np.log10(high) + 0.02))
+    most = 0.35 * axes.get_window_extent().width * 72 / axes.figure.figure.dpi
+    axes.set_yticks(rows, [shortened(path, 10.0, most) for path, _ in found], parse_math=False)
+    axes.tick_params(axis="y", labelsize=min(10.0, 50 * _TALLEST / len(found)))
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_xlabel("size of the gradient")
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0)
+    return axes
+
+
+def _sizes(leaf: np.ndarray) -> tuple[float, float]:
+    """Return the root mean square and the mean absolute value, of numbers of any size."""
+    if not leaf.size:
+        return 0.0, 0.0
+    absolute = np.abs(leaf.astype(np.float64))
+    # Squares of very small or large numbers would not be represented.
+    largest = absolute.max()
+    if largest == 0 or not np.isfinite(largest):
+        return float(largest), float(largest)
+    parts = absolute / largest
+    return float(largest * np.sqrt(np.mean(parts**2))), float(largest * np.mean(parts))
+
+
+def _words(size: float) -> str:
+    """Return why a size has no place on the axis."""
+    if size == 0 or not np.isfinite(size):
+        return "zero" if size == 0 else "not finite"
+    return f"below {_LOWEST:g}" if size < 1 else f"above {_HIGHEST:g}"

@@ -1,0 +1,188 @@
+"""What a convolution looks for in images, and where it finds it."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npdl.functional._layer import Array, Layer, Params, describe
+from npdl.functional.combinators._serial import check_count, serial, short
+from npdl.plot._canvas import as_floats, axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["feature_maps", "filters"]
+
+
+def filters(weight: Array, columns: int | None = None, ax: Any = None) -> "Axes":
+    """Draw the filters of a first convolution side by side, row by row.
+
+    Parameters
+    ----------
+    weight : array (filters, channels, height, width)
+        The weight of a :func:`conv2d`, of one channel or of three, which are red, green and blue.
+    columns : int, optional
+        Number of filters in a row; left out, about as many as there are rows.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        With one image: white is zero for one channel, blue below it and red above; mid-grey is
+        zero for three. All filters share one scale.
+
+    Raises
+    ------
+    ValueError
+        If the weight has other than four axes, or another number of channels.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> from npdl import plot
+    >>> params = F.conv2d(6, 3).init(0, (1, 8, 8))
+    >>> plot.filters(params["weight"], columns=3).images[0].get_array().shape
+    (7, 11)
+    """
+    array = as_floats("filters", "the weight", weight, 4)
+    channels = array.shape[1]
+    if channels not in (1, 3):
+        raise ValueError(
+            f"filters: a picture has 1 or 3 channels, but the filters have {channels}; choose one, "
+            f"such as weight[:, :1], or draw those of the first convolution"
+        )
+    largest = float(np.abs(array).max()) or 1.0
+    if channels == 3:
+        array = 0.5 + array / (2 * largest)
+    image = _mosaic(array, _columns("filters", columns, len(array)))
+    axes = axes_or_new("filters", ax, *_size(image, colorbar=channels == 1))
+    if channels == 3:
+        axes.imshow(image)
+    else:
+        drawn = axes.imshow(image[..., 0], cmap="RdBu_r", vmin=-largest, vmax=largest)
+        axes.figure.colorbar(drawn, ax=axes, label="weight", shrink=0.8)
+    axes.axis("off")
+    return axes
+
+
+def feature_maps(
+    model: Layer,
+    params: Params,
+    image: Array,
+    layer: int,
+    columns: int | None = None,
+    ax: Any = None,
+) -> "Axes":
+    """Draw what a layer makes of an image, a map for each channel, row by row.
+
+    Parameters
+    ----------
+    model : Layer
+        A :func:`serial`.
+    params : tree
+        Its parameters.
+    image : array (channels, height, width)
+        One image.
+    layer : int
+        The position of the layer in `model`; -1 is the last one.
+    columns : int, optional
+        Number of maps in a row; left out, about as many as there are rows.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        With one image; all maps share one scale.
+
+    Raises
+    ------
+    ValueError
+        If the layer does not exist, or its output is no map.
+    TypeError
+        If the model is not a `serial`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl import plot
+    >>> model = F.serial(F.conv2d(6, 3), F.relu(), F.flatten(), F.dense(2))
+    >>> params = model.init(0, (1, 8, 8))
+    >>> ax = plot.feature_maps(model, params, np.ones((1, 8, 8), np.float32), layer=1)
+    >>> ax.get_title()
+    '1: relu()'
+    """
+    layers = _layers(model)
+    check_count("feature_maps", len(layers), params)
+    if type(layer) is not int or not -len(layers) <= layer < len(layers):
+        raise ValueError(
+            f"feature_maps: layer must be the position of one of the {len(layers)} layers, "
+            f"0 to {len(layers) - 1}, got {layer!r}"
+        )
+    if np.ndim(image) != 3:
+        raise ValueError(
+            f"feature_maps: expected one image (channels, height, width), got {describe(image)}"
+        )
+    as_floats("feature_maps", "the image", image, 3)
+    place = layer % len(layers)
+    first = serial(*layers[: place + 1])
+    y = first(tuple(params[: place + 1]), np.asarray(image)[None])
+    title = f"{place}: {short(layers[place])}"
+    if not isinstance(y, np.ndarray) or y.ndim != 4 or not y.size:
+        raise ValueError(
+            f"feature_maps: the output of {title} is {describe(y)}, which is no map; choose a "
+            f"layer whose output is (batch, channels, height, width)"
+        )
+    maps = as_floats("feature_maps", f"the output of {title}", y[0], 3)
+    mosaic = _mosaic(maps[:, None], _columns("feature_maps", columns, len(maps)))[..., 0]
+    axes = axes_or_new("feature_maps", ax, *_size(mosaic, colorbar=True))
+    drawn = axes.imshow(mosaic, cmap="viridis")
+    axes.figure.colorbar(drawn, ax=axes, label="activation", shrink=0.8)
+    axes.set_title(title, fontsize=10)
+    axes.axis("off")
+    return axes
+
+
+def _layers(model: Any) -> tuple[Layer, ...]:
+    call = getattr(model, "call", None)
+    if call is None or call.constructor is not serial:
+        raise TypeError(f"feature_maps: expected a serial(...), got {model!r}")
+    if not call.positional:
+        raise ValueError("feature_maps: the model has no layers")
+    return call.positional  # type: ignore[no-any-return]
+
+
+def _columns(name: str, columns: int | None, count: int) -> int:
+    if columns is None:
+        return math.ceil(math.sqrt(count))
+    if type(columns) is not int or columns < 1:
+        raise ValueError(f"{name}: columns must be an int of at least 1, got {columns!r}")
+    return min(columns, count)
+
+
+def _mosaic(tiles: Array, columns: int) -> Array:
+    """Return tiles (count, channels, height, width) as one image (height, width, channels).
+
+    Between them, and where the last row is short, nothing is drawn: NaN, and white for colours.
+    """
+    count, channels, height, width = tiles.shape
+    rows = -(-count // columns)
+    gap = max(1, round(max(height, width) / 12))
+    image = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, channels),
+        1.0 if channels == 3 else np.nan,
+    )
+    for i, tile in enumerate(tiles):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        image[top : top + height, left : left + width] = tile.transpose(1, 2, 0)
+    return image
+
+
+def _size(image: Array, colorbar: bool) -> tuple[float, float]:
+    """Return the inches of a figure whose longer side is five."""
+    height, width = image.shape[:2]
+    scale = 5.0 / max(height, width)
+    return max(1.6, width * scale) + 1.1 * colorbar, max(1.6, height * scale) + 0.3

@@ -1,0 +1,104 @@
+"""Finds the first number that is not finite, and names its place in the model."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl import tree
+from npdl.functional._layer import Layer, Params
+from npdl.functional.combinators._serial import with_functions, with_parts
+from npdl.random import Key
+
+__all__ = ["checking_updates", "raise_if_not_finite"]
+
+
+def raise_if_not_finite(
+    model: Layer, loss: Any, params: Params, batch: Any, rng: Key, value: Any, grads: Any
+) -> None:
+    """Raise if the loss or a gradient of a step is not finite, and say where that began.
+
+    Raises
+    ------
+    FloatingPointError
+        Naming the first array that is not finite: of the batch, of the parameters, of the outputs
+        or gradients of a layer, or the loss.
+    """
+    if np.isfinite(value) and all(np.isfinite(g).all() for g in tree.leaves(grads)):
+        return
+    _search(model, loss, params, batch, rng)
+
+
+def checking_updates(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step that raises if its update leaves a number that is not finite.
+
+    Finite gradients can do so: a large learning rate, or the square of 1e21 in float32.
+
+    Raises
+    ------
+    FloatingPointError
+        Naming the first array of the parameters or of the optimizer's state, and the step.
+    """
+
+    @functools.wraps(step)
+    def checked(state: Any, batch: Any, **rows: Any) -> Any:
+        number = state.step
+        with np.errstate(all="ignore"):
+            result = step(state, batch, **rows)
+        try:
+            _check("the parameters", result[0].params)
+            _check("the state of the optimizer", result[0].opt_state)
+        except FloatingPointError as error:
+            error.add_note(f"after the update of step {number}, before use in step {number + 1}")
+            raise
+        return result
+
+    return checked
+
+
+def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> None:
+    x, *targets = batch
+    _check("the input", x)
+    _check("the targets", tuple(targets))
+    _check("the parameters", params)
+    watched = _watched(model)
+    with np.errstate(all="ignore"):
+        outputs, cache = watched.apply(params, x, train=True, rng=rng)
+        value, g = loss(outputs, *targets)
+        _check("the loss", value)
+        _check("the gradient of the loss", g)
+        watched.backward(params, cache, g)
+    raise FloatingPointError("the loss or a gradient is not finite")
+
+
+def _watched(model: Layer) -> Layer:
+    """Return the same model, in which every layer checks its results."""
+    made = with_parts(model, _watched)
+    if made is not model:
+        return made
+
+    def apply(params: Params, x: Any, *, train: bool, rng: Any) -> tuple[Any, Any]:
+        y, cache = model.apply(params, x, train=train, rng=rng)
+        _check("the output", y)
+        return y, cache
+
+    def backward(params: Params, cache: Any, g: Any, *, input_grad: bool) -> tuple[Any, Any]:
+        grads, dx = model.backward(params, cache, g, input_grad=input_grad)
+        _check("the gradient of the parameters", grads)
+        _check("the gradient of the input", dx)
+        return grads, dx
+
+    return with_functions(model, _watched, apply=apply, backward=backward)
+
+
+def _check(what: str, values: Any) -> None:
+    for path, array in tree.items(values):
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            place = f" {path}" if path else ""
+            first = tuple(int(i) for i in wrong[0])
+            raise FloatingPointError(
+                f"{what}{place} is not finite: {len(wrong)} of {np.size(array)} numbers, the "
+                f"first is {np.asarray(array)[first]} at index {first}"
+            )

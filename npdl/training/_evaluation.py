@@ -1,0 +1,113 @@
+"""What a trained model returns, and how good that is: computed in batches, in inference mode."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from npdl import tree
+from npdl._data import batches, check_data
+from npdl.functional._checks import check_int
+from npdl.functional._layer import Layer, Params
+from npdl.training._scores import Metrics, Scores, check_metrics, place_of_weights
+
+__all__ = ["Loss", "evaluate", "keep_freed_memory", "predict"]
+
+Loss: TypeAlias = Callable[..., tuple[Any, Any]]
+
+
+def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> Any:
+    """Return the outputs of a model, computed in batches.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    params : tree
+        Its parameters.
+    x : array or tuple of arrays
+        The inputs, the examples along the first axis.
+    batch_size : int
+        Number of examples at a time.
+
+    Returns
+    -------
+    array or tuple of arrays
+        The outputs for all examples.
+
+    Examples
+    --------
+    >>> from npdl.training import predict
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(2)
+    >>> predict(model, model.init(0, (3,)), np.ones((1000, 3), np.float32)).shape
+    (1000, 2)
+    """
+    count = check_data((x,), "x")
+    batch_size = check_int(batch_size, "predict(…, batch_size=256)", least=1)
+    keep_freed_memory()
+    outputs = [model(params, part) for (part,), _ in batches((x,), count, batch_size)]
+    return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)
+
+
+def evaluate(
+    model: Layer,
+    params: Params,
+    data: Any,
+    *,
+    loss: Loss | None = None,
+    metrics: Metrics | None = None,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Return the loss and metrics of a model on data, in inference mode.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    params : tree
+        Its parameters.
+    data : tuple
+        ``(x, *targets)``, as for :func:`fit`.
+    loss : callable, optional
+        The loss, for a value named ``"loss"``.
+    metrics : dict of callables, optional
+        Values for all outputs and targets at once, each ``metric(outputs, targets)``. A metric
+        with an argument `weights` gets the weights: the argument `weights` of the loss or, without
+        a loss, the third of the data.
+    batch_size : int
+        Number of examples at a time.
+
+    Returns
+    -------
+    dict
+        A float for each name; an array, where a metric returns one.
+
+    Examples
+    --------
+    >>> from npdl.training import evaluate
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model = F.dense(2)
+    >>> data = np.ones((10, 3), np.float32), np.zeros(10, int)
+    >>> sorted(evaluate(model, model.init(0, (3,)), data, loss=F.softmax_cross_entropy))
+    ['loss']
+    """
+    check_data(data, "data")
+    scores = Scores(check_metrics(metrics), place_of_weights(loss))
+    x, *targets = data
+    outputs = predict(model, params, x, batch_size=batch_size)
+    values = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
+    values |= scores.values(outputs, (x, *targets))
+    return {name: value if np.ndim(value) else float(value) for name, value in values.items()}
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the arrays that a batch frees for those of the next one.
+
+    glibc hands freed memory back to the system, page by page to be faulted in anew for the next
+    batch, unless it has seen a larger array come and go: then it keeps twice that much. One of
+    just under 32 MB, its limit, costs nothing, because its pages are never touched.
+    """
+    np.empty((32 << 20) - (1 << 16), np.uint8)

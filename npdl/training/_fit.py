@@ -1,0 +1,301 @@
+"""Training on data, from the first epoch to the last."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from npdl import random
+from npdl._data import (
+    batches,
+    check_data,
+    example_shape,
+    first_input,
+    order_of,
+    smallest_part,
+)
+from npdl._warn import warn
+from npdl.callbacks._checks import checked
+from npdl.callbacks._progress import Progress
+from npdl.distributed._agreement import aborting, check_agreement, is_first
+from npdl.distributed._shards import rows_of
+from npdl.functional._checks import check_flag, check_int
+from npdl.functional._layer import Layer, Params, keep_params
+from npdl.functional.optimizers._averaging import has_pending
+from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._evaluation import Loss, evaluate
+from npdl.training._loop import Loop
+from npdl.training._resume import Checkpoint, MidEpochWarning
+from npdl.training._resume_header import setting
+from npdl.training._run import Run
+from npdl.training._scores import Metrics, Scores, Sums, check_metrics, place_of_weights
+from npdl.training._step import summing_step
+from npdl.training._train_state import TrainState, check_state
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Any,
+    *,
+    state: TrainState | None = None,
+    params: Params | None = None,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    validation: Any = None,
+    metrics: Metrics | None = None,
+    rng: random.KeyLike = 0,
+    callbacks: Iterable[Any] = (),
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
+) -> tuple[TrainState, dict[str, list[float]]]:
+    """Train a model on arrays.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient)``, such as :func:`softmax_cross_entropy`.
+    optimizer : Optimizer
+        The optimizer, such as ``F.adam(1e-3)``.
+    data : tuple
+        ``(x, *targets)``: arrays of one length, the examples along the first axis. `x` may be a
+        tuple of arrays; the rest goes to the loss: labels, and weights if there are any.
+        Arrays may be mapped from files. Or any object with a length and ``data[rows]``, which
+        returns such a tuple for an array of row numbers, and so reads no more than a batch.
+    state : TrainState, optional
+        The state to continue from; it is left as it is. The position follows from ``state.step``
+        and the number of steps per epoch of these data. In the middle of an epoch, the examples
+        before that position are skipped, and a `MidEpochWarning` has their number.
+    params : tree, optional
+        Parameters to start from, such as loaded ones, where no `state` is given; the arrays are
+        copied. The optimizer begins anew: :meth:`TrainState.create`.
+    epochs : int
+        Number of epochs to train, each over every example once.
+    batch_size : int
+        Number of examples a step; the last batch of an epoch may be smaller.
+    shuffle : bool
+        Whether each epoch has its own order, which follows from (rng, epoch).
+    validation : tuple, optional
+        ``(x, *targets)`` as arrays, on which the model is evaluated after each epoch.
+    metrics : dict of callables, optional
+        ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
+        ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
+        weights, where the loss has such an argument too.
+    rng : key
+        The key of the run, where no `state` is given.
+    callbacks : list of Callback
+        Objects with any of the methods of :class:`npdl.callbacks.Callback`, whose `model` is a
+        :class:`Run`.
+    checkpoint : Checkpoint, optional
+        Where and how often to write checkpoints.
+    resume : bool
+        Whether to go on from the newest good checkpoint. The run ends where it would have without
+        the interruption: `epochs` counts from where the run began, not from the checkpoint, and
+        parameters, state of the optimizer and history have the same bits.
+    progress : bool
+        Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
+        epoch.
+    check_finite : bool
+        Whether to stop at the first number that is not finite, in the forward or the backward pass
+        or after the update, naming step, layer and array.
+    shards : int, optional
+        The number of parts that each batch is cut into, whose gradients are computed one by one
+        and added in a fixed order: :mod:`npdl.distributed`. The result depends on it.
+    comm : communicator, optional
+        Such as ``MPI.COMM_WORLD``: its ranks share the shards, and each reads its own examples
+        only. The result has the same bits for any number of ranks. All ranks call the callbacks,
+        but for those that write, which the first rank calls; it alone writes checkpoints and
+        shows progress. An error on one rank ends the job.
+
+    Returns
+    -------
+    state : TrainState
+        The state after the last step.
+    history : dict of lists
+        For each epoch, ``"loss"`` and the metrics over its examples, and the same names with
+        ``"val_"`` before them for the validation data. The loss is a mean, weighted where it has
+        weights; a :class:`Metric` is computed over all examples; another function is a mean.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the data are empty, of different lengths, or not numbers; if the parameters or the state
+        are of another model or optimizer; or if ranks began with different models, states,
+        settings or lengths of data.
+    OSError
+        If checkpoints cannot be written.
+    CheckpointError
+        If no checkpoint can be read, or they are of another run.
+
+    Warns
+    -----
+    UserWarning
+        If gradients of :func:`accumulate` wait for an update at the end.
+    ResumeWarning
+        If there is no checkpoint, if the run has ended already, if the newest checkpoint is
+        damaged, if it was written in another environment or with callbacks of other arguments, or
+        if `state` is in the middle of an epoch.
+    UnwrittenCheckpointWarning
+        If the last checkpoint could not be written; the result is returned.
+    RuntimeWarning
+        If the loss of an epoch is not finite; once per call.
+
+    Notes
+    -----
+    An error or Ctrl-C that ends training has the attributes ``state``, the :class:`TrainState`
+    after the last step, and ``history``. ``state`` is missing where Ctrl-C came while a step was
+    overwriting the arrays.
+
+    Examples
+    --------
+    >>> from npdl.training import fit
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> x = np.eye(4, dtype=np.float32)
+    >>> state, history = fit(
+    ...     F.dense(4), F.softmax_cross_entropy, F.adam(0.1), (x, np.arange(4)),
+    ...     epochs=50, metrics={"accuracy": F.accuracy}, progress=False,
+    ... )
+    >>> history["accuracy"][-1]
+    1.0
+    """
+    with aborting(comm):
+        if comm is not None and shards is None:
+            raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
+        count = check_data(data, "data", sources=True)
+        batch_size = check_int(batch_size, "fit(…, batch_size=32)", least=1)
+        epochs = check_int(epochs, "fit(…, epochs=10)", least=1)
+        shuffle = check_flag(shuffle, "fit(…, shuffle=True)")
+        progress = check_flag(progress, "fit(…, progress=False)")
+        resume = check_flag(resume, "fit(…, resume=True)")
+        check_finite = check_flag(check_finite, "fit(…, check_finite=True)")
+        example = first_input(data)
+        if state is None:
+            state = TrainState.create(model, optimizer, example_shape(example), rng, params=params)
+        else:
+            if params is not None:
+                raise ValueError(
+                    "state and params were both given; to start from params, leave state out: "
+                    "fit(..., params=params)"
+                )
+            check_state(state, optimizer)
+        figures = ["loss", *check_metrics(metrics)]
+        if validation is not None:
+            figures += [f"val_{name}" for name in figures]
+        every = checked(callbacks, figures)
+        key = state.rng
+        held_out = 0 if validation is None else check_data(validation, "validation")
+        named = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
+        settings = {name: setting(value) for name, value in named.items()} | {
+            "figures": ", ".join(figures),
+            "data": _described(count, batch_size, shuffle, shards),
+            "validation": f"{held_out} examples",
+        }
+        check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
+
+        scores = Scores(check_metrics(metrics), place_of_weights(loss))
+
+        def make_step(
+            optimizer: Optimizer, donate: bool
+        ) -> Callable[[TrainState, Any], tuple[TrainState, Sums]]:
+            step = summing_step(
+                # An error of check_finite then leaves the state before the step.
+                model, loss, optimizer, scores, donate=donate and not check_finite,
+                check_finite=check_finite, shards=shards, comm=comm,
+            )  # fmt: skip
+            if shards is None:
+                return lambda state, batch: step(state, batch)[:2]
+            return lambda state, part: step(state, part[0], size=part[1])[:2]
+
+        def parts(epoch: int, first: int) -> Iterator[tuple[Any, int]]:
+            order = order_of(key, epoch, count) if shuffle else None
+            if shards is None:
+                return batches(data, count, batch_size, order, first=first)
+            mine = functools.partial(rows_of, shards=shards, comm=comm)
+            made = batches(data, count, batch_size, order, mine, first)
+            return (((part, size), size) for part, size in made)
+
+        def validate(params: Params) -> dict[str, Any]:
+            if validation is None:
+                return {}
+            return evaluate(model, params, validation, loss=loss, metrics=metrics)
+
+        run = Run(model, optimizer, state, make_step, parts, validate)
+        if smallest_part(count, batch_size, shards or 1) == 1:
+            _check_single(model, state, example, count, batch_size, shards or 1)
+        steps = -(-count // batch_size)
+        first, batch = divmod(state.step, steps)
+        called = [each for each in every if is_first(comm) or not _writes(each)]
+        loop = Loop(run, run, called, range(first, first + epochs), steps, scores.metrics, batch)
+        loop.keep(checkpoint, resume, figures, settings, comm)
+        if batch and loop.found is None and is_first(comm):
+            _warn_of_skipped(first, batch, steps, batch_size, count)
+        try:
+            with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
+                loop.run(report)
+        except BaseException as error:
+            vars(error).setdefault("history", loop.history.history)
+            if run.whole is not None:
+                vars(error).setdefault("state", run.whole)
+            raise
+        if is_first(comm) and has_pending(run.result.opt_state):
+            warn(
+                "the gradients after the last update of accumulate(..., steps) moved no parameter "
+                "yet; choose steps that divide the steps of the run, or continue it with "
+                "fit(..., state=state)"
+            )
+        return run.result, loop.history.history
+
+
+def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count: int) -> None:
+    """Warn that training starts in the middle of an epoch."""
+    warn(
+        f"training continues in the middle of an epoch: state.step={epoch * steps + batch} is step "
+        f"{batch} of {steps} in epoch {epoch}, so {batch * batch_size} of {count} examples are "
+        f"skipped there. If the state was trained on other data or with another batch_size, begin "
+        f"a whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
+        MidEpochWarning,
+    )
+
+
+def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -> str:
+    """Describe how the data are gone through, all of which the numbers depend on."""
+    text = f"{count} examples in batches of {batch_size}"
+    text += f", in {shards} shards" if shards is not None else ""
+    return f"{text}, shuffled" if shuffle else text
+
+
+def _check_single(
+    model: Layer, state: TrainState, example: Any, count: int, batch_size: int, shards: int
+) -> None:
+    """Raise now if the model cannot be trained on a single example, with which an epoch ends.
+
+    One that normalizes over the batch cannot, unless an example has several values a channel.
+    """
+    if model.update_stats is keep_params:
+        return
+    try:
+        model.apply(state.params, example, train=True, rng=state.rng)
+    except ValueError as error:
+        parts = f"batches of {batch_size}" + (f" in {shards} shards" if shards > 1 else "")
+        sizes = range(1, min(count, 2 * batch_size + 8 * shards) + 1)
+        nearest = sorted(sizes, key=lambda size: abs(size - batch_size))
+        good = next((n for n in nearest if smallest_part(count, n, shards) > 1), None)
+        error.add_note(
+            f"found before the first step: {count} examples in {parts} leave a single one by "
+            f"itself; {f'batch_size={good} does not' if good else 'give more examples'}"
+        )
+        raise
+
+
+def _writes(callback: Any) -> bool:
+    return bool(getattr(callback, "first_rank_only", False))

@@ -1,0 +1,325 @@
+"""The loop of `fit`: epochs of steps, and the callbacks that see and steer them."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from npdl._warn import warn
+from npdl.callbacks import History, call
+from npdl.callbacks._checks import check_logs
+from npdl.distributed._agreement import check_agreement, is_first
+from npdl.functional._checks import check_flag
+from npdl.functional.metrics._metric import Metric
+from npdl.training._callback_states import States
+from npdl.training._resume import Checkpoint, UnwrittenCheckpointWarning
+from npdl.training._resume_header import Position, run_tree
+from npdl.training._scores import Sums, merged
+
+__all__ = ["Loop", "Shown", "Trainee"]
+
+
+class Trainee(Protocol):
+    """A model and its data, trained by the loop on the batches of one epoch after another."""
+
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
+        """Yield the batches of an epoch from number `first` on, each with its size."""
+
+    def step(self, batch: Any) -> Sums:
+        """Make a step, and return the sums of the loss and of the metrics of the batch."""
+
+    def validate(self) -> Mapping[str, Any]:
+        """Return the figures of the validation data, if there are any."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a tree of all that decides the next step; its arrays may be those in use."""
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Continue from a result of :meth:`snapshot`."""
+
+
+class Shown(Protocol):
+    """A display of the progress, such as :class:`npdl.callbacks._progress.Progress`."""
+
+    def step(self, epoch: int, means: dict[str, float]) -> None:
+        """Show that a step has been made."""
+
+    def epoch(self, epoch: int, means: dict[str, float]) -> None:
+        """Show that an epoch has ended."""
+
+
+class Loop:
+    """Epochs of steps with callbacks: all of `fit` except the step itself.
+
+    Parameters
+    ----------
+    trainee : Trainee
+        The model and its data.
+    model : object
+        The view of it for callbacks; it has an attribute `stop_training`.
+    callbacks : iterable
+        Objects with any of the methods of :class:`npdl.callbacks.Callback`.
+    epochs : range
+        The numbers of the epochs.
+    steps : int
+        Number of steps an epoch.
+    metrics : dict of Metric
+        The loss and the metrics, whose results are computed from sums over an epoch.
+    batch : int
+        Number of steps of the first epoch that were made before.
+    """
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        model: Any,
+        callbacks: Iterable[Any],
+        epochs: range,
+        steps: int,
+        metrics: Mapping[str, Metric],
+        batch: int = 0,
+    ) -> None:
+        self.trainee, self.model = trainee, model
+        self.history = History()
+        self.callbacks = [*callbacks, self.history]
+        self.states = States([self.history, *self.callbacks[:-1]])
+        self.epochs, self.steps, self.metrics = epochs, steps, metrics
+        self.epoch, self.batch = epochs.start, batch
+        # Sums over the examples of the epoch so far; it has begun, if its first hook was called.
+        self.totals: Sums = {}
+        self.seen = 0
+        self.begun = False
+        self.finite = True
+        self.best: tuple[float, int] | None = None
+        self.comm: Any = None
+        self.checkpoint: Checkpoint | None = None
+        self.settings: Mapping[str, str] = {}
+        self.found: tuple[Position, dict[str, Any]] | None = None
+
+    @property
+    def step(self) -> int:
+        """The number of steps that were made."""
+        return self.epoch * self.steps + self.batch
+
+    def keep(
+        self,
+        checkpoint: Checkpoint | None,
+        resume: bool,
+        figures: Iterable[str],
+        settings: Mapping[str, str],
+        comm: Any = None,
+    ) -> None:
+        """Write checkpoints, and with `resume`, go on from one; nothing is changed before `run`.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint, optional
+            Where; `None` for not at all.
+        resume : bool
+            Whether to go on.
+        figures : iterable of str
+            The names of the figures.
+        settings : dict of str
+            Descriptions that must be the same in a resumed run.
+        comm : communicator, optional
+            Its first rank reads and writes, and tells the others where to go on.
+        """
+        self.comm = comm
+        resume = check_flag(resume, "fit(…, resume=True)")
+        if checkpoint is None and not resume:
+            return
+        if not isinstance(checkpoint, Checkpoint):
+            raise TypeError(
+                f"expected checkpoint=Checkpoint(directory), got checkpoint={checkpoint!r}"
+                f"{' with resume=True' * resume}"
+            )
+        if is_first(comm):
+            best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
+            self.checkpoint = checkpoint
+            self.settings = {**settings, "best": best, **self.states.watched()}
+            like = self.trainee.snapshot()
+            checkpoint.prepare(resume, figures, like)
+            if resume:
+                self.found = checkpoint.find(self.settings, like, self.states.required())
+            if self.found is not None:
+                self.states.warn_of_changes(self.found[0].callbacks)
+        if resume and comm is not None:
+            self.found = comm.bcast(self.found, root=0)
+        if self.found is not None:
+            position = self.found[0]
+            self.epochs = range(position.first, position.first + len(self.epochs))
+            ended = position.stopped or position.epoch >= self.epochs.stop
+            if is_first(comm) and ended and not position.batch:
+                checkpoint.say_finished(position, len(self.epochs))
+
+    def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
+        """Train, and return the figures of all epochs; `params` is for the callbacks."""
+        try:
+            self._run(progress, params or {})
+        except BaseException as error:
+            for failure in self._exit():
+                error.add_note(f"and then {failure!r} {failure.__notes__[-1]}")
+            raise
+        for failure in self._exit():
+            raise failure
+        return self.history
+
+    def _exit(self) -> list[Exception]:
+        """Let all callbacks close their files; return the errors of those that fail."""
+        failures = []
+        for callback in self.callbacks:
+            try:
+                call([callback], "on_train_exit", {})
+            except Exception as error:
+                error.add_note(f"in on_train_exit of {type(callback).__name__}")
+                failures.append(error)
+        return failures
+
+    def _run(self, progress: Shown, params: Mapping[str, Any]) -> None:
+        call(self.callbacks, "set_model", self.model)
+        sizes = {"epochs": self.epochs.stop, "steps": self.steps}
+        sizes |= {"resumed": True} if self.found is not None else {}
+        call(self.callbacks, "set_params", sizes | dict(params))
+        self.model.stop_training = False
+        call(self.callbacks, "on_train_begin", {})
+        if self.checkpoint is not None:
+            self.states.check()
+            run_tree(self._position(), {}, self.settings, self.checkpoint.limit)
+        if self.found is not None:
+            self._restore(*self.found)
+        self._agree()
+        while not self._ended():
+            self._run_epoch(progress)
+        call(self.callbacks, "on_train_end", {})
+
+    def _run_epoch(self, progress: Shown) -> None:
+        if not self.begun:
+            call(self.callbacks, "on_epoch_begin", self.epoch, {})
+            self.begun = True
+        for batch, size in self.trainee.batches(self.epoch, self.batch):
+            call(self.callbacks, "on_train_batch_begin", self.batch, {})
+            try:
+                sums = self.trainee.step(batch)
+            except Exception as error:
+                step = self.epoch * self.steps + self.batch
+                error.add_note(f"in step {step} of fit, in epoch {self.epoch}")
+                raise
+            self.seen += size
+            self.totals = merged(self.metrics, self.totals, sums) if self.totals else sums
+            logs = self._means()
+            call(self.callbacks, "on_train_batch_end", self.batch, logs)
+            progress.step(self.epoch, logs)
+            self.batch += 1
+            if self.batch < self.steps and self._due(self.step):
+                self._save()
+        logs = self._means()
+        self._warn_of_nan(logs)
+        validation = self.trainee.validate()
+        logs |= {f"val_{name}": float(value) for name, value in validation.items()}
+        own = tuple(logs)
+        for callback in self.callbacks:
+            call([callback], "on_epoch_end", self.epoch, logs)
+            check_logs(logs, own, callback)
+        self._agree()
+        progress.epoch(self.epoch, logs)
+        self.epoch, self.batch, self.begun = self.epoch + 1, 0, False
+        self.totals, self.seen = {}, 0
+        self._end_epoch(logs)
+
+    def _warn_of_nan(self, logs: Mapping[str, Any]) -> None:
+        """Warn of the first epoch whose loss is not finite."""
+        loss = logs.get("loss", 0.0)
+        if self.finite and not math.isfinite(loss) and is_first(self.comm):
+            self.finite = False
+            warn(
+                f"the loss of epoch {self.epoch} is {loss}, and training goes on; "
+                f"fit(..., check_finite=True) names the step, the layer and the array where this "
+                f"began, and callbacks=[TerminateOnNaN()] ends the run",
+                RuntimeWarning,
+            )
+
+    def _agree(self) -> None:
+        """Let all ranks stop if one is to, and see that callbacks changed the same on each."""
+        if self.comm is None or self.comm.Get_size() == 1:
+            return
+        self.model.stop_training = any(self.comm.allgather(bool(self.model.stop_training)))
+        check_agreement(self.comm, trained=self.trainee.snapshot())
+
+    def _means(self) -> dict[str, Any]:
+        means = {name: self.metrics[name].result(sums) for name, sums in self.totals.items()}
+        for name, value in means.items():
+            if type(value) is not float:
+                if np.ndim(value):
+                    raise TypeError(
+                        f"the metric {name!r} of a batch must be a number, got "
+                        f"{np.shape(value)} of them; a metric returns the mean over the batch"
+                    )
+                means[name] = float(value)
+        return means
+
+    def _ended(self) -> bool:
+        at_end = self.epoch >= self.epochs.stop or self.model.stop_training
+        return at_end and not self.begun
+
+    def _end_epoch(self, logs: Mapping[str, Any]) -> None:
+        """Write a checkpoint, if it is time, the best one so far, or the last one."""
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            return
+        better = False
+        if checkpoint.best is not None:
+            value = float(logs.get(checkpoint.best, math.nan))
+            better = checkpoint.is_better(value, self.best)
+            self.best = (value, self.step) if better else self.best
+        every = checkpoint.every_epochs
+        if better or self._ended() or self._due(self.step) or (every and self.epoch % every == 0):
+            try:
+                self._save()
+            except Exception as error:
+                if not self._ended():
+                    raise
+                warn(
+                    f"the run has come to its end with step {self.step}, and its result is "
+                    f"returned, but its last checkpoint was not written: "
+                    f"{type(error).__name__}: {error}",
+                    UnwrittenCheckpointWarning,
+                )
+
+    def _due(self, step: int) -> bool:
+        every = self.checkpoint.every_steps if self.checkpoint is not None else None
+        return every is not None and step % every == 0
+
+    def _position(self) -> Position:
+        return Position(
+            step=self.step,
+            first=self.epochs.start,
+            epoch=self.epoch,
+            batch=self.batch,
+            seen=self.seen,
+            totals=self.totals,
+            stopped=bool(self.model.stop_training),
+            best=self.best,
+            callbacks=self.states.collect(),
+        )
+
+    def _save(self) -> None:
+        try:
+            self.checkpoint.write(self.trainee.snapshot(), self._position(), self.settings)  # type: ignore[union-attr]
+        except Exception as error:
+            for name in self.states.faults():
+                error.add_note(f"in the state of the callback {name}")
+            error.add_note(f"in the checkpoint of step {self.step}; the earlier ones are unchanged")
+            raise
+
+    def _restore(self, position: Position, snapshot: dict[str, Any]) -> None:
+        before = self.trainee.snapshot()
+        try:
+            self.trainee.restore(snapshot)
+            self.best, self.model.stop_training = position.best, position.stopped
+            self.states.restore(position.callbacks)
+        except BaseException:
+            self.trainee.restore(before)
+            raise
+        self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
+        self.seen, self.totals = position.seen, dict(position.totals)

@@ -1,0 +1,208 @@
+"""The view of a run of training for callbacks: its state, and the values that they can change."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from npdl import tree
+from npdl.checkpoint._files.limits import CheckpointError
+from npdl.functional._layer import Layer, Params, describe
+from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._learning_rate import check_factor, rate_of, scale_rate
+from npdl.training._scores import Sums
+from npdl.training._train_state import TrainState
+
+__all__ = ["Run"]
+
+MakeStep = Callable[[Optimizer, bool], Callable[[TrainState, Any], tuple[TrainState, Sums]]]
+
+
+class Run:
+    """A run of :func:`npdl.training.fit`, as callbacks see it: ``callback.model``.
+
+    Attributes
+    ----------
+    layer : Layer
+        The model.
+    optimizer : Optimizer
+        The optimizer, with its learning rates as they are now.
+    stop_training : bool
+        Set by a callback to end training after the epoch.
+
+    Examples
+    --------
+    A callback that looks at it after the first epoch, and ends training:
+
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.callbacks import Callback
+    >>> from npdl.training import fit
+    >>> class Once(Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         print(self.model.layer, self.model.state.step, self.model.learning_rate)
+    ...         self.model.stop_training = True
+    >>> data = np.ones((64, 3), np.float32), np.zeros((64, 1), np.float32)
+    >>> state, history = fit(
+    ...     F.dense(1), F.mean_squared_error, F.sgd(0.1), data, epochs=9, callbacks=[Once()],
+    ...     progress=False,
+    ... )
+    dense(units=1) 2 0.1
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        optimizer: Optimizer,
+        state: TrainState,
+        make_step: MakeStep,
+        batches: Callable[[int, int], Iterator[tuple[Any, int]]],
+        validate: Callable[[Params], Mapping[str, Any]],
+    ) -> None:
+        self.layer, self.stop_training = layer, False
+        self.batches = batches
+        self._given, self._factor = optimizer, 1.0
+        self._make_step, self._validate = make_step, validate
+        # The steps overwrite the arrays of their state, and these are the caller's. All arrays are
+        # in C order, since sums of others may have other bits, and files keep no order.
+        self._state: TrainState = tree.map(_copied, state)
+        self._shown = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        changed = self._factor != 1
+        self.optimizer = scale_rate(self._given, self._factor) if changed else self._given
+        self._pure = self._make_step(self.optimizer, False)
+        self._donating = self._make_step(self.optimizer, True)
+
+    @property
+    def state(self) -> TrainState:
+        """The state of training after the last step.
+
+        Its arrays are read-only and are never written again, so it may be kept; the next step then
+        needs memory for new ones.
+
+        Raises
+        ------
+        RuntimeError
+            If an interrupt came while a step was overwriting the arrays.
+        """
+        self._check_whole()
+        self._shown = True
+        state: TrainState = tree.map(_read_only, self._state)
+        return state
+
+    @property
+    def result(self) -> TrainState:
+        """The state after the last step, for its owner: a further step may overwrite it."""
+        return self._state
+
+    @property
+    def whole(self) -> TrainState | None:
+        """The state after the last step; `None`, if an interrupt has left it half written."""
+        return self._state if self._state.is_whole else None
+
+    def _check_whole(self) -> None:
+        if not self._state.is_whole:
+            raise RuntimeError(
+                f"step {self._state.step} was interrupted while it wrote the parameters, which are "
+                f"of two steps now; the last checkpoint has those of one step"
+            )
+
+    def get_weights(self) -> Params:
+        """Return a copy of the parameters, running statistics included.
+
+        Raises
+        ------
+        RuntimeError
+            If an interrupt came while a step was overwriting the arrays.
+        """
+        self._check_whole()
+        return tree.map(_copied, self._state.params)
+
+    def set_weights(self, weights: Params) -> None:
+        """Set the parameters.
+
+        Parameters
+        ----------
+        weights : tree
+            Like a result of :meth:`get_weights`; the arrays are copied.
+
+        Raises
+        ------
+        ValueError
+            If the structure, a shape or a type is another; nothing is changed then.
+        """
+        now = self._state
+        given = tree.aligned(weights, now.params)
+        for (path, old), new in zip(tree.items(now.params), given, strict=True):
+            if describe(old) != describe(new):
+                raise ValueError(
+                    f"set_weights: expected {describe(old)} at {path}, got {describe(new)}"
+                )
+        params = tree.unflatten(now.params, [_copied(array) for array in given])
+        self._state = TrainState(now.step, params, tree.map(_copied, now.opt_state), now.rng)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step; where there are several, the largest."""
+        return rate_of(self.optimizer, self._state.step)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rate from the next step on, also under a schedule.
+
+        Parameters
+        ----------
+        factor : float
+            Not negative; factors of several calls are multiplied.
+        """
+        self._factor *= check_factor(factor)
+        self._prepare()
+
+    def step(self, batch: Any) -> Sums:
+        """Make a step, for the loop."""
+        # A state that a callback has seen stays as it is; otherwise its arrays are used again.
+        make = self._pure if self._shown else self._donating
+        self._shown = False
+        self._state, sums = make(self._state, batch)
+        return sums
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that decides the next step, for the loop; its arrays are those in use."""
+        state = self._state
+        names = [field.name for field in attrs.fields(TrainState)]
+        return {name: getattr(state, name) for name in names} | {"rate_factor": self._factor}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot, for the loop; raise unless its counts and rates are such."""
+        factor = snapshot.pop("rate_factor")
+        counts = [
+            leaf
+            for path, leaf in tree.items(snapshot["opt_state"])
+            if isinstance(leaf, int) and path.rpartition("/")[2] == "count"
+        ]
+        if not 0 <= factor < math.inf or not all(0 <= count < 1 << 63 for count in counts):
+            raise CheckpointError(
+                f"the checkpoint is damaged: it has the factor {factor!r} of the learning rate and "
+                f"the counts {counts!r:.80}"
+            )
+        self._factor = factor
+        self._state, self._shown = TrainState(**snapshot), False
+        self._prepare()
+
+    def validate(self) -> Mapping[str, Any]:
+        """Return the figures of the validation data, for the loop."""
+        return self._validate(self._state.params)
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _read_only(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        leaf = leaf.view()
+        leaf.flags.writeable = False
+    return leaf

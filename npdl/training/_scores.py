@@ -1,0 +1,162 @@
+"""The loss and the metrics of batches: their weights, and sums that are merged over an epoch."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+
+from npdl import tree
+from npdl.functional.metrics._metric import Metric
+from npdl.tree import Tree
+
+__all__ = ["Metrics", "Scores", "Sums", "check_metrics", "mean_sums", "merged", "place_of_weights"]
+
+Metrics: TypeAlias = Mapping[str, Callable[..., Any]]
+Sums: TypeAlias = dict[str, Tree]
+
+
+def check_metrics(metrics: Any) -> Metrics:
+    """Return metrics, none if they are `None`; raise unless they are functions by their names."""
+    call = 'metrics={"accuracy": F.accuracy}'
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be a dict of functions, as in {call}, got {metrics!r}")
+    for name, function in metrics.items():
+        if not isinstance(name, str) or not callable(function):
+            raise TypeError(
+                f"metrics: {name!r} must be a name of a function, as in {call}, got {function!r}"
+            )
+        if name == "loss" or name.startswith("val_"):
+            raise ValueError(
+                f"metrics: {name!r} is the name of a figure that is there without it; give the "
+                f"metric another"
+            )
+    return metrics
+
+
+class Scores:
+    """The metrics of batches ``(x, *targets)``, and the weight of a batch in their means.
+
+    Parameters
+    ----------
+    metrics : dict of callables
+        Metrics, partials of metrics, or functions that return the mean over a batch.
+    place : int, optional
+        The index of the weights in a batch; `None`, where there are none.
+    """
+
+    def __init__(self, metrics: Metrics, place: int | None) -> None:
+        self.place = place
+        self._scored = {name: _scored(function) for name, function in metrics.items()}
+        self.metrics = {"loss": Metric(mean_sums)}
+        self.metrics |= {name: scored.metric for name, scored in self._scored.items()}
+
+    def weight(self, *batch: Any) -> float:
+        """Return the sum of the weights of a batch; the number of its examples without weights."""
+        weights = batch[self.place] if self.place is not None and len(batch) > self.place else None
+        if weights is None:
+            return float(_count(batch[0]))
+        return float(np.sum(weights, dtype=np.float64))
+
+    def sums(self, outputs: Any, batch: tuple[Any, ...]) -> Sums:
+        """Return the sums of all metrics on a batch."""
+        return {
+            name: scored.call(scored.metric.sums, outputs, batch, self.place)
+            for name, scored in self._scored.items()
+        }
+
+    def values(self, outputs: Any, batch: tuple[Any, ...]) -> dict[str, Any]:
+        """Return the values of all metrics on a batch."""
+        return {
+            name: scored.call(scored.function, outputs, batch, self.place)
+            for name, scored in self._scored.items()
+        }
+
+
+def merged(metrics: Mapping[str, Metric], a: Sums, b: Sums) -> Sums:
+    """Return the sums of metrics over the examples of both."""
+    return {name: metrics[name].merge(a[name], b[name]) for name in a}
+
+
+def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
+    """Return the sums of a mean over examples of that weight; a mean over nothing counts as 0."""
+    if not weight:
+        return 0.0, weight
+    if getattr(value, "ndim", 0):  # a tenth of the time of np.ndim
+        return np.asarray(value, np.float64) * weight, weight
+    return float(value) * weight, weight
+
+
+def place_of_weights(loss: Callable[..., Any] | None) -> int | None:
+    """Return the index in ``(x, *targets)`` of the weights: where a loss has a `weights` argument.
+
+    Such a loss is a mean over the examples weighted with them. Without a loss, the index is 2, as
+    for the metrics of npdl.
+    """
+    if loss is None:
+        return 2
+    names = [parameter.name for parameter in _parameters(loss)]
+    return names.index("weights") if "weights" in names else None
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Scored:
+    """A function as a metric, and which data it takes."""
+
+    function: Callable[..., Any]
+    metric: Metric
+    targets: int
+    weighted: bool
+
+    def call(
+        self, function: Callable[..., Any], outputs: Any, batch: tuple[Any, ...], place: int | None
+    ) -> Any:
+        """Call the function, or the sums of the metric, with the outputs and the data."""
+        if place is None or len(batch) <= place:
+            return function(outputs, *batch[1 : 1 + self.targets])
+        targets = (*batch[1:place], *batch[place + 1 :])[: self.targets]
+        if self.weighted and batch[place] is not None:
+            return function(outputs, *targets, weights=batch[place])
+        return function(outputs, *targets)
+
+
+def _scored(function: Callable[..., Any]) -> _Scored:
+    named = [p for p in _parameters(function) if p.name != "weights"]
+    positional = [p for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    weighted = any(p.name == "weights" for p in _parameters(function))
+    # One target as a rule, also for an optional argument; a second one where it is required.
+    return _Scored(function, _as_metric(function, weighted), max(1, required - 1), weighted)
+
+
+def _as_metric(function: Callable[..., Any], weighted: bool) -> Metric:
+    if isinstance(function, Metric):
+        return function
+    inner = function.func if isinstance(function, functools.partial) else None
+    if isinstance(inner, Metric) and not function.args:  # type: ignore[attr-defined]
+        return inner.bound(**function.keywords)  # type: ignore[attr-defined]
+
+    def sums(outputs: Any, *targets: Any, **weights: Any) -> Any:
+        given = weights.get("weights")
+        weight = float(_count(outputs) if given is None else np.sum(given, dtype=np.float64))
+        # A mean over nothing, which a function may not have, does not count.
+        value = function(outputs, *targets, **weights) if weight else 0.0
+        return mean_sums(value, weight)
+
+    return Metric(sums)
+
+
+def _count(arrays: Any) -> int:
+    """Return the number of examples."""
+    return len(arrays if type(arrays) is np.ndarray else tree.leaves(arrays)[0])
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # of a function in C
+        return []

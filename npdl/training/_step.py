@@ -1,0 +1,171 @@
+"""One step of training, as a pure function of the state and a batch."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npdl import random
+from npdl.distributed._sharded import fold_stats
+from npdl.distributed._shards import over_shards
+from npdl.functional._checks import check_flag
+from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
+from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._check_finite import checking_updates, raise_if_not_finite
+from npdl.training._evaluation import Loss, keep_freed_memory
+from npdl.training._scores import (
+    Metrics,
+    Scores,
+    Sums,
+    check_metrics,
+    mean_sums,
+    merged,
+    place_of_weights,
+)
+from npdl.training._train_state import TrainState
+
+__all__ = ["Step", "summing_step", "train_step"]
+
+Step = Callable[..., tuple[TrainState, dict[str, Any]]]
+
+
+def train_step(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    metrics: Metrics | None = None,
+    donate: bool = False,
+    check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
+) -> Step:
+    """Return a pure function that makes one step of training.
+
+    Parameters
+    ----------
+    model : Layer
+        The model.
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient)``.
+    optimizer : Optimizer
+        The optimizer.
+    metrics : dict of callables, optional
+        Further values for the batch, each ``metric(outputs, targets) -> number``. A metric with
+        an argument `weights` gets the weights, where the loss has such an argument too.
+    donate : bool
+        Whether a step may overwrite the arrays of the state that it is given, which saves memory
+        and time. The state that was passed must then not be used again.
+    check_finite : bool
+        Whether to stop at the first number that is not finite, in the forward or the backward pass
+        or after the update, with an error that names the step, the layer and the array.
+    shards : int, optional
+        The number of shards that a batch is cut into, for :mod:`npdl.distributed`: the gradient
+        of each is computed on its own, and the result is the mean over the batch. The loss must
+        be a mean over the examples, weighted where it has an argument `weights`; so must a
+        metric that is not a :class:`Metric`.
+    comm : communicator, optional
+        Such as ``MPI.COMM_WORLD``: its ranks share the shards. All must make the same steps.
+
+    Returns
+    -------
+    callable
+        ``step(state, (x, *targets)) -> (state, metrics)``, where `metrics` has ``"loss"``. With
+        shards, ``step(state, batch, size=n)`` takes this rank's examples of a batch of n alone:
+        :func:`npdl.distributed.rows_of`.
+
+    Examples
+    --------
+    >>> from npdl.training import TrainState, train_step
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> model, optimizer = F.dense(2), F.sgd(0.1)
+    >>> state = TrainState.create(model, optimizer, shape=(3,))
+    >>> step = train_step(model, F.softmax_cross_entropy, optimizer)
+    >>> state, metrics = step(state, (np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])))
+    >>> state.step, sorted(metrics)
+    (1, ['loss'])
+    """
+    donate = check_flag(donate, "train_step(…, donate=True)")
+    check_finite = check_flag(check_finite, "train_step(…, check_finite=True)")
+    scores = Scores(check_metrics(metrics), place_of_weights(loss))
+    summing = summing_step(
+        model, loss, optimizer, scores, donate=donate, check_finite=check_finite, shards=shards,
+        comm=comm,
+    )  # fmt: skip
+
+    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, dict[str, Any]]:
+        state, sums, value = summing(state, batch, **rows)
+        del sums["loss"]
+        named = {name: scores.metrics[name].result(each) for name, each in sums.items()}
+        return state, {"loss": float(value), **named}
+
+    return step
+
+
+def summing_step(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    scores: Scores,
+    *,
+    donate: bool = False,
+    check_finite: bool = False,
+    shards: int | None = None,
+    comm: Any = None,
+) -> Callable[..., tuple[TrainState, Sums, Any]]:
+    """Return a function that makes one step of training, for sums over an epoch.
+
+    Parameters
+    ----------
+    model, loss, optimizer, donate, check_finite, shards, comm
+        As in :func:`train_step`.
+    scores : Scores
+        The metrics.
+
+    Returns
+    -------
+    callable
+        ``step(state, batch) -> (state, sums, loss)``, with the sums of ``"loss"`` and all metrics.
+    """
+    gradient = value_and_grad(model, loss)
+    if check_finite:
+        # What is not finite raises with its place; NumPy's warning would come first, without.
+        gradient = np.errstate(all="ignore")(gradient)
+    fold: Callable[..., Params] = model.update_stats
+    has_stats = fold is not keep_params
+    keep_freed_memory()
+    stream = random.fold((0,), "step")[1]
+
+    def terms(params: Params, x: Any, *targets: Any, rng: random.Key) -> tuple[Any, ...]:
+        value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
+        if check_finite:
+            raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
+        sums = scores.sums(aux.outputs, (x, *targets))
+        return value, sums, grads, aux.cache if has_stats else None
+
+    def whole(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
+        return *terms(params, *batch, rng=rng), scores.weight(*batch)
+
+    compute: Callable[..., tuple[Any, ...]] = whole
+    if shards is not None:
+        merge = functools.partial(merged, scores.metrics)
+        compute = over_shards(terms, shards, comm, scores.weight, merge)
+        fold = functools.partial(fold_stats, model, comm=comm)
+    elif comm is not None:
+        raise ValueError("comm was given without shards: train_step(..., shards=8, comm=comm)")
+
+    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, Sums, Any]:
+        key = (*state.rng, stream, state.step)
+        try:
+            value, sums, grads, cache, weight = compute(state.params, *batch, rng=key, **rows)
+        except FloatingPointError as error:
+            error.add_note(f"in step {state.step}")
+            raise
+        state = state.updated(optimizer, grads, donate)
+        if has_stats:
+            state = state.with_params(fold(state.params, cache))
+        return state, {"loss": mean_sums(value, weight), **sums}, value
+
+    return checking_updates(step) if check_finite else step

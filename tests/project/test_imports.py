@@ -1,0 +1,188 @@
+"""Who may import whom: one table of folders, from the ground floor to the roof."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import npdl
+
+ROOT = Path(npdl.__file__).parent
+FILES = {
+    ".".join(("npdl", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "tensorboard"}
+OPTIONAL |= {"torch", "tqdm"}
+
+VALUES = "tree random _constructor _calls _allowance"
+PROTOCOL = f"{VALUES} functional/_checks functional/_layer"
+FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
+COMPAT = f"{PROTOCOL} functional compat/_habits compat/_named compat/utils"
+
+# Folder, or file of a folder whose files lie on several floors: the folders that it may import.
+# Each may import those above it alone, so there is no circle.
+TABLE = {
+    "_version": "",
+    "_warn": "",
+    "_allowance": "",
+    "_habits": "",
+    "_calls": "_habits",
+    "_constructor": "_calls",
+    "random": "",
+    "tree": "_constructor",
+    "functional/_checks": "_calls",
+    "functional/_modes": "random tree",
+    "functional/_layer": f"{VALUES} functional/_checks functional/_modes",
+    "functional/_targets": PROTOCOL,
+    "functional/_text_table": "",
+    "functional/_initializers": PROTOCOL,
+    "functional/_kernels": PROTOCOL,
+    "functional/_kernels/conv": "functional/_layer functional/_kernels",
+    "functional/layers/activations": f"{PROTOCOL} functional/_kernels",
+    "functional/layers/attention": f"{PROTOCOL} functional/_initializers functional/_kernels",
+    "functional/layers/recurrent": f"{PROTOCOL} functional/_initializers functional/_kernels "
+    "functional/layers/activations",
+    "functional/layers": f"{PROTOCOL} functional/_initializers functional/_kernels "
+    "functional/_kernels/conv functional/layers/activations functional/layers/attention "
+    "functional/layers/recurrent",
+    "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
+    "functional/layers/activations functional/layers/attention",
+    "functional/losses": f"{PROTOCOL} functional/_kernels functional/_targets",
+    "functional/metrics": f"{PROTOCOL} functional/_targets",
+    "functional/optimizers": PROTOCOL,
+    "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
+    "functional/_from_config": "functional/_initializers functional/layers functional/combinators "
+    "functional/optimizers",
+    "functional": "functional/_layer functional/_initializers functional/layers "
+    "functional/combinators functional/losses functional/metrics functional/optimizers "
+    "functional/_summary functional/_from_config",
+    "gradcheck": PROTOCOL,
+    "checkpoint/_files": "",
+    "checkpoint/weights": f"{PROTOCOL} functional checkpoint/_files",
+    "checkpoint": "_version tree checkpoint/_files checkpoint/weights",
+    "callbacks": f"{PROTOCOL} _warn checkpoint",
+    "_data": PROTOCOL,
+    "distributed": f"{PROTOCOL} _data",
+    "training": f"{FUNCTIONAL} _warn _data checkpoint checkpoint/_files callbacks distributed",
+    "plot": FUNCTIONAL,
+    "compat/_habits": "",
+    "compat/utils": f"{PROTOCOL} functional/_targets",
+    "compat/_named": f"{PROTOCOL} compat/_habits",
+    "compat/_checks": f"{PROTOCOL} compat/utils",
+    "compat/activations": COMPAT,
+    "compat/initializations": f"{COMPAT} functional/_initializers",
+    "compat/objectives": f"{COMPAT} functional/_kernels functional/_targets",
+    "compat/_optimizer_base": f"{COMPAT} functional/optimizers",
+    "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
+    "compat/layers": f"{COMPAT} compat/activations compat/initializations",
+    "compat": f"{COMPAT} _warn functional/_text_table checkpoint checkpoint/_files callbacks "
+    "training compat/_checks compat/activations compat/initializations compat/objectives "
+    "compat/optimizers compat/layers",
+    "": "_version random tree functional compat compat/activations compat/initializations "
+    "compat/layers compat/objectives compat/optimizers compat/utils",
+}
+
+
+def floor_of(module):
+    """Return the key of a module in the table: the file itself, or the folder that holds it."""
+    path = FILES[module].relative_to(ROOT)
+    file = path.with_suffix("").as_posix()
+    return file if file in TABLE else path.parent.as_posix().removeprefix(".")
+
+
+def imports(module):
+    """Yield each imported module, and whether the import stands at the top level."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in FILES else node.module for name in names]
+        else:
+            continue
+        for name in names:
+            yield name, node in tree.body
+
+
+def within(module):
+    """Return the modules of npdl that a module imports, anywhere in it."""
+    return {name for name, _ in imports(module) if name.split(".")[0] == "npdl"}
+
+
+def test_the_table_has_no_circle():
+    above = set()
+    for folder, allowed in TABLE.items():
+        assert set(allowed.split()) <= above, folder
+        above.add(folder)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_imports_only_what_the_table_allows(module):
+    floor = floor_of(module)
+    found = {floor_of(name) for name in within(module)} - {floor}
+    assert found <= set(TABLE[floor].split())
+
+
+def test_no_files_import_one_another_in_a_circle():
+    graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
+
+
+PUBLIC = "callbacks checkpoint compat distributed functional gradcheck plot random training tree"
+FACES = "combinators layers losses metrics optimizers weights activations attention recurrent"
+DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"
+DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_private_module_has_an_underscore_or_lies_in_a_private_folder(module):
+    _, *parts = module.split(".")
+    if any(part.startswith("_") for part in parts):
+        return
+    known = DOCUMENTED if parts[:1] == ["compat"] else FACES
+    assert set(parts[:1]) <= set(PUBLIC.split())
+    assert set(parts[1:]) <= set(known.split())
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_file_has_the_name_of_what_it_defines(module):
+    nodes = ast.parse(FILES[module].read_text(encoding="utf-8")).body
+    names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert module.rpartition(".")[2].lstrip("_") not in names
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_optional_libraries_are_imported_where_they_are_used(module):
+    top = {name.split(".")[0] for name, at_top in imports(module) if at_top}
+    assert not top & OPTIONAL
+    assert top <= set(sys.stdlib_module_names) | {"npdl", "numpy", "attrs"}
+
+
+def test_the_package_files_only_reexport():
+    reexports = ast.Expr | ast.Import | ast.ImportFrom | ast.Assign | ast.AugAssign
+    for module, path in FILES.items():
+        if path.name != "__init__.py":
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if module == "npdl.checkpoint" and isinstance(node, ast.If | ast.FunctionDef):
+                continue  # the readers of weights are imported when they are asked for
+            assert isinstance(node, reexports)
+            if isinstance(node, ast.Assign | ast.AugAssign):
+                target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+                assert target.id == "__all__"
+
+
+def test_importing_npdl_loads_no_more_than_it_needs():
+    program = "import sys, npdl.functional; print(*sys.modules)"
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", program], text=True, encoding="utf-8"
+    ).split()
+    assert not {name.split(".")[0] for name in loaded} & OPTIONAL
+    assert "numpy.random" not in loaded
+    assert "npdl.checkpoint.weights" not in loaded

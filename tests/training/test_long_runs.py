@@ -1,0 +1,183 @@
+"""The states of callbacks: each comes back as it was, however long a run has made it."""
+
+import json
+import tempfile
+
+import numpy as np
+import pytest
+from strategies import identical
+
+import npdl.functional as F
+from npdl import checkpoint
+from npdl.callbacks import History, LambdaCallback
+from npdl.checkpoint import CheckpointError
+from npdl.checkpoint._json import decoded, encoded
+from npdl.training import Checkpoint, fit
+from npdl.training._resume_header import Position
+
+VALUES = {
+    "floats": [0.1, -0.0, float("inf"), float("nan"), 5e-324],
+    "ints": [0, -1, 2**63 - 1],
+    "ints of more than 64 bits": [1, 2**64, -(2**80)],
+    "truth values": [True, False],
+    "ints and floats": [1, 2.0, True],
+    "nothing": [[], (), {}, None],
+    "arrays alike": [np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)],
+    "arrays of other shapes": [np.ones(2), np.ones(3), np.ones(())],
+    "arrays of other types": [np.ones(2), np.ones(2, np.int32)],
+    "small arrays": [np.ones(1, np.int8), np.zeros(1, np.int8)],
+    "empty arrays": [np.zeros((0, 3)), np.zeros((0, 3))],
+    "scalars": [np.float32(1), np.float32(2)],
+    "small scalars": [np.int8(1), np.int8(2)],
+    "arrays and scalars": [np.float64(1), np.ones(())],
+    "large arrays": [np.arange(1e5), np.arange(9000.0).reshape(3, -1).T, np.ones(3)],
+    "complex ones": [np.complex64(1j), np.ones(2, np.complex128)],
+    "a list of dicts": [{"epoch": i, "loss": i / 7, "best": i == 3} for i in range(9)],
+    "lists in lists": [[0.5], [0.25, 0.125], [1]],
+    "pairs": [(1, 0.5), (2, 0.25)],
+    "texts": ["a", "\ud83d", "名"],
+}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_a_state_comes_back_as_it_was(value):
+    for whole in (value, {"a": value, "b": (value, [value, value])}):
+        text, arrays = encoded(whole)
+        assert identical(decoded(json.loads(json.dumps(text)), arrays), whole)
+
+
+FORGED = {
+    "an unknown kind": {"eval": "print()"},
+    "two kinds": {"array": ["floats", [1]], "tuple": []},
+    "an array that is not there": {"array": ["1", [1]]},
+    "more numbers than there are": {"array": ["floats", [4]]},
+    "fewer numbers than there are": {"array": ["floats", [2]]},
+    "the same numbers twice": [{"list": ["floats", 3]}, {"list": ["floats", 3]}],
+    "a negative size": {"array": ["floats", [-3]]},
+    "a size of text": {"list": ["floats", "3"]},
+    "a size that is no int": {"list": ["floats", 3.0]},
+    "endless rows of nothing": {"arrays": ["floats", [10**12, 0]]},
+    "a text for a shape": {"array": ["floats", "abc"]},
+    "no shape": {"array": ["floats"]},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_a_forged_state_is_refused(forged):
+    with pytest.raises((ValueError, TypeError, LookupError)):
+        decoded(forged, {"floats": np.ones(3)})
+
+
+def test_many_small_rows_do_not_swell():
+    with pytest.raises(ValueError, match="there are no arrays of 1 bytes"):
+        decoded({"arrays": ["int8", [1000, 1]]}, {"int8": np.ones(1000, np.int8)})
+
+
+def written(directory, callbacks, **options):
+    """Write a checkpoint with the states of callbacks, and return those that are read."""
+    trained = {"a": np.ones(2)}
+    position = Position(
+        step=8, first=0, epoch=2, batch=0, seen=0, totals={}, stopped=False, best=None,
+        callbacks=callbacks,
+    )  # fmt: skip
+    keeper = Checkpoint(directory, **options)
+    keeper.write(trained, position, {})
+    return keeper.find({}, trained, callbacks)[0].callbacks
+
+
+def history_of(epochs):
+    kept = History()
+    losses = np.linspace(1, 0, epochs).tolist()
+    kept.history = dict.fromkeys(("loss", "a", "val_loss", "val_a"), losses)
+    kept.epoch = list(range(epochs))
+    return kept.state()
+
+
+# Each is the state of a run of very many epochs, most of which a header of 16 MiB could not hold.
+LONG = {
+    "the history": lambda: history_of(250_000),
+    "arrays": lambda: [np.full(1, i / 7) for i in range(45_000)],
+    "arrays that grow": lambda: [np.zeros(i % 3) for i in range(45_000)],
+    "records": lambda: [{"epoch": i, "loss": i / 7} for i in range(140_000)],
+    "pairs": lambda: [(i, i / 7, None) for i in range(140_000)],
+    "texts": lambda: [f"epoch {i}, [fine]" for i in range(800_000)],
+    "empty lists": lambda: [[] for _ in range(280_000)],
+}
+
+
+@pytest.mark.parametrize("made", LONG.values(), ids=LONG)
+def test_the_states_of_a_long_run_are_written_and_read(made, tmp_path):
+    states = {"Mine": made()}
+    text, arrays = encoded(states)
+    found_text, found = encoded(written(tmp_path, states))  # much faster than to compare them
+    assert found_text == text
+    assert identical(found, arrays)
+
+
+def test_the_history_takes_eight_bytes_a_value(tmp_path):
+    written(tmp_path, {"History": history_of(100_000)})
+    assert (tmp_path / "step-000000008.npz").stat().st_size < 5 * 8 * 100_000 + 10_000
+
+
+class Norms(LambdaCallback):
+    """Remembers a small array of each epoch."""
+
+    def __init__(self):
+        self.kept = []
+        super().__init__(on_epoch_end=lambda epoch, logs: self.kept.append(np.full(1, epoch)))
+
+    def state(self):
+        return self.kept
+
+    def restore(self, state):
+        self.kept = state
+
+
+def long_run(epochs, directory, figures=(), **options):
+    x = np.ones((2, 1), np.float32)
+    metrics = {name: lambda outputs, targets: float(outputs.mean()) / 7 for name in figures}
+    return fit(
+        F.dense(1), F.mean_squared_error, F.adam(1e-4), (x, 3 * x), epochs=epochs, batch_size=2,
+        progress=False, metrics=metrics, **options,
+        checkpoint=Checkpoint(directory, every_epochs=epochs // 2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "epochs", [100, pytest.param(40_000, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_a_run_whose_callback_keeps_an_array_an_epoch_goes_on(epochs, tmp_path):
+    long_run(epochs, tmp_path, callbacks=[Norms()])
+    norms = Norms()
+    long_run(epochs + 2, tmp_path, callbacks=[norms], resume=True)
+    assert [array.tolist() for array in norms.kept] == [[epoch] for epoch in range(epochs + 2)]
+
+
+@pytest.mark.slow
+def test_a_run_of_220_000_epochs_ends_and_goes_on():
+    x = np.ones((2, 1), np.float32)
+    with tempfile.TemporaryDirectory() as directory:
+        options = {"figures": ("a", "b"), "validation": (x, 3 * x)}
+        _, history = long_run(220_000, directory, **options)
+        _, longer = long_run(220_001, directory, resume=True, **options)
+    assert len(history["val_b"]) == 220_000
+    assert {name: values[:-1] for name, values in longer.items()} == history
+
+
+def test_a_limit_of_the_callers_own_still_holds(tmp_path):
+    states = {"Norms": [np.ones(100)] * 3}
+    with pytest.raises(ValueError, match=r"take 2400 bytes, and Checkpoint\(limit=2399\) allows"):
+        written(tmp_path, states, limit=2399)
+    written(tmp_path, states, limit=2400)
+    with pytest.raises(CheckpointError, match="allows no more than that"):
+        Checkpoint(tmp_path, limit=2399).find({}, {"a": np.ones(2)}, states)
+
+
+def test_a_file_of_a_checkpoint_is_read_by_numpy_alone(tmp_path):
+    written(tmp_path, {"History": {"loss": [0.5, 0.25]}})
+    with np.load(tmp_path / "step-000000008.npz") as found:
+        assert found["run/arrays/floats"].tolist() == [0.5, 0.25]
+        text = found["run/states"].tobytes()
+    states = json.loads(text)["dict"]["callbacks"]
+    assert states == {"dict": {"History": {"dict": {"loss": {"list": ["floats", 2]}}}}}
+    assert checkpoint.scalars(tmp_path / "step-000000008.npz").keys() == {"run/header"}
