@@ -65,7 +65,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
     Examples
     --------
-    >>> from npdl.checkpoint._trees import save
+    >>> from npdl.checkpoint import save
     >>> save("model.pkl", {})
     Traceback (most recent call last):
     ...
@@ -145,7 +145,7 @@ def load(path: str | os.PathLike[str], like: Tree, *, partial: bool = False) -> 
     --------
     >>> import numpy as np
     >>> from pathlib import Path
-    >>> from npdl.checkpoint._trees import load, save
+    >>> from npdl.checkpoint import load, save
     >>> import tempfile
     >>> import npdl.functional as F
     >>> model = F.dense(2)
@@ -185,7 +185,7 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
     --------
     >>> import numpy as np
     >>> from pathlib import Path
-    >>> from npdl.checkpoint._trees import save, scalars
+    >>> from npdl.checkpoint import save, scalars
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(Path(folder, "run.npz"), {"step": 3, "rate": 0.5, "weight": np.ones(2)})
@@ -213,7 +213,7 @@ def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     --------
     >>> import numpy as np
     >>> from pathlib import Path
-    >>> from npdl.checkpoint._trees import array_shapes, save
+    >>> from npdl.checkpoint import array_shapes, save
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(Path(folder, "run.npz"), {"step": 3, "weight": np.ones((2, 5))})
@@ -248,7 +248,7 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from npdl.checkpoint._trees import environment
+    >>> from npdl.checkpoint import environment
     >>> list(environment())
     ['npdl', 'numpy', 'blas', 'kernel', 'threads', 'machine', 'simd', 'byteorder']
     """

@@ -48,7 +48,7 @@ def check_agreement(comm: Any, **named: Any) -> None:
 
     Examples
     --------
-    >>> from npdl.distributed._sharded import check_agreement
+    >>> from npdl.distributed import check_agreement
     >>> import npdl.functional as F
     >>> check_agreement(None, model=F.dense(3), batch_size=64)
     """
@@ -88,7 +88,7 @@ def aborting(comm: Any) -> Iterator[None]:
 
     Examples
     --------
-    >>> from npdl.distributed._sharded import aborting
+    >>> from npdl.distributed import aborting
     >>> with aborting(None):
     ...     print("training")
     training

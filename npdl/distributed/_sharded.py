@@ -57,7 +57,7 @@ def sharded(
 
     Examples
     --------
-    >>> from npdl.distributed._sharded import sharded
+    >>> from npdl.distributed import sharded
     >>> from npdl import tree
     >>> import numpy as np
     >>> import npdl.functional as F
@@ -115,7 +115,7 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
 
     Examples
     --------
-    >>> from npdl.distributed._sharded import fold_stats
+    >>> from npdl.distributed import fold_stats
     >>> import numpy as np
     >>> import npdl.functional as F
     >>> model = F.batch_norm()
@@ -164,7 +164,7 @@ def all_reduce(values: Tree, comm: Any) -> Tree:
 
     Examples
     --------
-    >>> from npdl.distributed._sharded import all_reduce
+    >>> from npdl.distributed import all_reduce
     >>> import numpy as np
     >>> all_reduce({"weight": np.ones(2), "mean": None}, None)
     {'weight': array([1., 1.]), 'mean': None}

@@ -111,7 +111,7 @@ def rows_of(size: int, shards: int, comm: Any = None) -> slice:
 
     Examples
     --------
-    >>> from npdl.distributed._sharded import rows_of
+    >>> from npdl.distributed import rows_of
     >>> rows_of(100, shards=8)
     slice(0, 100, None)
     """
