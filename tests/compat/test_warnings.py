@@ -5,10 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
-
-import npdl
 from npdl.layers import Activation, Convolution, Dense, Embedding, Input, SimpleRNN, Softmax
 from npdl.optimizers import SGD
+
+import npdl
 
 X, Y = np.ones((8, 4)), np.zeros(8, int)
 IDS = np.zeros((8, 3), int)
