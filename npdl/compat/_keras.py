@@ -10,12 +10,12 @@ Each is a line: there is nothing here that a model or a layer does not have unde
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
+from npdl._warn import warn
 from npdl.compat import optimizers
 from npdl.compat._habits import keras_arguments
 from npdl.compat.layers._weights import weights_of
@@ -195,11 +195,10 @@ def batch_size_first(fit: F) -> F:
                 "batch by batch are trained on by model.train_on_batch(X, Y)"
             )
         if len(args) > 3 and _is_power(args[2]) and not _is_power(args[3]):
-            warnings.warn(
+            warn(
                 f"Model.fit(X, Y, {args[2]!r}, {args[3]!r}) makes {args[2]} epochs with batches of "
                 f"{args[3]}; pass epochs={args[3]}, batch_size={args[2]} by keyword, if the "
-                f"opposite is meant",
-                stacklevel=2,
+                f"opposite is meant"
             )
         return fit(self, *args, **keywords)
 

@@ -6,13 +6,13 @@ gradients through parts of `npdl.functional` and keeps their state.
 """
 
 import math
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
+from npdl._warn import warn
 from npdl.compat._named import Named, argument_names
 from npdl.functional._checks import check_number, is_int
 from npdl.functional._layer import describe
@@ -215,11 +215,10 @@ class Functional(Optimizer):
         names = [*argument_names(cls)]
         before = names.index("lr")
         if not before and len(args) > 1 and 0.8 <= args[1] < 1:
-            warnings.warn(
+            warn(
                 f"{cls.__name__}({args[0]!r}, {args[1]!r}) clips gradients to ±{args[1]!r}; "
                 f"Momentum(momentum={args[1]!r}, lr={args[0]!r}) is SGD with momentum; clip= by "
-                f"keyword is silent",
-                stacklevel=4,
+                f"keyword is silent"
             )
         if 0 < len(args) <= before and {"lr", "learning_rate"}.isdisjoint(keywords):
             first, (low, high) = args[0], cls.plausible

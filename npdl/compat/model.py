@@ -13,12 +13,12 @@
 array([0, 1, 1, 0])
 """
 
-import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
 
 import numpy as np
 
+from npdl._warn import warn
 from npdl.callbacks import History
 from npdl.callbacks._checks import checked
 from npdl.compat import objectives, optimizers
@@ -265,10 +265,9 @@ class Model(KerasMethods, Stack, Saved):
         y, first = self._checked(x, y, batch_size)
         weight = self._weights(sample_weight, class_weight, y)
         if validation_data is not None and validation_split:
-            warnings.warn(
+            warn(
                 f"Model.fit: validation_data counts, and validation_split={validation_split} does "
-                f"not: the model is trained on all examples; pass one of them",
-                stacklevel=4,
+                f"not: the model is trained on all examples; pass one of them"
             )
             validation_split = 0.0
         data, validation = split((x, y, weight), validation_split)

@@ -1,6 +1,7 @@
 """How the figures of a run changed from epoch to epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +36,9 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
     Raises
     ------
     ValueError
-        If the history is empty, or there are more or fewer axes than figures.
+        If the history or one of its lists is empty, or there are more or fewer axes than figures.
     TypeError
-        If it is no history.
+        If it is not a history, or an entry is not a number, such as `None`; NaN is a gap.
 
     Examples
     --------
@@ -89,23 +90,46 @@ def _curves(history: Any) -> tuple[dict[str, np.ndarray], int]:
             f"learning_curves: expected the history that fit returns, such as "
             f"{{'loss': [2.3, 1.9]}}, got {type(history).__name__}"
         )
-    curves = {}
-    for name, values in history.items():
-        try:
-            curves[name] = np.asarray(values, np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"learning_curves: {name!r} must be a list of numbers, got {values!r}"
-            ) from error
-        # Such a number is infinite on any axis.
-        curves[name] = np.where(np.abs(curves[name]) > LARGEST, np.inf, curves[name])
-        if curves[name].ndim != 1 or not curves[name].size:
-            raise ValueError(
-                f"learning_curves: {name!r} must have a number for each epoch, got {values!r}"
-            )
+    curves = {name: _numbers(name, values) for name, values in history.items()}
     if not curves:
         raise ValueError("learning_curves: the history is empty")
     return curves, first
+
+
+def _numbers(name: Any, values: Any) -> np.ndarray:
+    """Return the values of a figure as floats, infinite beyond what an axis shows, or raise."""
+    if not isinstance(name, str):
+        raise TypeError(f"learning_curves: the name of a figure must be a string, got {name!r}")
+    several = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    entries = list(values) if several and getattr(values, "ndim", True) else []
+    if not entries:
+        raise ValueError(
+            f"learning_curves: {name!r} must have a number for each epoch, got {values!r:.80}"
+        )
+    found = [_number(entry) for entry in entries]
+    if None in found:
+        place = found.index(None)
+        raise TypeError(
+            f"learning_curves: {name!r} must be a list of numbers, got {entries[place]!r:.80} at "
+            f"index {place}; float('nan') is a gap"
+        )
+    numbers = np.array(found, np.float64)
+    # Such a number is infinite on any axis.
+    return np.where(np.abs(numbers) > LARGEST, np.inf, numbers)
+
+
+def _number(value: Any) -> float | None:
+    """Return a real number as a float; `None` for all else, such as strings."""
+    if isinstance(value, Real):
+        try:
+            return float(value)
+        except OverflowError:
+            return np.inf
+    scalar = hasattr(value, "__array__") and not isinstance(value, np.ma.MaskedArray)
+    array = np.asarray(value) if scalar else None
+    if array is None or array.ndim or array.dtype.kind not in "iufb":
+        return None
+    return float(array)
 
 
 def _axes_for(figures: Sequence[str], ax: Any) -> "tuple[Axes, ...]":

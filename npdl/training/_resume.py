@@ -21,6 +21,7 @@ from npdl.callbacks import direction
 from npdl.callbacks._checks import missing_figure
 from npdl.checkpoint._files.disk import free_name, remove_abandoned, sync_directory
 from npdl.checkpoint._files.limits import CheckpointError
+from npdl.checkpoint._trees import check_tree
 from npdl.functional._checks import check_int
 from npdl.training._resume_header import (
     OtherRunError,
@@ -195,7 +196,7 @@ class Checkpoint:
         trained : tree
             What is to be written.
         """
-        checkpoint.check_tree(trained)
+        check_tree(trained)
         if self.best is not None and self.best not in figures:
             raise ValueError(
                 f"Checkpoint(best={self.best!r}): {missing_figure(self.best, figures)}"

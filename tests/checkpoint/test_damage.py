@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -52,12 +53,23 @@ def vars_of(position):
     return {name: getattr(position, name) for name in Position.__slots__ if name != "__weakref__"}
 
 
+# Fields of a zip's headers that no checksum covers, since nobody reads them: of a member, which the
+# list of members repeats; versions, flags, dates and attributes in that list; numbers of disks.
+UNREAD = [(b"PK\x03\x04", 4, 26), (b"PK\x05\x06", 4, 12)]
+UNREAD += [(b"PK\x01\x02", *fields) for fields in ((4, 10), (12, 16), (34, 42))]
+
+
 def flipped(whole, other, random):
     """Flip one to three bits."""
+    read = np.ones(len(whole), bool)
+    for signature, first, last in UNREAD:
+        for found in re.finditer(re.escape(signature), whole):
+            read[found.start() + first : found.start() + last] = False
+    positions = np.flatnonzero(read)
     for count in [1] * 200 + [2] * 50 + [3] * 50:
         data = bytearray(whole)
-        for position in random.integers(len(data) * 8, size=count):
-            data[position // 8] ^= 1 << position % 8
+        for position in random.choice(positions, size=count):
+            data[position] ^= 1 << int(random.integers(8))
         yield data
 
 
@@ -273,8 +285,7 @@ def test_what_is_damaged_is_refused_or_equal(kind, files, tmp_path):
         tracemalloc.stop()
     assert not Exploit.ran
     assert refused + equals == total
-    # What is not refused are dates and the like, in the headers of the members.
-    assert refused > 0.85 * total
+    assert refused > 0.9 * total
     COUNTS[kind.__name__] = total
 
 

@@ -519,6 +519,11 @@ ERRORS = {
         ValueError,
         "Adam.set_state: expected the states .*AdamState.*TraceState.*; is it of another",
     ),
+    "the state of a momentum without Nesterov": (
+        lambda: NesterovMomentum().set_state(Momentum().get_state()),
+        ValueError,
+        "NesterovMomentum.set_state: expected the states .*NesterovState.*TraceState",
+    ),
     "a negative rate": (lambda: SGD(lr=-0.1), ValueError, "SGD: lr must be a number of at least 0"),
     "a rate that is no number": (lambda: Adam(lr="0.1"), ValueError, "Adam: lr must be a number"),
     "an assigned rate": (lambda: setattr(SGD(), "lr", np.nan), ValueError, "SGD: lr must be a num"),

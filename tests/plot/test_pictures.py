@@ -1,5 +1,6 @@
 """What is drawn is the data: lines, cells, tiles, points and words."""
 
+import math
 import subprocess
 import sys
 
@@ -358,6 +359,42 @@ def test_pictures_need_no_pyplot():
     ).split()
     assert "matplotlib.figure" in loaded
     assert "matplotlib.pyplot" not in loaded
+
+
+NOT_NUMBERS = {
+    "a string of digits": ([1.0, "0.5"], "got '0.5' at index 1"),
+    "strings in an array": (np.array(["1", "2"]), "at index 0"),
+    "None": ([None, 1.0], "got None at index 0"),
+    "ragged": ([1.0, [2.0, 3.0]], r"got \[2.0, 3.0\] at index 1"),
+    "ragged within": ([[1.0, [2.0]], 1.0], "at index 0"),
+    "two axes": (np.ones((2, 2)), "at index 0"),
+    "complex": ([1.0, 1j], "got 1j at index 1"),
+    "masked": (np.ma.array([1.0, 2.0], mask=[False, True]), "at index 1"),
+    "dates": (np.array(["2020-01-01"], "M8[D]"), "at index 0"),
+    "an object": ([1.0, object()], "at index 1"),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), NOT_NUMBERS.values(), ids=NOT_NUMBERS)
+@pytest.mark.parametrize("name", ["loss", "val_loss", "accuracy"])
+def test_an_entry_that_is_no_number_is_named(values, message, name):
+    with pytest.raises(TypeError, match=f"'{name}' must be a list of numbers.*{message}"):
+        plot.learning_curves({"loss": [1.0, 0.5], name: values})
+
+
+@pytest.mark.parametrize("values", ["12", {"1": 2}, np.array(1.0), None, (), np.ones(0)], ids=repr)
+def test_a_figure_without_a_list_of_numbers_is_refused(values):
+    with pytest.raises(ValueError, match="'loss' must have a number for each epoch"):
+        plot.learning_curves({"loss": values})
+
+
+def test_numbers_of_all_kinds_are_drawn():
+    values = (1, 2.5, np.float32(3), np.int8(4), np.array(5.0), True, math.nan, 10**400)
+    (axes,) = plot.learning_curves({"loss": values})
+    drawn = axes.get_lines()[0].get_ydata()
+    np.testing.assert_array_equal(drawn, [1, 2.5, 3, 4, 5, 1, np.nan, np.inf])
+    with pytest.raises(TypeError, match="the name of a figure must be a string, got 1"):
+        plot.learning_curves({1: values})
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):

@@ -242,6 +242,9 @@ def test_what_training_starts_from_is_given_once():
 
 
 FOREIGN = {
+    "momentum to nesterov": (F.momentum(0.1), F.nesterov_momentum(0.1)),
+    "nesterov to momentum": (F.nesterov_momentum(0.1), F.momentum(0.1)),
+    "adagrad to rmsprop": (F.adagrad(0.1), F.rmsprop(0.1)),
     "momentum to rmsprop": (F.momentum(0.1), F.rmsprop(0.01)),
     "momentum to lion": (F.momentum(0.1), F.lion(0.01)),
     "adam to sgd": (F.adam(0.01), F.sgd(0.1)),

@@ -580,6 +580,7 @@ def test_predict_in_batches_is_predict_at_once():
 
 PAIRS = {
     "momentum, rmsprop": (F.momentum(0.1), F.rmsprop(0.1)),
+    "momentum, nesterov": (F.momentum(0.1), F.nesterov_momentum(0.1)),
     "momentum, lion": (F.momentum(0.1), F.lion(0.1)),
     "adam, nadam": (F.adam(0.1), F.nadam(0.1)),
     "adam, sgd": (F.adam(0.1), F.sgd(0.1)),

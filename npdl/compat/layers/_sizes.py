@@ -1,9 +1,9 @@
 """Sizes of layers, from their constructors and from the layers before them."""
 
 import operator
-import warnings
 from typing import Any, TypeAlias
 
+from npdl._warn import warn
 from npdl.functional._checks import check_int
 
 __all__ = ["Shape", "check_channels", "optional_int", "positive_int", "shape_before"]
@@ -56,10 +56,9 @@ def shape_before(
     start = len(before) - len(told)
     pairs = list(zip(before[start:], told, strict=True)) if start >= 1 else []
     if start < 1 or any(a != b for a, b in pairs if a is not None and b is not None):
-        warnings.warn(
+        warn(
             f"{layer}: the sizes {told} of its input were passed, but {prev_layer} gives "
-            f"{before}, which counts; leave that argument out, or correct it",
-            stacklevel=2,
+            f"{before}, which counts; leave that argument out, or correct it"
         )
     sizes = (*before[:start], *(b if a is None else a for a, b in pairs)) if pairs else before
     if None in sizes[max(len(sizes) - known_axes, 1) :]:
@@ -74,10 +73,9 @@ def shape_before(
 def check_channels(image: Shape) -> None:
     """Warn if the shape of an image seems to have its channels last."""
     if len(image) == 3 and image[0] == image[1] and (image[0] or 0) > 4 and image[2] in (1, 3, 4):
-        warnings.warn(
+        warn(
             f"the image shape {image} means {image[0]} channels: channels come first, as in "
-            f"{(image[2], *image[:2])}, and in data as in x.transpose(0, 3, 1, 2)",
-            stacklevel=5,
+            f"{(image[2], *image[:2])}, and in data as in x.transpose(0, 3, 1, 2)"
         )
 
 

@@ -1,10 +1,10 @@
 """Fully connected layers, and dropout."""
 
 import copy
-import warnings
 from typing import Any
 
 import npdl.functional as F
+from npdl._warn import warn
 from npdl.compat import activations, initializations
 from npdl.compat.layers._sizes import Shape, optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
@@ -113,10 +113,9 @@ class Activation(Activated):
         before = getattr(prev_layer, "activation", None)
         by_default = isinstance(prev_layer, Affine) and "activation" not in prev_layer._arguments()
         if by_default and before is not None and not isinstance(prev_layer, Softmax):
-            warnings.warn(
+            warn(
                 f"{prev_layer} has the activation {before} by default, and {self.activation} "
-                f"follows it; {prev_layer}(..., activation=None) has none",
-                stacklevel=5,
+                f"follows it; {prev_layer}(..., activation=None) has none"
             )
         super().connect_to(prev_layer)
 

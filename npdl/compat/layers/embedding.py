@@ -1,11 +1,11 @@
 """Vectors for ids."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 import npdl.functional as F
+from npdl._warn import warn
 from npdl.compat import initializations
 from npdl.compat.layers._sizes import Shape, optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
@@ -108,10 +108,9 @@ class Embedding(Stateful):
         """Warn, once, if the table is random, stays as it is, and nobody asked for that."""
         drawn, self._drawn_sum = self._drawn_sum, None
         if drawn is not None and self.static and drawn == float(np.sum(self.W)):
-            warnings.warn(
+            warn(
                 f"{self}: the table has random numbers and is not trained; "
-                f"Embedding(..., static=False) trains it, and static=True is for one that stays",
-                stacklevel=6,
+                f"Embedding(..., static=False) trains it, and static=True is for one that stays"
             )
 
     def make(self, shape: Shape) -> F.Layer:

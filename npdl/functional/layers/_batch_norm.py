@@ -259,11 +259,12 @@ def _on_their_scale(mean: Array, variance: Array, powers: Array) -> tuple[Array,
     """Return the statistics of numbers that were divided by powers of two."""
     with np.errstate(over="ignore"):
         variance = np.ldexp(variance, 2 * powers)
-    if not variance.max() < math.inf:
+    if np.isinf(variance).any():
+        wider = ", or compute in float64: npdl.tree.astype((params, x), np.float64)"
         raise ValueError(
             f"batch_norm: the variance of this batch is too large for {variance.dtype}, so there "
-            f"are no running statistics; divide the inputs by a constant, or compute in float64: "
-            f"npdl.tree.astype(params, np.float64)"
+            f"are no running statistics; divide the inputs by a constant, such as their largest, "
+            f"np.abs(x).max(){'' if variance.dtype == np.float64 else wider}"
         )
     return np.ldexp(mean, powers), variance
 

@@ -36,6 +36,7 @@ from npdl.tree import Tree
 
 __all__ = [
     "CountState",
+    "NesterovState",
     "TraceState",
     "add_decayed_weights",
     "clip_by_global_norm",
@@ -255,6 +256,12 @@ class TraceState(NamedTuple):
     velocity: Params
 
 
+class NesterovState(NamedTuple):
+    """State of :func:`trace` with ``nesterov=True``, which does not continue a plain momentum."""
+
+    velocity: Params
+
+
 @constructor
 def trace(decay: float, *, nesterov: bool = False) -> Optimizer:
     """Let gradients fade out slowly, momentum: ``v = decay * v + g``, and ``u = v``.
@@ -302,4 +309,4 @@ def trace(decay: float, *, nesterov: bool = False) -> Optimizer:
         u += g
         return u, v
 
-    return elementwise(rule, TraceState, in_place=True)
+    return elementwise(rule, NesterovState if nesterov else TraceState, in_place=True)

@@ -338,3 +338,27 @@ def test_statistics_that_no_float32_holds_are_an_error():
         layer.update_stats(params, cache)
     _, cache = layer.apply(params, x * np.float32(1e19), train=True)
     assert layer.update_stats(params, cache)["variance"] == pytest.approx(2e37, rel=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e25), (np.float64, 1e200)])
+def test_the_error_on_a_large_variance_says_a_remedy_that_helps(dtype, size):
+    layer, x = F.batch_norm(), np.array([[1, 2], [3, 4]], dtype) * dtype(size)
+    params = tree.astype(layer.init(0, (2,)), dtype)
+    with pytest.raises(ValueError, match=r"divide the inputs by .*np\.abs\(x\)\.max\(\)") as caught:
+        layer.update_stats(params, layer.apply(params, x, train=True)[1])
+    assert ("compute in float64" in str(caught.value)) == (dtype is np.float32)
+    remedies = {"divided": (params, x / np.abs(x).max())}
+    if dtype is np.float32:
+        remedies["wider"] = tree.astype(params, np.float64), x.astype(np.float64)
+    for changed, inputs in remedies.values():
+        after = layer.update_stats(changed, layer.apply(changed, inputs, train=True)[1])
+        assert np.isfinite(after["variance"]).all()
+
+
+def test_a_channel_of_nan_is_not_called_too_large():
+    layer = F.batch_norm()
+    x = np.array([[1.2e19, np.nan], [-1.2e19, 1], [1.2e19, 1]], np.float32)
+    params = layer.init(0, (2,))
+    after = layer.update_stats(params, layer.apply(params, x, train=True)[1])
+    assert np.isfinite(after["variance"][0])
+    assert np.isnan(after["variance"][1])

@@ -675,6 +675,7 @@ STATES = {
     "sgd": F.sgd(0.1),
     "sgd on a schedule": F.sgd(F.exponential_decay(0.1, 3, rate=0.5)),
     "momentum": F.momentum(0.1),
+    "nesterov momentum": F.nesterov_momentum(0.1),
     "adagrad": F.adagrad(0.1),
     "rmsprop": F.rmsprop(0.1),
     "adadelta": F.adadelta(),
@@ -685,6 +686,7 @@ STATES = {
     "nadam": F.nadam(0.1),
     "lion": F.lion(0.1),
     "trace alone": F.trace(0.9),
+    "nesterov alone": F.trace(0.9, nesterov=True),
     "clip by norm": F.chain(F.clip_by_global_norm(1.0), F.clip_by_global_norm(1.0), F.momentum(1)),
     "accumulate": F.accumulate(F.adam(0.1), steps=1),
     "average": F.average_params(0.9),
@@ -712,6 +714,13 @@ def test_the_state_of_another_optimizer_is_refused(name):
 
 def test_a_foreign_state_is_named_beside_the_right_one():
     params = params_of()
+    with pytest.raises(
+        ValueError, match=r"NesterovState .*\(velocity\), got TraceState\(vel"
+    ) as caught:
+        F.nesterov_momentum(0.1).update(params, F.momentum(0.1).init(params), params)
+    assert "in chain[0] = trace(decay=0.9, nesterov=True)" in caught.value.__notes__
+    with pytest.raises(ValueError, match=r"TraceState .*\(velocity\), got NesterovState\(velocity"):
+        F.momentum(0.1).update(params, F.nesterov_momentum(0.1).init(params), params)
     with pytest.raises(ValueError, match=r"RmspropState .*\(squares\), got TraceState\(velocity\)"):
         F.rmsprop(0.1).update(params, F.momentum(0.1).init(params), params)
     with pytest.raises(ValueError, match=r"of 2 optimizers, got \(AdamState\(.*\), \(\), \(\)\)"):
