@@ -15,6 +15,7 @@ True
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -82,7 +83,9 @@ class Recorded:
                 "a function decorated with @layer, defined at the top level of a module"
             )
         call = self.call
-        return functools.partial(call.constructor, *call.positional, **call.keywords), ()
+        # A copy of the arguments is deep, and a copy of the called function is not.
+        repeat = functools.partial(call.constructor, *call.positional, **call.keywords)
+        return operator.call, (repeat,)
 
     def config(self) -> dict[str, Any]:
         """Return the call as JSON values, for :func:`npdl.functional.from_config`."""

@@ -1,5 +1,6 @@
 import json
 import pickle
+import pickletools
 from collections import namedtuple
 
 import numpy as np
@@ -340,3 +341,28 @@ def test_a_named_tuple_is_kept_for_the_function_and_in_the_repr():
     assert value()[0] == Size(1, 2)
     assert repr(value) == "plain(a=Size(height=1, width=2))"
     assert pickle.loads(pickle.dumps(value)) == value
+
+
+PUBLIC = (
+    "dense(3)",
+    "serial(dense(3), relu())",
+    "adam(1e-3)",
+    "glorot_uniform()",
+    "warmup(0.1, 5)",
+)
+
+
+@pytest.mark.parametrize("text", PUBLIC)
+def test_a_pickle_names_no_private_module(text):
+    value = eval(text, vars(F))
+    written = pickle.dumps(value)
+    modules = {name for _, name, _ in pickletools.genops(written) if isinstance(name, str)}
+    assert {name for name in modules if name.startswith("npdl")} == {"npdl.functional"}
+    assert pickle.loads(written) == value
+
+
+def test_every_constructor_names_the_public_path():
+    for name in F.__all__:
+        item = getattr(F, name)
+        if hasattr(item, "is_constructor"):
+            assert item.__module__ == "npdl.functional"

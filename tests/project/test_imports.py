@@ -20,7 +20,7 @@ FILES = {
 OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "tensorboard"}
 OPTIONAL |= {"torch", "tqdm"}
 
-VALUES = "tree random _constructor _calls _allowance"
+VALUES = "tree random _constructor _calls _allowance _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
 COMPAT = f"{PROTOCOL} functional compat/_habits compat/_named compat/utils"
@@ -66,10 +66,10 @@ TABLE = {
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional checkpoint/_files",
     "checkpoint": "_version tree checkpoint/_files checkpoint/weights",
-    "callbacks": f"{PROTOCOL} _warn checkpoint",
+    "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
     "distributed": f"{PROTOCOL} _data",
-    "training": f"{FUNCTIONAL} _warn _data checkpoint checkpoint/_files callbacks distributed",
+    "training": f"{FUNCTIONAL} _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
     "compat/_habits": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
@@ -81,7 +81,7 @@ TABLE = {
     "compat/_optimizer_base": f"{COMPAT} functional/optimizers",
     "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
     "compat/layers": f"{COMPAT} compat/activations compat/initializations",
-    "compat": f"{COMPAT} _warn functional/_text_table checkpoint checkpoint/_files callbacks "
+    "compat": f"{COMPAT} functional/_text_table checkpoint checkpoint/_files callbacks "
     "training compat/_checks compat/activations compat/initializations compat/objectives "
     "compat/optimizers compat/layers",
     "": "_version random tree functional compat compat/activations compat/initializations "
