@@ -343,7 +343,7 @@ def test_a_named_tuple_is_kept_for_the_function_and_in_the_repr():
     assert pickle.loads(pickle.dumps(value)) == value
 
 
-PUBLIC = (
+PUBLIC = ["dense(3)", "serial(dense(3), relu())", "adam(1e-3)", "glorot_uniform()"]
     "dense(3)",
     "serial(dense(3), relu())",
     "adam(1e-3)",
