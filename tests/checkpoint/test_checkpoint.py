@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bits import Pair, Record, identical
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import NUMBERS, Pair, Record, arrays, identical, scalars, trees
+from strategies import NUMBERS, arrays, scalars, trees
 
 import npdl
 from npdl import checkpoint, tree

@@ -5,7 +5,7 @@ import json
 import attrs
 import numpy as np
 import pytest
-from strategies import identical
+from bits import identical
 
 import npdl.functional as F
 from npdl import checkpoint
