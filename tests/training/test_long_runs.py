@@ -105,13 +105,12 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("made", LONG.values(), ids=LONG)
-def test_the_states_of_a_long_run_are_written_and_read(made, tmp_path):
-    states = {"Mine": made()}
-    text, arrays = encoded(states)
-    found_text, found = encoded(written(tmp_path, states))  # much faster than to compare them
-    assert found_text == text
-    assert identical(found, arrays)
+@pytest.mark.parametrize("name", LONG)
+def test_the_states_of_a_long_run_are_written_and_read(name, tmp_path):
+    states = {"Mine": LONG[name]()}
+    found = written(tmp_path, states)
+    # The text has each type and bit of what are no arrays, and is faster to compare.
+    assert identical(found, states) if "arrays" in name else repr(found) == repr(states)
 
 
 def test_the_history_takes_eight_bytes_a_value(tmp_path):
