@@ -23,6 +23,11 @@ if not os.access(".", os.W_OK):
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = STORAGE.name
 
 
+def pytest_configure():
+    """Leave what tests write to the system: it outlives any process, but not a loss of power."""
+    os.fsync = lambda descriptor: os.fstat(descriptor) and None
+
+
 def pytest_collection_finish():
     """Let PyTorch, where tests have imported it, compute in one thread: its arrays are small."""
     if "torch" in sys.modules:
