@@ -17,12 +17,13 @@ from npdl import checkpoint
 from npdl.training import Checkpoint
 
 PROGRAM = Path(runs.__file__)
+ROOT = str(PROGRAM.parents[2])
 EPOCHS = 20  # of four steps
 
 
 def start(name, directory, result, epochs=EPOCHS, **options):
     command = [sys.executable, str(PROGRAM), name, str(directory), str(result), str(epochs)]
-    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parent.parent)}
+    environment = os.environ | {"PYTHONPATH": ROOT}
     environment |= options.pop("env", {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **pipes, **options)
@@ -44,7 +45,7 @@ def live(process, lines):
 @pytest.fixture(scope="module")
 def server():
     """A process that makes each run in a child."""
-    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parent.parent)}
+    environment = os.environ | {"PYTHONPATH": ROOT}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(
         [sys.executable, str(PROGRAM)], env=environment, encoding="utf-8", **pipes
