@@ -1,7 +1,8 @@
-"""Leave out examples whose library is not installed; set Hypothesis up for any source tree."""
+"""Leave out examples whose library is not installed; set Hypothesis and PyTorch up for tests."""
 
 import importlib.util
 import os
+import sys
 import tempfile
 
 from hypothesis import HealthCheck, settings
@@ -20,3 +21,14 @@ settings.load_profile("npdl")
 if not os.access(".", os.W_OK):
     STORAGE = tempfile.TemporaryDirectory()  # kept until the process ends
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = STORAGE.name
+
+
+def pytest_configure():
+    """Leave what tests write to the system: it outlives any process, but not a loss of power."""
+    os.fsync = lambda descriptor: os.fstat(descriptor) and None
+
+
+def pytest_collection_finish():
+    """Let PyTorch, where tests have imported it, compute in one thread: its arrays are small."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

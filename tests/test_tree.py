@@ -4,9 +4,10 @@ from collections import OrderedDict, defaultdict
 import attrs
 import numpy as np
 import pytest
+from bits import Pair, Record, identical
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import FLOATS, Pair, Record, arrays, identical, keys, scalars, trees
+from strategies import FLOATS, arrays, keys, scalars, trees
 
 import npdl.functional as F
 from npdl import tree

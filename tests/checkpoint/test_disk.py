@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from strategies import identical
+from bits import identical
 from test_checkpoint import SUFFIXES
 
 import npdl.functional as F

@@ -405,12 +405,26 @@ def test_the_shipped_model_is_small_and_belongs_to_the_corpus(bot):
 
 
 def test_nine_in_ten_training_questions_are_answered_right(bot):
-    assert share_right(bot, read_dialogues()[::7]) >= 0.9
+    assert share_right(bot, read_dialogues()[::61]) >= 0.9
+
+
+def test_each_word_of_nine_in_ten_answers_is_the_likeliest(bot):
+    """After the words before, over the whole corpus at once: the search has little to find."""
+    known, dialogues = {}, sorted(read_dialogues(), key=lambda pair: len(pair[1]))
+    for start in range(0, len(dialogues), 250):
+        part = dialogues[start : start + 250]
+        given, after, weights = as_arrays(part, bot.asked, bot.said)
+        scores, _ = bot.parts().whole(bot.params, given)
+        right = ((scores.argmax(axis=-1) == after) | (weights == 0)).all(axis=1)
+        for (question, _), is_right in zip(part, right, strict=True):
+            words = tuple(words_of_question(question))
+            known[words] = known.get(words, False) or is_right
+    assert sum(known.values()) >= 0.9 * len(known)
 
 
 @pytest.mark.slow
-def test_nine_in_ten_of_all_training_questions_are_answered_right(bot):
-    assert share_right(bot, read_dialogues()) >= 0.9
+def test_nine_in_ten_of_many_training_questions_are_answered_right(bot):
+    assert share_right(bot, read_dialogues()[1::5]) >= 0.9
 
 
 def judged():

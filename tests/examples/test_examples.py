@@ -41,8 +41,11 @@ def numbers(pattern, text):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_says_what_it_does(script):
-    text = output_of(script, "--help")
+def test_help_says_what_it_does(script, example, capsys):
+    with pytest.raises(SystemExit) as ended:
+        example(script, "--help")
+    assert not ended.value.code
+    text = capsys.readouterr().out
     first = (EXAMPLES / f"{script}.py").read_text(encoding="utf-8").splitlines()[0].strip('"')
     assert " ".join(first.split()) in " ".join(text.split())
     assert "--quick" in text

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import npdl
 
 ROOT = Path(npdl.__file__).parent
@@ -123,11 +121,11 @@ def test_the_table_has_no_circle():
         above.add(folder)
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_file_imports_only_what_the_table_allows(module):
-    floor = floor_of(module)
-    found = {floor_of(name) for name in within(module)} - {floor}
-    assert found <= set(TABLE[floor].split())
+def test_a_file_imports_only_what_the_table_allows():
+    for module in FILES:
+        floor = floor_of(module)
+        found = {floor_of(name) for name in within(module)} - {floor}
+        assert found <= set(TABLE[floor].split()), module
 
 
 def test_no_files_import_one_another_in_a_circle():
@@ -140,29 +138,29 @@ DOCUMENTED = "activations initializations layers model objectives optimizers uti
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_private_module_has_an_underscore_or_lies_in_a_private_folder(module):
-    _, *parts = module.split(".")
-    if any(part.startswith("_") for part in parts):
-        return
-    known = DOCUMENTED if parts[:1] == ["compat"] else FACES
-    assert set(parts[:1]) <= set(PUBLIC.split())
-    assert set(parts[1:]) <= set(known.split())
+def test_a_private_module_has_an_underscore_or_lies_in_a_private_folder():
+    for module in FILES:
+        _, *parts = module.split(".")
+        if any(part.startswith("_") for part in parts):
+            continue
+        known = DOCUMENTED if parts[:1] == ["compat"] else FACES
+        assert set(parts[:1]) <= set(PUBLIC.split()), module
+        assert set(parts[1:]) <= set(known.split()), module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_no_file_has_the_name_of_what_it_defines(module):
-    nodes = ast.parse(FILES[module].read_text(encoding="utf-8")).body
-    names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    names = {name for name in names if not name.startswith("_")}
-    assert module.rpartition(".")[2] not in names
+def test_no_file_has_the_name_of_what_it_defines():
+    for module, path in FILES.items():
+        nodes = ast.parse(path.read_text(encoding="utf-8")).body
+        names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        names = {name for name in names if not name.startswith("_")}
+        assert module.rpartition(".")[2] not in names, module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_optional_libraries_are_imported_where_they_are_used(module):
-    top = {name.split(".")[0] for name, at_top in imports(module) if at_top}
-    assert not top & OPTIONAL
-    assert top <= set(sys.stdlib_module_names) | {"npdl", "numpy", "attrs"}
+def test_optional_libraries_are_imported_where_they_are_used():
+    for module in FILES:
+        top = {name.split(".")[0] for name, at_top in imports(module) if at_top}
+        assert not top & OPTIONAL, module
+        assert top <= set(sys.stdlib_module_names) | {"npdl", "numpy", "attrs"}, module
 
 
 def test_the_package_files_only_reexport():

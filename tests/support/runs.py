@@ -2,16 +2,20 @@
 
     python tests/support/runs.py NAME DIRECTORY RESULT EPOCHS
 
-goes on with a run from its checkpoints, prints ``begun``, a line for each checkpoint once it is
-written, and ``done`` when the result is in its file.
+goes on with a run from its checkpoints, prints ``begun`` and its process, a line for each
+checkpoint once it is written, and ``done`` when the result is in its file. Without arguments, it
+does so in a child for each line that it reads, four arguments with tabs between them, and prints
+``ended`` and how, as ``os.waitpid`` says it.
 """
 
+import os
 import sys
+import traceback
 import warnings
 
 import attrs
 import numpy as np
-from strategies import identical
+from bits import identical
 
 import npdl
 import npdl.functional as F
@@ -168,12 +172,27 @@ def main(name, directory, result, epochs):
     warnings.simplefilter("ignore", FreshStartWarning)
     warnings.filterwarnings("ignore", "the gradients after the last update of accumulate")
     warnings.simplefilter("ignore", FinishedRunWarning)  # killed between its end and its result
-    say("begun")
+    say(f"begun {os.getpid()}")
     keeping = Reporting(directory, every_steps=1, best="val_loss")
     found = RUNS[name](epochs=int(epochs), checkpoint=keeping, resume=True)
     checkpoint.save(result, found)
     say("done")
 
 
+def serve():
+    """Run each in a child of this process, which has imported all that it needs."""
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                main(*line.rstrip("\n").split("\t"))
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(status)
+        say(f"ended {os.waitpid(child, 0)[1]}")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1:] else serve()

@@ -1,10 +1,9 @@
 """What Hypothesis draws: trees of every kind of node, arrays of any bits, layers with windows."""
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
 
-import attrs
 import numpy as np
+from bits import Pair, Record
 from hypothesis import strategies as st
 
 import npdl.functional as F
@@ -22,17 +21,6 @@ scalars = st.one_of(
     st.floats(),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
-
-
-class Pair(NamedTuple):
-    first: Any
-    second: Any
-
-
-@attrs.frozen
-class Record:
-    weight: Any
-    bias: Any
 
 
 @st.composite
@@ -62,21 +50,6 @@ def trees(leaves, keys=keys):
         )
 
     return st.recursive(st.none() | leaves, nodes, max_leaves=8)
-
-
-def identical(a, b):
-    """Whether two trees have the same nodes in the same order, and the same bits."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, np.ndarray | np.generic):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(identical(a[key], b[key]) for key in a)
-    if isinstance(a, tuple | list):
-        return len(a) == len(b) and all(map(identical, a, b))
-    if isinstance(a, Record):
-        return identical((a.weight, a.bias), (b.weight, b.bias))
-    return np.float64(a).tobytes() == np.float64(b).tobytes() if type(a) is float else a == b
 
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv2d_transpose)

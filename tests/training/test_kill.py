@@ -1,5 +1,6 @@
 """Training that is killed at any moment, and goes on: nothing reported is lost, no bit differs."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,35 +17,66 @@ from npdl import checkpoint
 from npdl.training import Checkpoint
 
 PROGRAM = Path(runs.__file__)
+ROOT = str(PROGRAM.parents[2])
 EPOCHS = 20  # of four steps
 
 
 def start(name, directory, result, epochs=EPOCHS, **options):
     command = [sys.executable, str(PROGRAM), name, str(directory), str(result), str(epochs)]
-    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parent.parent)}
+    environment = os.environ | {"PYTHONPATH": ROOT}
     environment |= options.pop("env", {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **pipes, **options)
 
 
-def live(process, lines, delay):
-    """Let a process print some lines, kill it some time later; return all that it printed."""
+def live(process, lines):
+    """Let a process print some lines and kill it then; return all that it printed."""
     found = []
     with process:
         for line in process.stdout:
             found.append(line.strip())
             if len(found) == lines:
-                time.sleep(delay)
                 process.send_signal(signal.SIGKILL)
         errors = process.stderr.read()
     assert process.returncode in (0, -signal.SIGKILL), errors
     return found
 
 
+@pytest.fixture(scope="module")
+def server():
+    """A process that makes each run in a child."""
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM)], env=environment, encoding="utf-8", **pipes
+    ) as process:
+        yield process
+
+
+def live_in_child(server, arguments, lines, delay):
+    """Let a child print some lines, kill it some time later; return all that it printed."""
+    server.stdin.write("\t".join(map(str, arguments)) + "\n")
+    server.stdin.flush()
+    found = []
+    for line in server.stdout:
+        words = line.split()
+        if words[0] == "ended":
+            assert int(words[1]) in (0, signal.SIGKILL)
+            return found
+        found.append(line.strip())
+        if len(found) == lines:
+            process = int(found[0].split()[1])
+            time.sleep(delay)
+            # The number of a child that has ended just now is free, and hardly taken again.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    raise AssertionError(f"the server has ended after {found}")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the gradients after the last update of accumulate")
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_killed_at_any_moment_ends_in_the_same_bits(name, tmp_path):
+def test_a_run_killed_at_any_moment_ends_in_the_same_bits(name, server, tmp_path):
     """The three functional runs are killed 18 times each at least, and so is one of npdl.Model."""
     expected = RUNS[name](epochs=EPOCHS)
     random = np.random.default_rng(list(name.encode()))
@@ -56,7 +88,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(name, tmp_path):
         while not finished:
             # A step and its checkpoint take about ten milliseconds.
             lines, delay = int(random.integers(1, 7)), float(random.uniform(0, 0.012))
-            printed = live(start(name, directory, result), lines, delay)
+            printed = live_in_child(server, (name, directory, result, EPOCHS), lines, delay)
             written = [int(line.split()[1]) for line in printed if line.startswith("written")]
             # What was reported is there, or something newer, so no step of it is made again.
             assert not written or written[0] > reported
@@ -80,7 +112,7 @@ def test_neither_the_hash_seed_nor_the_directory_changes_a_bit(tmp_path):
         process = start(
             "lstm", "run", "result.npz", epochs=3, env={"PYTHONHASHSEED": seed}, cwd=place
         )
-        assert "done" in live(process, 99, 0)
+        assert "done" in live(process, 99)
         files = [*Checkpoint(place / "run").paths(), place / "result.npz"]
         found[seed] = {path.name: path.read_bytes() for path in files}
     assert found["0"] == found["1"] == found["77"]
@@ -98,7 +130,7 @@ def test_a_run_goes_on_in_another_directory_with_another_hash_seed(tmp_path):
             "mlp", tmp_path / "run", tmp_path / "result.npz", epochs=3,
             env={"PYTHONHASHSEED": next(seeds)}, cwd=place,
         )  # fmt: skip
-        printed = live(process, 6 if reported < 6 else 99, 0)
+        printed = live(process, 6 if reported < 6 else 99)
         reported += len(printed)
         done = "done" in printed
     expected = RUNS["mlp"](epochs=3)

@@ -47,9 +47,9 @@ def test_the_kept_are_scaled_so_that_the_expectation_is_exact(rate, dropped, dty
 
 
 def test_the_mean_over_many_keys_is_the_input():
-    x = np.linspace(-2, 3, 12)
+    x, layer = np.linspace(-2, 3, 12), F.dropout(0.3)
     keys = 4000
-    total = sum(F.dropout(0.3)((), x, train=True, rng=(8, i)) for i in range(keys))
+    total = sum(layer((), x, train=True, rng=(8, i)) for i in range(keys))
     rate = 19661 / 65536
     error = np.abs(x) * math.sqrt(rate / (1 - rate) / keys)
     assert (np.abs(total / keys - x) <= 5 * error + 1e-12).all()
@@ -73,7 +73,8 @@ def test_elements_of_one_mask_are_independent(lag):
 
 
 def test_each_element_is_dropped_alike_wherever_it_stands():
-    counts = sum(kept(0.4, (3, 7), (5, i)).astype(int) for i in range(2000))
+    x, layer = np.ones((3, 7), np.float32), F.dropout(0.4)
+    counts = sum((layer((), x, train=True, rng=(5, i)) != 0).astype(int) for i in range(2000))
     p = 1 - 26214 / 65536
     assert all(within(count, 2000, p) for count in counts.ravel().tolist())
 

@@ -80,44 +80,44 @@ def test_the_declared_shape_is_the_actual_one(case):
 
 
 @each_case
-@MODES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_data_type_is_kept(case, train, dtype):
+def test_the_data_type_is_kept(case, dtype):
     params, x = case.params(dtype), tree.astype(case.x(3), dtype)
-    y, cache = run(case, params, x, train)
-    grads, dx = case.layer.backward(params, cache, cotangent(y))
-    stats = case.layer.update_stats(params, cache)
-    for leaf in tree.leaves((y, grads, dx, stats)):
-        assert leaf.dtype == dtype
+    for train in (False, True):
+        y, cache = run(case, params, x, train)
+        grads, dx = case.layer.backward(params, cache, cotangent(y))
+        stats = case.layer.update_stats(params, cache)
+        for leaf in tree.leaves((y, grads, dx, stats)):
+            assert leaf.dtype == dtype, train
 
 
 @each_case
-@MODES
-def test_read_only_arrays_are_enough_and_nothing_is_written(case, train):
-    params, x = read_only(case.params()), read_only(case.x(3))
-    y, cache = run(case, params, x, train)
-    read_only((y, cache))
-    g = read_only(cotangent(y))
-    before = [array.copy() for array in arrays((params, x, y, cache, g))]
-    first = case.layer.backward(params, cache, g)
-    case.layer.update_stats(params, cache)
-    second = case.layer.backward(params, cache, g)
-    assert same_bits(first, second)
-    assert same_bits(before, arrays((params, x, y, cache, g)))
+def test_read_only_arrays_are_enough_and_nothing_is_written(case):
+    for train in (False, True):
+        params, x = read_only(case.params()), read_only(case.x(3))
+        y, cache = run(case, params, x, train)
+        read_only((y, cache))
+        g = read_only(cotangent(y))
+        before = [array.copy() for array in arrays((params, x, y, cache, g))]
+        first = case.layer.backward(params, cache, g)
+        case.layer.update_stats(params, cache)
+        second = case.layer.backward(params, cache, g)
+        assert same_bits(first, second)
+        assert same_bits(before, arrays((params, x, y, cache, g)))
 
 
 @each_case
-@MODES
-def test_the_same_key_gives_the_same_bits(case, train):
-    params, x = case.params(), case.x(3)
-    assert same_bits(case.layer.init(KEY, case.shape), case.layer.init(KEY, case.shape))
-    y, cache = run(case, params, x, train)
-    again, cache_again = run(case, params, x, train)
-    g = cotangent(y)
-    assert same_bits(y, again)
-    assert same_bits(
-        case.layer.backward(params, cache, g), case.layer.backward(params, cache_again, g)
-    )
+def test_the_same_key_gives_the_same_bits(case):
+    for train in (False, True):
+        params, x = case.params(), case.x(3)
+        assert same_bits(case.layer.init(KEY, case.shape), case.layer.init(KEY, case.shape))
+        y, cache = run(case, params, x, train)
+        again, cache_again = run(case, params, x, train)
+        g = cotangent(y)
+        assert same_bits(y, again)
+        assert same_bits(
+            case.layer.backward(params, cache, g), case.layer.backward(params, cache_again, g)
+        )
 
 
 @each_case
@@ -134,15 +134,15 @@ def test_a_layer_that_needs_a_key_asks_for_it(case):
 
 
 @each_case
-@MODES
-def test_without_input_gradient_the_parameters_get_the_same(case, train):
-    params = case.params()
-    y, cache = run(case, params, case.x(3), train)
-    g = cotangent(y)
-    grads, _ = case.layer.backward(params, cache, g)
-    same, nothing = case.layer.backward(params, cache, g, input_grad=False)
-    assert nothing is None
-    assert same_bits(grads, same)
+def test_without_input_gradient_the_parameters_get_the_same(case):
+    for train in (False, True):
+        params = case.params()
+        y, cache = run(case, params, case.x(3), train)
+        g = cotangent(y)
+        grads, _ = case.layer.backward(params, cache, g)
+        same, nothing = case.layer.backward(params, cache, g, input_grad=False)
+        assert nothing is None
+        assert same_bits(grads, same)
 
 
 @each_case
@@ -161,36 +161,42 @@ def test_repr_config_and_pickle_give_an_equal_layer(case):
 
 
 @each_case
-@MODES
-def test_an_empty_batch_gives_empty_outputs_and_zero_gradients(case, train):
-    if not case.empty and train:
-        with pytest.raises(ValueError, match="empty"):
-            run(case, case.params(), case.x(0), train)
-        return
-    params = case.params()
-    y, cache = run(case, params, case.x(0), train)
-    assert all(part.shape[0] == 0 for part in tree.leaves(y))
-    assert all(np.isfinite(part).all() for part in tree.leaves(y))
-    grads, _ = case.layer.backward(params, cache, cotangent(y))
-    for gradient in tree.leaves(grads):
-        assert not gradient.any()
+def test_an_empty_batch_gives_empty_outputs_and_zero_gradients(case):
+    for train in (False, True):
+        if not case.empty and train:
+            with pytest.raises(ValueError, match="empty"):
+                run(case, case.params(), case.x(0), train)
+            continue
+        params = case.params()
+        y, cache = run(case, params, case.x(0), train)
+        assert all(part.shape[0] == 0 for part in tree.leaves(y))
+        assert all(np.isfinite(part).all() for part in tree.leaves(y))
+        grads, _ = case.layer.backward(params, cache, cotangent(y))
+        for gradient in tree.leaves(grads):
+            assert not gradient.any()
+
+
+def with_gaps(array):
+    return np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array
 
 
 @each_case
-@MODES
-def test_the_layout_in_memory_makes_no_difference(case, train):
-    params, x = case.params(np.float64), tree.astype(case.x(4), np.float64)
-    spread = tree.map(lambda part: np.repeat(part, 2, axis=-1)[..., ::2] if part.ndim else part, x)
-    reverse = tree.map(lambda part: np.asfortranarray(part), x)
-    y, cache = run(case, params, x, train)
-    g = cotangent(y)
-    expected = case.layer.backward(params, cache, g)
-    for other in (spread, reverse):
-        other_y, other_cache = run(case, params, other, train)
-        assert tree.all_close(other_y, y, rtol=1e-9, atol=1e-12)
-        strange = tree.map(lambda part: np.repeat(part, 3, axis=-1)[..., ::3], g)
-        found = case.layer.backward(params, other_cache, strange)
-        assert tree.all_close(found, expected, rtol=1e-9, atol=1e-12)
+def test_the_layout_in_memory_makes_no_difference(case):
+    for train in (False, True):
+        params, x = case.params(np.float64), tree.astype(case.x(4), np.float64)
+        spread = tree.map(
+            lambda part: np.repeat(part, 2, axis=-1)[..., ::2] if part.ndim else part, x
+        )
+        reverse = tree.map(lambda part: np.asfortranarray(part), x)
+        y, cache = run(case, params, x, train)
+        g = cotangent(y)
+        expected = case.layer.backward(params, cache, g)
+        for other in (spread, reverse):
+            other_y, other_cache = run(case, params, other, train)
+            assert tree.all_close(other_y, y, rtol=1e-9, atol=1e-12)
+            strange = tree.map(lambda part: np.repeat(part, 3, axis=-1)[..., ::3], g)
+            found = case.layer.backward(params, other_cache, strange)
+            assert tree.all_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @each_case
