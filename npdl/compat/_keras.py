@@ -20,6 +20,7 @@ from npdl.compat import optimizers
 from npdl.compat._habits import keras_arguments
 from npdl.compat.layers._weights import weights_of
 from npdl.compat.layers.base import Layer
+from npdl.functional._checks import check_flag
 from npdl.functional._layer import plain_array
 
 __all__ = ["KerasMethods", "batch_size_first", "optimizer_first"]
@@ -61,10 +62,11 @@ class KerasMethods:
     _require_connected: Any
 
     @keras_arguments
-    def __call__(self, X: Any, training: bool = False) -> Any:
+    def __call__(self, X: Any, training: bool | None = False) -> Any:
         """Return the outputs for one batch of inputs, in evaluation mode unless `training`."""
         self._require_connected("__call__")
-        return self.forward(plain_array(X, "X"), train=training)
+        train = training is not None and check_flag(training, "Model(X, training=True)")
+        return self.forward(plain_array(X, "X"), train=train)
 
     def __getattr__(self, name: str) -> Any:
         advice = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""

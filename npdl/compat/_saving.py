@@ -24,6 +24,7 @@ from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
+from npdl.functional._checks import check_flag
 from npdl.functional._text_table import text_table
 
 __all__ = ["Saved"]
@@ -236,6 +237,7 @@ class Saved:
         npdl.checkpoint.CheckpointError
             If the file is damaged or holds no model.
         """
+        generator = check_flag(generator, "Model.load(path, generator=False)")
         found = checkpoint.scalars(path)
         if not {"config", "dtype", "generator"} <= found.keys() or not found["config"]:
             raise checkpoint.CheckpointError(

@@ -11,6 +11,7 @@ import numpy as np
 from npdl.compat import activations, initializations
 from npdl.compat.layers._sizes import optional_int, positive_int, shape_before
 from npdl.compat.layers.base import Layer, Stateful
+from npdl.functional._checks import check_flag
 from npdl.functional._layer import plain_array
 
 __all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
@@ -65,7 +66,8 @@ class Recurrent(Layer):
         self.init = initializations.get(init)
         self.inner_init = initializations.get(inner_init)
         self.activation = activations.get(activation)
-        self.return_sequence = bool(return_sequence)
+        call = f"{type(self).__name__}(n_out=8, return_sequence=True)"
+        self.return_sequence = check_flag(return_sequence, call)
 
     def connect_to(self, prev_layer: Any = None) -> None:
         """Take the sizes from the layer before.
@@ -169,7 +171,8 @@ class Gated(Unrolled):
     def __init__(self, gate_activation: Any, need_grad: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.gate_activation = activations.get(gate_activation)
-        self.trained_at_first = bool(need_grad)
+        call = f"{type(self).__name__}(n_out=8, need_grad=False)"
+        self.trained_at_first = check_flag(need_grad, call)
 
     gate_activation_cls = property(lambda self: type(self.gate_activation))
 
@@ -180,7 +183,7 @@ class Gated(Unrolled):
 
     @need_grad.setter
     def need_grad(self, value: bool) -> None:
-        self.trainable = bool(value)
+        self.trainable = value
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that all functional layers have."""

@@ -30,6 +30,7 @@ from npdl.compat.layers._attributes import Absent, Derived, Parameter
 from npdl.compat.layers._sizes import Shape, shape_before
 from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.utils.random import check_numbers, get_dtype, new_key
+from npdl.functional._checks import check_flag
 from npdl.functional._layer import describe, plain_array
 
 __all__ = ["Layer", "Parameter", "Stateful"]
@@ -310,10 +311,11 @@ class Stateful(Layer):
         """
         return self._apply(self._as_input(input), train)
 
-    def _apply(self, x: Any, train: bool) -> Any:
+    def _apply(self, x: Any, train: Any) -> Any:
         if self.functional is None:
             raise RuntimeError(f"{self}.forward: call connect_to(...) first")
-        train = bool(train)
+        if type(train) is not bool:
+            train = check_flag(train, f"{type(self).__name__}.forward(x, train=False)")
         rng = new_key() if train and self.draws else None
         try:
             y, self.cache = self.functional.apply(self.tree, x, train=train, rng=rng)

@@ -96,7 +96,7 @@ class Convolution(Affine, Activated):
             self.filter_size,
             stride=self.stride,
             padding=self.padding,
-            bias=bool(self.use_bias),
+            bias=self.use_bias,
             weight_init=self.init.pure,
         )
         return F.serial(convolution, self.last())

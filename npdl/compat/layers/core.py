@@ -8,6 +8,7 @@ from npdl._warn import warn
 from npdl.compat import activations, initializations
 from npdl.compat.layers._sizes import Shape, optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
+from npdl.functional._checks import check_flag
 
 __all__ = [
     "Activated",
@@ -69,6 +70,10 @@ class Affine(Stateful):
 
     options = (*Stateful.options, "use_bias")
     use_bias = True
+
+    def _take(self, options: Any) -> None:
+        super()._take(options)
+        self.use_bias = check_flag(self.use_bias, f"{type(self).__name__}(8, use_bias=False)")
 
 
 def activation_of(value: Any) -> activations.Activation:
@@ -172,7 +177,7 @@ class Linear(Affine):
 
     def affine(self) -> F.Layer:
         """Return the functional layer of the matrix and the vector."""
-        return F.dense(self.n_out, bias=bool(self.use_bias), weight_init=self.init.pure)
+        return F.dense(self.n_out, bias=self.use_bias, weight_init=self.init.pure)
 
 
 class Dense(Linear, Activated):

@@ -10,7 +10,7 @@ from npdl.compat import initializations
 from npdl.compat.layers._sizes import Shape, optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.compat.utils.random import get_dtype
-from npdl.functional._checks import is_int
+from npdl.functional._checks import check_flag, is_int
 from npdl.functional._layer import describe, plain_array
 
 __all__ = ["Embedding"]
@@ -72,7 +72,9 @@ class Embedding(Stateful):
         nb_seq: int | None = None,
         init: Any = "uniform",
     ) -> None:
-        self.trained_at_first = static is not None and not static
+        if static is not None:
+            static = check_flag(static, "Embedding(input_size=5000, n_out=64, static=False)")
+        self.trained_at_first = static is False
         self.given = embed_words
         self.input_size, self.n_out = _sizes(embed_words, input_size, n_out)
         self.nb_batch = optional_int(self, "nb_batch", nb_batch)
@@ -102,7 +104,7 @@ class Embedding(Stateful):
 
     @static.setter
     def static(self, value: bool) -> None:
-        self.trainable = not value
+        self.trainable = not check_flag(value, "Embedding(static=False)")
 
     def warn_if_random(self) -> None:
         """Warn, once, if the table is random, stays as it is, and nobody asked for that."""
