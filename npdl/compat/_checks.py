@@ -16,6 +16,7 @@ __all__ = [
     "check_axes",
     "check_count",
     "check_pair",
+    "check_verbose",
     "check_weight",
     "class_weights",
     "validation_pair",
@@ -155,3 +156,12 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raise unless an argument is a whole number that is large enough."""
     if not is_int(value) or value < least:
         raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+
+
+def check_verbose(value: Any) -> bool:
+    """Return whether lines are printed, for an argument of Keras that is more than a flag."""
+    if not isinstance(value, int | np.integer | np.bool_ | str) or value not in (0, 1, 2, "auto"):
+        raise ValueError(
+            f"verbose must be 0, 1, 2 or 'auto', as in Model.fit(X, Y, verbose=0), got {value!r}"
+        )
+    return bool(value)

@@ -13,7 +13,7 @@ from npdl.checkpoint._files.limits import CheckpointError
 from npdl.compat._checks import Array
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_rng, get_state, set_state
-from npdl.training._scores import Metrics, Scores, Sums, check_metrics, mean_sums
+from npdl.training._scores import Metrics, Scores, Sums, check_metrics
 
 __all__ = [
     "METRICS",
@@ -228,8 +228,7 @@ class Training:
 
     def step(self, batch: Any) -> Sums:
         """Make a step, and return the sums of the loss and of the metrics of the batch."""
-        outputs, loss = self.model._step(*batch)
-        return {"loss": mean_sums(loss, len(outputs)), **self.scores.sums(outputs, batch)}
+        return self.model._step(*batch, self.scores)[1]  # type: ignore[no-any-return]
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the validation data, if there are any."""

@@ -13,6 +13,7 @@
 array([0, 1, 1, 0])
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -29,6 +30,7 @@ from npdl.compat._checks import (
     check_axes,
     check_count,
     check_pair,
+    check_verbose,
     check_weight,
     class_weights,
     validation_pair,
@@ -54,11 +56,13 @@ from npdl.compat.layers.base import Layer
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
+from npdl.functional._checks import check_flag
 from npdl.training._learning_rate import check_factor
+from npdl.training._left_out import left_out, refusal_of
 from npdl.training._loop import Loop
 from npdl.training._resume import Checkpoint
 from npdl.training._resume_header import setting
-from npdl.training._scores import Scores
+from npdl.training._scores import Scores, Sums, mean_sums, number_of
 
 __all__ = ["Model", "Sequential"]
 
@@ -213,14 +217,15 @@ class Model(KerasMethods, Stack, Saved):
         epochs : int, optional
             The same as `max_iter`, which it replaces.
         verbose : int
-            0 for no lines.
+            0 for no lines; 1, 2 and Keras's ``"auto"`` are the same.
         callbacks : list of Callback
             Objects with any of the methods of :class:`npdl.callbacks.Callback`.
         metrics : list or dict, optional
             Replace the metrics of :meth:`compile`.
         sample_weight : array, optional
-            A weight for each example, by which its loss and gradient are multiplied. A metric
-            with an argument `weights` gets them; ``"accuracy"`` counts all examples alike.
+            A weight for each example, by which its loss and gradient are multiplied; with 0, its
+            inputs must be finite all the same. A metric with an argument `weights` gets them;
+            ``"accuracy"`` counts all examples alike.
         class_weight : dict, optional
             A weight for each class; the weights of its examples are multiplied by it.
         initial_epoch : int
@@ -260,10 +265,14 @@ class Model(KerasMethods, Stack, Saved):
         check_count("batch_size", batch_size)
         check_count("epochs (max_iter)", last, least=0)
         check_count("initial_epoch", initial_epoch, least=0)
+        shuffle = check_flag(shuffle, "Model.fit(X, Y, shuffle=True)")
+        resume = check_flag(resume, "Model.fit(X, Y, checkpoint=checkpoint, resume=True)")
+        shown = check_verbose(verbose)
         x, y = check_pair("X and Y", X, Y)
         # Data that do not fit raise before anything is changed.
         y, first = self._checked(x, y, batch_size)
         weight = self._weights(sample_weight, class_weight, y)
+        _check_left_out(x, weight)
         if validation_data is not None and validation_split:
             warn(
                 f"Model.fit: validation_data counts, and validation_split={validation_split} does "
@@ -273,12 +282,14 @@ class Model(KerasMethods, Stack, Saved):
         data, validation = split((x, y, weight), validation_split)
         if validation_data is not None:
             x, y, weight = validation_pair(validation_data)
-            validation = (x, self._checked(x, y, batch_size)[0], weight)
+            validation = (x, self._checked(x, y, batch_size)[0], self._weights(weight, None, y))
         figures = self._figures(metrics, first, data[1][:1])
+        if validation is not None:
+            self._check_figures(figures, validation, batch_size)
         names = ["loss", *figures]
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
-        scores = Scores(figures, 2)
+        scores = Scores(figures, 2, numbers=True)
         training = Training(self, data, validation, figures, scores, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
         self._warn()
@@ -294,20 +305,45 @@ class Model(KerasMethods, Stack, Saved):
                     "loss": setting(self.loss),
                     "figures": ", ".join(names),
                     "data": f"{len(data[0])} examples in batches of {batch_size}"
-                    f"{', shuffled' * bool(shuffle)}",
+                    f"{', shuffled' * shuffle}",
                     "validation": f"{len(validation[0]) if validation is not None else 0} examples",
                 },
             )
-        return loop.run(Lines(bool(verbose), file), {"verbose": verbose})
+        return loop.run(Lines(shown, file), {"verbose": verbose})
 
-    def _step(self, x: Any, y: Any, weight: Array | None = None) -> tuple[Any, float]:
-        """Change the parameters once; return the outputs and the loss from before."""
+    def _step(
+        self, x: Any, y: Any, weight: Array | None = None, scores: Scores | None = None
+    ) -> tuple[float, Sums]:
+        """Change the parameters once; return the loss from before, and its and the scores' sums."""
         loss: Any = self.loss
-        outputs = self.forward(x, train=True)
-        values = weighted(loss.forward(outputs, y), weight)
+        statistics = [getattr(layer, "tree", None) for layer in self.layers]
+        try:
+            outputs = self.forward(x, train=True)
+            value = float(np.mean(weighted(loss.forward(outputs, y), weight)))
+            sums: Sums = {"loss": mean_sums(value, len(outputs))}
+            sums |= {} if scores is None else scores.sums(outputs, (x, y, weight))
+        except Exception:
+            # Running statistics, which layers before have brought forward.
+            for layer, before in zip(self.layers, statistics, strict=True):
+                if before is not None:
+                    layer.tree = before  # type: ignore[attr-defined]
+            raise
         self.backward(weighted(self.loss_gradient(outputs, y), weight))
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
-        return outputs, float(np.mean(values))
+        return value, sums
+
+    def _check_figures(self, figures: Metrics, data: tuple[Any, ...], batch_size: int) -> None:
+        """Raise unless each metric of validation data is a number, with outputs of one batch."""
+        outputs = self._tried(data[0][:batch_size])
+        outputs = outputs[np.arange(len(data[0])) % len(outputs)]
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                for name, value in Scores(figures, 2).values(outputs, data).items():
+                    number_of(name, value)
+        except Exception as error:
+            error.add_note("found before the first step, with the validation data")
+            raise
 
     def _checked(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
         """Return the targets in the form of the outputs, and outputs of one example.
@@ -358,8 +394,9 @@ class Model(KerasMethods, Stack, Saved):
         x, y = check_pair("X and Y", X, Y)
         y, _ = self._checked(x, y, len(x))
         weight = self._weights(sample_weight, class_weight, y)
+        _check_left_out(x, weight)
         self._warn()
-        return self._step(x, y, weight)[1]
+        return self._step(x, y, weight)[0]
 
     @keras_arguments
     def predict(self, X: Any, batch_size: int = 256, verbose: int = 0) -> Any:
@@ -413,6 +450,7 @@ class Model(KerasMethods, Stack, Saved):
             Whether to return a dict of the values by their names.
         """
         self._require_compiled("evaluate")
+        return_dict = check_flag(return_dict, "Model.evaluate(X, Y, return_dict=True)")
         figures = self.metrics if metrics is None else as_metrics(metrics)
         x, y = check_pair("X and Y", X, Y)
         weight = self._weights(sample_weight, None, y)
@@ -439,6 +477,13 @@ class Model(KerasMethods, Stack, Saved):
         if can_be_classes(outputs, y):
             return {"accuracy": accuracy} | dict(figures)
         return figures
+
+
+def _check_left_out(x: Array, weight: Array | None) -> None:
+    """Raise if an example with a weight of 0 has inputs that are not finite."""
+    found = next(left_out((x, weight), 1), None)
+    if found is not None:
+        raise refusal_of(found, "X")
 
 
 def _objective(loss: Any) -> Objective:

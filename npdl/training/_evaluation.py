@@ -1,5 +1,6 @@
 """What a trained model returns, and how good that is: computed in batches, in inference mode."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,9 +10,10 @@ from npdl import tree
 from npdl._data import batches, check_data
 from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params
-from npdl.training._scores import Metrics, Scores, check_metrics, place_of_weights
+from npdl.random import KeyLike
+from npdl.training._scores import Metrics, Scores, check_metrics, number_of, place_of_weights
 
-__all__ = ["Loss", "evaluate", "keep_freed_memory", "predict"]
+__all__ = ["Loss", "check_evaluation", "evaluate", "keep_freed_memory", "predict"]
 
 Loss: TypeAlias = Callable[..., tuple[Any, Any]]
 
@@ -95,12 +97,45 @@ def evaluate(
     ['loss']
     """
     check_data(data, "data")
+    outputs = predict(model, params, data[0], batch_size=batch_size)
+    values = _values(outputs, data, loss, metrics)
+    return {name: value if np.ndim(value) else float(value) for name, value in values.items()}
+
+
+def _values(outputs: Any, data: Any, loss: Loss | None, metrics: Metrics | None) -> dict[str, Any]:
     scores = Scores(check_metrics(metrics), place_of_weights(loss))
     x, *targets = data
-    outputs = predict(model, params, x, batch_size=batch_size)
     values = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
-    values |= scores.values(outputs, (x, *targets))
-    return {name: value if np.ndim(value) else float(value) for name, value in values.items()}
+    return values | scores.values(outputs, (x, *targets))
+
+
+# Examples whose outputs stand for all in a check.
+_FEW = 16
+
+
+def check_evaluation(
+    model: Layer, params: Params, data: Any, loss: Loss, metrics: Metrics | None, rng: KeyLike
+) -> None:
+    """Raise if :func:`evaluate` could not take data: found with the outputs of a few examples.
+
+    They are those of training, where a batch norm needs no running statistics, repeated for all
+    targets. Each value must be a number.
+    """
+    count = check_data(data, "validation")
+    few = np.arange(max(2, min(count, _FEW))) % count
+    rows = np.arange(count) % len(few)
+    try:
+        # The values of these outputs are of no interest, nor are warnings about them.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            inputs = tree.map(lambda array: array[few], data[0])
+            outputs, _ = model.apply(params, inputs, train=True, rng=rng)
+            outputs = tree.map(lambda y: y.take(rows, axis=0), outputs)
+            for name, value in _values(outputs, data, loss, metrics).items():
+                number_of(name, value)
+    except Exception as error:
+        error.add_note("found before the first step, with the validation data")
+        raise
 
 
 def keep_freed_memory() -> None:

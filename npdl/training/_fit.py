@@ -10,6 +10,7 @@ from npdl._data import (
     check_data,
     example_shape,
     first_input,
+    is_source,
     order_of,
     smallest_part,
 )
@@ -19,10 +20,11 @@ from npdl.callbacks._progress import Progress
 from npdl.distributed._agreement import aborting, check_agreement, is_first
 from npdl.distributed._shards import rows_of
 from npdl.functional._checks import check_flag, check_int
-from npdl.functional._layer import Layer, Params, keep_params
+from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
-from npdl.training._evaluation import Loss, evaluate
+from npdl.training._evaluation import Loss, check_evaluation, evaluate
+from npdl.training._left_out import check_left_out
 from npdl.training._loop import Loop
 from npdl.training._resume import Checkpoint, MidEpochWarning
 from npdl.training._resume_header import setting
@@ -68,7 +70,9 @@ def fit(
         The optimizer, such as ``F.adam(1e-3)``.
     data : tuple
         ``(x, *targets)``: arrays of one length, the examples along the first axis. `x` may be a
-        tuple of arrays; the rest goes to the loss: labels, and weights if there are any.
+        tuple of arrays; the rest goes to the loss: labels, and weights if there are any. A weight
+        of 0 leaves an example out of the loss, but its inputs go through the model, and must be
+        finite there.
         Arrays may be mapped from files. Or any object with a length and ``data[rows]``, which
         returns such a tuple for an array of row numbers, and so reads no more than a batch.
     state : TrainState, optional
@@ -128,9 +132,10 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If the data are empty, of different lengths, or not numbers; if the parameters or the state
-        are of another model or optimizer; or if ranks began with different models, states,
-        settings or lengths of data.
+        If the data are empty, of different lengths, or not numbers; if inputs with a weight of 0
+        are not finite; if the validation data do not fit the model, the loss or a metric; if the
+        parameters or the state are of another model or optimizer; or if ranks began with different
+        models, states, settings or lengths of data.
     OSError
         If checkpoints cannot be written.
     CheckpointError
@@ -202,7 +207,12 @@ def fit(
         }
         check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
 
-        scores = Scores(check_metrics(metrics), place_of_weights(loss))
+        scores = Scores(check_metrics(metrics), place_of_weights(loss), numbers=True)
+        if not is_source(data):
+            gradient = value_and_grad(model, loss)
+            check_left_out(gradient, scores.place, state.params, data, key)
+        if validation is not None:
+            check_evaluation(model, state.params, validation, loss, metrics, key)
 
         def make_step(
             optimizer: Optimizer, donate: bool

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-import numpy as np
-
 from npdl._warn import warn
 from npdl.callbacks import History, call
 from npdl.callbacks._checks import check_logs
@@ -15,7 +13,7 @@ from npdl.functional.metrics._metric import Metric
 from npdl.training._callback_states import States
 from npdl.training._resume import Checkpoint, UnwrittenCheckpointWarning
 from npdl.training._resume_header import Position, run_tree
-from npdl.training._scores import Sums, merged
+from npdl.training._scores import Sums, merged, results
 
 __all__ = ["Loop", "Shown", "Trainee"]
 
@@ -247,16 +245,7 @@ class Loop:
         check_agreement(self.comm, trained=self.trainee.snapshot())
 
     def _means(self) -> dict[str, Any]:
-        means = {name: self.metrics[name].result(sums) for name, sums in self.totals.items()}
-        for name, value in means.items():
-            if type(value) is not float:
-                if np.ndim(value):
-                    raise TypeError(
-                        f"the metric {name!r} of a batch must be a number, got "
-                        f"{np.shape(value)} of them; a metric returns the mean over the batch"
-                    )
-                means[name] = float(value)
-        return means
+        return results(self.metrics, self.totals)
 
     def _ended(self) -> bool:
         at_end = self.epoch >= self.epochs.stop or self.model.stop_training

@@ -12,7 +12,17 @@ from npdl import tree
 from npdl.functional.metrics._metric import Metric
 from npdl.tree import Tree
 
-__all__ = ["Metrics", "Scores", "Sums", "check_metrics", "mean_sums", "merged", "place_of_weights"]
+__all__ = [
+    "Metrics",
+    "Scores",
+    "Sums",
+    "check_metrics",
+    "mean_sums",
+    "merged",
+    "number_of",
+    "place_of_weights",
+    "results",
+]
 
 Metrics: TypeAlias = Mapping[str, Callable[..., Any]]
 Sums: TypeAlias = dict[str, Tree]
@@ -47,10 +57,12 @@ class Scores:
         Metrics, partials of metrics, or functions that return the mean over a batch.
     place : int, optional
         The index of the weights in a batch; `None`, where there are none.
+    numbers : bool
+        Whether each result must be a number. The first batch shows it, before its update.
     """
 
-    def __init__(self, metrics: Metrics, place: int | None) -> None:
-        self.place = place
+    def __init__(self, metrics: Metrics, place: int | None, numbers: bool = False) -> None:
+        self.place, self._unchecked = place, numbers
         self._scored = {name: _scored(function) for name, function in metrics.items()}
         self.metrics = {"loss": Metric(mean_sums)}
         self.metrics |= {name: scored.metric for name, scored in self._scored.items()}
@@ -64,15 +76,19 @@ class Scores:
 
     def sums(self, outputs: Any, batch: tuple[Any, ...]) -> Sums:
         """Return the sums of all metrics on a batch."""
-        return {
-            name: scored.call(scored.metric.sums, outputs, batch, self.place)
+        sums = {
+            name: scored.call(name, scored.metric.sums, outputs, batch, self.place)
             for name, scored in self._scored.items()
         }
+        if self._unchecked:
+            results(self.metrics, sums)
+            self._unchecked = False
+        return sums
 
     def values(self, outputs: Any, batch: tuple[Any, ...]) -> dict[str, Any]:
         """Return the values of all metrics on a batch."""
         return {
-            name: scored.call(scored.function, outputs, batch, self.place)
+            name: scored.call(name, scored.function, outputs, batch, self.place)
             for name, scored in self._scored.items()
         }
 
@@ -80,6 +96,26 @@ class Scores:
 def merged(metrics: Mapping[str, Metric], a: Sums, b: Sums) -> Sums:
     """Return the sums of metrics over the examples of both."""
     return {name: metrics[name].merge(a[name], b[name]) for name in a}
+
+
+def results(metrics: Mapping[str, Metric], sums: Sums) -> dict[str, Any]:
+    """Return the results of metrics, or raise unless each is a number."""
+    return {name: number_of(name, metrics[name].result(each)) for name, each in sums.items()}
+
+
+def number_of(name: str, value: Any) -> float:
+    """Return the value of a metric as a float, or raise unless it is a number."""
+    if type(value) is float:
+        return value
+    if np.ndim(value):
+        raise TypeError(
+            f"the metric {name!r} of a batch must be a number, got {np.shape(value)} of them; a "
+            f"metric returns the mean over the batch"
+        )
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"the metric {name!r} must be a number, got {value!r:.80}") from None
 
 
 def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
@@ -113,15 +149,24 @@ class _Scored:
     weighted: bool
 
     def call(
-        self, function: Callable[..., Any], outputs: Any, batch: tuple[Any, ...], place: int | None
+        self,
+        name: str,
+        function: Callable[..., Any],
+        outputs: Any,
+        batch: tuple[Any, ...],
+        place: int | None,
     ) -> Any:
         """Call the function, or the sums of the metric, with the outputs and the data."""
-        if place is None or len(batch) <= place:
-            return function(outputs, *batch[1 : 1 + self.targets])
-        targets = (*batch[1:place], *batch[place + 1 :])[: self.targets]
-        if self.weighted and batch[place] is not None:
-            return function(outputs, *targets, weights=batch[place])
-        return function(outputs, *targets)
+        try:
+            if place is None or len(batch) <= place:
+                return function(outputs, *batch[1 : 1 + self.targets])
+            targets = (*batch[1:place], *batch[place + 1 :])[: self.targets]
+            if self.weighted and batch[place] is not None:
+                return function(outputs, *targets, weights=batch[place])
+            return function(outputs, *targets)
+        except Exception as error:
+            error.add_note(f"in the metric {name!r}")
+            raise
 
 
 def _scored(function: Callable[..., Any]) -> _Scored:

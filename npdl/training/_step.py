@@ -14,6 +14,7 @@ from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._check_finite import checking_updates, raise_if_not_finite
 from npdl.training._evaluation import Loss, keep_freed_memory
+from npdl.training._left_out import all_finite, check_left_out, left_out
 from npdl.training._scores import (
     Metrics,
     Scores,
@@ -142,6 +143,10 @@ def summing_step(
         value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
         if check_finite:
             raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
+        if scores.place is not None:
+            batch = (x, *targets)
+            if next(left_out(batch, scores.place), None) and not all_finite(grads):
+                check_left_out(gradient, scores.place, params, batch, rng)
         sums = scores.sums(aux.outputs, (x, *targets))
         return value, sums, grads, aux.cache if has_stats else None
 
