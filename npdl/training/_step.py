@@ -76,6 +76,11 @@ def train_step(
         shards, ``step(state, batch, size=n)`` takes this rank's examples of a batch of n alone:
         :func:`npdl.distributed.rows_of`.
 
+    Raises
+    ------
+    ValueError
+        From a step, if inputs that are not finite reach the gradients, though their weight is 0.
+
     Examples
     --------
     >>> from npdl.training import TrainState, train_step
