@@ -7,10 +7,10 @@ classes over all axes but the last, which is the classes'.
 Weights make it a weighted mean, ``Σ wᵢ lᵢ / Σ wᵢ``, so that a mask of zeros and ones leaves out the
 padded steps of sequences, and the rest counts as if alone. Outputs and targets with a weight of 0
 have no effect, NaN and inf included; the inputs of the model must be finite there, too, or NaN
-reaches its gradients, which `fit` and `train_step` refuse. There is one weight for each example, or for each position on
-as many leading axes as the weights have. Weights of any size count in proportion; a negative
-weight, NaN or inf is an error. Where all are zero, the loss and the gradient are zero. An empty
-batch has no mean and is an error.
+reaches its gradients, which `fit` and `train_step` refuse. There is one weight for each example,
+or for each position on as many leading axes as the weights have. Weights of any size count in
+proportion; a negative weight, NaN or inf is an error. Where all are zero, the loss and the
+gradient are zero. An empty batch has no mean and is an error.
 
 All arrays are plain NumPy arrays, or mapped from files: masked arrays and `np.matrix` are errors.
 So are float16 and bfloat16, which ``x.astype(np.float32)`` converts.
