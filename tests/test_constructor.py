@@ -344,7 +344,7 @@ def test_a_named_tuple_is_kept_for_the_function_and_in_the_repr():
 
 
 PUBLIC = ["dense(3)", "serial(dense(3), relu())", "adam(1e-3)", "glorot_uniform()"]
-    "dense(3)",
+
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_a_pickle_names_no_private_module(text):

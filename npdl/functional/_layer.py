@@ -187,9 +187,11 @@ def value_and_grad(
         train: bool = False,
         rng: random.KeyLike | None = None,
     ) -> tuple[Any, Params, Aux]:
-        for part in (x, *targets):
-            if type(part) is not np.ndarray:
-                check_arrays(part, "value_and_grad")
+        if type(x) is not np.ndarray:
+            check_arrays(x, "value_and_grad")
+        for target in targets:
+            if type(target) is not np.ndarray:
+                check_arrays(target, "value_and_grad")
         outputs, cache = model.apply(params, x, train=train, rng=rng)
         result = loss(outputs, *targets)
         if type(result) is not tuple or len(result) != 2:

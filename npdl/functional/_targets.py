@@ -14,6 +14,8 @@ import numpy as np
 
 from npdl.functional._checks import check_int
 from npdl.functional._layer import (
+    DOUBLE,
+    SINGLE,
     Array,
     check_array,
     check_class,
@@ -65,13 +67,18 @@ def class_items(
     name: str, outputs: Any, targets: Any, weights: Any
 ) -> tuple[Array, Array, Array | None]:
     """Return outputs, the targets of :func:`class_targets`, and the weights (rows,)."""
-    p, t = _outputs(name, outputs), _numbers(name, "targets", targets)
+    p, t = outputs, targets
+    # The checks are calls, and this is the hot path of small networks.
+    if type(p) is not np.ndarray or (p.dtype is not SINGLE and p.dtype is not DOUBLE):
+        p = _outputs(name, p)
+    if type(t) is not np.ndarray or t.dtype is not _INT:
+        t = _numbers(name, "targets", t)
+    if weights is None and p.size:
+        return p, _class_targets(name, p, t), None
     items = p.shape[:-1]
-    each = None
-    if weights is not None or 0 in items:
-        if t.shape not in (items, p.shape):
-            _class_targets(name, p, t)
-        each = _item_weights(name, items, weights)
+    if t.shape not in (items, p.shape):
+        _class_targets(name, p, t)
+    each = _item_weights(name, items, weights)
     if each is None:
         return p, _class_targets(name, p, t), None
     if t.shape == p.shape:

@@ -11,13 +11,11 @@ from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._serial import with_functions, with_parts
 from npdl.random import Key
 
-__all__ = ["checking_updates", "raise_if_not_finite"]
+__all__ = ["checking_gradients", "checking_updates"]
 
 
-def raise_if_not_finite(
-    model: Layer, loss: Any, params: Params, batch: Any, rng: Key, value: Any, grads: Any
-) -> None:
-    """Raise if the loss or a gradient of a step is not finite, and say where that began.
+def checking_gradients(gradient: Callable[..., Any], model: Layer, loss: Any) -> Callable[..., Any]:
+    """Return a value-and-gradient function that raises unless both are finite.
 
     Raises
     ------
@@ -25,9 +23,17 @@ def raise_if_not_finite(
         Naming the first array that is not finite: of the batch, of the parameters, of the outputs
         or gradients of a layer, or the loss.
     """
-    if np.isfinite(value) and all(np.isfinite(g).all() for g in tree.leaves(grads)):
-        return
-    _search(model, loss, params, batch, rng)
+
+    def checked(params: Params, *batch: Any, train: bool, rng: Key) -> Any:
+        # The error names the place. NumPy's warning would come first, without it.
+        with np.errstate(all="ignore"):
+            result = gradient(params, *batch, train=train, rng=rng)
+        value, grads, _ = result
+        if not (np.isfinite(value) and all(np.isfinite(g).all() for g in tree.leaves(grads))):
+            _search(model, loss, params, batch, rng)
+        return result
+
+    return checked
 
 
 def checking_updates(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,10 +48,10 @@ def checking_updates(step: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(step)
-    def checked(state: Any, batch: Any, **rows: Any) -> Any:
+    def checked(state: Any, batch: Any, size: int | None = None) -> Any:
         number = state.step
         with np.errstate(all="ignore"):
-            result = step(state, batch, **rows)
+            result = step(state, batch, size)
         try:
             _check("the parameters", result[0].params)
             _check("the state of the optimizer", result[0].opt_state)

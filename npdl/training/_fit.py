@@ -29,7 +29,14 @@ from npdl.training._loop import Loop
 from npdl.training._resume import Checkpoint, MidEpochWarning
 from npdl.training._resume_header import setting
 from npdl.training._run import Run
-from npdl.training._scores import Metrics, Scores, Sums, check_metrics, place_of_weights
+from npdl.training._scores import (
+    Metrics,
+    Scores,
+    Sums,
+    check_metrics,
+    mean_sums,
+    place_of_weights,
+)
 from npdl.training._step import summing_step
 from npdl.training._train_state import TrainState, check_state
 
@@ -222,9 +229,15 @@ def fit(
                 model, loss, optimizer, scores, donate=donate and not check_finite,
                 check_finite=check_finite, shards=shards, comm=comm,
             )  # fmt: skip
-            if shards is None:
-                return lambda state, batch: step(state, batch)[:2]
-            return lambda state, part: step(state, part[0], size=part[1])[:2]
+
+            def summed(state: TrainState, batch: Any) -> tuple[TrainState, Sums]:
+                part, size = (batch, None) if shards is None else batch
+                state, value, sums, weight = step(state, part, size)
+                if weight is None:
+                    weight = scores.weight(*part)
+                return state, {"loss": mean_sums(value, weight), **sums}
+
+            return summed
 
         def parts(epoch: int, first: int) -> Iterator[tuple[Any, int]]:
             order = order_of(key, epoch, count) if shuffle else None

@@ -70,16 +70,15 @@ class Scores:
     def weight(self, *batch: Any) -> float:
         """Return the sum of the weights of a batch; the number of its examples without weights."""
         weights = batch[self.place] if self.place is not None and len(batch) > self.place else None
-        if weights is None:
-            return float(_count(batch[0]))
-        return float(np.sum(weights, dtype=np.float64))
+        if weights is not None:
+            return float(np.sum(weights, dtype=np.float64))
+        return float(len(batch[0]) if type(batch[0]) is np.ndarray else _count(batch[0]))
 
     def sums(self, outputs: Any, batch: tuple[Any, ...]) -> Sums:
         """Return the sums of all metrics on a batch."""
-        sums = {
-            name: scored.call(name, scored.metric.sums, outputs, batch, self.place)
-            for name, scored in self._scored.items()
-        }
+        sums: Sums = {}
+        for name, scored in self._scored.items():
+            sums[name] = scored.call(name, scored.metric.sums, outputs, batch, self.place)
         if self._unchecked:
             results(self.metrics, sums)
             self._unchecked = False
@@ -197,7 +196,7 @@ def _as_metric(function: Callable[..., Any], weighted: bool) -> Metric:
 
 def _count(arrays: Any) -> int:
     """Return the number of examples."""
-    return len(arrays if type(arrays) is np.ndarray else tree.leaves(arrays)[0])
+    return len(tree.leaves(arrays)[0])
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -4,23 +4,20 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from npdl import random
 from npdl.distributed._sharded import fold_stats
 from npdl.distributed._shards import over_shards
 from npdl.functional._checks import check_flag
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
-from npdl.training._check_finite import checking_updates, raise_if_not_finite
+from npdl.training._check_finite import checking_gradients, checking_updates
 from npdl.training._evaluation import Loss, keep_freed_memory
-from npdl.training._left_out import all_finite, check_left_out, left_out
+from npdl.training._left_out import check_left_out
 from npdl.training._scores import (
     Metrics,
     Scores,
     Sums,
     check_metrics,
-    mean_sums,
     merged,
     place_of_weights,
 )
@@ -101,11 +98,14 @@ def train_step(
         comm=comm,
     )  # fmt: skip
 
-    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, dict[str, Any]]:
-        state, sums, value = summing(state, batch, **rows)
-        del sums["loss"]
-        named = {name: scores.metrics[name].result(each) for name, each in sums.items()}
-        return state, {"loss": float(value), **named}
+    def step(
+        state: TrainState, batch: Any, size: int | None = None
+    ) -> tuple[TrainState, dict[str, Any]]:
+        state, value, sums, _ = summing(state, batch, size)
+        values = {"loss": float(value)}
+        for name, each in sums.items():
+            values[name] = scores.metrics[name].result(each)
+        return state, values
 
     return step
 
@@ -120,7 +120,7 @@ def summing_step(
     check_finite: bool = False,
     shards: int | None = None,
     comm: Any = None,
-) -> Callable[..., tuple[TrainState, Sums, Any]]:
+) -> Callable[..., tuple[TrainState, Any, Sums, float | None]]:
     """Return a function that makes one step of training, for sums over an epoch.
 
     Parameters
@@ -133,32 +133,24 @@ def summing_step(
     Returns
     -------
     callable
-        ``step(state, batch) -> (state, sums, loss)``, with the sums of ``"loss"`` and all metrics.
+        ``step(state, batch, size=None) -> (state, loss, sums, weight)``, with the sums of all
+        metrics, and with shards the weight of the batch in the mean of the losses.
     """
     gradient = value_and_grad(model, loss)
     if check_finite:
-        # What is not finite raises with its place; NumPy's warning would come first, without.
-        gradient = np.errstate(all="ignore")(gradient)
+        gradient = checking_gradients(gradient, model, loss)
     fold: Callable[..., Params] = model.update_stats
-    has_stats = fold is not keep_params
+    has_stats, has_metrics = fold is not keep_params, len(scores.metrics) > 1
+    place = scores.place  # of the weights in a batch
     keep_freed_memory()
     stream = random.fold((0,), "step")[1]
 
-    def terms(params: Params, x: Any, *targets: Any, rng: random.Key) -> tuple[Any, ...]:
-        value, grads, aux = gradient(params, x, *targets, train=True, rng=rng)
-        if check_finite:
-            raise_if_not_finite(model, loss, params, (x, *targets), rng, value, grads)
-        if scores.place is not None:
-            batch = (x, *targets)
-            if next(left_out(batch, scores.place), None) and not all_finite(grads):
-                check_left_out(gradient, scores.place, params, batch, rng)
-        sums = scores.sums(aux.outputs, (x, *targets))
-        return value, sums, grads, aux.cache if has_stats else None
+    def terms(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
+        value, grads, aux = gradient(params, *batch, train=True, rng=rng)
+        if place is not None and len(batch) > place:
+            check_left_out(gradient, place, params, batch, rng, grads)
+        return value, scores.sums(aux.outputs, batch), grads, aux.cache if has_stats else None
 
-    def whole(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
-        return *terms(params, *batch, rng=rng), scores.weight(*batch)
-
-    compute: Callable[..., tuple[Any, ...]] = whole
     if shards is not None:
         merge = functools.partial(merged, scores.metrics)
         compute = over_shards(terms, shards, comm, scores.weight, merge)
@@ -166,16 +158,31 @@ def summing_step(
     elif comm is not None:
         raise ValueError("comm was given without shards: train_step(..., shards=8, comm=comm)")
 
-    def step(state: TrainState, batch: Any, **rows: Any) -> tuple[TrainState, Sums, Any]:
-        key = (*state.rng, stream, state.step)
+    def step(
+        state: TrainState, batch: Any, size: int | None = None
+    ) -> tuple[TrainState, Any, Sums, float | None]:
+        key, weight = (*state.rng, stream, state.step), None
+        cache: Any
         try:
-            value, sums, grads, cache, weight = compute(state.params, *batch, rng=key, **rows)
+            if shards is not None:
+                value, sums, grads, cache, weight = compute(
+                    state.params, *batch, rng=key, size=size
+                )
+            elif size is not None:
+                raise TypeError("size was given without shards: train_step(..., shards=8)")
+            else:
+                value, grads, aux = gradient(state.params, *batch, train=True, rng=key)
+                if place is not None and len(batch) > place:
+                    check_left_out(gradient, place, state.params, batch, key, grads)
+                sums = scores.sums(aux.outputs, batch) if has_metrics else {}
+                cache = aux.cache if has_stats else None
+                del aux  # a cache is large, and is freed before the update
         except FloatingPointError as error:
             error.add_note(f"in step {state.step}")
             raise
         state = state.updated(optimizer, grads, donate)
         if has_stats:
             state = state.with_params(fold(state.params, cache))
-        return state, {"loss": mean_sums(value, weight), **sums}, value
+        return state, value, sums, weight
 
     return checking_updates(step) if check_finite else step

@@ -114,15 +114,16 @@ class TrainState:
 
         With `donate`, the arrays of this state may be overwritten.
         """
+        own = self.__dict__
         # Until the next state takes its place, an interrupt may leave the arrays half written.
         if donate:
-            self.__dict__["overwritten"] = True
-        packed = self.__dict__.get("packed")
+            own["overwritten"] = True
+        packed = own.get("packed")
         after = packed.update(optimizer, grads, donate) if packed is not None else None
         if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
             after = packed.update(optimizer, grads, donate)
         if after is None:
-            self.__dict__.pop("overwritten", None)
+            own.pop("overwritten", None)
             updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
             params = apply_updates(self.params, updates)
             # In C order, as a checkpoint brings them back, since sums in another order may have
@@ -145,7 +146,9 @@ class TrainState:
 
     def _with(self, packed: Packed, step: int) -> "TrainState":
         state = TrainState.__new__(TrainState)
-        state.__dict__.update(step=step, params=packed.params, rng=self.rng, packed=packed)
+        own = state.__dict__
+        own["step"], own["params"] = step, packed.params
+        own["rng"], own["packed"] = self.rng, packed
         return state
 
     def __getattr__(self, name: str) -> Any:

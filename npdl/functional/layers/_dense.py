@@ -73,7 +73,7 @@ def dense(
     check_function(weight_init, "dense(128, weight_init=he_uniform())")
     check_function(bias_init, "dense(128, bias_init=zeros())")
 
-    out = (units,)
+    out, n_params = (units,), 2 if bias else 1
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         n_features = _features(shape)
@@ -84,38 +84,39 @@ def dense(
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
         weight = params["weight"]
-        # The check is a call, and this is the hot path of small networks.
-        dtype = weight.dtype
-        if (
-            type(x) is not np.ndarray
-            or x.dtype is not dtype
-            or (dtype is not SINGLE and dtype is not DOUBLE)
-        ):
-            check_float(x, "dense", dtype)
         shift = params["bias"] if bias else None
-        if (
-            type(weight) is not np.ndarray
-            or weight.shape[1] != units
-            or (
-                len(params) != 1
-                if shift is None
-                else type(shift) is not np.ndarray or shift.shape != out or shift.dtype is not dtype
+        # The checks are calls, and this is the hot path of small networks.
+        if not (
+            type(x) is np.ndarray
+            and type(weight) is np.ndarray
+            and (dtype := weight.dtype) is x.dtype
+            and (dtype is SINGLE or dtype is DOUBLE)
+            and weight.shape == (*x.shape[-1:], units)
+            and len(params) == n_params
+            and (
+                not bias
+                or (type(shift) is np.ndarray and shift.shape == out and shift.dtype is dtype)
             )
         ):
-            expected: dict[str, Shape] = {"weight": (weight.shape[0], units)}
-            check_params("dense", params, expected | ({"bias": out} if bias else {}))
+            check(params, x)
         shape = x.shape
-        if not shape or shape[-1] != weight.shape[0]:
-            raise ValueError(
-                f"dense: these params take {weight.shape[0]} features (the last axis), but the "
-                f"input is {describe(x)}; init them with the shape of one example"
-            )
         # One product for all leading axes. The method costs 0.7 µs less than the operator.
         rows = x if len(shape) <= 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
         y = rows.dot(weight)
         if shift is not None:
             y += shift
         return y if len(shape) <= 2 else y.reshape(*shape[:-1], units), x
+
+    def check(params: Params, x: Array) -> None:
+        weight = params["weight"]
+        check_float(x, "dense", weight.dtype)
+        expected: dict[str, Shape] = {"weight": (*weight.shape[:1], units)}
+        check_params("dense", params, expected | ({"bias": out} if bias else {}))
+        if x.shape[-1:] != weight.shape[:1]:
+            raise ValueError(
+                f"dense: these params take {weight.shape[0]} features (the last axis), but the "
+                f"input is {describe(x)}; init them with the shape of one example"
+            )
 
     def backward(
         params: Params, x: Array, g: Array, *, input_grad: bool = True

@@ -165,8 +165,8 @@ def softmax_cross_entropy(
     if type(smoothing) is not float or smoothing:
         smoothing = check_number(smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
     logits, t, each = class_items(name, logits, targets, weights)
-    x = _as_rows(logits)
-    scale = mean_scale(x.shape[:1], each, x.dtype)
+    x = logits if logits.ndim == 2 else _as_rows(logits)
+    scale = 1 / len(x) if each is None else mean_scale(x.shape[:1], each, x.dtype)
     if x.size <= _BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
         return _total(values, scale), g if x is logits else g.reshape(logits.shape)

@@ -215,7 +215,8 @@ def elementwise(
         if factor is not None:
             scaled = functools.partial(scaled, factor=factor)
         # With bare arrays, which is how training calls it, this takes a microsecond.
-        if _is_plain(grads) and grads.ndim and _fits(grads, params, *state[first:]):
+        plain = type(grads) is np.ndarray and 4 <= grads.itemsize <= 8
+        if plain and grads.ndim and _fits(grads, params, *state[first:]):
             result = scaled(count, grads, params, *state[first:])
         else:
             result = _by_leaf(scaled, count, grads, params, state[first:])
@@ -236,8 +237,8 @@ def elementwise(
             u = equation(count, g, p, *slots, out=slots)[0]
         else:
             u, *fresh = equation(count, g, p, *slots)
-            for slot, array in zip(slots, fresh, strict=True):
-                np.copyto(slot, array)
+            for i, array in enumerate(fresh):
+                np.copyto(slots[i], array)
         return u, new(state_type, (count + 1, *slots) if first else slots)
 
     return Optimizer(init, update, overwrite, takes_factor=takes_factor)
