@@ -751,7 +751,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(
 
 PROGRAM = """
 import resource, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 import test_resume
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 test_resume.train({directory!r}, callbacks=[test_resume.Growing()])
@@ -775,9 +775,7 @@ class Growing(npdl.callbacks.Callback):
 
 def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(tmp_path):
     directory = tmp_path / "run"
-    program = PROGRAM.format(
-        tests=str(Path(__file__).parent), directory=str(directory), size=32_000
-    )
+    program = PROGRAM.format(folders=sys.path, directory=str(directory), size=32_000)
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8"
     )
