@@ -18,7 +18,7 @@ MODEL = F.serial(
     *(F.conv2d(4, 3), F.batch_norm(), F.relu(), F.dropout(0.2)),
     *(F.flatten(), F.dense(7), F.batch_norm(), F.tanh(), F.dropout(0.3), F.dense(3)),
 )
-STEPS, BATCH, SHARDS = 30, 22, 8  # shards of two and three examples
+STEPS, BATCH, SHARDS = 100, 22, 8  # shards of two and three examples
 
 
 def train(comm, model=MODEL, count=60, steps=STEPS, on_step=lambda step: None):
