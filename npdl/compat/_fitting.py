@@ -226,7 +226,12 @@ class Training:
         parts = batches(self.data, self.batch_size, order)
         return ((part, len(part[0])) for part in itertools.islice(parts, first, None))
 
-    def step(self, batch: Any) -> Sums:
+    @property
+    def view(self) -> Any:
+        """What callbacks see: the model."""
+        return self.model
+
+    def step(self, batch: Any, size: int) -> Sums:
         """Make a step, and return the sums of the loss and of the metrics of the batch."""
         return self.model._step(*batch, self.scores)[1]  # type: ignore[no-any-return]
 

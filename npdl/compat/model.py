@@ -293,22 +293,25 @@ class Model(KerasMethods, Stack, Saved):
         training = Training(self, data, validation, figures, scores, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
         self._warn()
-        loop = Loop(training, self, called, range(initial_epoch, last), steps, scores.metrics)
-        if checkpoint is not None or resume:
-            loop.keep(
-                checkpoint,
-                resume,
-                names,
-                {
-                    "layers": setting(self.layers),
-                    "optimizer": setting(self.optimizer),
-                    "loss": setting(self.loss),
-                    "figures": ", ".join(names),
-                    "data": f"{len(data[0])} examples in batches of {batch_size}"
-                    f"{', shuffled' * shuffle}",
-                    "validation": f"{len(validation[0]) if validation is not None else 0} examples",
-                },
-            )
+        settings = {
+            "layers": setting(self.layers),
+            "optimizer": setting(self.optimizer),
+            "loss": setting(self.loss),
+            "figures": ", ".join(names),
+            "data": f"{len(data[0])} examples in batches of {batch_size}{', shuffled' * shuffle}",
+            "validation": f"{len(validation[0]) if validation is not None else 0} examples",
+        }
+        loop = Loop(
+            training,
+            called,
+            range(initial_epoch, last),
+            steps,
+            scores.metrics,
+            checkpoint=checkpoint,
+            resume=resume,
+            names=names,
+            settings=settings,
+        )
         return loop.run(Lines(shown, file), {"verbose": verbose})
 
     def _step(

@@ -1,43 +1,25 @@
 """Training on data, from the first epoch to the last."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from npdl import random
-from npdl._data import (
-    batches,
-    check_data,
-    example_shape,
-    first_input,
-    is_source,
-    order_of,
-    smallest_part,
-)
+from npdl._data import check_data, example_shape, first_input
 from npdl._warn import warn
 from npdl.callbacks._checks import checked
 from npdl.callbacks._progress import Progress
 from npdl.distributed._agreement import aborting, check_agreement, is_first
-from npdl.distributed._shards import rows_of
 from npdl.functional._checks import check_flag, check_int
-from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
+from npdl.functional._layer import Layer, Params
 from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
-from npdl.training._evaluation import Loss, check_evaluation, evaluate
-from npdl.training._left_out import check_left_out
+from npdl.training._evaluation import Loss
 from npdl.training._loop import Loop
+from npdl.training._plan import Plan
 from npdl.training._resume import Checkpoint, MidEpochWarning
 from npdl.training._resume_header import setting
 from npdl.training._run import Run
-from npdl.training._scores import (
-    Metrics,
-    Scores,
-    Sums,
-    check_metrics,
-    mean_sums,
-    place_of_weights,
-)
-from npdl.training._step import summing_step
+from npdl.training._scores import Metrics, Scores, check_metrics, place_of_weights
 from npdl.training._train_state import TrainState, check_state
 
 __all__ = ["fit"]
@@ -200,70 +182,45 @@ def fit(
                     "fit(..., params=params)"
                 )
             check_state(state, optimizer)
-        figures = ["loss", *check_metrics(metrics)]
+        metrics = check_metrics(metrics)
+        figures = ["loss", *metrics]
+        held_out = 0
         if validation is not None:
             figures += [f"val_{name}" for name in figures]
+            held_out = check_data(validation, "validation")
         every = checked(callbacks, figures)
-        key = state.rng
-        held_out = 0 if validation is None else check_data(validation, "validation")
-        named = {"model": model, "optimizer": optimizer, "loss": loss, "key": key}
+        plan = Plan(
+            model, loss, optimizer, data, count, validation, metrics,
+            Scores(metrics, place_of_weights(loss), numbers=True), state.rng, batch_size, shuffle,
+            check_finite, shards, comm,
+        )  # fmt: skip
+        named = {"model": model, "optimizer": optimizer, "loss": loss, "key": state.rng}
         settings = {name: setting(value) for name, value in named.items()} | {
             "figures": ", ".join(figures),
-            "data": _described(count, batch_size, shuffle, shards),
+            "data": plan.sampling,
             "validation": f"{held_out} examples",
         }
         check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
-
-        scores = Scores(check_metrics(metrics), place_of_weights(loss), numbers=True)
-        if not is_source(data):
-            gradient = value_and_grad(model, loss)
-            check_left_out(gradient, scores.place, state.params, data, key)
-        if validation is not None:
-            check_evaluation(model, state.params, validation, loss, metrics, key)
-
-        def make_step(
-            optimizer: Optimizer, donate: bool
-        ) -> Callable[[TrainState, Any], tuple[TrainState, Sums]]:
-            step = summing_step(
-                # An error of check_finite then leaves the state before the step.
-                model, loss, optimizer, scores, donate=donate and not check_finite,
-                check_finite=check_finite, shards=shards, comm=comm,
-            )  # fmt: skip
-
-            def summed(state: TrainState, batch: Any) -> tuple[TrainState, Sums]:
-                part, size = (batch, None) if shards is None else batch
-                state, value, sums, weight = step(state, part, size)
-                if weight is None:
-                    weight = scores.weight(*part)
-                return state, {"loss": mean_sums(value, weight), **sums}
-
-            return summed
-
-        def parts(epoch: int, first: int) -> Iterator[tuple[Any, int]]:
-            order = order_of(key, epoch, count) if shuffle else None
-            if shards is None:
-                return batches(data, count, batch_size, order, first=first)
-            mine = functools.partial(rows_of, shards=shards, comm=comm)
-            made = batches(data, count, batch_size, order, mine, first)
-            return (((part, size), size) for part, size in made)
-
-        def validate(params: Params) -> dict[str, Any]:
-            if validation is None:
-                return {}
-            return evaluate(model, params, validation, loss=loss, metrics=metrics)
-
-        run = Run(model, optimizer, state, make_step, parts, validate)
-        if smallest_part(count, batch_size, shards or 1) == 1:
-            _check_single(model, state, example, count, batch_size, shards or 1)
-        steps = -(-count // batch_size)
-        first, batch = divmod(state.step, steps)
-        called = [each for each in every if is_first(comm) or not _writes(each)]
-        loop = Loop(run, run, called, range(first, first + epochs), steps, scores.metrics, batch)
-        loop.keep(checkpoint, resume, figures, settings, comm)
+        plan.check(state.params, example)
+        run = Run(plan, state)
+        first, batch = divmod(state.step, plan.steps)
+        loop = Loop(
+            run,
+            [each for each in every if is_first(comm) or not _writes(each)],
+            range(first, first + epochs),
+            plan.steps,
+            plan.scores.metrics,
+            batch,
+            checkpoint=checkpoint,
+            resume=resume,
+            names=figures,
+            settings=settings,
+            comm=comm,
+        )
         if batch and loop.found is None and is_first(comm):
-            _warn_of_skipped(first, batch, steps, batch_size, count)
+            _warn_of_skipped(first, batch, plan.steps, batch_size, count)
         try:
-            with Progress(progress and is_first(comm), loop.epochs.stop, steps) as report:
+            with Progress(progress and is_first(comm), loop.epochs.stop, plan.steps) as report:
                 loop.run(report)
         except BaseException as error:
             vars(error).setdefault("history", loop.history.history)
@@ -288,36 +245,6 @@ def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count:
         f"a whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
         MidEpochWarning,
     )
-
-
-def _described(count: int, batch_size: int, shuffle: bool, shards: int | None) -> str:
-    """Describe how the data are gone through, all of which the numbers depend on."""
-    text = f"{count} examples in batches of {batch_size}"
-    text += f", in {shards} shards" if shards is not None else ""
-    return f"{text}, shuffled" if shuffle else text
-
-
-def _check_single(
-    model: Layer, state: TrainState, example: Any, count: int, batch_size: int, shards: int
-) -> None:
-    """Raise now if the model cannot be trained on a single example, with which an epoch ends.
-
-    One that normalizes over the batch cannot, unless an example has several values a channel.
-    """
-    if model.update_stats is keep_params:
-        return
-    try:
-        model.apply(state.params, example, train=True, rng=state.rng)
-    except ValueError as error:
-        parts = f"batches of {batch_size}" + (f" in {shards} shards" if shards > 1 else "")
-        sizes = range(1, min(count, 2 * batch_size + 8 * shards) + 1)
-        nearest = sorted(sizes, key=lambda size: abs(size - batch_size))
-        good = next((n for n in nearest if smallest_part(count, n, shards) > 1), None)
-        error.add_note(
-            f"found before the first step: {count} examples in {parts} leave a single one by "
-            f"itself; {f'batch_size={good} does not' if good else 'give more examples'}"
-        )
-        raise
 
 
 def _writes(callback: Any) -> bool:

@@ -8,7 +8,6 @@ from npdl._warn import warn
 from npdl.callbacks import History, call
 from npdl.callbacks._checks import check_logs
 from npdl.distributed._agreement import check_agreement, is_first
-from npdl.functional._checks import check_flag
 from npdl.functional.metrics._metric import Metric
 from npdl.training._callback_states import States
 from npdl.training._resume import Checkpoint, UnwrittenCheckpointWarning
@@ -21,11 +20,15 @@ __all__ = ["Loop", "Shown", "Trainee"]
 class Trainee(Protocol):
     """A model and its data, trained by the loop on the batches of one epoch after another."""
 
+    @property
+    def view(self) -> Any:
+        """The model as callbacks see it, with an attribute `stop_training`."""
+
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
         """Yield the batches of an epoch from number `first` on, each with its size."""
 
-    def step(self, batch: Any) -> Sums:
-        """Make a step, and return the sums of the loss and of the metrics of the batch."""
+    def step(self, batch: Any, size: int) -> Sums:
+        """Make a step on a batch of that size; return the sums of its loss and metrics."""
 
     def validate(self) -> Mapping[str, Any]:
         """Return the figures of the validation data, if there are any."""
@@ -54,31 +57,44 @@ class Loop:
     ----------
     trainee : Trainee
         The model and its data.
-    model : object
-        The view of it for callbacks; it has an attribute `stop_training`.
     callbacks : iterable
         Objects with any of the methods of :class:`npdl.callbacks.Callback`.
     epochs : range
         The numbers of the epochs.
     steps : int
-        Number of steps an epoch.
+        Number of steps per epoch.
     metrics : dict of Metric
         The loss and the metrics, whose results are computed from sums over an epoch.
     batch : int
         Number of steps of the first epoch that were made before.
+    checkpoint : Checkpoint, optional
+        Where to write checkpoints.
+    resume : bool
+        Whether to continue from a checkpoint; nothing is changed before :meth:`run`.
+    names : iterable of str
+        The names of all values of an epoch.
+    settings : dict of str
+        Descriptions that must be the same in a resumed run.
+    comm : communicator, optional
+        Its first rank reads and writes, and sends the position to the others.
     """
 
     def __init__(
         self,
         trainee: Trainee,
-        model: Any,
         callbacks: Iterable[Any],
         epochs: range,
         steps: int,
         metrics: Mapping[str, Metric],
         batch: int = 0,
+        *,
+        checkpoint: Checkpoint | None = None,
+        resume: bool = False,
+        names: Iterable[str] = (),
+        settings: Mapping[str, str] | None = None,
+        comm: Any = None,
     ) -> None:
-        self.trainee, self.model = trainee, model
+        self.trainee, self.model = trainee, trainee.view
         self.history = History()
         self.callbacks = [*callbacks, self.history]
         self.states = States([self.history, *self.callbacks[:-1]])
@@ -90,71 +106,49 @@ class Loop:
         self.begun = False
         self.finite = True
         self.best: tuple[float, int] | None = None
-        self.comm: Any = None
-        self.checkpoint: Checkpoint | None = None
+        self.comm = comm
+        checkpoint = _checked(checkpoint, resume)
+        self.checkpoint = checkpoint if is_first(comm) else None
         self.settings: Mapping[str, str] = {}
         self.found: tuple[Position, dict[str, Any]] | None = None
+        if self.checkpoint is not None:
+            kept = self.checkpoint
+            best = f"{kept.best} ({kept.mode})" if kept.best else "none"
+            self.settings = {**(settings or {}), "best": best, **self.states.watched()}
+            self.found = self._prepared(kept, resume, names)
+        if resume and comm is not None:
+            self.found = comm.bcast(self.found, root=0)
+        if self.found is not None:
+            first = self.found[0].first
+            self.epochs = range(first, first + len(epochs))
 
     @property
     def step(self) -> int:
         """The number of steps that were made."""
         return self.epoch * self.steps + self.batch
 
-    def keep(
-        self,
-        checkpoint: Checkpoint | None,
-        resume: bool,
-        figures: Iterable[str],
-        settings: Mapping[str, str],
-        comm: Any = None,
-    ) -> None:
-        """Write checkpoints, and with `resume`, go on from one; nothing is changed before `run`.
-
-        Parameters
-        ----------
-        checkpoint : Checkpoint, optional
-            Where; `None` for not at all.
-        resume : bool
-            Whether to go on.
-        figures : iterable of str
-            The names of the figures.
-        settings : dict of str
-            Descriptions that must be the same in a resumed run.
-        comm : communicator, optional
-            Its first rank reads and writes, and tells the others where to go on.
-        """
-        self.comm = comm
-        resume = check_flag(resume, "fit(…, resume=True)")
-        if checkpoint is None and not resume:
-            return
-        if not isinstance(checkpoint, Checkpoint):
-            raise TypeError(
-                f"expected checkpoint=Checkpoint(directory), got checkpoint={checkpoint!r}"
-                f"{' with resume=True' * resume}"
-            )
-        if is_first(comm):
-            best = f"{checkpoint.best} ({checkpoint.mode})" if checkpoint.best else "none"
-            self.checkpoint = checkpoint
-            self.settings = {**settings, "best": best, **self.states.watched()}
-            like = self.trainee.snapshot()
-            checkpoint.prepare(resume, figures, like)
-            if resume:
-                self.found = checkpoint.find(self.settings, like, self.states.required())
-            if self.found is not None:
-                self.states.warn_of_changes(self.found[0].callbacks)
-        if resume and comm is not None:
-            self.found = comm.bcast(self.found, root=0)
-        if self.found is not None:
-            position = self.found[0]
-            self.epochs = range(position.first, position.first + len(self.epochs))
-            ended = position.stopped or position.epoch >= self.epochs.stop
-            if is_first(comm) and ended and not position.batch:
-                checkpoint.say_finished(position, len(self.epochs))
+    def _prepared(
+        self, checkpoint: Checkpoint, resume: bool, names: Iterable[str]
+    ) -> tuple[Position, dict[str, Any]] | None:
+        """Prepare the directory; return the newest position and snapshot, if the run resumes."""
+        like = self.trainee.snapshot()
+        checkpoint.prepare(resume, names, like)
+        found = checkpoint.find(self.settings, like, self.states.required()) if resume else None
+        if found is not None:
+            position, count = found[0], len(self.epochs)
+            self.states.warn_of_changes(position.callbacks)
+            ended = position.stopped or position.epoch >= position.first + count
+            if ended and not position.batch:
+                checkpoint.say_finished(position, count)
+        return found
 
     def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
         """Train, and return the figures of all epochs; `params` is for the callbacks."""
         try:
-            self._run(progress, params or {})
+            self._begin(params or {})
+            while not self._ended():
+                self._run_epoch(progress)
+            call(self.callbacks, "on_train_end", {})
         except BaseException as error:
             for failure in self._exit():
                 error.add_note(f"and then {failure!r} {failure.__notes__[-1]}")
@@ -174,7 +168,7 @@ class Loop:
                 failures.append(error)
         return failures
 
-    def _run(self, progress: Shown, params: Mapping[str, Any]) -> None:
+    def _begin(self, params: Mapping[str, Any]) -> None:
         call(self.callbacks, "set_model", self.model)
         sizes = {"epochs": self.epochs.stop, "steps": self.steps}
         sizes |= {"resumed": True} if self.found is not None else {}
@@ -187,9 +181,6 @@ class Loop:
         if self.found is not None:
             self._restore(*self.found)
         self._agree()
-        while not self._ended():
-            self._run_epoch(progress)
-        call(self.callbacks, "on_train_end", {})
 
     def _run_epoch(self, progress: Shown) -> None:
         if not self.begun:
@@ -198,7 +189,7 @@ class Loop:
         for batch, size in self.trainee.batches(self.epoch, self.batch):
             call(self.callbacks, "on_train_batch_begin", self.batch, {})
             try:
-                sums = self.trainee.step(batch)
+                sums = self.trainee.step(batch, size)
             except Exception as error:
                 step = self.epoch * self.steps + self.batch
                 error.add_note(f"in step {step} of fit, in epoch {self.epoch}")
@@ -312,3 +303,12 @@ class Loop:
             raise
         self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
         self.seen, self.totals = position.seen, dict(position.totals)
+
+
+def _checked(checkpoint: Any, resume: bool) -> Checkpoint | None:
+    if not isinstance(checkpoint, Checkpoint | None) or (resume and checkpoint is None):
+        raise TypeError(
+            f"expected checkpoint=Checkpoint(directory), got checkpoint={checkpoint!r}"
+            f"{' with resume=True' * resume}"
+        )
+    return checkpoint

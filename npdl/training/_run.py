@@ -1,7 +1,7 @@
 """The view of a run of training for callbacks: its state, and the values that they can change."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -9,15 +9,13 @@ import numpy as np
 
 from npdl import tree
 from npdl.checkpoint._files.limits import CheckpointError
-from npdl.functional._layer import Layer, Params, describe
-from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.functional._layer import Params, describe
 from npdl.training._learning_rate import check_factor, rate_of, scale_rate
-from npdl.training._scores import Sums
+from npdl.training._plan import Plan
+from npdl.training._scores import Sums, mean_sums
 from npdl.training._train_state import TrainState
 
 __all__ = ["Run"]
-
-MakeStep = Callable[[Optimizer, bool], Callable[[TrainState, Any], tuple[TrainState, Sums]]]
 
 
 class Run:
@@ -52,37 +50,25 @@ class Run:
     dense(units=1) 2 0.1
     """
 
-    def __init__(
-        self,
-        layer: Layer,
-        optimizer: Optimizer,
-        state: TrainState,
-        make_step: MakeStep,
-        batches: Callable[[int, int], Iterator[tuple[Any, int]]],
-        validate: Callable[[Params], Mapping[str, Any]],
-    ) -> None:
-        self.layer, self.stop_training = layer, False
-        self.batches = batches
-        self._given, self._factor = optimizer, 1.0
-        self._make_step, self._validate = make_step, validate
+    def __init__(self, plan: Plan, state: TrainState) -> None:
+        self.layer, self.stop_training = plan.model, False
+        self.batches = plan.batches
+        self._plan, self._factor = plan, 1.0
         # The steps overwrite the arrays of their state, and these are the caller's. All arrays are
         # in C order, since sums of others may have other bits, and files keep no order.
         self._state: TrainState = tree.map(_copied, state)
-        self._shown = False
         self._prepare()
 
     def _prepare(self) -> None:
-        changed = self._factor != 1
-        self.optimizer = scale_rate(self._given, self._factor) if changed else self._given
-        self._pure = self._make_step(self.optimizer, False)
-        self._donating = self._make_step(self.optimizer, True)
+        given = self._plan.optimizer
+        self.optimizer = scale_rate(given, self._factor) if self._factor != 1 else given
+        self._step = self._plan.step(self.optimizer)
 
     @property
     def state(self) -> TrainState:
         """The state of training after the last step.
 
-        Its arrays are read-only and are never written again, so it may be kept; the next step then
-        needs memory for new ones.
+        Its arrays are copies, which are read-only and which no step overwrites; it may be kept.
 
         Raises
         ------
@@ -90,8 +76,10 @@ class Run:
             If an interrupt came while a step was overwriting the arrays.
         """
         self._check_whole()
-        self._shown = True
-        state: TrainState = tree.map(_read_only, self._state)
+        state: TrainState = tree.map(_copied, self._state)
+        for leaf in tree.leaves(state):
+            if isinstance(leaf, np.ndarray):
+                leaf.flags.writeable = False
         return state
 
     @property
@@ -161,13 +149,19 @@ class Run:
         self._factor *= check_factor(factor)
         self._prepare()
 
-    def step(self, batch: Any) -> Sums:
+    @property
+    def view(self) -> "Run":
+        """What callbacks see: the run itself."""
+        return self
+
+    def step(self, batch: Any, size: int) -> Sums:
         """Make a step, for the loop."""
-        # A state that a callback has seen stays as it is; otherwise its arrays are used again.
-        make = self._pure if self._shown else self._donating
-        self._shown = False
-        self._state, sums = make(self._state, batch)
-        return sums
+        plan = self._plan
+        whole = None if plan.shards is None else size
+        self._state, value, sums, weight = self._step(self._state, batch, whole)
+        if weight is None:
+            weight = plan.scores.weight(*batch)
+        return {"loss": mean_sums(value, weight), **sums}
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that decides the next step, for the loop; its arrays are those in use."""
@@ -189,20 +183,13 @@ class Run:
                 f"the counts {counts!r:.80}"
             )
         self._factor = factor
-        self._state, self._shown = TrainState(**snapshot), False
+        self._state = TrainState(**snapshot)
         self._prepare()
 
     def validate(self) -> Mapping[str, Any]:
         """Return the figures of the validation data, for the loop."""
-        return self._validate(self._state.params)
+        return self._plan.validate(self._state.params)
 
 
 def _copied(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def _read_only(leaf: Any) -> Any:
-    if isinstance(leaf, np.ndarray):
-        leaf = leaf.view()
-        leaf.flags.writeable = False
-    return leaf

@@ -1,0 +1,108 @@
+"""One record of a run: the model, its data, and the way the data are cut into batches."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from npdl import random
+from npdl._data import batches, is_source, order_of, smallest_part
+from npdl.distributed._shards import rows_of
+from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
+from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._evaluation import Loss, check_evaluation, evaluate
+from npdl.training._left_out import check_left_out
+from npdl.training._scores import Metrics, Scores, Sums
+from npdl.training._step import summing_step
+from npdl.training._train_state import TrainState
+
+__all__ = ["Plan"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Plan:
+    """All arguments of :func:`npdl.training.fit` that decide the numbers, and are not the state."""
+
+    model: Layer
+    loss: Loss
+    optimizer: Optimizer
+    data: Any
+    count: int  # of examples
+    validation: Any
+    metrics: Metrics
+    scores: Scores
+    key: random.Key
+    batch_size: int
+    shuffle: bool
+    check_finite: bool
+    shards: int | None
+    comm: Any
+
+    @property
+    def steps(self) -> int:
+        """Number of steps per epoch."""
+        return -(-self.count // self.batch_size)
+
+    @property
+    def sampling(self) -> str:
+        """Description of the batches, for the comparison of two runs."""
+        text = f"{self.count} examples in batches of {self.batch_size}"
+        text += f", in {self.shards} shards" if self.shards is not None else ""
+        return f"{text}, shuffled" if self.shuffle else text
+
+    def step(self, optimizer: Optimizer) -> Callable[..., tuple[TrainState, Any, Sums, Any]]:
+        """Return a result of :func:`summing_step`, which overwrites the arrays of the state."""
+        return summing_step(
+            # An error of check_finite leaves the state before the step.
+            self.model, self.loss, optimizer, self.scores, donate=not self.check_finite,
+            check_finite=self.check_finite, shards=self.shards, comm=self.comm,
+        )  # fmt: skip
+
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
+        """Yield the batches of an epoch from number `first` on, each with its size.
+
+        Of a batch in shards, a rank reads its own examples alone.
+        """
+        order = order_of(self.key, epoch, self.count) if self.shuffle else None
+        if self.shards is None:
+            return batches(self.data, self.count, self.batch_size, order, first=first)
+        own = functools.partial(rows_of, shards=self.shards, comm=self.comm)
+        return batches(self.data, self.count, self.batch_size, order, own, first)
+
+    def validate(self, params: Params) -> dict[str, Any]:
+        """Return the loss and the metrics of the validation data, if there are any."""
+        if self.validation is None:
+            return {}
+        return evaluate(self.model, params, self.validation, loss=self.loss, metrics=self.metrics)
+
+    def check(self, params: Params, example: Any) -> None:
+        """Raise before the first step if training or validation would fail later."""
+        if not is_source(self.data):
+            gradient = value_and_grad(self.model, self.loss)
+            check_left_out(gradient, self.scores.place, params, self.data, self.key)
+        if self.validation is not None:
+            check_evaluation(self.model, params, self.validation, self.loss, self.metrics, self.key)
+        self._check_smallest(params, example)
+
+    def _check_smallest(self, params: Params, example: Any) -> None:
+        """Raise if an epoch ends with a single example, on which the model cannot be trained.
+
+        A norm over the batch cannot, unless an example has several values per channel.
+        """
+        shards = self.shards or 1
+        smallest = smallest_part(self.count, self.batch_size, shards)
+        if smallest > 1 or self.model.update_stats is keep_params:
+            return
+        try:
+            self.model.apply(params, example, train=True, rng=self.key)
+        except ValueError as error:
+            parts = f"batches of {self.batch_size}" + f" in {shards} shards" * (shards > 1)
+            sizes = range(1, min(self.count, 2 * self.batch_size + 8 * shards) + 1)
+            nearest = sorted(sizes, key=lambda size: abs(size - self.batch_size))
+            good = next((n for n in nearest if smallest_part(self.count, n, shards) > 1), None)
+            error.add_note(
+                f"found before the first step: {self.count} examples in {parts} leave a single one "
+                f"by itself; {f'batch_size={good} does not' if good else 'give more examples'}"
+            )
+            raise
