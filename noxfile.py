@@ -48,6 +48,9 @@ HOSTILE = {
     "ascii": ("npdl-", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
 }
 
+# Each of the test processes would compile all files anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Interpreters of pyenv come before its shims, which answer for one version alone.
 for folder in sorted(Path.home().glob(".pyenv/versions/3.*/bin")):
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
