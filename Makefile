@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
+# With it, each of the test processes would compile all files anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check docs lint types wheel bench clean
 
 demo: $(VENV)/.examples
