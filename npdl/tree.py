@@ -324,7 +324,7 @@ def _children(tree: Tree) -> dict[Any, Any] | None:
         names = getattr(kind, "_fields", None) or range(len(tree))
         return dict(zip(names, tree, strict=True))
     if attrs.has(kind) and not isinstance(tree, Recorded):
-        return {field.name: getattr(tree, field.name) for field in attrs.fields(kind)}
+        return {field.name: getattr(tree, field.name) for field in _fields(kind)}
     return dict(tree) if isinstance(tree, dict) else None
 
 
@@ -341,7 +341,12 @@ def _rebuild(tree: Tree, children: dict[Any, Any]) -> Tree:
         rebuilt = copy.copy(tree)
         rebuilt.update(children)
         return rebuilt
-    return kind(**{field.alias: children[field.name] for field in attrs.fields(kind)})
+    return kind(**{field.alias: children[field.name] for field in _fields(kind)})
+
+
+def _fields(kind: Any) -> list[Any]:
+    """Return the fields of an attrs record that its call takes; others follow from them."""
+    return [field for field in attrs.fields(kind) if field.init]
 
 
 def _map(function: Callable[..., Any], trees: tuple[Any, ...], path: tuple[str, ...]) -> Tree:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
 import numpy as np
 
 from npdl import tree
@@ -166,8 +165,13 @@ class Run:
     def snapshot(self) -> dict[str, Any]:
         """Return all that decides the next step, for the loop; its arrays are those in use."""
         state = self._state
-        names = [field.name for field in attrs.fields(TrainState)]
-        return {name: getattr(state, name) for name in names} | {"rate_factor": self._factor}
+        return {
+            "step": state.step,
+            "params": state.params,
+            "opt_state": state.opt_state,
+            "rng": state.rng,
+            "rate_factor": self._factor,
+        }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot, for the loop; raise unless its counts and rates are such."""

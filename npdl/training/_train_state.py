@@ -45,6 +45,8 @@ class TrainState:
     params: Params
     opt_state: Any
     rng: random.Key
+    # Parameters and the optimizer's state in the form for the next step; no part of the tree.
+    _packed: Packed | None = attrs.field(default=None, init=False, repr=False)
 
     @classmethod
     def create(
@@ -106,24 +108,18 @@ class TrainState:
             params = fitting(params, params)
         return cls(0, params, optimizer.init(params), key)
 
-    # A step leaves the parameters and the optimizer's state packed for the next step, beside the
-    # fields. The optimizer's state is made a tree when somebody looks at it.
-
     def updated(self, optimizer: Optimizer, grads: Any, donate: bool = False) -> "TrainState":
         """Return the state after one update of the parameters, with the next step's number.
 
         With `donate`, the arrays of this state may be overwritten.
         """
-        own = self.__dict__
-        # Until the next state takes its place, an interrupt may leave the arrays half written.
-        if donate:
-            own["overwritten"] = True
-        packed = own.get("packed")
-        after = packed.update(optimizer, grads, donate) if packed is not None else None
+        packed = self._packed
+        after = None if packed is None else packed.update(optimizer, grads, donate)
         if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
+            # It shares the arrays of this state, and knows whether they are overwritten.
+            object.__setattr__(self, "_packed", packed)
             after = packed.update(optimizer, grads, donate)
         if after is None:
-            own.pop("overwritten", None)
             updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
             params = apply_updates(self.params, updates)
             # In C order, as a checkpoint brings them back, since sums in another order may have
@@ -134,31 +130,30 @@ class TrainState:
 
     def with_params(self, params: Params) -> "TrainState":
         """Return the state with other running statistics among its parameters."""
-        packed = self.__dict__.get("packed")
-        if packed is None:
+        if self._packed is None:
             return attrs.evolve(self, params=params)
-        return self._with(packed._replace(params=params), self.step)
+        return self._with(attrs.evolve(self._packed, params=params), self.step)
 
     @property
     def is_whole(self) -> bool:
         """Whether no step has begun to overwrite the arrays of this state."""
-        return not self.__dict__.get("overwritten")
+        return self._packed is None or self._packed.is_whole
 
     def _with(self, packed: Packed, step: int) -> "TrainState":
+        """Return a state whose `opt_state` is made of the packed one when it is first read."""
         state = TrainState.__new__(TrainState)
-        own = state.__dict__
-        own["step"], own["params"] = step, packed.params
-        own["rng"], own["packed"] = self.rng, packed
+        vars(state).update(step=step, params=packed.params, rng=self.rng, _packed=packed)
         return state
 
     def __getattr__(self, name: str) -> Any:
-        packed = self.__dict__.get("packed")
-        if name != "opt_state" or packed is None:
+        # The tree takes a twentieth of the time of a small step, and few states are looked at.
+        if name != "opt_state":
             raise AttributeError(f"a TrainState has no attribute {name!r}")
-        return self.__dict__.setdefault("opt_state", packed.opt_state())
+        return vars(self).setdefault("opt_state", self._packed.opt_state())  # type: ignore[union-attr]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in attrs.fields(TrainState)}
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(TrainState)}
+        return fields | {"_packed": None}
 
 
 def fitting(params: Params, like: Params) -> Params:

@@ -9,7 +9,7 @@
 """
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from npdl import tree
@@ -23,6 +23,7 @@ from npdl.functional.optimizers._optimizer import (
     Updates,
     aligned,
     check_leaf,
+    followers,
     state_name,
 )
 from npdl.tree import Tree
@@ -56,46 +57,33 @@ def chain(*parts: Optimizer) -> Optimizer:
     def init(params: Params) -> State:
         return tuple(part.init(params) for part in parts)
 
-    update = _handed_on(parts, [part.update for part in parts])
-    if not all(part.elementwise for part in parts):
-        return Optimizer(init, update)
-    return Optimizer(init, update, _handed_on(parts, [part.overwrite for part in parts]))
-
-
-def _handed_on(
-    parts: Sequence[Optimizer], functions: Sequence[Any]
-) -> Callable[..., tuple[Updates, State]]:
-    """Return the function that hands gradients on from function to function."""
+    rules = tuple(part.rule for part in parts)
+    paired = followers(rules)
     count = len(parts)
-    # For each its place, and the factor of the next part, if it multiplies by that on its way.
-    links: list[tuple[int, Any, Any]] = []
-    for i, function in enumerate(functions):
-        if not links or links[-1][2] is None or links[-1][0] < i - 1:
-            follows = parts[i + 1].factor if parts[i].takes_factor and i + 1 < count else None
-            links.append((i, function, follows))
 
-    def run(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
+    def update(grads: Any, state: State, params: Params = None) -> tuple[Updates, State]:
         if type(state) is not tuple or len(state) != count:
             _check_state("chain", count, state)
         states: list[State] = []
         i = 0
         try:
-            for i, function, factor in links:
-                if factor is None:
-                    grads, new = function(grads, state[i], params)
+            while i < count:
+                if (follower := paired[i]) is None:
+                    grads, new = parts[i].update(grads, state[i], params)
                     states.append(new)
                 else:
-                    i += 1
-                    number, after = factor(state[i])
+                    i += 1  # an error is the follower's
+                    number, after = follower.number(state[i])  # type: ignore[misc]
                     i -= 1
-                    grads, new = function(grads, state[i], params, factor=number)
+                    grads, new = parts[i].update(grads, state[i], params, factor=number)
                     states += new, after
+                i = len(states)
         except Exception as error:
             error.add_note(f"in chain[{i}] = {parts[i]!r}")
             raise
         return grads, tuple(states)
 
-    return run
+    return Optimizer(init, update, rules if None not in rules else None)
 
 
 def _check_state(name: str, count: int, state: Any) -> None:

@@ -42,6 +42,7 @@ from npdl.tree import Tree
 
 __all__ = [
     "Optimizer",
+    "Rule",
     "Select",
     "State",
     "Updates",
@@ -52,13 +53,128 @@ __all__ = [
 ]
 
 Updates: TypeAlias = Tree
+Equation: TypeAlias = Callable[..., tuple[Any, ...]]
 State: TypeAlias = Tree
 Select: TypeAlias = str | tuple[str, ...] | Callable[[str], bool]
 
 
+# A slot without gradient, as of a dead unit, decays to subnormal numbers. Arithmetic with these is
+# ten times as slow, and rounding keeps the smallest of them for ever. So one of 128 updates clears
+# them, where there is a count.
+_UPDATES = 128
+_DUE = _UPDATES - 1
+
+
+@attrs.frozen(eq=False, repr=False)
+class Rule:
+    """The equation of an element-wise update, for arrays.
+
+    The new value of a number depends on its own gradient, slots and parameter alone, and on counts.
+    So arrays may be joined, or cut into blocks. The state is ``()`` or a NamedTuple: an int
+    ``count``, if there is one, and slots, each an array of the shape and type of the parameter.
+
+    Parameters
+    ----------
+    equation : callable
+        ``equation(count, g, p, *slots) -> (u, *slots)``: see :func:`elementwise`.
+    clearing : callable
+        The same equation, which also sets subnormal slots to zero.
+    state_type : type
+        The type of the state.
+    in_place : bool
+        Whether the equation takes ``out``.
+    takes_factor : bool
+        Whether the equation takes ``factor``.
+    number : callable, optional
+        ``number(state) -> (number, state)``, of a rule that only multiplies by a number. The rule
+        before it may then take that number as its factor.
+    """
+
+    equation: Equation
+    clearing: Equation
+    state_type: type[tuple[Any, ...]]
+    in_place: bool
+    takes_factor: bool
+    number: Callable[[State], tuple[float, State]] | None = None
+    # The entries of a state, and the index of its first slot.
+    length: int = attrs.field(init=False)
+    first: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        fields = getattr(self.state_type, "_fields", ())
+        object.__setattr__(self, "length", len(fields))
+        object.__setattr__(self, "first", 1 if fields[:1] == ("count",) else 0)
+
+    def at(self, count: int) -> Equation:
+        """Return the equation of the update after so many others."""
+        return self.clearing if self.first and count % _UPDATES == _DUE else self.equation
+
+
+Link: TypeAlias = tuple[Rule, Rule | None]
+"""A rule, and the next one, if this rule multiplies by its number."""
+
+
+def linked(rule: Any) -> list[Link]:
+    """Return the rules of an optimizer one after another."""
+    if isinstance(rule, Rule):
+        return [(rule, None)]
+    links: list[Link] = []
+    after = followers(rule)
+    for i, each in enumerate(rule):
+        if after[i] is not None:
+            links.append((each, after[i]))
+        elif not (i and after[i - 1]):
+            links += linked(each)
+    return links
+
+
+def followers(rules: Sequence[Any]) -> list[Rule | None]:
+    """Return for each rule of a chain the next one, if this rule multiplies by its number."""
+    found: list[Rule | None] = []
+    for i, rule in enumerate(rules):
+        after = rules[i + 1] if i + 1 < len(rules) else None
+        pairs = isinstance(rule, Rule) and rule.takes_factor
+        pairs = pairs and isinstance(after, Rule) and after.number is not None
+        found.append(after if pairs else None)
+    return found
+
+
+def update_arrays(
+    links: Sequence[Link], g: Array, states: Sequence[State], p: Array, overwrite: bool
+) -> tuple[Array, list[State]]:
+    """Return the update of an array, and the next state of each rule.
+
+    With `overwrite`, new slots are written into the arrays of the old ones.
+    """
+    after: list[State] = []
+    for rule, follower in links:
+        state, first = states[len(after)], rule.first
+        if type(state) is not rule.state_type or len(state) != rule.length:
+            raise foreign(state, rule.state_type)
+        slots, count = state[first:], state[0] if first else 0
+        equation = rule.clearing if first and count % _UPDATES == _DUE else rule.equation
+        number = scaled = None
+        if follower is not None:
+            number, scaled = follower.number(states[len(after) + 1])  # type: ignore[misc]
+        if rule.in_place:
+            out = slots if overwrite else (None,) * len(slots)
+            options = {"out": out} if number is None else {"out": out, "factor": number}
+            g, *new = equation(count, g, p, *slots, **options)
+        else:
+            g, *new = equation(count, g, p, *slots)
+            if overwrite:
+                for i, array in enumerate(new):
+                    np.copyto(slots[i], array)
+                new = list(slots)
+        after.append(tuple.__new__(rule.state_type, (count + 1, *new) if first else new))
+        if follower is not None:
+            after.append(scaled)
+    return g, after
+
+
 @attrs.frozen(eq=False, repr=False)
 class Optimizer(Recorded):
-    """A pair of pure functions: how to make a state, and how to make updates of gradients.
+    """A pair of pure functions: how to initialize a state, and how to compute updates.
 
     Parameters
     ----------
@@ -67,19 +183,8 @@ class Optimizer(Recorded):
     update : callable
         ``update(grads, state, params=None) -> (updates, state)``; the updates are to be added to
         the parameters.
-    overwrite : callable, optional
-        ``overwrite(g, state, p) -> (u, state)``: `update` for bare arrays, which writes into those
-        of the state. It is the promise that what becomes of a number depends on nothing but its
-        own gradient, slots and parameter, and on counts. So arrays may be joined or cut into
-        blocks, and `update` may be called with bare arrays instead of trees. The state is then
-        ``()``, a NamedTuple of an int ``count``, if there is one, and of slots that mirror the
-        parameters, shapes and data types included, or a tuple of such states.
-    factor : callable, optional
-        ``factor(state) -> (number, state)``, of a part that multiplies by a number and does
-        nothing else. A part before it may then do so on its way.
-    takes_factor : bool
-        Whether `update` and `overwrite` take a number, ``factor=``, that updates are multiplied
-        by, which saves a pass over them.
+    rule : Rule or tuple, optional
+        The element-wise update, if it is one: of a chain, the tuple of the rules of its parts.
 
     Examples
     --------
@@ -97,9 +202,7 @@ class Optimizer(Recorded):
 
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
-    overwrite: Callable[..., tuple[Array, State]] | None = None
-    factor: Callable[[State], tuple[float, State]] | None = None
-    takes_factor: bool = False
+    rule: Any = None
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "init", _with_check(self.init))
@@ -107,7 +210,7 @@ class Optimizer(Recorded):
     @property
     def elementwise(self) -> bool:
         """Whether each number is updated by itself, so that arrays may be joined or cut."""
-        return self.overwrite is not None
+        return self.rule is not None
 
 
 def _with_check(init: Callable[[Params], State]) -> Callable[[Params], State]:
@@ -164,11 +267,8 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     return tree.unflatten(params, leaves)
 
 
-Rule: TypeAlias = Callable[..., tuple[Any, ...]]
-
-
 def elementwise(
-    rule: Rule,
+    equation: Equation,
     state_type: type[tuple[Any, ...]] = tuple,
     initial: float = 0.0,
     in_place: bool = False,
@@ -178,8 +278,8 @@ def elementwise(
 
     Parameters
     ----------
-    rule : callable
-        ``rule(count, g, p, *slots) -> (u, *slots)``, a pure and element-wise function of arrays
+    equation : callable
+        ``equation(count, g, p, *slots) -> (u, *slots)``, a pure and element-wise function of arrays
         with at least one axis. `count` is the number of updates made before (0, if the state has
         no count), and `p` is `None` if no parameters were given.
     state_type : NamedTuple class
@@ -187,16 +287,15 @@ def elementwise(
     initial : float
         The first value of all slots.
     in_place : bool
-        Whether the rule has a keyword ``out``, a tuple of arrays for the new slots, which may be
-        the old ones; without it, or with `None` in it, they are new arrays.
+        Whether the equation has a keyword ``out``, a tuple of arrays for the new slots, also the
+        old ones; without it, or with `None` in it, they are new arrays.
     takes_factor : bool
-        Whether the rule, which is in place, has a keyword ``factor``, a number to multiply `u` by.
+        Whether the equation, which is in place, has a keyword ``factor``, by which it multiplies
+        `u`.
     """
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
-    first, n_fields = 1 if fields[:1] == ("count",) else 0, len(fields)
-    new = tuple.__new__  # a NamedTuple's own takes twice as long
-    # Every so many updates, subnormal slots are cleared; never without a count.
-    clearing, due = _clearing(rule), _UPDATES - 1 if first else _UPDATES
+    rule = Rule(equation, _clearing(equation), state_type, in_place, takes_factor)
+    first, new = rule.first, tuple.__new__  # a NamedTuple's own takes twice as long
 
     def init(params: Params) -> State:
         def slot(p: Any) -> Array:
@@ -208,63 +307,47 @@ def elementwise(
     def update(
         grads: Any, state: State, params: Params = None, factor: float | None = None
     ) -> tuple[Updates, State]:
-        if type(state) is not state_type or len(state) != n_fields:
+        if type(state) is not state_type or len(state) != rule.length:
             raise foreign(state, state_type)
         count = state[0] if first else 0
-        scaled = clearing if count % _UPDATES == due else rule
+        scaled = rule.at(count)
         if factor is not None:
             scaled = functools.partial(scaled, factor=factor)
-        # With bare arrays, which is how training calls it, this takes a microsecond.
-        plain = type(grads) is np.ndarray and 4 <= grads.itemsize <= 8
-        if plain and grads.ndim and _fits(grads, params, *state[first:]):
+        if _is_plain(grads) and grads.ndim and _fits(grads, params, *state[first:]):
             result = scaled(count, grads, params, *state[first:])
         else:
             result = _by_leaf(scaled, count, grads, params, state[first:])
         slots = result[1:]
         return result[0], new(state_type, (count + 1, *slots) if first else slots)
 
-    def overwrite(
-        g: Array, state: State, p: Array, factor: float | None = None
-    ) -> tuple[Array, State]:
-        if type(state) is not state_type or len(state) != n_fields:
-            raise foreign(state, state_type)
-        slots = state[first:]
-        count = state[0] if first else 0
-        equation = clearing if count % _UPDATES == due else rule
-        if factor is not None:
-            u = equation(count, g, p, *slots, out=slots, factor=factor)[0]
-        elif in_place:
-            u = equation(count, g, p, *slots, out=slots)[0]
-        else:
-            u, *fresh = equation(count, g, p, *slots)
-            for i, array in enumerate(fresh):
-                np.copyto(slots[i], array)
-        return u, new(state_type, (count + 1, *slots) if first else slots)
-
-    return Optimizer(init, update, overwrite, takes_factor=takes_factor)
+    return Optimizer(init, update, rule)
 
 
 def scaling(number: float) -> Optimizer:
     """Make an optimizer that multiplies by a number."""
 
-    def factor(state: State) -> tuple[float, State]:
+    def constant(state: State) -> tuple[float, State]:
         if type(state) is not tuple or state:
             raise foreign(state, tuple)
         return number, state
 
-    return attrs.evolve(elementwise(lambda count, g, p: (g * number,)), factor=factor)
+    return _multiplying(elementwise(lambda count, g, p: (g * number,)), constant)
 
 
 def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:
     """Make an optimizer that multiplies by a number which follows from the count, its state."""
 
-    def factor(state: State) -> tuple[float, State]:
+    def of_count(state: State) -> tuple[float, State]:
         if type(state) is not state_type:
             raise foreign(state, state_type)
         return number(state[0]), state_type(state[0] + 1)
 
     part = elementwise(lambda count, g, p: (g * number(count),), state_type)
-    return attrs.evolve(part, factor=factor)
+    return _multiplying(part, of_count)
+
+
+def _multiplying(part: Optimizer, number: Callable[[State], tuple[float, State]]) -> Optimizer:
+    return attrs.evolve(part, rule=attrs.evolve(part.rule, number=number))
 
 
 def foreign(state: State, state_type: Any) -> ValueError:
@@ -286,16 +369,11 @@ def state_name(state: State) -> str:
     return f"a value of type {name}" if fields is None else f"{name}({', '.join(fields)})"
 
 
-# A slot without gradient, as of a dead unit, decays to subnormal numbers. Arithmetic with these is
-# ten times as slow, and rounding keeps the smallest of them for ever.
-_UPDATES = 128
-
-
-def _clearing(rule: Rule) -> Rule:
-    """Return the rule, followed by zeros for the subnormal slots of numbers without gradient."""
+def _clearing(equation: Equation) -> Equation:
+    """Return the equation; it sets subnormal slots of numbers without gradient to zero."""
 
     def cleared(count: int, g: Array, *arrays: Any, **options: Any) -> tuple[Any, ...]:
-        result = rule(count, g, *arrays, **options)
+        result = equation(count, g, *arrays, **options)
         kept = g != 0
         for slot in result[1:]:
             if slot.dtype.kind == "f":
@@ -329,7 +407,7 @@ def check_leaf(leaf: Any, what: str) -> None:
 
 
 def _by_leaf(
-    rule: Rule, count: int, grads: Any, params: Params, slots: Sequence[Any]
+    equation: Equation, count: int, grads: Any, params: Params, slots: Sequence[Any]
 ) -> tuple[Any, ...]:
     """Apply a rule to each leaf that has a gradient."""
     like = params if params is not None else slots[0] if slots else grads
@@ -343,11 +421,11 @@ def _by_leaf(
         old = [column[i] for column in columns]
         g, p = checked_gradient(g, p, old, like, i)
         if g.ndim:
-            updates[i], *new = rule(count, g, p, *old)
+            updates[i], *new = equation(count, g, p, *old)
         else:
             # NumPy makes scalars of arrays without axes, and those cannot be written.
             flat = (x if x is None else x.reshape(1) for x in (g, p, *old))
-            updates[i], *new = (x.reshape(()) for x in rule(count, *flat))
+            updates[i], *new = (x.reshape(()) for x in equation(count, *flat))
         for column, slot in zip(columns, new, strict=True):
             column[i] = slot
     parts = zip((like, *slots), (updates, *columns), strict=True)

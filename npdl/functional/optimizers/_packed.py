@@ -6,15 +6,24 @@ vector that holds all small arrays, and to the large ones block by block. The pa
 model are views into these vectors.
 """
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import numpy as np
 
 from npdl import tree
 from npdl.functional._layer import Array, Params, describe
-from npdl.functional.optimizers._optimizer import Optimizer, checked_gradient
+from npdl.functional.optimizers._optimizer import (
+    Link,
+    Optimizer,
+    Rule,
+    checked_gradient,
+    linked,
+    state_name,
+    update_arrays,
+)
 from npdl.tree import Tree
 
 __all__ = ["Packed", "pack", "update_in_place"]
@@ -24,15 +33,18 @@ SMALL = 1 << 14
 BLOCK = 1 << 16
 
 
-class Packed(NamedTuple):
+@attrs.define(eq=False, repr=False)
+class Packed:
     """Parameters and the state of an element-wise optimizer, as trees and as vectors."""
 
     optimizer: Optimizer
     layout: "_Layout"
+    links: list[Link]
     params: Params
     vectors: list[Array]
-    states: list[Any]  # for each vector, the optimizer's state for it
+    states: list[list[Any]]  # for each vector, the states of the optimizer's rules
     template: Any  # a state of the right structure, and the slots of what is never trained
+    is_whole: bool = True  # until a later value overwrites the arrays
 
     def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
         """Return the packed values after an update.
@@ -48,19 +60,25 @@ class Packed(NamedTuple):
         except (AttributeError, TypeError, ValueError):
             _check_gradients(gradients, self.params)
             raise
-        vectors, states = [*self.vectors], [*self.states]
-        for i, g in enumerate(joined):
-            vectors[i], states[i] = _update(optimizer, g, states[i], vectors[i], donate)
+        # Until the new value takes its place, an interrupt may leave the arrays half written.
+        self.is_whole = not donate
+        vectors, states = [], []
+        for g, vector, old in zip(joined, self.vectors, self.states, strict=True):
+            if vector.size <= BLOCK:
+                u, new = update_arrays(self.links, g, old, vector, donate)
+                vectors.append(np.add(vector, u, out=vector if donate else None))
+            else:
+                changed, new = _update_blocks(self.links, g, old, vector, donate)
+                vectors.append(changed)
+            states.append(new)
         params = self.params if donate else self.layout.trees(self.params, vectors)
-        # A NamedTuple's own constructor takes twice as long.
-        after = (optimizer, self.layout, params, vectors, states, self.template)
-        return tuple.__new__(Packed, after)
+        return Packed(optimizer, self.layout, self.links, params, vectors, states, self.template)
 
     def opt_state(self) -> Any:
         """Return the state of the optimizer as the tree that it makes of the parameters' tree."""
-        slots = zip(*(_slots(state) for state in self.states), strict=True)
+        slots = zip(*(_slots(states) for states in self.states), strict=True)
         state = _map_slots(lambda slot: self.layout.trees(slot, next(slots)), self.template)
-        return _with_counts(state, self.states[0])
+        return _counted(self.optimizer.rule, state, iter(self.states[0]))
 
 
 def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Packed | None:
@@ -74,9 +92,11 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
     _check_state(optimizer, opt_state, params)
     leaves = [np.asarray(leaf) for leaf in tree.leaves(params)]
     vectors = [group.join(leaves) for group in layout.groups]
-    states = [group.join_slots(opt_state) for group in layout.groups]
+    links, states = linked(optimizer.rule), _flat(optimizer.rule, opt_state)
+    joined = [[group.join_slots(state) for state in states] for group in layout.groups]
     # The parameters become views into the vectors, so that writing to these changes them.
-    return Packed(optimizer, layout, layout.trees(params, vectors), vectors, states, opt_state)
+    tree_of_views = layout.trees(params, vectors)
+    return Packed(optimizer, layout, links, tree_of_views, vectors, joined, opt_state)
 
 
 def _check_gradients(gradients: list[Any], params: Params) -> None:
@@ -114,11 +134,12 @@ def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: 
     params : list of arrays
         Of any strides.
     """
-    counted = state
+    links, states = linked(optimizer.rule), _flat(optimizer.rule, state)
+    counted = states
     for group in _groups(grads, params):
         vector = group.join(params)
-        slots = _map_slots(group.join, state)
-        _, counted = _update(optimizer, group.join(grads), slots, vector, True)
+        joined = [_map_slots(group.join, each) for each in states]
+        _, counted = _update_blocks(links, group.join(grads), joined, vector, True)
         for slot, new in zip(_slots(state), _slots(counted), strict=True):
             group.split(new, slot)
         parts: list[Any] = [None] * len(params)
@@ -126,29 +147,37 @@ def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: 
         for i in group.leaves:
             if not np.may_share_memory(parts[i], params[i]):
                 params[i][...] = parts[i]
-    return _with_counts(state, counted)
+    return _counted(optimizer.rule, state, iter(counted))
 
 
-def _update(
-    optimizer: Optimizer, g: Array, state: Any, params: Array, donate: bool
-) -> tuple[Array, Any]:
-    """Update one vector, in blocks where it is long."""
-    overwrite: Any = optimizer.overwrite
-    if params.size <= BLOCK:
-        updates, new_state = (overwrite if donate else optimizer.update)(g, state, params)
-        return np.add(params, updates, out=params if donate else None), new_state
+def _flat(rule: Any, state: Any) -> list[Any]:
+    """Return the states of the rules of an optimizer one after another."""
+    if isinstance(rule, Rule):
+        return [state]
+    if type(state) is not tuple or len(state) != len(rule):
+        raise ValueError(
+            f"expected the states of {len(rule)} optimizers, got {state_name(state)}, of another "
+            f"optimizer; make new ones: state = optimizer.init(params)"
+        )
+    return [each for part in zip(rule, state, strict=True) for each in _flat(*part)]
+
+
+def _update_blocks(
+    links: list[Link], g: Array, states: list[Any], params: Array, donate: bool
+) -> tuple[Array, list[Any]]:
+    """Update a long vector block by block."""
     new_params = params if donate else np.empty_like(params)
-    result = state if donate else _map_slots(np.empty_like, state)
-    new_state = state
+    result = states if donate else [_map_slots(np.empty_like, state) for state in states]
+    after = states
     for start in range(0, params.size, BLOCK):
         block = slice(start, start + BLOCK)
-        part = _cut(result, block)
+        cut = [_map_slots(operator.itemgetter(block), state) for state in result]
         if not donate:
-            for new, old in zip(_slots(part), _slots(state), strict=True):
+            for new, old in zip(_slots(cut), _slots(states), strict=True):
                 np.copyto(new, old[block])
-        updates, new_state = overwrite(g[block], part, params[block])
-        np.add(params[block], updates, out=new_params[block])
-    return new_params, _with_counts(result, new_state)
+        u, after = update_arrays(links, g[block], cut, params[block], True)
+        np.add(params[block], u, out=new_params[block])
+    return new_params, [_with_counts(*each) for each in zip(result, after, strict=True)]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -314,13 +343,16 @@ def _map_slots(function: Callable[[Any], Any], state: Any) -> Any:
     return tuple([_map_slots(function, part) for part in state]) if state else state
 
 
-def _cut(state: Any, block: slice) -> Any:
-    return _map_slots(lambda slot: slot[block], state)
-
-
 def _with_counts(state: Any, counted: Any) -> Any:
-    """Return the state with the counts of another."""
+    """Return the state of a rule with the count of another."""
     if hasattr(state, "_fields"):
         first = _first_slot(state)
         return state._make((*counted[:first], *state[first:]))
-    return tuple([_with_counts(*parts) for parts in zip(state, counted, strict=True)])
+    return state
+
+
+def _counted(rule: Any, state: Any, counted: Iterator[Any]) -> Any:
+    """Return the state of an optimizer with the counts of the states of its rules."""
+    if isinstance(rule, Rule):
+        return _with_counts(state, next(counted))
+    return tuple([_counted(*each, counted) for each in zip(rule, state, strict=True)])

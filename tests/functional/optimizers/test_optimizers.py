@@ -9,6 +9,7 @@ import pytest
 
 import npdl.functional as F
 from npdl import random, tree
+from npdl.functional.optimizers._packed import update_in_place
 
 # Every part with every option, and optimizers made of them.
 OPTIMIZERS = {
@@ -707,9 +708,9 @@ def test_the_state_of_another_optimizer_is_refused(name):
         ):
             optimizer.update(grads_of(0, params), given, params)
         if optimizer.elementwise and STATES[name].elementwise:
-            vector = STATES[name].init(np.zeros(3, np.float32))
+            arrays = [np.ones(3, np.float32)]
             with pytest.raises(ValueError, match="another optimizer"):
-                optimizer.overwrite(np.ones(3, np.float32), vector, np.ones(3, np.float32))
+                update_in_place(optimizer, arrays, STATES[name].init(arrays), arrays)
 
 
 def test_a_foreign_state_is_named_beside_the_right_one():

@@ -103,7 +103,7 @@ def test_repr_config_and_pickle_give_an_equal_schedule(schedule):
 
 def test_every_schedule_is_in_the_table():
     names = {row[0].call.name for row in SCHEDULES.values()}
-    module = __import__("npdl.functional.schedules", fromlist=["__all__"])
+    module = __import__("npdl.functional.optimizers._schedules", fromlist=["__all__"])
     assert names == set(module.__all__) - {"Schedule"}
     assert names <= set(F.__all__)
 
