@@ -52,7 +52,7 @@ class Normal(Stateful):
     gain = Parameter("scale")
     offset = Parameter("shift")
 
-    def make(self, shape):
+    def _build(self, shape):
         return F.layer_norm()
 
 

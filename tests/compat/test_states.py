@@ -13,7 +13,7 @@ from test_checkpoint import forge, members
 import npdl
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
-from npdl.compat.utils._states import read_generator, written
+from npdl.compat.utils._states import read_generator, write_generator
 from npdl.training import Checkpoint
 
 BITS = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"]
@@ -95,7 +95,7 @@ def forgeries():
     """Yield texts in each of which one value of a state is replaced or missing, or one added."""
     for kind in ("RandomState", "Generator"):
         for bits in BITS:
-            text = written(getattr(np.random, kind)(getattr(np.random, bits)(1)))
+            text = write_generator(getattr(np.random, kind)(getattr(np.random, bits)(1)))
             for path in paths(json.loads(text)):
                 for junk in (*JUNK, "missing", "more"):
                     values = json.loads(text)
