@@ -21,7 +21,7 @@ OPTIONAL |= {"torch", "tqdm"}
 VALUES = "tree random _constructor _calls _allowance _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
-COMPAT = f"{PROTOCOL} functional compat/_habits compat/_named compat/utils"
+COMPAT = f"{PROTOCOL} functional compat/_keras_arguments compat/_named compat/utils"
 
 # Folder, or file of a folder whose files lie on several floors: the folders that it may import.
 # Each may import those above it alone, so there is no circle.
@@ -69,9 +69,9 @@ TABLE = {
     "distributed": f"{PROTOCOL} _data",
     "training": f"{FUNCTIONAL} _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
-    "compat/_habits": "",
+    "compat/_keras_arguments": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
-    "compat/_named": f"{PROTOCOL} compat/_habits",
+    "compat/_named": f"{PROTOCOL} compat/_keras_arguments",
     "compat/_checks": f"{PROTOCOL} compat/utils",
     "compat/activations": COMPAT,
     "compat/initializations": f"{COMPAT} functional/_initializers",
