@@ -259,7 +259,7 @@ class Short(Source):
 
 
 BAD = {
-    "comm": (lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, comm=3), "comm must be an MPI communicator"),
+    "comm": (lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, comm=3), "must be an MPI communicator"),
     "shards": (lambda: train(shards=0), "shards must be an int of at least 1, .* got 0"),
     "short": (lambda: train(data=Short()), "returned 10 examples for 11 rows"),
     "empty": (lambda: train(data=Source((DATA[0][:0], DATA[1][:0]))), "data is empty"),
