@@ -1,7 +1,7 @@
 """Python values encoded as JSON and a few arrays: the states of callbacks in a checkpoint.
 
-States grow with every epoch. So lists of numbers become arrays, and small arrays of one type are
-concatenated in the order of their appearance in the JSON.
+States grow with every epoch. So lists of numbers become arrays. Small arrays of one type are
+concatenated, in the order of their appearance in the JSON.
 
 >>> import numpy as np
 >>> text, arrays = encoded({"best": (0.25, np.ones(2, np.float32)), "losses": [0.5, 0.25]})
@@ -37,8 +37,8 @@ def encoded(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
     Raises
     ------
     TypeError
-        If there is anything but dicts with string keys, lists, tuples, arrays of numbers or
-        booleans, numbers, booleans, strings and `None`.
+        If the value has other types than dicts with string keys, lists, tuples, strings, `None`,
+        and numbers, booleans and arrays of these.
     ValueError
         If the value is nested too deep, or contains itself.
     """

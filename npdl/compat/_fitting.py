@@ -48,8 +48,8 @@ def batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield batches of rows; without an order, the arrays are not copied.
 
-    If the last batch would have a single example, the batch before takes it, since batch
-    normalization needs the variance of at least two examples.
+    A single last example is added to the batch before, since batch normalization needs the
+    variance of at least two examples.
     """
     count = len(data[0])
     merges = _merges_last(count, size)

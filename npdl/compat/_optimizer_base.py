@@ -1,8 +1,8 @@
 """Base classes of optimizers that update arrays in place.
 
 A user's optimizer is a subclass of :class:`Optimizer`, which has the learning rate and counts the
-updates. The optimizers in `optimizers.py` are subclasses of :class:`Functional`, which applies
-transforms of `npdl.functional` to the gradients and keeps their state.
+updates. The optimizers in `optimizers.py` are subclasses of :class:`Functional`. It applies
+transforms of `npdl.functional` to the gradients, and keeps their state.
 """
 
 import math
@@ -197,7 +197,7 @@ class Slot:
 
 
 class Functional(Optimizer):
-    """An optimizer that applies the transforms of :meth:`_transforms` to the gradients."""
+    """An optimizer that applies the transforms of `_transforms()` to the gradients."""
 
     # The bounds of plausible values of the first argument, if it is not the learning rate.
     plausible: ClassVar[tuple[float, float]] = (0.5, math.inf)
@@ -269,7 +269,7 @@ class Functional(Optimizer):
         Raises
         ------
         ValueError
-            If the numbers or shapes of parameters and gradients differ, or the parameters have
+            If the numbers or shapes of parameters and gradients differ. If the parameters have
             other shapes than at the first update. All parameters are then unchanged.
         """
         optimizer, arrays = self._optimizer(), list(params)

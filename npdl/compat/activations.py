@@ -147,7 +147,7 @@ def stateful(activation: Activation) -> F.Layer:
 
 
 class _Functional(Activation):
-    """An activation that calls the functional layer of :meth:`_build`."""
+    """An activation that calls the functional layer of `_build()`."""
 
     def _build(self) -> F.Layer:
         raise NotImplementedError

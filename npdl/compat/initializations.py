@@ -107,7 +107,7 @@ def stateful(initializer: Initializer) -> RecordedInitializer:
 
 
 class _Functional(Initializer):
-    """An initializer that calls the functional initializer of :meth:`_build`."""
+    """An initializer that calls the functional initializer of `_build()`."""
 
     def _build(self) -> Pure:
         raise NotImplementedError

@@ -2,10 +2,10 @@
 
 The unit of the arithmetic is the shard. A batch is cut into a fixed number of shards; if it does
 not divide evenly, the first shards have one more example. Shard i gets the key ``fold(key, i)``.
-The gradient of each shard is computed separately. All are added in a fixed binary tree, weighted
-so that the sum is the gradient of the mean over the batch. Ranks only divide the shards among
-themselves. So one process and any number of MPI ranks give the same bits, provided that all use
-the same number of BLAS threads, on machines of one kind::
+The gradient of each shard is computed separately. The weighted gradients are added in a fixed
+binary tree, and the sum is the gradient of the mean over the batch. Ranks only divide the shards
+among themselves. So one process and any number of MPI ranks give the same bits. This requires
+machines of one kind and the same number of BLAS threads everywhere::
 
     from mpi4py import MPI
 

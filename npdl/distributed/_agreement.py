@@ -36,7 +36,7 @@ def check_agreement(comm: Any, **named: Any) -> None:
     Parameters
     ----------
     comm : communicator
-        Such as ``MPI.COMM_WORLD``; `None` agrees with itself.
+        An MPI communicator, such as ``MPI.COMM_WORLD``; with `None`, there is no check.
     **named : tree
         Numbers, strings, layers, optimizers, functions, arrays such as parameters, and trees of
         these. Arrays agree if their bits are equal; functions agree if their names are equal.
@@ -87,7 +87,7 @@ def aborting(comm: Any) -> Iterator[None]:
     Parameters
     ----------
     comm : communicator
-        Such as ``MPI.COMM_WORLD``, or `None`.
+        An MPI communicator, such as ``MPI.COMM_WORLD``, or `None`.
 
     Examples
     --------

@@ -40,11 +40,11 @@ def sharded(
         The number of shards. The last bits of the sums, the keys and statistics over a batch
         depend on it. In a batch with fewer examples than shards, each example is a shard.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``: its ranks share the work. All ranks must call the function,
-        with equal parameters and keys.
+        An MPI communicator, such as ``MPI.COMM_WORLD``: its ranks share the work. All ranks must
+        call the function, with equal parameters and keys.
     weigh : callable, optional
-        ``weigh(x, *targets) -> number``: the weight of a shard in the mean over the batch, such as
-        the sum of the weights of its examples. The default is the number of its examples.
+        ``weigh(x, *targets) -> number``: the weight of a shard in the mean over the batch. It can
+        be the sum of the examples' weights. The default is the number of examples.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
     caches : sequence
         The cache of each shard of this rank, in order: ``[part.cache for part in aux]``.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``; all ranks must call the function.
+        An MPI communicator, such as ``MPI.COMM_WORLD``; all ranks must call the function.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def all_reduce(values: Tree, comm: Any) -> Tree:
     values : tree
         A tree of numeric arrays or numbers, of equal structure on every rank; `None` stays `None`.
     comm : communicator
-        Such as ``MPI.COMM_WORLD``; with `None`, there is one rank.
+        An MPI communicator, such as ``MPI.COMM_WORLD``; with `None`, there is one rank.
 
     Returns
     -------

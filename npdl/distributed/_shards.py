@@ -57,7 +57,7 @@ def over_shards(
     -------
     callable
         ``f(params, *data, rng=None, size=None, **options) -> (loss, sums, grads, aux, weight)``.
-        `aux` is a tuple of the `aux` of each shard of this rank; `weight` is that of the batch.
+        `aux` is a tuple of the `aux` of each shard of this rank; `weight` is the batch's weight.
     """
     shards = check_int(shards, "sharded(…, shards=8)", least=1)
     check_communicator(comm)
@@ -114,7 +114,7 @@ def rows_of(size: int, shards: int, comm: Any = None) -> slice:
     shards : int
         The number of shards of the batch.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``.
+        An MPI communicator, such as ``MPI.COMM_WORLD``.
 
     Examples
     --------

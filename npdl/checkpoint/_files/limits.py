@@ -1,7 +1,7 @@
 """Limits for the header and the list of arrays of a file.
 
-Both are read before the arrays are compared with `like`, so they are limited by their length and
-by the number of their Python objects.
+Both are read before the arrays are compared with `like`. So their length and the number of their
+Python objects are limited.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ class Parameter:
 
     It is `None` until the layer is connected. The attribute ``dW`` is the gradient of ``W``, or
     `None` before the first backward pass. An assignment copies the values into the layer's array,
-    so the layer never shares an array with the caller.
+    so later changes of the assigned array have no effect.
 
     Parameters
     ----------

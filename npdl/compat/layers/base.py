@@ -13,8 +13,8 @@ A layer is created without sizes, then connected to the layer before it, then ca
 [(3, 2), (2,)]
 
 The gradient of a parameter is the sum over the batch. Your own layer is a subclass of
-:class:`Layer`. The layers of this package are subclasses of :class:`Stateful`, which holds a layer
-of `npdl.functional`, its parameters and the last cache, and calls its functions.
+:class:`Layer`. The layers of this package are subclasses of :class:`Stateful`. It holds a layer of
+`npdl.functional`, its parameters and the last cache, and calls its functions.
 """
 
 import re
@@ -164,8 +164,8 @@ class Layer(Named):
 class Stateful(Layer):
     """A functional layer with a state: its parameters, the last cache and the last gradients.
 
-    A subclass returns its functional layer in :meth:`_build`, and defines attributes for its arrays
-    with :class:`Parameter`.
+    A subclass returns its functional layer in `_build(shape)`, and defines attributes for its
+    arrays with :class:`Parameter`.
 
     Attributes
     ----------
@@ -238,7 +238,7 @@ class Stateful(Layer):
         raise NotImplementedError(f"{self}._build")
 
     def _build_frozen(self, shape: Shape) -> F.Layer:
-        """Return the layer of :meth:`_build`, frozen if it is not trained."""
+        """Return the layer of `_build(shape)`, frozen if it is not trained."""
         layer = self._build(shape)
         return layer if self.trainable else F.freeze(layer)
 

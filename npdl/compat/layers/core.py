@@ -25,7 +25,7 @@ __all__ = [
 class Activated(Stateful):
     """A layer that ends with an activation.
 
-    The derivative of a softmax is one by definition in this API, since the gradient of
+    The derivative of a softmax is one by definition in this API: the gradient of
     :class:`npdl.objectives.SCCE` is already the gradient in the input of the softmax.
 
     Attributes
