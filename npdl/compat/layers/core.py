@@ -73,7 +73,9 @@ class Affine(Stateful):
 
     def _set_options(self, options: Any) -> None:
         super()._set_options(options)
-        self.use_bias = check_flag(self.use_bias, f"{type(self).__name__}(8, use_bias=False)")
+        if "use_bias" in options:
+            call = f"{type(self).__name__}(8, use_bias=False)"
+            self.use_bias = check_flag(self.use_bias, call)
 
 
 def activation_of(value: Any) -> activations.Activation:
