@@ -1,4 +1,4 @@
-"""Trees in files: written whole or not at all, and read back to the last bit.
+"""Trees in files: written atomically, and read back with the same bits.
 
 >>> import tempfile
 >>> from pathlib import Path
@@ -12,15 +12,15 @@
 {'step': 3, 'params': ({'weight': array([[1., 1.],
        [1., 1.]], dtype=float32)}, ())}
 
-An `.npz` holds each array under its path, as in ``numpy.load("run.npz")["params/0/weight"]``, and
-a header, the member ``npdl.json``: the version of the format, the environment and the leaves that
-are Python scalars, ``path: [type, value]``. There an int is hexadecimal and a float the hexadecimal
-digits of its eight bytes, so that neither is rounded. A `.safetensors` holds the header in its
-metadata, with checksums, which that format lacks and `.npz` has.
+An `.npz` file holds each array under its path, as in ``numpy.load("run.npz")["params/0/weight"]``.
+Its header is the member ``npdl.json``: the format version, the environment and the Python scalars,
+``path: [type, value]``. An int is written in hexadecimal. A float is written as the hexadecimal
+digits of its eight bytes. So neither is rounded. A `.safetensors` file holds the header in its
+metadata, together with checksums, since that format has none (`.npz` has).
 
-Nothing in a file is executed. Beyond the arrays that `like` asks for, reading takes at most 128 MiB
-of memory, however a file is made: its header may have 16 MiB, with 2¹⁸ brackets and 2²⁰ values, and
-its list of arrays 4 MiB.
+Loading never executes code from a file. Any file, valid or malicious, needs at most 128 MiB of
+memory in addition to the arrays of `like`. The header is limited to 16 MiB, 2¹⁸ brackets and 2²⁰
+values; the list of arrays is limited to 4 MiB.
 """
 
 import importlib
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Few programs need these, and all would wait for their import.
+    # Imported on first use: few programs need these functions, and the import takes time.
     if name in ("from_keras", "from_torch"):
         return getattr(importlib.import_module("npdl.checkpoint.weights"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

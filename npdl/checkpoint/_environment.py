@@ -1,4 +1,4 @@
-"""The environment that equal bits depend on: versions, BLAS, its kernels, threads, machine."""
+"""The environment that determines the bits: versions, BLAS, its kernels, threads, machine."""
 
 import functools
 import importlib
@@ -24,7 +24,7 @@ def here() -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": f"{blas.get('name')} {blas.get('version')}",
         "kernel": _kernel(),
-        "threads": _asked("get_num_threads") or _threads(str(blas.get("name"))),
+        "threads": _call_openblas("get_num_threads") or _threads(str(blas.get("name"))),
         "machine": f"{platform.system()} {platform.machine()}",
         "simd": list(build.get("SIMD Extensions", {}).get("found", [])),
         "byteorder": sys.byteorder,
@@ -35,8 +35,8 @@ _KERNELS = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "BLIS_AR
 
 
 def _kernel() -> str:
-    """Return the processor whose kernels the BLAS has chosen, or the variables that choose."""
-    name = _asked("get_corename")
+    """Return the processor type of the BLAS kernels, or the environment variables that set it."""
+    name = _call_openblas("get_corename")
     if isinstance(name, bytes):
         return name.decode("ascii", "replace")
     chosen = [
@@ -45,35 +45,35 @@ def _kernel() -> str:
     return ", ".join(chosen) or "unknown"
 
 
-def _asked(what: str) -> Any:
-    """Return the answer of a function of OpenBLAS; `None` where NumPy has another BLAS."""
-    function = _functions().get(what)
+def _call_openblas(name: str) -> Any:
+    """Return the result of a function of OpenBLAS; `None` if NumPy has another BLAS."""
+    function = _functions().get(name)
     return None if function is None else function()
 
 
 @functools.cache
 def _functions() -> dict[str, Any]:
-    """Return the functions of the OpenBLAS that NumPy has loaded, under any of their names."""
+    """Return the functions of the OpenBLAS library that NumPy has loaded."""
     import ctypes
 
     found: dict[str, Any] = {}
     try:
-        # A symbol is looked for in a library and in those that it has been linked with.
+        # The lookup of a symbol includes the libraries that this one is linked with.
         core: Any = importlib.import_module("numpy._core._multiarray_umath")
         library = ctypes.CDLL(core.__file__)
     except (ImportError, OSError, TypeError):
         return found
-    for what, returned in (("get_corename", ctypes.c_char_p), ("get_num_threads", ctypes.c_int)):
-        for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
-            function = getattr(library, name.format(what), None)
+    for name, returned in (("get_corename", ctypes.c_char_p), ("get_num_threads", ctypes.c_int)):
+        for form in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
+            function = getattr(library, form.format(name), None)
             if function is not None:
                 function.argtypes, function.restype = [], returned
-                found[what] = function
+                found[name] = function
                 break
     return found
 
 
-# By precedence. OpenBLAS is asked first; its variables are for a library without these functions.
+# In order of precedence. The variables of OpenBLAS are read only if its functions are missing.
 _THREADS = {
     "openblas": ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     "mkl": ("MKL_NUM_THREADS",),
@@ -83,7 +83,7 @@ _THREADS = {
 
 
 def _threads(blas: str) -> int:
-    """Return the number of threads that the variables of this BLAS, or the processors, allow."""
+    """Return the number of threads from the variables of this BLAS, or the number of processors."""
     affinity = getattr(os, "sched_getaffinity", None)
     available = len(affinity(0)) if affinity else os.cpu_count() or 1
     variables = [each for name, own in _THREADS.items() if name in blas for each in own]

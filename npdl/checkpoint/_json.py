@@ -1,7 +1,7 @@
-"""Values of Python and arrays as JSON and a few arrays: the states of callbacks in a checkpoint.
+"""Python values encoded as JSON and a few arrays: the states of callbacks in a checkpoint.
 
-States grow with every epoch. So lists of numbers become arrays, and small arrays of one type are
-joined end to end, in the order of their names in the text.
+States grow with every epoch. So lists of numbers become arrays. Small arrays of one type are
+concatenated, in the order of their appearance in the JSON.
 
 >>> import numpy as np
 >>> text, arrays = encoded({"best": (0.25, np.ones(2, np.float32)), "losses": [0.5, 0.25]})
@@ -21,44 +21,45 @@ import numpy as np
 
 __all__ = ["LISTS", "decoded", "encoded"]
 
-# An array of as many bytes is not joined to others, which would copy it.
+# Arrays of at least this many bytes are not concatenated, since that would copy them.
 _LARGE = 1 << 16
-# Arrays, and scalars of NumPy, are joined from so many bytes on: in memory each takes a hundred.
+# Smallest item size in bytes of a stacked list, for arrays (False) and NumPy scalars (True): each
+# item takes about a hundred bytes of memory after decoding.
 _SMALLEST = {False: 8, True: 4}
-# Lists of one of these types become arrays, which hold each value exactly.
+# Lists of one of these types become arrays; the array type represents each value exactly.
 LISTS = {"floats": np.float64, "ints": np.int64, "bools": np.bool_}
 _NAMES = {float: "floats", int: "ints", bool: "bools"}
 
 
 def encoded(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """Return a value for JSON, and the arrays whose numbers are not in it.
+    """Return a JSON value, and the arrays that it refers to.
 
     Raises
     ------
     TypeError
-        If there is anything but dicts with string keys, lists, tuples, arrays of numbers or
-        booleans, numbers, booleans, strings and `None`.
+        If the value has other types than dicts with string keys, lists, tuples, strings, `None`,
+        and numbers, booleans and arrays of these.
     ValueError
-        If it is nested too deep, or contains itself.
+        If the value is nested too deep, or contains itself.
     """
     encoder = _Encoder()
     try:
         text = encoder.encode(value)
     except RecursionError:
         raise ValueError(
-            "the value contains itself, or is nested too deep for Python; a checkpoint holds "
-            "values of a depth of some hundred"
+            "the value contains itself, or is nested too deep for Python; a checkpoint can hold "
+            "several hundred levels"
         ) from None
     return text, encoder.arrays()
 
 
 def decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return the value that :func:`encoded` was given; all arrays are new.
+    """Return the original value of :func:`encoded`; all arrays are new.
 
     Raises
     ------
     ValueError, TypeError, LookupError
-        If it was not made by :func:`encoded`.
+        If the arguments are not a result of :func:`encoded`.
     """
     decoder = _Decoder(arrays)
     found = decoder.decode(value)
@@ -88,12 +89,12 @@ class _Encoder:
             kind = "scalar" if isinstance(value, np.generic) else "array"
             return {kind: [self._put(np.asarray(value)), list(value.shape)]}
         raise TypeError(
-            f"a checkpoint holds dicts with keys of text, lists, tuples, arrays of numbers, "
-            f"numbers, truth values, text and None, but not {value!r:.80}"
+            f"a checkpoint holds dicts with string keys, lists, tuples, arrays of numbers, "
+            f"numbers, booleans, strings and None, but not {value!r:.80}"
         )
 
     def _list(self, values: list[Any]) -> Any:
-        """Encode a list, as one array where its items are alike."""
+        """Encode a list; if all items have one type and shape, as one array."""
         kind = type(values[0]) if values else None
         if kind in _NAMES and all(type(item) is kind for item in values):
             name = _NAMES[kind]
@@ -105,17 +106,17 @@ class _Encoder:
             return {"list": [name, len(values)]}
         if values and all(map(_is_array, values)):
             first = values[0]
-            alike = (type(first), first.dtype, first.shape)
+            kind_of_first = (type(first), first.dtype, first.shape)
             is_scalar = isinstance(first, np.generic)
             if first.nbytes >= _SMALLEST[is_scalar] and all(
-                (type(item), item.dtype, item.shape) == alike for item in values
+                (type(item), item.dtype, item.shape) == kind_of_first for item in values
             ):
                 shape = [len(values), *first.shape]
                 return {"scalars" if is_scalar else "arrays": [self._put(np.array(values)), shape]}
         return [self.encode(item) for item in values]
 
     def _put(self, array: np.ndarray) -> str:
-        """Keep an array, and return the name of the one that its numbers are in."""
+        """Store an array, and return the name of the array that holds its elements."""
         if array.nbytes >= _LARGE:
             name = str(len(self.large))
             self.large[name] = array
@@ -133,7 +134,7 @@ class _Decoder:
     def check_all_taken(self) -> None:
         for name, array in self.flat.items():
             if self.taken[name] != array.size:
-                raise ValueError(f"{array.size - self.taken[name]} numbers of {name!r} are left")
+                raise ValueError(f"{array.size - self.taken[name]} elements of {name!r} are left")
 
     def decode(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -155,18 +156,19 @@ class _Decoder:
         if kind in ("arrays", "scalars"):
             rows = self._take(name, shape)
             if rows.nbytes < len(rows) * _SMALLEST[kind == "scalars"]:
-                raise ValueError(f"there are no {kind} of {rows.nbytes // max(len(rows), 1)} bytes")
+                size = rows.nbytes // max(len(rows), 1)
+                raise ValueError(f"expected larger {kind}, got items of {size} bytes")
             return [row.copy() for row in rows]
         raise ValueError(f"expected an array, a list, a tuple or a dict, got {kind!r}")
 
     def _take(self, name: str, shape: Any) -> np.ndarray:
-        """Return the next numbers of an array; each is taken once, so they fit into memory."""
+        """Return the next elements of an array; each is used once, so they fit into memory."""
         if any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"there is no array of the shape {shape!r}")
+            raise ValueError(f"expected a shape of non-negative ints, got {shape!r}")
         array, start = self.flat[name], self.taken[name]
         end = start + math.prod(shape)
         if end > array.size:
-            raise ValueError(f"there are no {end} numbers in {name!r}, but {array.size}")
+            raise ValueError(f"expected at least {end} elements in {name!r}, got {array.size}")
         self.taken[name] = end
         part = array[start:end].reshape(shape)
         return part if part.size == array.size else part.copy()

@@ -36,32 +36,33 @@ _FORMAT, _VERSION = "npdl.checkpoint", 1
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
-    """Write a tree to a file, in place of the file of that name.
+    """Write a tree to a file; an existing file is replaced atomically.
 
-    The new file is written beside the old one, forced to the disk, read back and compared, and then
-    renamed over it. So a process that is killed at any moment leaves the old file or the new one,
-    whole; a failure also leaves no temporary file. (A kill may leave one, ``.….tmp``, which is
-    never read.) The new file has the mode of the old one.
+    A temporary file in the same folder is written, synced to disk, read back and compared. Then it
+    is renamed to `path`. So a process killed at any moment leaves either the old file or the new
+    file complete. A failure removes the temporary file. (A kill may leave a file ``.….tmp``, which
+    is never read.) The new file has the mode of the old one.
 
     Parameters
     ----------
     path : str or PathLike
-        Where to write; the suffix, ``.npz`` or ``.safetensors``, decides the format.
+        The file; its suffix, ``.npz`` or ``.safetensors``, determines the format.
     tree : tree
-        Its leaves are arrays of numbers or truth values, or Python's int, float, bool and str.
+        Its leaves are arrays of numbers or booleans, or Python's int, float, bool and str.
 
     Raises
     ------
     TypeError
-        If a leaf is something else.
+        If a leaf has another type.
     ValueError
-        If the suffix is unknown, two leaves have one path, as in ``{"a/b": 1, "a": {"b": 2}}``,
-        or the Python scalars take more than 16 MiB, or the names of the arrays 4 MiB.
+        If the suffix is unknown, or two leaves have one path, as in
+        ``{"a/b": 1, "a": {"b": 2}}``. If the Python scalars take more than 16 MiB, or the names of
+        the arrays more than 4 MiB.
     OSError
-        If the file system refuses. A note says whether the old file is as it was: where the disk
-        fails to keep the name of the new file, that one is in its place, and whole.
+        If the file system fails. A note says whether the old file is unchanged. If only the sync of
+        the new name fails, the new file is complete and has replaced the old one.
     CheckpointError
-        If something else is read back than was written; the old file is as it was.
+        If the data read back differ from the data written; the old file is unchanged.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     arrays = {
         p: np.asarray(leaf, order="C") for p, leaf in leaves.items() if type(leaf) not in _SCALARS
     }
-    # The file that a link points to is replaced, not the link.
+    # If the path is a link, its target is replaced, not the link.
     replace_file(
         Path(path).resolve(),
         lambda file: form.write(file, header, arrays),
@@ -86,7 +87,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
 
 def _check_written(opener: Any, path: Path, header: str, arrays: dict[str, np.ndarray]) -> None:
-    """Raise unless a file has these bits."""
+    """Raise unless a file holds this header and these arrays, bit by bit."""
     try:
         with path.open("rb") as file, opener(path, file) as container:
             different = [p for p, array in arrays.items() if not _same(container.read(p), array)]
@@ -96,13 +97,13 @@ def _check_written(opener: Any, path: Path, header: str, arrays: dict[str, np.nd
         raise
     except Exception as error:
         raise CheckpointError(
-            f"what was written cannot be read back ({type(error).__name__}: {error}); is the disk "
+            f"the written file cannot be read back ({type(error).__name__}: {error}); is the disk "
             f"or the memory broken?"
         ) from error
     if different:
         raise CheckpointError(
-            f"another value was read back than was written of {', '.join(different)}; is the disk "
-            f"or the memory broken?"
+            f"the values read back differ from the values written: {', '.join(different)}; is the "
+            f"disk or the memory broken?"
         )
 
 
@@ -123,21 +124,21 @@ def load(path: str | os.PathLike[str], like: Tree, *, partial: bool = False) -> 
         The file.
     like : tree
         A tree of the structure, shapes and types of the saved one, such as a fresh
-        ``model.init(rng, shape)``. Its values are not looked at.
+        ``model.init(rng, shape)``. Its values are not read.
     partial : bool
-        Whether the file may hold more than that, which is then left alone.
+        Whether the file may hold additional leaves, which are ignored.
 
     Returns
     -------
     tree
-        A tree of the structure of `like`, of new, writable, C-contiguous arrays with the saved
-        bits, in the byte order of `like`.
+        A tree with the structure of `like`. Its arrays are new, writable and C-contiguous, with
+        the saved bits and the byte order of `like`.
 
     Raises
     ------
     CheckpointError
-        If the file is damaged, is no checkpoint, or has a leaf missing, unexpected, of another
-        shape or of another type. All of these are listed, and nothing is returned.
+        If the file is damaged or not a checkpoint. If a leaf is missing, unexpected, or has another
+        shape or type; the message lists all such leaves.
     OSError
         If the file cannot be opened.
 
@@ -158,12 +159,12 @@ def load(path: str | os.PathLike[str], like: Tree, *, partial: bool = False) -> 
     """
     wanted = _by_path(like)
     with _opened(path) as contents:
-        kinds = {place: _kind(leaf) for place, leaf in wanted.items()}
+        kinds = {p: _kind(leaf) for p, leaf in wanted.items()}
         found_kinds = {p: k for p, k in contents.kinds.items() if not partial or p in kinds}
         _compare(path, found_kinds, kinds)
         found = [
-            contents.scalars[place] if type(leaf) in _SCALARS else _as(leaf, contents.read(place))
-            for place, leaf in wanted.items()
+            contents.scalars[p] if type(leaf) in _SCALARS else _as(leaf, contents.read(p))
+            for p, leaf in wanted.items()
         ]
     return unflatten(like, found)
 
@@ -179,7 +180,7 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        If the file is damaged, or is no checkpoint.
+        If the file is damaged or not a checkpoint.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     Raises
     ------
     CheckpointError
-        If the file is damaged, or is no checkpoint.
+        If the file is damaged or not a checkpoint.
 
     Examples
     --------
@@ -225,26 +226,28 @@ def array_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
             _contents(path, container)
         if container.short:
             raise CheckpointError(
-                f"{path} is damaged: {', '.join(sorted(container.short)):.200} have fewer bytes "
-                f"than they declare; restore it from a copy"
+                f"{path} is damaged: the arrays {', '.join(sorted(container.short)):.200} have "
+                f"fewer bytes than their headers declare; restore the file from a copy"
             )
-        return {place: shape for place, (_, shape) in container.kinds.items() if shape is not None}
+        return {p: shape for p, (_, shape) in container.kinds.items() if shape is not None}
 
 
 def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """Return what equal bits depend on: of this process, or of the one that wrote a checkpoint.
+    """Return the environment of this process, or of the process that wrote a checkpoint.
+
+    Training gives equal bits in equal environments.
 
     Parameters
     ----------
     path : str or PathLike, optional
-        A checkpoint.
+        A checkpoint; the default is this process.
 
     Returns
     -------
     dict
-        The versions of npdl and NumPy; the name and version of BLAS, the processor whose kernels
-        it has chosen, and its number of threads; the system, the vector instructions that NumPy
-        uses, and the byte order.
+        The versions of npdl and NumPy; the name and version of BLAS, the processor type of its
+        kernels, and its number of threads; the system, the SIMD instructions of NumPy, and the byte
+        order.
 
     Examples
     --------
@@ -259,17 +262,17 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
 
 def check_tree(tree: Tree) -> None:
-    """Raise what :func:`save` would raise over a tree that no file can hold.
+    """Raise unless :func:`save` accepts a tree.
 
     Parameters
     ----------
     tree : tree
-        Any.
+        Any tree.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the leaf.
+        If a file cannot hold a leaf; the message names the leaf.
     """
     _by_path(tree)
 
@@ -291,8 +294,8 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
     return check
 
 
-# To JSON and back. Decimal digits would do for most ints and floats, but not for ints of more than
-# 4300 digits, nor for the bits of a NaN.
+# Encoders to JSON, and decoders. Decimal digits would not preserve the bits of a NaN, and Python
+# refuses to parse ints of more than 4300 decimal digits.
 _SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     bool: (bool, _exactly(bool)),
     int: (hex, lambda digits: int(digits, 16)),
@@ -303,29 +306,31 @@ _BY_NAME = {kind.__name__: kind for kind in _SCALARS}
 
 
 def _by_path(tree: Tree) -> dict[str, Any]:
-    """Return the leaves by their paths, all of which a file can hold."""
+    """Return the leaves by their paths, or raise unless a file can hold all of them."""
     leaves: dict[str, Any] = {}
-    for place, leaf in items(tree):
-        if place in leaves:
-            raise ValueError(f"two leaves of the tree have the path {place!r}; rename one key")
-        if "\0" in place or not _is_text(place) or len(place.encode()) > 60_000:
-            raise ValueError(f"no file can hold a leaf with the path {place!r:.80}; rename the key")
-        if type(leaf) is str and not _is_text(leaf):
-            raise ValueError(f"the text at {_at(place)} is not valid Unicode: {leaf!r:.60}")
-        # A masked array, for one, would come back without its mask.
+    for path, leaf in items(tree):
+        if path in leaves:
+            raise ValueError(f"two leaves of the tree have the path {path!r}; rename one key")
+        if "\0" in path or not _is_unicode(path) or len(path.encode()) > 60_000:
+            raise ValueError(
+                f"a file cannot hold a leaf with the path {path!r:.80}; rename the key"
+            )
+        if type(leaf) is str and not _is_unicode(leaf):
+            raise ValueError(f"the string at {_at(path)} is not valid Unicode: {leaf!r:.60}")
+        # Subclasses are refused: a masked array, for example, would lose its mask.
         is_array = type(leaf) is np.ndarray or isinstance(leaf, np.generic)
         if type(leaf) not in _SCALARS and not (is_array and leaf.dtype.kind in "biufc"):
-            what = f" of {leaf.dtype}" if is_array else ""
+            dtype = f" of {leaf.dtype}" if is_array else ""
             raise TypeError(
-                f"the leaf at {_at(place)} is a {type(leaf).__name__}{what}; a checkpoint holds "
-                f"arrays of numbers and the scalars {', '.join(_BY_NAME)}, nothing else"
+                f"the leaf at {_at(path)} is a {type(leaf).__name__}{dtype}; a checkpoint holds "
+                f"only arrays of numbers and the scalars {', '.join(_BY_NAME)}"
             )
-        leaves[place] = leaf
+        leaves[path] = leaf
     return leaves
 
 
-def _is_text(value: str) -> bool:
-    """Whether there are no halves of surrogate pairs in it, which JSON might join."""
+def _is_unicode(value: str) -> bool:
+    """Whether a string has no lone surrogates, since JSON might join two of them."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -344,27 +349,27 @@ def _as(leaf: Any, array: np.ndarray) -> Any:
     return array[()] if isinstance(leaf, np.generic) else array
 
 
-def _at(place: str) -> str:
-    return place or "the root"
+def _at(path: str) -> str:
+    return path or "the root"
 
 
 def _compare(path: Any, found: dict[str, Kind], wanted: dict[str, Kind]) -> None:
-    """Raise unless a file has just what is wanted."""
+    """Raise unless a file has exactly the wanted leaves."""
     lines = [f"missing: {_at(p)}, {_shown(wanted[p])}" for p in wanted if p not in found]
     lines += [f"unexpected: {_at(p)}, {_shown(found[p])}" for p in found if p not in wanted]
-    for place in wanted:
-        here, there = found.get(place), wanted[place]
-        if here is not None and here != there:
-            same_type = here[0] == there[0] and here[1] is not None and there[1] is not None
+    for p in wanted:
+        saved, expected = found.get(p), wanted[p]
+        if saved is not None and saved != expected:
+            same_type = saved[0] == expected[0] and saved[1] is not None and expected[1] is not None
             lines.append(
-                f"of another {'shape' if same_type else 'type'}: {_at(place)} is {_shown(here)} in "
-                f"the file, but {_shown(there)} in `like`"
+                f"different {'shape' if same_type else 'type'}: {_at(p)} is {_shown(saved)} in "
+                f"the file, but {_shown(expected)} in `like`"
             )
     if lines:
         raise CheckpointError(
-            "\n  ".join([f"{path} holds another tree than `like`, and nothing was loaded:", *lines])
-            + "\nGive a tree like the saved one, such as the init of the same model; other types of"
-            " numbers are made after loading, with npdl.tree.astype."
+            "\n  ".join([f"{path} does not match `like`, and nothing was loaded:", *lines])
+            + "\nPass a tree like the saved one, such as the init of the same model; convert the "
+            "data type after loading, with npdl.tree.astype."
         )
 
 
@@ -389,7 +394,7 @@ def _encoded(scalars: dict[str, Any]) -> str:
 
 @attrs.frozen(eq=False, repr=False)
 class _Contents:
-    """An open checkpoint, none of whose arrays was read yet."""
+    """An open checkpoint; arrays are read on demand."""
 
     environment: dict[str, Any]
     scalars: dict[str, Any]
@@ -410,7 +415,7 @@ def _contents(path: Any, container: Container) -> _Contents:
     if container.header is None:
         raise CheckpointError(
             f"{path} was not written by npdl.checkpoint.save; read it with the library that wrote "
-            f"it, and make a tree of its arrays"
+            f"it, and build a tree from its arrays"
         )
     header = read_json(container.header)
     if (header["format"], header["version"]) != (_FORMAT, _VERSION):
@@ -419,10 +424,9 @@ def _contents(path: Any, container: Container) -> _Contents:
             f"npdl reads version {_VERSION} of {_FORMAT!r}; load it with the npdl that wrote it"
         )
     scalars = {
-        place: _SCALARS[_BY_NAME[name]][1](value)
-        for place, (name, value) in header["scalars"].items()
+        p: _SCALARS[_BY_NAME[name]][1](value) for p, (name, value) in header["scalars"].items()
     }
     if shared := sorted(scalars.keys() & container.kinds.keys()):
         raise ValueError(f"both an array and a scalar are at {', '.join(shared)}")
-    kinds = container.kinds | {place: _kind(value) for place, value in scalars.items()}
+    kinds = container.kinds | {p: _kind(value) for p, value in scalars.items()}
     return _Contents(dict(header["environment"]), scalars, kinds, container.read)

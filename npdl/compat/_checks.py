@@ -1,4 +1,4 @@
-"""Data as a model takes them: checked, and targets in the form of the outputs."""
+"""Checks of inputs, targets and weights, and conversion of targets to the outputs' form."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -26,36 +26,36 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 
 def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:
-    """Return inputs and targets as arrays, or raise unless there are as many."""
+    """Return inputs and targets as arrays; raise unless their lengths are equal and positive."""
     x, y = as_array("X", X), as_array("Y", Y)
     if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
         raise ValueError(
-            f"{names} must hold equally many examples, at least one, on their first axis; got the "
-            f"shapes {x.shape} and {y.shape}"
+            f"{names} must have the same number of examples, at least one, on the first axis; got "
+            f"the shapes {x.shape} and {y.shape}"
         )
     return x, y
 
 
 def as_array(name: str, values: Any) -> Array:
-    """Return data as one array; refuse several arrays, and generators of batches."""
+    """Return data as one array; raise on several arrays and on generators of batches."""
     if not (isinstance(values, Sequence | np.generic) or hasattr(values, "__array__")):
         raise TypeError(
-            f"{name} must be an array, got {describe(values)}; data that come batch by batch are "
-            f"trained on by model.train_on_batch(X, Y)"
+            f"{name} must be an array, got {describe(values)}; for data in batches, call "
+            f"model.train_on_batch(X, Y)"
         )
     try:
         array = plain_array(values, name)
     except ValueError as error:
         error.add_note(
             f"{name} must be one array: a Model has one input and one output; npdl.training.fit "
-            f"trains an F.graph of several"
+            f"trains an F.graph with several"
         )
         raise
     return check_numbers(name, array)  # type: ignore[no-any-return]
 
 
 def check_axes(shape: tuple[Any, ...] | None, x: Array) -> None:
-    """Raise if inputs have fewer axes than a batch of examples of a known shape."""
+    """Raise if inputs have fewer axes than a batch of shape `shape`."""
     if shape is None or x.ndim >= len(shape):
         return
     single = shape == (None, 1) and x.ndim == 1
@@ -66,26 +66,26 @@ def check_axes(shape: tuple[Any, ...] | None, x: Array) -> None:
 
 
 def validation_pair(given: Any) -> tuple[Array, Array, Array | None]:
-    """Return inputs, targets and weights to evaluate with, or raise."""
+    """Return inputs, targets and weights of validation data, or raise."""
     if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         raise TypeError(
-            "validation_data must be a pair of arrays, (X, Y), also with a weight for each "
-            f"example, (X, Y, weights); got {describe(given)}"
+            "validation_data must be a tuple (X, Y), or (X, Y, weights) with a weight for each "
+            f"example; got {describe(given)}"
         )
     x, y = check_pair("validation_data", *given[:2])
     return x, y, check_weight(given[2] if len(given) == 3 else None, len(x))
 
 
 def as_targets(classes: bool | None, shape: tuple[int, ...], targets: Array) -> Array:
-    """Return targets in the form that they need for outputs of a shape, where it is clear.
+    """Return targets in the form that the loss needs for outputs of a shape.
 
-    An axis of length one is added or left out, and class labels in floats become ints.
+    An axis of length one is added or removed, and class labels in floats become ints.
 
     Parameters
     ----------
     classes : bool or None
-        Whether they are class labels, or a probability for each class; otherwise, numbers. `None`
-        leaves them as they are.
+        `True` for class labels or a probability for each class, `False` for numbers. `None` leaves
+        the targets unchanged.
     shape : tuple of ints
         The shape of one output.
     targets : array
@@ -100,13 +100,13 @@ def as_targets(classes: bool | None, shape: tuple[int, ...], targets: Array) -> 
         targets = targets[..., 0]
     is_label = targets.shape[1:] == shape[:-1]
     if is_label and targets.dtype.kind in "bf":
-        whole = np.all(np.abs(targets) < 2**31) and np.array_equal(np.rint(targets), targets)
-        return targets.astype(np.intp) if whole else targets
+        are_ints = np.all(np.abs(targets) < 2**31) and np.array_equal(np.rint(targets), targets)
+        return targets.astype(np.intp) if are_ints else targets
     return targets
 
 
 def class_weights(weights: Any, targets: Array) -> Array:
-    """Return a weight for each example by its class; classes that are not named have 1."""
+    """Return a weight for each example by its class; the default weight is 1."""
     if not isinstance(weights, Mapping):
         raise TypeError(
             f"class_weight must be a dict from class to weight, as in {{0: 1.0, 1: 5.0}}, got "
@@ -117,13 +117,13 @@ def class_weights(weights: Any, targets: Array) -> Array:
     if labels.size != len(targets):
         raise ValueError(
             f"class_weight: expected a class for each example, got targets {describe(targets)}; "
-            f"sample_weight takes any weights"
+            f"pass sample_weight for other targets"
         )
     found = np.ones(len(targets))
     for label, weight in weights.items():
         if not _is_number(label) or not _is_number(weight) or not 0 <= weight < np.inf:
             raise ValueError(
-                f"class_weight must have a finite weight, not negative, for each class, as in "
+                f"class_weight must have a finite, non-negative weight for each class, as in "
                 f"{{0: 1.0, 1: 5.0}}, got {weight!r:.40} for {label!r:.40}"
             )
         found[labels.reshape(-1) == label] = weight
@@ -145,7 +145,7 @@ def check_weight(weight: Any, count: int) -> Array | None:
         or not np.all((weights >= 0) & np.isfinite(weights))
     ):
         raise ValueError(
-            f"sample_weight must have a finite number, not negative, for each of the {count} "
+            f"sample_weight must have a finite, non-negative number for each of the {count} "
             f"examples, got an array "
             f"{weights.dtype}{list(weights.shape)}"
         )
@@ -153,7 +153,7 @@ def check_weight(weight: Any, count: int) -> Array | None:
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise unless an argument is a whole number that is large enough."""
+    """Raise unless an argument is an integer of at least `least`."""
     if not is_int(value) or value < least:
         raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
 

@@ -1,4 +1,4 @@
-"""Training of models: the split of data, batches, metrics, and the line of an iteration."""
+"""Training of models: validation split, batches, metrics, and the output line per epoch."""
 
 import itertools
 import sys
@@ -32,38 +32,38 @@ __all__ = [
 
 
 def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
-    """Cut a fraction off the end; `None`, if that is less than one example."""
+    """Split off the last fraction as validation data; `None` if it has no example."""
     if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
         raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
     count = len(data[0])
-    kept = count - int(count * fraction)
-    if kept == count:
+    trained = count - int(count * fraction)
+    if trained == count:
         return data, None
-    x, y, _ = _rows(data, slice(kept, None))
-    return _rows(data, slice(kept)), (x, y, None)
+    x, y, _ = _rows(data, slice(trained, None))
+    return _rows(data, slice(trained)), (x, y, None)
 
 
 def batches(
     data: tuple[Any, ...], size: int, order: Array | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the parts of arrays; without an order, nothing is copied.
+    """Yield batches of rows; without an order, the arrays are not copied.
 
-    A last example that is left over joins the part before, since a single one has no variance,
-    which a batch normalization needs.
+    A single last example is added to the batch before, since batch normalization needs the
+    variance of at least two examples.
     """
     count = len(data[0])
-    joins = _joins(count, size)
-    for start in range(0, count - joins, size):
-        part = slice(start, count if joins and start + size == count - 1 else start + size)
+    merges = _merges_last(count, size)
+    for start in range(0, count - merges, size):
+        part = slice(start, count if merges and start + size == count - 1 else start + size)
         yield _rows(data, part if order is None else order[part])
 
 
 def batch_count(count: int, size: int) -> int:
-    """Return how many parts :func:`batches` yields."""
-    return -(-(count - _joins(count, size)) // size)
+    """Return the number of batches of :func:`batches`."""
+    return -(-(count - _merges_last(count, size)) // size)
 
 
-def _joins(count: int, size: int) -> bool:
+def _merges_last(count: int, size: int) -> bool:
     return count % size == 1 and count > size > 1
 
 
@@ -72,7 +72,7 @@ def _rows(data: tuple[Any, ...], rows: Any) -> tuple[Any, ...]:
 
 
 def weighted(values: Array, weight: Array | None) -> Array:
-    """Multiply the values of each example by its weight; a weight of 0 gives 0, of NaN too."""
+    """Multiply the values of each example by its weight; a weight of 0 gives 0, even for NaN."""
     if weight is None:
         return values
     factor, zeros = weight.reshape(-1, *[1] * (values.ndim - 1)), np.zeros_like(values)
@@ -82,7 +82,8 @@ def weighted(values: Array, weight: Array | None) -> Array:
 def accuracy(outputs: Any, targets: Any) -> float:
     """Return the fraction of rows whose largest entry is in the target's column.
 
-    Of outputs with a single column, those count that are on the target's side of 0.5.
+    For outputs with a single column, an output counts if both it and its target are above 0.5, or
+    neither is.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def accuracy(outputs: Any, targets: Any) -> float:
 
 
 def binary_accuracy(outputs: Any, targets: Any) -> float:
-    """Return the fraction of all outputs that are on their target's side of 0.5.
+    """Return the fraction of outputs that are on the same side of 0.5 as their targets.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ def binary_accuracy(outputs: Any, targets: Any) -> float:
 
 
 def can_be_classes(outputs: Any, targets: Any) -> bool:
-    """Whether an accuracy of such outputs says something: there are columns to choose from."""
+    """Whether outputs have several columns and targets fit them, so that an accuracy is defined."""
     shape = np.shape(outputs)
     return len(shape) > 1 and shape[-1] > 1 and np.shape(targets) in (shape, shape[:-1])
 
@@ -145,7 +146,7 @@ def _mean_of(loss: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
 
 def as_metrics(metrics: Any) -> Metrics:
-    """Return functions by name, from a name, a list of names and functions, or a dict."""
+    """Return a dict of metric functions, from a name, a function, a list of both, or a dict."""
     if metrics is None:
         return {}
     if isinstance(metrics, Mapping):
@@ -169,7 +170,7 @@ def as_metrics(metrics: Any) -> Metrics:
     return check_metrics(found)
 
 
-# The metrics that have a name; errors are means over all elements.
+# Metrics by name; errors are means over all elements.
 METRICS: Metrics = {
     **dict.fromkeys(("accuracy", "acc", "categorical_accuracy"), accuracy),
     "binary_accuracy": binary_accuracy,
@@ -180,7 +181,7 @@ METRICS: Metrics = {
 
 
 def line(epoch: int, logs: Mapping[str, float]) -> str:
-    r"""Return the line of an iteration, in the form that scripts may read.
+    r"""Return the output line of an epoch; scripts may parse its form.
 
     Examples
     --------
@@ -189,32 +190,32 @@ def line(epoch: int, logs: Mapping[str, float]) -> str:
     """
     parts = []
     for part, prefix in (("train", ""), ("valid", "val_")):
-        figures = [
+        values = [
             f"{short} {logs[prefix + name]:.4f}"
             for short, name in (("loss", "loss"), ("acc", "accuracy"))
             if prefix + name in logs
         ]
-        if figures:
-            parts.append(f"{part}-[{', '.join(figures)}]; ")
+        if values:
+            parts.append(f"{part}-[{', '.join(values)}]; ")
     return f"iter {epoch + 1}, {''.join(parts)}"
 
 
 @attrs.define(eq=False, repr=False)
 class Training:
-    """A model and its data, in the form that the loop of `npdl.training._loop` trains."""
+    """A model and its data, as the loop of `npdl.training._loop` needs them."""
 
     model: Any
     data: tuple[Any, ...]
     validation: Any
-    figures: Metrics
+    metrics: Metrics
     scores: Scores
     batch_size: int
     shuffle: bool
-    # The generator's state before it drew the order of the epoch.
+    # The state of the generator before it drew the order of the current epoch.
     before: str = ""
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
-        """Yield the batches of an epoch from number `first` on, each with its size."""
+        """Return an iterator over the batches of an epoch, from index `first`, and their sizes."""
         now = get_state()
         if first:
             set_state(self.before)
@@ -228,36 +229,36 @@ class Training:
 
     @property
     def view(self) -> Any:
-        """What callbacks see: the model."""
+        """The object that callbacks get: the model."""
         return self.model
 
     def step(self, batch: Any, size: int) -> Sums:
-        """Make a step, and return the sums of the loss and of the metrics of the batch."""
+        """Update the parameters once; return the sums of the loss and metrics of the batch."""
         return self.model._step(*batch, self.scores)[1]  # type: ignore[no-any-return]
 
     def validate(self) -> dict[str, float]:
-        """Return the metrics of the validation data, if there are any."""
+        """Return the metrics of the validation data; empty without validation data."""
         if self.validation is None:
             return {}
         x, y, weight = self.validation
-        return self.model._evaluated(  # type: ignore[no-any-return]
-            x, y, self.figures, self.batch_size, weight
+        return self.model._evaluate(  # type: ignore[no-any-return]
+            x, y, self.metrics, self.batch_size, weight
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all state that decides the next step; `Model.load` reads its checkpoint."""
+        """Return the complete state of training; `Model.load` can read its checkpoint."""
         try:
             config = self.model.to_json()
         except (NotImplementedError, TypeError):
-            config = ""  # a layer of the user's has arguments that JSON has no form for
+            config = ""  # an argument of a user's layer cannot be written as JSON
         return {"config": config, **self.model._progress(), "before": self.before}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot, whose generators are read before anything is changed."""
+        """Restore a snapshot; its generators are checked before any change."""
         try:
             for state in filter(None, (snapshot["generator"], snapshot["before"])):
                 read_generator(state)
-            self.model._take(snapshot)
+            self.model._restore(snapshot)
         except ValueError as error:
             raise CheckpointError(f"the checkpoint is damaged: {error}") from error
         self.before = snapshot["before"]
@@ -266,15 +267,15 @@ class Training:
 
 @attrs.frozen(eq=False, repr=False)
 class Lines:
-    """Prints a line an iteration, where `shown`."""
+    """Prints a line per epoch, if `shown`."""
 
     shown: bool
     file: TextIO | None
 
     def step(self, epoch: int, means: Mapping[str, float]) -> None:
-        """Print nothing."""
+        """Do nothing."""
 
     def epoch(self, epoch: int, means: Mapping[str, float]) -> None:
-        """Print the line."""
+        """Print the line of the epoch."""
         if self.shown:
             print(line(epoch, means), file=self.file or sys.stdout)

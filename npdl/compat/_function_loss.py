@@ -12,15 +12,15 @@ __all__ = ["FunctionLoss"]
 
 
 class FunctionLoss(Objective):
-    """A loss function of `npdl.functional`, or one like it, as an objective.
+    """A loss function with the signature of `npdl.functional`, as an objective.
 
-    The gradient of the mean over the batch is multiplied by the size of the batch.
+    The gradient of the mean loss is multiplied by the batch size.
 
     Parameters
     ----------
     function : callable or str
-        ``function(outputs, targets)`` returns the mean loss and its gradient in the outputs; or
-        the name of one in `npdl.functional`.
+        ``function(outputs, targets)`` returns the mean loss and its gradient in the outputs. A
+        string is the name of a loss in `npdl.functional`.
     """
 
     def __init__(self, function: Any) -> None:
@@ -37,14 +37,14 @@ class FunctionLoss(Objective):
         return self._pair(outputs, targets)[0]
 
     def backward(self, outputs: Any, targets: Any) -> Any:
-        """Return the gradient of the mean loss, times the size of the batch."""
+        """Return the gradient of the mean loss, multiplied by the batch size."""
         return self._pair(outputs, targets)[1] * len(outputs)
 
     def _pair(self, outputs: Any, targets: Any) -> Any:
         expected = (
             f"the loss {self.function!r} must be a function of (outputs, targets) that returns the "
-            f"mean loss and its gradient in the outputs, as npdl.functional.huber does; a subclass "
-            f"of npdl.objectives.Objective is another way"
+            f"mean loss and its gradient in the outputs, as npdl.functional.huber does, or a "
+            f"subclass of npdl.objectives.Objective"
         )
         try:
             result = self.function(as_floats("loss", outputs), targets)

@@ -1,6 +1,6 @@
-"""Methods of a model under the names of Keras, and Keras's order of arguments.
+"""Methods of a model under Keras's names, and Keras's order of arguments.
 
-Each is a line: there is nothing here that a model or a layer does not have under another name.
+Each method is a short alias of a function of a model or a layer.
 
 >>> import npdl
 >>> model = npdl.Sequential([npdl.layers.Input(shape=(6,)), npdl.layers.Dense(3, "softmax")])
@@ -17,7 +17,7 @@ import numpy as np
 
 from npdl._warn import warn
 from npdl.compat import optimizers
-from npdl.compat._habits import keras_arguments
+from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat.layers._weights import weights_of
 from npdl.compat.layers.base import Layer
 from npdl.functional._checks import check_flag
@@ -28,11 +28,11 @@ __all__ = ["KerasMethods", "batch_size_first", "optimizer_first"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-_BATCHES = "model.train_on_batch(X, Y) trains on data that come batch by batch"
-_TRAINED = "model.params are the arrays that are trained, and model.weights are all"
+_BATCHES = "model.train_on_batch(X, Y) trains on a single batch"
+_TRAINED = "model.params are the trained arrays, and model.weights are all arrays"
 
-# Names of Keras without an attribute here → the counterpart.
-ELSEWHERE = {
+# Keras's name without an attribute in this API → the counterpart.
+COUNTERPARTS = {
     "build": "model.compile() connects the layers",
     "evaluate_generator": "model.test_on_batch(X, Y) takes a batch",
     "export": "model.save('model.npz') writes a file",
@@ -42,8 +42,8 @@ ELSEWHERE = {
     "non_trainable_weights": _TRAINED,
     "outputs": "model.output_shape is the shape of the outputs",
     "predict_generator": "model.predict_on_batch(X) takes a batch",
-    "reset_metrics": "metrics begin anew with each epoch",
-    "reset_states": "layers begin each batch without a state",
+    "reset_metrics": "metrics are reset at each epoch",
+    "reset_states": "recurrent layers start each batch at zero states",
     "to_yaml": "model.to_json() is the configuration",
     "trainable_variables": _TRAINED,
     "trainable_weights": _TRAINED,
@@ -52,7 +52,7 @@ ELSEWHERE = {
 
 
 class KerasMethods:
-    """Further methods of a model, under the names of Keras."""
+    """Additional methods of a model, under Keras's names."""
 
     layers: list[Any]
     metrics: Any
@@ -69,7 +69,7 @@ class KerasMethods:
         return self.forward(plain_array(X, "X"), train=train)
 
     def __getattr__(self, name: str) -> Any:
-        advice = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+        advice = f"; {COUNTERPARTS[name]}" if name in COUNTERPARTS else ""
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}{advice}",
             name=name,
@@ -81,7 +81,7 @@ class KerasMethods:
 
     @property
     def trainable(self) -> bool:
-        """Whether any layer is trained; assigning sets it for all layers."""
+        """Whether any layer is trained; an assignment sets all layers."""
         return any(layer.trainable is not False for layer in self.layers)
 
     @trainable.setter
@@ -91,9 +91,9 @@ class KerasMethods:
 
     @property
     def input_shape(self) -> Any:
-        """The shape of the inputs, the batch first; `None`, where it is not known."""
+        """The shape of the inputs, the batch first; `None` if it is unknown."""
         first = self.layers[0] if self.layers else None
-        shape = getattr(first, "shape", None) or getattr(first, "told", None)
+        shape = getattr(first, "shape", None) or getattr(first, "input_sizes", None)
         return (None, *shape) if shape else None
 
     @property
@@ -108,20 +108,20 @@ class KerasMethods:
 
     @property
     def weights(self) -> list[Any]:
-        """The arrays themselves, in the order of :meth:`get_weights`."""
+        """The arrays of the model (not copies), in the order of :meth:`get_weights`."""
         return [array for layer in self.layers for array in weights_of(layer)]
 
     def count_params(self) -> int:
-        """Return the number of all weights."""
+        """Return the total number of elements of all weights."""
         return sum(map(np.size, self.weights))
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """Return the layer of a name, or at an index.
+        """Return the layer with a name, or at an index.
 
         Raises
         ------
         ValueError
-            If the model has no such layer, or several.
+            If zero or several layers have the name.
         """
         if index is not None:
             return self.layers[index]  # type: ignore[no-any-return]
@@ -135,7 +135,7 @@ class KerasMethods:
         return found[0]  # type: ignore[no-any-return]
 
     def pop(self) -> Layer:
-        """Remove the last layer, and return it; :meth:`compile` comes next."""
+        """Remove and return the last layer; then call :meth:`compile`."""
         return self.layers.pop()  # type: ignore[no-any-return]
 
     @keras_arguments
@@ -144,11 +144,11 @@ class KerasMethods:
         return self.predict(X, batch_size=max(len(X), 1))
 
     def predict_proba(self, X: Any, batch_size: int = 256, verbose: int = 0) -> Any:
-        """Return the outputs: the same as :meth:`predict`."""
+        """Return the outputs, as :meth:`predict` does."""
         return self.predict(X, batch_size)
 
     def predict_classes(self, X: Any, batch_size: int = 256, verbose: int = 0) -> Any:
-        """Return the class of each output: the largest; of one column, the side of 0.5."""
+        """Return the class of each output: the largest column, or ``output > 0.5`` if single."""
         outputs = self.predict(X, batch_size)
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype(int)
 
@@ -156,7 +156,7 @@ class KerasMethods:
     def test_on_batch(
         self, X: Any, Y: Any, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """Return the mean loss of one batch; where there are metrics, the list of it and them."""
+        """Return the mean loss of one batch, or a list of the loss and the metrics."""
         return self.evaluate(
             X,
             Y,
@@ -167,7 +167,7 @@ class KerasMethods:
 
 
 def optimizer_first(compile: F) -> F:
-    """Let `compile` take the optimizer before the loss, as Keras does."""
+    """Let `compile` also accept the optimizer before the loss, in Keras's order."""
 
     @functools.wraps(compile)
     def ordered(self: Any, *args: Any, **keywords: Any) -> None:
@@ -184,23 +184,23 @@ def optimizer_first(compile: F) -> F:
 
 
 def batch_size_first(fit: F) -> F:
-    """Warn where `fit` seems to get Keras's order, the size of the batch before the epochs.
+    """Warn if `fit` seems to get the batch size before the epochs, which is Keras's order.
 
-    A generator in the place of inputs and targets is refused.
+    A generator in place of inputs and targets raises.
     """
 
     @functools.wraps(fit)
     def checked(self: Any, *args: Any, **keywords: Any) -> Any:
         if len(args) < 2 and keywords.keys().isdisjoint(("Y", "y")):
             raise TypeError(
-                "Model.fit: expected inputs and targets, arrays, as in fit(X, Y); data that come "
-                "batch by batch are trained on by model.train_on_batch(X, Y)"
+                "Model.fit: expected arrays of inputs and targets, as in fit(X, Y); for data in "
+                "batches, call model.train_on_batch(X, Y)"
             )
         if len(args) > 3 and _is_power(args[2]) and not _is_power(args[3]):
             warn(
-                f"Model.fit(X, Y, {args[2]!r}, {args[3]!r}) makes {args[2]} epochs with batches of "
-                f"{args[3]}; pass epochs={args[3]}, batch_size={args[2]} by keyword, if the "
-                f"opposite is meant"
+                f"Model.fit(X, Y, {args[2]!r}, {args[3]!r}) trains {args[2]} epochs with batches "
+                f"of {args[3]}; for the opposite, pass epochs={args[3]}, batch_size={args[2]} by "
+                f"keyword"
             )
         return fit(self, *args, **keywords)
 
@@ -208,5 +208,5 @@ def batch_size_first(fit: F) -> F:
 
 
 def _is_power(value: Any) -> bool:
-    """Whether this is a power of two such as batches have."""
+    """Whether this is a power of two of at least 8, as usual for batch sizes."""
     return isinstance(value, int) and value >= 8 and value & (value - 1) == 0

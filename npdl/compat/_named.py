@@ -1,8 +1,8 @@
-"""The base of all classes of the stateful API: configurations, and instances by name.
+"""The base class of the stateful API: configurations, and instances by name.
 
-An instance remembers the arguments that it was made with, and its configuration is its class and
-those arguments. So a subclass in a user's script can be saved and loaded without more code, as long
-as it has been imported when it is loaded.
+An instance records the arguments of its constructor call. Its configuration is its class and these
+arguments. So a user's subclass can be saved and loaded without additional code, if its module is
+imported before loading.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from npdl.compat._habits import VALUES, translated
+from npdl.compat._keras_arguments import VALUES, translated
 from npdl.functional._layer import describe
 
 __all__ = ["Named", "argument_names", "find", "not_too_deep"]
@@ -26,9 +26,9 @@ T = TypeVar("T", bound="Named")
 class Named:
     """The base of layers, activations, initializers, objectives and optimizers."""
 
-    # The module that a root class belongs to, such as "layers".
+    # The module of a root class, such as "layers".
     family: ClassVar[str] = ""
-    # Attributes that the constructor of any subclass takes by keyword, in addition to its own.
+    # Attributes that every subclass accepts as keyword arguments of its constructor.
     options: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -38,17 +38,17 @@ class Named:
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Return the arguments of a call as the constructor takes them, or raise.
+        """Return the arguments of a call, rearranged for the constructor, or raise.
 
         Parameters
         ----------
         args, keywords : tuple, dict
-            The arguments by position and by keyword, as they were passed.
+            The positional and keyword arguments of the call.
         """
         return args, keywords
 
-    def _take(self, options: Mapping[str, Any]) -> None:
-        """Set the attributes that were passed to the constructor in addition to its arguments.
+    def _set_options(self, options: Mapping[str, Any]) -> None:
+        """Set the attributes of :attr:`options` that were passed to the constructor.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Named:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _arguments(self) -> dict[str, Any]:
-        args, keywords = self.__dict__.get("_made_with", ((), {}))
+        args, keywords = self.__dict__.get("_call_arguments", ((), {}))
         named, known = _by_name(type(self), args, keywords), argument_names(type(self))
         for name in self.options:
             if name in vars(self) and name not in known:
@@ -86,13 +86,13 @@ class Named:
         Parameters
         ----------
         config : dict or str
-            What :meth:`to_json` returned, or that as JSON. Without a ``"class"``, the arguments of
-            the class that this is called on.
+            The result of :meth:`to_json`, or the same as a JSON string. Without a ``"class"``, it
+            has the arguments of the class of this method.
 
         Raises
         ------
         ValueError
-            If the class or an argument is not known, or the configuration is nested too deep.
+            If the class or an argument is unknown, or the configuration is nested too deep.
         """
         with not_too_deep(f"{cls.__name__}.from_json"):
             return cls._from_json(json.loads(config) if isinstance(config, str) else config)
@@ -104,15 +104,15 @@ class Named:
                 f"{cls.__name__}.from_json: expected a configuration, got {values!r:.80}"
             )
         arguments = dict(values)
-        made = _class_named(cls, arguments.pop("class", _name(cls)))
+        named = _class_named(cls, arguments.pop("class", _name(cls)))
         arguments = {name: _decoded(value) for name, value in arguments.items()}
-        known, name = argument_names(made), made.__name__
+        known, name = argument_names(named), named.__name__
         try:
-            # Keras's names are for scripts: a configuration has the names of the class alone.
-            unknown = arguments.keys() - known.keys() - {*made.options}
-            if unknown and (_is_own(made) or not _takes_any(made)):
+            # A configuration has only the names of the class; Keras's names are for scripts.
+            unknown = arguments.keys() - known.keys() - {*named.options}
+            if unknown and (_is_own(named) or not _takes_any(named)):
                 raise TypeError(f"a configuration of {name}: unknown argument {min(unknown)!r}")
-            return made(**arguments)
+            return named(**arguments)
         except TypeError as error:
             names = ", ".join(known) or "none"
             raise ValueError(f"{name}.from_json: {error}; the arguments are: {names}") from error
@@ -127,23 +127,23 @@ class Named:
         if value is None or isinstance(value, str | int | float | bool):
             return value
         raise TypeError(
-            f"{type(self).__name__}.to_json: {name} is a {type(value).__name__}, which JSON has "
-            f"no form for"
+            f"{type(self).__name__}.to_json: {name} is a {type(value).__name__}, which cannot be "
+            f"written as JSON"
         )
 
 
 def _shown(value: Any) -> str:
-    """Write an argument: an array by its type and shape."""
+    """Return the repr of an argument; for an array, its type and shape."""
     return describe(value) if isinstance(value, np.ndarray) else repr(value)
 
 
 def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], example: str) -> T:
-    """Return an instance: a copy of the one given, or a new one by its name.
+    """Return a copy of an instance, or a new instance of the class with a name.
 
     Raises
     ------
     ValueError
-        Listing the names, if `value` is neither.
+        If `value` is neither; the message lists the names.
     """
     if isinstance(value, root):
         return copy.deepcopy(value)
@@ -157,7 +157,7 @@ def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], exam
 
 @contextlib.contextmanager
 def not_too_deep(callee: str) -> Iterator[None]:
-    """Turn the end of Python's stack into a ValueError that names the cause."""
+    """Turn a RecursionError into a ValueError that names the cause."""
     try:
         yield
     except RecursionError:
@@ -168,7 +168,7 @@ _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _signatures(cls: type) -> list[inspect.Signature]:
-    """Return the signatures of a class and of the bases that get its rest arguments, *args."""
+    """Return the signatures of a class and of the bases that it passes *args or **kwargs to."""
     found = []
     for base in cls.__mro__:
         if "__init__" in vars(base) and base is not object:
@@ -180,7 +180,7 @@ def _signatures(cls: type) -> list[inspect.Signature]:
 
 
 def _by_name(cls: type, args: Any, keywords: Any) -> dict[str, Any]:
-    """Return the arguments of a call of the class by their names, also the bases' ones."""
+    """Return the arguments of a constructor call by name, including names of base classes."""
     named: dict[str, Any] = {}
     for signature in _signatures(cls):
         arguments = signature.bind_partial(*args, **keywords).arguments
@@ -195,28 +195,28 @@ def _by_name(cls: type, args: Any, keywords: Any) -> dict[str, Any]:
                 named[name] = value
     if args:
         raise TypeError(
-            f"{cls.__name__}.to_json: the arguments {args} have no names; give them by keyword"
+            f"{cls.__name__}.to_json: the arguments {args} have no names; pass them by keyword"
         )
     return {**named, **keywords}
 
 
 def _recording(cls: type[Named], init: Callable[..., None]) -> Callable[..., None]:
-    # A constructor of the user's that takes any argument reads the names itself.
+    # A user's constructor with **kwargs reads the names itself.
     adapts = _is_own(cls) or not _takes_any(init)
 
     @functools.wraps(init)
     def recorded(self: Any, *args: Any, **keywords: Any) -> None:
-        # The outermost call has the class of the instance.
-        outermost = "_made_with" not in self.__dict__
+        # Constructors of base classes run nested in the constructor of the instance's class.
+        outermost = "_call_arguments" not in self.__dict__
         options: Any = {}
         if adapts:
             owner = type(self) if outermost and _is_own(type(self)) else cls
             args, keywords, options = _adapted(owner, args, keywords)
         if outermost:
-            self.__dict__["_made_with"] = (args, keywords)
+            self.__dict__["_call_arguments"] = (args, keywords)
         init(self, *args, **keywords)
         if options:
-            self._take(options)
+            self._set_options(options)
 
     return recorded
 
@@ -227,7 +227,7 @@ def _takes_any(function: Callable[..., Any]) -> bool:
 
 
 def _adapted(cls: type[Named], args: Any, keywords: Any) -> tuple[Any, dict[str, Any], Any]:
-    """Return the arguments of a constructor, and the options passed in addition to them."""
+    """Return the arguments of a constructor, and the additional options."""
     if _is_own(cls):
         args, keywords = cls._rearranged(args, keywords)
     known = argument_names(cls)
@@ -239,7 +239,7 @@ def _adapted(cls: type[Named], args: Any, keywords: Any) -> tuple[Any, dict[str,
 
 
 def argument_names(cls: type) -> dict[str, None]:
-    """Return the names of the arguments of a class, in their order."""
+    """Return the names of the constructor arguments of a class, in order."""
     return _names_of(cls)
 
 
@@ -254,7 +254,7 @@ def _names_of(cls: Any) -> dict[str, None]:
 
 
 def _name(cls: type[Named]) -> str:
-    """Return a name that tells the layer Softmax from the activation, and from a user's layer."""
+    """Return a unique name: the layer Softmax differs from the activation and a user's class."""
     name = f"{cls.family}.{cls.__name__}"
     if _is_own(cls) or all(_name(c) != name for c in _descendants(Named) if _is_own(c)):
         return name
@@ -270,7 +270,7 @@ def _class_named(root: type[T], name: Any) -> type[T]:
     if name not in known:
         shown = sorted(name for name in known if "._" not in name)
         raise ValueError(
-            f"unknown class {name!r}: known are {', '.join(shown)}; import the module that "
+            f"unknown class {name!r}; known classes are {', '.join(shown)}; import the module that "
             f"defines it before loading"
         )
     return known[name]

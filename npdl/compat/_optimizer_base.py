@@ -1,8 +1,8 @@
-"""The protocol of optimizers that change arrays in place, and one that keeps a functional one.
+"""Base classes of optimizers that update arrays in place.
 
-An optimizer of your own is a subclass of :class:`Optimizer`, which knows the learning rate and
-counts the updates. Those in `optimizers.py` are subclasses of :class:`Functional`, which hands the
-gradients through parts of `npdl.functional` and keeps their state.
+A user's optimizer is a subclass of :class:`Optimizer`, which has the learning rate and counts the
+updates. The optimizers in `optimizers.py` are subclasses of :class:`Functional`. It applies
+transforms of `npdl.functional` to the gradients, and keeps their state.
 """
 
 import math
@@ -24,14 +24,14 @@ Array = np.ndarray[Any, Any]
 
 
 def npdl_clip(grad: Any, boundary: float) -> Any:
-    """Return a gradient with what is beyond ±boundary moved there; as it is, if that is ≤ 0.
+    """Return the gradient clipped to [-boundary, boundary]; unchanged if boundary ≤ 0.
 
     Parameters
     ----------
     grad : array
         The gradient.
     boundary : float
-        The largest size of a number.
+        The largest absolute value.
 
     Examples
     --------
@@ -44,23 +44,23 @@ def npdl_clip(grad: Any, boundary: float) -> Any:
 
 
 class Optimizer(Named):
-    """The rate and the count of updates: the base class of optimizers of your own.
+    """Learning rate and update count: the base class of your own optimizers.
 
     Parameters
     ----------
     lr : float
         The learning rate, not negative.
     clip : float
-        Gradients are clipped to ±clip; not at all, if it is ≤ 0.
+        Gradients are clipped to ±clip; a value ≤ 0 disables clipping.
     decay : float
-        How fast the rate falls: it is ``lr / (1 + decay · iterations)``.
+        Decay of the learning rate: ``lr / (1 + decay · iterations)``.
     lr_min, lr_max : float
-        The bounds of the rate.
+        The bounds of the learning rate.
 
     Attributes
     ----------
     iterations : int
-        How many updates were made.
+        Number of updates.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class Optimizer(Named):
     """
 
     family = "optimizers"
-    # Those of a subclass that does not call this constructor.
+    # Defaults for a subclass that does not call this constructor.
     iterations = 0
     clip: float = -1
     decay = 0.0
@@ -106,7 +106,7 @@ class Optimizer(Named):
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update; what is assigned is the rate from now on."""
+        """The learning rate of the next update; an assignment changes all later rates."""
         rate = self._first_rate / (1 + self.decay * self.iterations)
         return min(max(rate, self.lr_min), self.lr_max)
 
@@ -117,7 +117,7 @@ class Optimizer(Named):
 
     @property
     def learning_rate(self) -> float:
-        """The same as `lr`."""
+        """Alias of `lr`."""
         return self.lr
 
     @learning_rate.setter
@@ -125,39 +125,39 @@ class Optimizer(Named):
         self.lr = value
 
     def update(self, params: Any, grads: Any) -> None:
-        """Count an update; a subclass of your own changes the parameters first.
+        """Count an update; a subclass updates the parameters before it calls this method.
 
         Parameters
         ----------
         params : list of arrays
-            The parameters, which are changed in place.
+            The parameters, updated in place.
         grads : list of arrays
             Their gradients, in the same order.
         """
         self.iterations += 1
 
     def get_state(self, params: Any = ()) -> dict[str, Any]:
-        """Return a copy of what the next update depends on: a tree of arrays and numbers.
+        """Return a copy of the state of the optimizer: a tree of arrays and numbers.
 
         Parameters
         ----------
         params : list of arrays, optional
-            The parameters, for an optimizer that has not seen them yet.
+            The parameters, required before the first update.
         """
         return {"iterations": self.iterations, "lr": self._first_rate}
 
     def set_state(self, state: Any) -> None:
-        """Go on from the state of an optimizer with the same arguments.
+        """Set the state of an optimizer with the same arguments.
 
         Parameters
         ----------
         state : dict
-            What :meth:`get_state` returned.
+            The result of :meth:`get_state`.
 
         Raises
         ------
         ValueError
-            If the count or the rate is not one; nothing is changed then.
+            If the update count or the learning rate is invalid; the state is then unchanged.
         """
         name = type(self).__name__
         iterations = _count(name, state["iterations"])
@@ -172,14 +172,15 @@ class Optimizer(Named):
 
 
 class Slot:
-    """An attribute for arrays of the state: one for each parameter; `None` before an update.
+    """An attribute with a state array per parameter; `None` before the first update.
 
     Parameters
     ----------
     field : str
-        Their name in the state of the functional optimizer.
+        The name of the arrays in the state of the functional optimizer.
     decay : str, optional
-        The attribute β, if that state holds ``array / (1 - β)``; these arrays are then copies.
+        The attribute β, if the state holds ``array / (1 - β)``. The attribute then gives copies,
+        multiplied by 1 - β.
     """
 
     def __init__(self, field: str, decay: str = "") -> None:
@@ -196,19 +197,19 @@ class Slot:
 
 
 class Functional(Optimizer):
-    """An optimizer that hands gradients through the parts that :meth:`_parts` returns."""
+    """An optimizer that applies the transforms of `_transforms()` to the gradients."""
 
-    # The bounds of plausible values of the first argument, where it is not the rate.
+    # The bounds of plausible values of the first argument, if it is not the learning rate.
     plausible: ClassVar[tuple[float, float]] = (0.5, math.inf)
 
     _state: Any = None
-    _shapes: Any = None  # of the parameters that the arrays of the state belong to
-    _settings: Any = None  # of the parts that were made last
-    _made: Any = None
+    _shapes: Any = None  # shapes and types of the parameters at the first update
+    _settings: Any = None  # the attributes at the last build of the functional optimizer
+    _built: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._optimizer()  # raises where the numbers are given
+        self._optimizer()  # raises on invalid arguments
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -217,59 +218,59 @@ class Functional(Optimizer):
         if not before and len(args) > 1 and 0.8 <= args[1] < 1:
             warn(
                 f"{cls.__name__}({args[0]!r}, {args[1]!r}) clips gradients to ±{args[1]!r}; "
-                f"Momentum(momentum={args[1]!r}, lr={args[0]!r}) is SGD with momentum; clip= by "
-                f"keyword is silent"
+                f"Momentum(momentum={args[1]!r}, lr={args[0]!r}) is SGD with momentum; pass clip= "
+                f"by keyword to avoid this warning"
             )
         if 0 < len(args) <= before and {"lr", "learning_rate"}.isdisjoint(keywords):
             first, (low, high) = args[0], cls.plausible
             if isinstance(first, int | float | np.number) and not low <= first < high:
                 raise ValueError(
-                    f"{cls.__name__}({first!r}) would set {names[0]}, which comes first; the rate "
-                    f"is passed by keyword, as in {cls.__name__}(lr=0.001), and so is such a value "
-                    f"of {names[0]}"
+                    f"{cls.__name__}({first!r}) would set {names[0]}, the first argument; pass the "
+                    f"learning rate by keyword, as in {cls.__name__}(lr=0.001), and also such a "
+                    f"value of {names[0]}"
                 )
         return args, keywords
 
-    def _parts(self) -> list[F.Optimizer]:
-        """Return the parts of the optimizer, whose rate is `self._rate`."""
+    def _transforms(self) -> list[F.Optimizer]:
+        """Return the transforms of the optimizer; their learning rate is `self._rate`."""
         raise NotImplementedError
 
     def _rate(self, count: int) -> float:
         return self.lr
 
     def _optimizer(self) -> F.Optimizer:
-        """Return the functional optimizer; attributes may be changed between updates."""
+        """Return the functional optimizer, rebuilt if an attribute has changed."""
         settings = {
             name: value
             for name, value in vars(self).items()
             if name[0] != "_" and name != "iterations"
         }
         if settings != self._settings:
-            # An empty chain passes gradients on, and its state is there with and without clipping.
+            # An empty chain returns gradients unchanged, and keeps the structure of the state.
             clipping = F.clip_by_value(self.clip) if self.clip > 0 else F.chain()
             try:
-                self._made = F.chain(clipping, *self._parts())
+                self._built = F.chain(clipping, *self._transforms())
             except ValueError as error:
                 error.add_note(f"in an argument of {type(self).__name__}")
                 raise
             self._settings = settings
-        return self._made  # type: ignore[no-any-return]
+        return self._built  # type: ignore[no-any-return]
 
     def update(self, params: Any, grads: Any) -> None:
-        """Change the parameters in place.
+        """Update the parameters in place.
 
         Parameters
         ----------
         params : list of arrays
-            The parameters, of floats; the same at each update.
+            The parameters, arrays of floats; the same arrays at each update.
         grads : list of arrays
-            Their gradients, in the same order; where one is `None`, the parameter stays.
+            Their gradients, in the same order. A parameter with gradient `None` is unchanged.
 
         Raises
         ------
         ValueError
-            If the numbers or shapes of parameters and gradients differ, or the parameters have
-            other shapes than at the first update. Nothing is changed then.
+            If the numbers or shapes of parameters and gradients differ. If the parameters have
+            other shapes than at the first update. All parameters are then unchanged.
         """
         optimizer, arrays = self._optimizer(), list(params)
         gradients = _gradients(type(self).__name__, arrays, list(grads))
@@ -278,8 +279,8 @@ class Functional(Optimizer):
         elif self._shapes and self._shapes != [(p.shape, p.dtype) for p in arrays]:
             raise ValueError(
                 f"{type(self).__name__}.update: the parameters are {_shown(arrays)}, but at the "
-                f"first update they were {_shown(self._slot())}; each model needs an optimizer of "
-                f"its own"
+                f"first update they were {_shown(self._slot())}; create a new optimizer for each "
+                f"model"
             )
         self._state = update_in_place(optimizer, gradients, self._state, arrays)
         super().update(params, grads)
@@ -289,33 +290,33 @@ class Functional(Optimizer):
         self._shapes = [(array.shape, array.dtype) for array in self._slot()]
 
     def _slot(self) -> list[Array]:
-        """Return arrays of the state that are like the parameters, if there are any."""
+        """Return a list of state arrays with the shapes of the parameters; empty if none exists."""
         slots = (slot for part in self._state for slot in part)
         return next((slot for slot in slots if isinstance(slot, list)), [])
 
     def get_state(self, params: Any = ()) -> dict[str, Any]:
-        """Return a copy of what the next update depends on: a tree of arrays and numbers.
+        """Return a copy of the state of the optimizer: a tree of arrays and numbers.
 
         Parameters
         ----------
         params : list of arrays, optional
-            The parameters, for an optimizer that has made no update yet.
+            The parameters, required before the first update.
         """
         state = self._optimizer().init(list(params)) if self._state is None else self._state
         return {**super().get_state(), "slots": _copied(state)}
 
     def set_state(self, state: Any) -> None:
-        """Go on from the state of an optimizer with the same arguments.
+        """Set the state of an optimizer with the same arguments.
 
         Parameters
         ----------
         state : dict
-            What :meth:`get_state` returned.
+            The result of :meth:`get_state`.
 
         Raises
         ------
         ValueError
-            If it is that of another class.
+            If the state belongs to another class.
         """
         mine, given = [
             [type(part).__name__ for part in slots]
@@ -323,8 +324,8 @@ class Functional(Optimizer):
         ]
         if mine != given:
             raise ValueError(
-                f"{type(self).__name__}.set_state: expected the states {mine}, got {given}; is it "
-                f"of another optimizer?"
+                f"{type(self).__name__}.set_state: expected the states {mine}, got {given}; does "
+                f"the state belong to another optimizer?"
             )
         for part in state["slots"]:
             if "count" in getattr(part, "_fields", ()):
@@ -334,18 +335,17 @@ class Functional(Optimizer):
 
 
 def _gradients(name: str, params: list[Any], grads: list[Any]) -> list[Array | None]:
-    """Return the gradients in the types of the parameters, or raise before anything is changed."""
+    """Return the gradients in the data types of the parameters, or raise before any update."""
     if len(params) != len(grads):
         raise ValueError(
-            f"{name}.update: got {len(params)} parameters, but {len(grads)} gradients; where there "
-            f"is none, it is None"
+            f"{name}.update: got {len(params)} parameters, but {len(grads)} gradients; pass None "
+            f"for a missing gradient"
         )
     found: list[Array | None] = []
     for i, (p, given) in enumerate(zip(params, grads, strict=True)):
         if not (isinstance(p, np.ndarray) and p.dtype.kind == "f" and p.flags.writeable):
             raise TypeError(
-                f"{name}.update: params[{i}] must be an array of floats that can be written, got "
-                f"{describe(p)}"
+                f"{name}.update: params[{i}] must be a writable array of floats, got {describe(p)}"
             )
         g = None if given is None else np.asarray(given)
         if g is not None and (g.shape != p.shape or g.dtype.kind not in "fiub"):
@@ -357,7 +357,7 @@ def _gradients(name: str, params: list[Any], grads: list[Any]) -> list[Array | N
 
 
 def _count(name: str, value: Any) -> int:
-    """Return a number of updates, or raise."""
+    """Return an update count, or raise."""
     if not is_int(value) or not 0 <= value < 1 << 63:
         raise ValueError(f"{name}.set_state: expected a number of updates, got {value!r:.40}")
     return int(value)

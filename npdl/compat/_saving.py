@@ -1,4 +1,4 @@
-"""How models are shown, written and read, and turned into functional ones and back."""
+"""Summary, configuration and files of models, and conversion from and to functional layers."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from npdl.checkpoint._files.containers import container_format
 from npdl.compat import objectives, optimizers
 from npdl.compat._checks import Array
 from npdl.compat._fitting import METRICS
-from npdl.compat._habits import keras_arguments
+from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat._named import not_too_deep
 from npdl.compat.layers._functional import Functional, from_config
 from npdl.compat.layers._weights import set_weights, weights_of
@@ -33,25 +33,25 @@ M = TypeVar("M", bound="Saved")
 
 
 class Saved:
-    """The part of a model that is about its configuration and its weights."""
+    """Methods of a model for its configuration and its weights."""
 
     layers: list[Any]
     loss: Any
     optimizer: Any
     metrics: Any
     _connected: list[Layer]
-    # Whether it was made of one functional layer other than a serial.
+    # Whether the model was built from one functional layer that is not a serial.
     _bare: bool = False
 
     def to_json(self) -> str:
-        """Return the configuration as JSON: layers, loss, optimizer, and metrics that have a name.
+        """Return the configuration as JSON: layers, loss, optimizer and named metrics.
 
-        The weights are not in it; :meth:`save` writes both.
+        It has no weights; :meth:`save` writes both.
         """
         layers = [layer.to_json() for layer in self.layers]
         first = self.layers[0] if self.layers else None
-        if isinstance(first, Functional) and not first.told and first.seen:
-            layers[0]["input_shape"] = list(first.seen)
+        if isinstance(first, Functional) and not first.input_sizes and first.seen_shape:
+            layers[0]["input_shape"] = list(first.seen_shape)
         config: dict[str, Any] = {"layers": layers}
         if self.loss is not None:
             config |= {"loss": self.loss.to_json(), "optimizer": self.optimizer.to_json()}
@@ -66,19 +66,19 @@ class Saved:
         config: str | Mapping[str, Any],
         constructors: Iterable[Callable[..., Any]] = (),
     ) -> M:
-        """Return a new model from a configuration, compiled where the old one was.
+        """Return a new model from a configuration, compiled if the original was compiled.
 
         Parameters
         ----------
         config : str or dict
-            What :meth:`to_json` returned.
+            The result of :meth:`to_json`.
         constructors : iterable of functions
-            The ``@npdl.functional.layer`` functions of your own in its `Functional` layers.
+            Your own ``@npdl.functional.layer`` functions in its `Functional` layers.
 
         Raises
         ------
         ValueError
-            If a class or an argument is not known.
+            If a class or an argument is unknown.
         """
         with not_too_deep(f"{cls.__name__}.from_json"):
             return cls._from_json(config, tuple(constructors))
@@ -98,7 +98,7 @@ class Saved:
             keys = sorted(values) if isinstance(values, Mapping) else type(values).__name__
             raise ValueError(
                 f"{cls.__name__}.from_json: expected a list of layers, and loss, optimizer and "
-                f"metrics where the model is compiled, got {keys}"
+                f"metrics if the model is compiled, got {keys}"
             )
         model: Any = cls()
         for layer in values["layers"]:
@@ -115,14 +115,14 @@ class Saved:
     def summary(
         self, file: TextIO | None = None, *, print_fn: Callable[[str], Any] | None = None
     ) -> None:
-        """Print a table of the layers, the shapes of their outputs and their parameters.
+        """Print a table of the layers with their output shapes and parameter counts.
 
         Parameters
         ----------
         file : text file, optional
-            Where to write; the standard output by default.
+            The output file; standard output by default.
         print_fn : callable, optional
-            Called with each line instead.
+            A function that is called with each line instead.
         """
         rows, total, trained = [], 0, 0
         for layer in self.layers:
@@ -148,8 +148,8 @@ class Saved:
     def get_weights(self) -> list[Array]:
         """Return copies of all weights: for each layer its `params`, then its other arrays.
 
-        The leaves of :meth:`to_functional` have the order of their names instead, such as
-        ``bias`` before ``weight``.
+        The leaves of :meth:`to_functional` are ordered by name instead, such as ``bias`` before
+        ``weight``.
         """
         return [np.array(array) for layer in self.layers for array in weights_of(layer)]
 
@@ -164,48 +164,48 @@ class Saved:
         Raises
         ------
         ValueError
-            If the number of arrays or a shape differs; the model is then as it was.
+            If the number of arrays or a shape differs; the model is then unchanged.
         """
         set_weights("Model", self.layers, weights)
 
     @keras_arguments
     def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights alone, as :class:`npdl.callbacks.ModelCheckpoint` does.
+        """Write only the weights, as :class:`npdl.callbacks.ModelCheckpoint` does.
 
         Parameters
         ----------
         path : str or PathLike
-            Ends in ``.npz`` or ``.safetensors``; its folder is made, if it is not there.
+            The file, ``.npz`` or ``.safetensors``; a missing folder is created.
         """
         self._require_connected("save_weights")
         _save(path, self.get_weights())
 
     @keras_arguments
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, from which training goes on where it stopped.
+        """Write the model to a file, so that training can continue after :meth:`load`.
 
-        It holds the configuration, the weights, the state of the optimizer, and that of the
-        generator of `npdl.utils.random`.
+        The file holds the configuration, the weights, the state of the optimizer, and the state of
+        the generator of `npdl.utils.random`.
 
         Parameters
         ----------
         path : str or PathLike
-            Ends in ``.npz``; an older file is replaced when all is written. Its folder is made,
-            if it is not there.
+            The file, ``.npz``. An existing file is replaced atomically; a missing folder is
+            created.
 
         Raises
         ------
         ValueError
-            If the shape of an example is not known, without which no model is made of the file.
+            If the shape of an example is unknown, since :meth:`load` needs it.
         TypeError
-            If an argument of a layer has no form in JSON.
+            If an argument of a layer cannot be written as JSON.
         """
         self._require_compiled("save")
         first = self.layers[0]
-        if isinstance(first, Functional) and not (first.told or first.seen):
+        if isinstance(first, Functional) and not (first.input_sizes or first.seen_shape):
             raise ValueError(
                 "Model.save: the shape of an example is not known yet, and Model.load needs it; "
-                "call predict(X) or fit(X, Y) first, or make the model with "
+                "call predict(X) or fit(X, Y) first, or build the model with "
                 "Model.from_functional(layer, params, input_shape=(64,))"
             )
         _save(path, self._contents())
@@ -218,38 +218,38 @@ class Saved:
         constructors: Iterable[Callable[..., Any]] = (),
         generator: bool = True,
     ) -> M:
-        """Return the model that :meth:`save` wrote, and set the generator as it was then.
+        """Return a model from a file of :meth:`save`, and restore the state of the generator.
 
-        Classes of your own must have been imported.
+        Your own classes must be imported before.
 
         Parameters
         ----------
         path : str or PathLike
             The file.
         constructors : iterable of functions
-            The ``@npdl.functional.layer`` functions of your own in its `Functional` layers.
+            Your own ``@npdl.functional.layer`` functions in its `Functional` layers.
         generator : bool
-            Whether to set the generator of `npdl.utils.random`, from which the training of all
-            models draws; `False`, if the model is only to predict.
+            Whether to restore the generator of `npdl.utils.random`, which all models share for
+            training. Pass `False` if the model is only used for prediction.
 
         Raises
         ------
         npdl.checkpoint.CheckpointError
-            If the file is damaged or holds no model.
+            If the file is damaged or not a model.
         """
         generator = check_flag(generator, "Model.load(path, generator=False)")
         found = checkpoint.scalars(path)
         if not {"config", "dtype", "generator"} <= found.keys() or not found["config"]:
             raise checkpoint.CheckpointError(
-                f"{path} holds no configuration of a model, which Model.save writes; weights "
-                f"alone, as those of ModelCheckpoint, are read by load_weights of a compiled "
-                f"model, and other trees by npdl.checkpoint.load"
+                f"{path} holds no configuration of a model, as Model.save writes it; call "
+                f"load_weights of a compiled model for files of weights, such as from "
+                f"ModelCheckpoint, and npdl.checkpoint.load for other trees"
             )
-        # A checkpoint of fit holds more than the model.
+        # A checkpoint of fit has additional leaves.
         partial = "run/header" in found
         before, dtype = get_state(), get_dtype()
         try:
-            with _made_of(path) as arrays:
+            with _loading(path) as arrays:
                 set_dtype(found["dtype"])
                 config = json.loads(found["config"])
                 if len(config["layers"]) > 1000 + 4 * arrays:
@@ -259,19 +259,19 @@ class Saved:
                 wanted = model._contents()
             contents = checkpoint.load(path, wanted, partial=partial)
         finally:
-            # The weights that it began with are replaced, so drawing them must leave no trace.
+            # The initial weights are replaced, so their draws must not change the generator.
             set_state(before)
             set_dtype(dtype)
-        with _made_of(path):
+        with _loading(path):
             read_generator(contents["generator"])
-            model._take(contents)
+            model._restore(contents)
         if generator:
             set_state(contents["generator"])
         return model
 
     @keras_arguments
     def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Take the weights, and nothing else, from a file.
+        """Load only the weights from a file.
 
         Parameters
         ----------
@@ -282,7 +282,7 @@ class Saved:
         Raises
         ------
         ValueError
-            If its weights have other shapes; the model is then as it was.
+            If its weights have other shapes; the model is then unchanged.
         """
         self._require_connected("load_weights")
         mine = self.get_weights()
@@ -295,7 +295,7 @@ class Saved:
         return {"config": self.to_json(), **self._progress()}
 
     def _progress(self) -> dict[str, Any]:
-        """Return all state that training changes."""
+        """Return the complete state of training."""
         params = [array for layer in self.layers for array in layer.params]
         return {
             "dtype": str(np.dtype(next((p.dtype for p in params), get_dtype()))),
@@ -304,8 +304,8 @@ class Saved:
             "generator": get_state(),
         }
 
-    def _take(self, contents: Mapping[str, Any]) -> None:
-        self.optimizer.set_state(contents["optimizer"])  # the one that may raise
+    def _restore(self, contents: Mapping[str, Any]) -> None:
+        self.optimizer.set_state(contents["optimizer"])  # first, because it may raise
         self.set_weights(contents["weights"])
 
     def to_functional(self) -> tuple[F.Layer, Any]:
@@ -314,22 +314,22 @@ class Saved:
         Returns
         -------
         layer : npdl.functional.Layer
-            ``F.serial`` of the functional layers; or the single layer that the model was made of.
+            ``F.serial`` of the functional layers, or the single layer of the model.
         params : tuple of trees
-            Copies, in which each layer has its tree; the tree itself of a single layer.
+            Copies: a tree per layer, or the tree of a single layer.
 
         Raises
         ------
         TypeError
-            If a layer is not made of a functional one.
+            If a layer has no functional layer.
         """
         self._require_connected("to_functional")
         for layer in self.layers:
             if not isinstance(layer, Stateful):
                 raise TypeError(
-                    f"Model.to_functional: {layer} is a layer of your own, and not made of a "
-                    f"functional one; write it with @npdl.functional.layer, and put it into a "
-                    f"model as npdl.layers.Functional(...)"
+                    f"Model.to_functional: {layer} is your own layer and has no functional layer; "
+                    f"write it with @npdl.functional.layer, and add it to a model as "
+                    f"npdl.layers.Functional(...)"
                 )
         pure = [layer.pure() for layer in self.layers]
         params = tuple(tree.map(np.array, layer.pure_params()) for layer in self.layers)
@@ -341,17 +341,17 @@ class Saved:
     def from_functional(
         cls: type[M], layer: F.Layer, params: Any, input_shape: tuple[int, ...] | None = None
     ) -> M:
-        """Return a model of functional layers and their parameters.
+        """Return a model from a functional layer and its parameters.
 
         Parameters
         ----------
         layer : npdl.functional.Layer
-            The layer; each part of a ``F.serial`` becomes a layer of the model.
+            The layer; each child of an ``F.serial`` becomes a layer of the model.
         params : tree
             Its parameters, which are copied.
         input_shape : tuple, optional
-            The shape of one example, without the batch. It is needed to add more layers, and to
-            save the model before it has seen an example.
+            The shape of one example, without the batch. It is required to add more layers, and to
+            save the model before the first call on data.
 
         Examples
         --------
@@ -365,20 +365,20 @@ class Saved:
         True
         """
         is_serial = layer.call is not None and layer.call.constructor is F.serial
-        parts = layer.call.positional if is_serial and layer.call is not None else (layer,)
+        children = layer.call.positional if is_serial and layer.call is not None else (layer,)
         trees = params if is_serial else (params,)
-        if len(trees) != len(parts):
+        if len(trees) != len(children):
             raise ValueError(
-                f"Model.from_functional: {layer!r} has {len(parts)} layers, but the parameters are "
-                f"those of {len(trees)}"
+                f"Model.from_functional: {layer!r} has {len(children)} layers, but the parameters "
+                f"have {len(trees)}"
             )
         model: Any = cls()
-        for part, of_part in zip(parts, trees, strict=True):
+        for child, child_params in zip(children, trees, strict=True):
             shape = input_shape if not model.layers else None
-            model.add(Functional(part, params=of_part, input_shape=shape))
+            model.add(Functional(child, params=child_params, input_shape=shape))
         for i, stateful in enumerate(model.layers):
             if input_shape is None:
-                stateful.hold()
+                stateful.initialize_without_shape()
             else:
                 stateful.connect_to(model.layers[i - 1] if i else None)
         model._connected, model._bare = list(model.layers), not is_serial
@@ -392,20 +392,20 @@ class Saved:
 
 
 @contextlib.contextmanager
-def _made_of(path: str | os.PathLike[str]) -> Iterator[int]:
-    """Bound the memory of a model that is made of a file, and name the file in errors.
+def _loading(path: str | os.PathLike[str]) -> Iterator[int]:
+    """Limit the memory for building a model from a file, and name the file in errors.
 
-    Yields the number of arrays of weights in the file.
+    Yields the number of weight arrays in the file.
     """
     found = checkpoint.array_shapes(path).items()
     sizes = [math.prod(shape) for name, shape in found if name.startswith("weights/")]
     try:
-        # An embedding makes its table twice. Each number takes four bytes of the file at least.
+        # An embedding initializes its table twice. An element needs at least 4 bytes in the file.
         with at_most(min(3 * sum(sizes), Path(path).stat().st_size)):
             yield len(sizes)
     except Exception as error:
         raise checkpoint.CheckpointError(
-            f"{os.fspath(path)}: no model can be made of it ({type(error).__name__}: {error})"
+            f"{os.fspath(path)}: cannot build a model from it ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -416,19 +416,19 @@ def _is_connected(layer: Any, connected: list[Layer]) -> bool:
 
 
 def _save(path: str | os.PathLike[str], contents: Any) -> None:
-    """Write a file, in a folder that is made if it is not there."""
-    container_format(path)  # refuses a suffix before a folder is made
+    """Write a file; a missing folder is created."""
+    container_format(path)  # refuses an unknown suffix before a folder is created
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(path, contents)
 
 
 def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> Any:
-    """Return a configuration in which a functional layer with constructors of the user's is made.
+    """Return a layer configuration in which the functional layer has been built.
 
     Raises
     ------
     ValueError
-        If a constructor is not known.
+        If a constructor is unknown.
     """
     layer = config.get("layer") if isinstance(config, Mapping) else None
     if not isinstance(layer, Mapping) or "call" not in layer:
@@ -438,5 +438,5 @@ def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> An
     except ValueError as error:
         call = "Model.load(path, constructors=[...])"
         raise ValueError(
-            f"{call} and Model.from_json take your own constructors: {error}"
+            f"pass your own constructors to {call} or Model.from_json: {error}"
         ) from error

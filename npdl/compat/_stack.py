@@ -1,4 +1,4 @@
-"""Layers one after another: how they are connected, and gone through forward and back."""
+"""A sequence of layers: connection, forward pass and backward pass."""
 
 import inspect
 import operator
@@ -16,7 +16,7 @@ __all__ = ["Stack"]
 
 
 class Stack:
-    """The part of a model that is about its layers."""
+    """Methods of a model for its sequence of layers."""
 
     layers: list[Layer]
     loss: Objective | None
@@ -30,24 +30,27 @@ class Stack:
         Parameters
         ----------
         layer : Layer
-            A layer of `npdl.layers`, or of a subclass of :class:`npdl.layers.Layer`.
+            A layer of `npdl.layers`, or an instance of your own subclass of
+            :class:`npdl.layers.Layer`.
 
         Raises
         ------
         TypeError
             If it is not a layer.
+        ValueError
+            If the model already has this layer.
         """
         if not isinstance(layer, Layer):
             raise TypeError(
                 f"Model.add: expected a layer, such as npdl.layers.Dense(n_out=10), got {layer!r}; "
-                f"a layer of npdl.functional goes into npdl.layers.Functional(...)"
+                f"wrap a layer of npdl.functional as npdl.layers.Functional(...)"
             )
         if any(layer is other for other in self.layers):
-            raise ValueError(f"Model.add: this {layer} is in the model already; make a new one")
+            raise ValueError(f"Model.add: this {layer} is already in the model; create a new one")
         self.layers.append(layer)
 
     def _connect(self) -> None:
-        """Connect the layers from the first one on that has another place than before."""
+        """Connect the layers, starting at the first one with a changed position."""
         changed = False
         for i, layer in enumerate(self.layers):
             changed = changed or i >= len(self._connected) or self._connected[i] is not layer
@@ -59,14 +62,14 @@ class Stack:
                     raise
         self._connected = list(self.layers)
 
-    def _claim(self) -> None:
-        """Tell the layers of their place, which is another in another model."""
+    def _update_roles(self) -> None:
+        """Set the attributes of the layers that depend on their positions in this model."""
         exact = not isinstance(self.loss, SCCE)
-        below = True
+        is_first = True
         for i, layer in enumerate(self.layers):
-            # Nothing before the first layer with parameters is trained, so it needs no gradient.
-            layer.first_layer = below
-            below = below and not _is_trained(layer)
+            # No layer before the first trained layer needs a gradient.
+            layer.first_layer = is_first
+            is_first = is_first and not _is_trained(layer)
             wanted = exact or i < len(self.layers) - 1
             if getattr(layer, "exact_softmax", wanted) is not wanted:
                 layer.exact_softmax = wanted  # type: ignore[attr-defined]
@@ -78,7 +81,7 @@ class Stack:
 
     @property
     def grads(self) -> list[Any]:
-        """The gradients of all layers from the last step; `None` where nothing is trained."""
+        """The gradients of all layers from the last :meth:`backward`; `None` if not trained."""
         found: list[Any] = []
         for layer in self.layers:
             grads = layer.grads
@@ -86,11 +89,11 @@ class Stack:
         return found
 
     def forward(self, x: Any, train: bool = True) -> Any:
-        """Return the outputs of the last layer, in training or in evaluation mode."""
-        self._claim()
-        return self._through(x, lambda layer, x: _forward(layer, x, train))
+        """Return the outputs of the last layer, in training or evaluation mode."""
+        self._update_roles()
+        return self._apply_layers(x, lambda layer, x: _forward(layer, x, train))
 
-    def _through(self, x: Any, call: Callable[[Any, Any], Any]) -> Any:
+    def _apply_layers(self, x: Any, call: Callable[[Any, Any], Any]) -> Any:
         for i, layer in enumerate(self.layers):
             try:
                 x = call(layer, x)
@@ -100,8 +103,8 @@ class Stack:
         return x
 
     def backward(self, g: Any) -> Any:
-        """Hand the gradient of the outputs back through the layers."""
-        self._claim()
+        """Propagate the gradient of the outputs backward through the layers."""
+        self._update_roles()
         for i in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[i]
             try:
@@ -114,15 +117,15 @@ class Stack:
         return g
 
     def loss_gradient(self, outputs: Any, targets: Any) -> Any:
-        """Return the gradient of the summed loss in the outputs, as :meth:`backward` takes it.
+        """Return the gradient of the summed loss in the outputs, the argument of :meth:`backward`.
 
-        That of :class:`SCCE` is documented to be the gradient before a softmax, ``p - t``; where
-        the model does not end in one, it is that of the loss itself.
+        The documented gradient of :class:`SCCE` is ``p - t``, the gradient before a softmax. If the
+        model does not end in a softmax, the gradient in `p` itself is returned.
 
         Parameters
         ----------
         outputs : array
-            What :meth:`forward` returned.
+            The result of :meth:`forward`.
         targets : array
             The targets.
         """
@@ -134,13 +137,13 @@ class Stack:
     def _ends_in_softmax(self) -> bool:
         return isinstance(getattr(self.layers[-1], "activation", None), Softmax)
 
-    def _tried(self, x: Any) -> Any:
-        """Return outputs without a step, also of layers that have no statistics yet."""
+    def _probe(self, x: Any) -> Any:
+        """Return outputs without an update, even if layers have no running statistics yet."""
         check_axes(self.input_shape, x)
-        return self._through(
+        return self._apply_layers(
             x,
             lambda layer, x: (
-                layer.tried(x) if isinstance(layer, Functional) else _forward(layer, x, False)
+                layer.probe(x) if isinstance(layer, Functional) else _forward(layer, x, False)
             ),
         )
 
@@ -168,7 +171,7 @@ def _forward(layer: Any, x: Any, train: bool) -> Any:
 
 
 def _takes_train(layer: Any) -> bool:
-    """Whether `forward` has an argument `train`, or any; a user's layer may lack it."""
+    """Whether `forward` accepts an argument `train`; a user's layer may lack it."""
     function = layer.forward
     code = getattr(function, "__code__", None)
     if code is None or hasattr(function, "__wrapped__"):

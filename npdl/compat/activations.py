@@ -1,4 +1,4 @@
-"""Activations: what a neuron makes of its input.
+"""Activation functions.
 
 >>> import numpy as np
 >>> from npdl.activations import ReLU
@@ -8,8 +8,8 @@ array([0., 2.])
 >>> relu.derivative()
 array([0., 1.])
 
-An activation of your own is a subclass of :class:`Activation` with these two methods. Those here
-hold a layer of `npdl.functional` and have no arithmetic of their own.
+Your own activation is a subclass of :class:`Activation` with these two methods. The activations in
+this module call a layer of `npdl.functional`.
 """
 
 from typing import Any
@@ -40,12 +40,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Activation(Named):
-    """A function of each number: the base class of activations of your own.
+    """An elementwise function: the base class of your own activations.
 
     Attributes
     ----------
     last_forward : object
-        What :meth:`forward` keeps for :meth:`derivative`; a subclass may keep there what it likes.
+        The cache of :meth:`forward` for :meth:`derivative`; a subclass may store any object.
 
     Examples
     --------
@@ -67,32 +67,32 @@ class Activation(Named):
     last_forward: Any = None
 
     def forward(self, input: Any) -> Any:
-        """Return the output for an input, and keep what :meth:`derivative` needs.
+        """Return the output for an input, and store the cache for :meth:`derivative`.
 
         Parameters
         ----------
         input : array
-            Any shape.
+            The input, of any shape.
 
         Returns
         -------
         array
-            The same shape.
+            The output, of the same shape.
         """
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def derivative(self, input: Any = None) -> Any:
-        """Return the derivative for each number of the input.
+        """Return the derivative at each element of the input.
 
         Parameters
         ----------
         input : array, optional
-            Where to take it; left out, at the input of the last :meth:`forward`.
+            The input; the default is the input of the last :meth:`forward`.
 
         Returns
         -------
         array
-            The shape of the input.
+            The derivative, of the shape of the input.
         """
         raise NotImplementedError(f"{type(self).__name__}.derivative")
 
@@ -104,78 +104,78 @@ class Activation(Named):
 
     @property
     def layer(self) -> F.Layer:
-        """The layer of `npdl.functional` that does the same."""
+        """The same function as a layer of `npdl.functional`."""
         return stateful(self)
 
 
 @F.layer
 def stateful(activation: Activation) -> F.Layer:
-    """Return the layer that calls ``activation.forward`` and at once ``activation.derivative``.
+    """Return a layer whose `apply` calls ``activation.forward``, then ``activation.derivative``.
 
-    So the layer is as pure as these two are, and keeps no state between its own functions.
+    The layer has no state between its functions, so it is pure if these two methods are.
 
     Raises
     ------
     ValueError
-        From `apply`, if either of them does not keep the shape.
+        In `apply`, if either method does not keep the shape.
     """
     name = type(activation).__name__
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
         y = np.asarray(activation.forward(x), x.dtype)
         try:
-            slope = activation.derivative()
-        except TypeError:  # it needs its input, or had none in the place of it
-            slope = activation.derivative(x)
-        slope = np.asarray(slope, x.dtype)
-        # A derivative may be one number for all.
-        for what, array, shapes in (
+            derivative = activation.derivative()
+        except TypeError:  # a user's `derivative` may require its input
+            derivative = activation.derivative(x)
+        derivative = np.asarray(derivative, x.dtype)
+        # A derivative may be a scalar.
+        for method, array, shapes in (
             ("forward", y, [x.shape]),
-            ("derivative", slope, [x.shape, ()]),
+            ("derivative", derivative, [x.shape, ()]),
         ):
             if array.shape not in shapes:
                 raise ValueError(
-                    f"{name}.{what} returned {describe(array)} for an input {describe(x)}; an "
-                    f"activation keeps the shape"
+                    f"{name}.{method} returned {describe(array)} for an input {describe(x)}; an "
+                    f"activation must keep the shape"
                 )
-        return y, slope
+        return y, derivative
 
-    def backward(params: Params, slope: Array, g: Array) -> tuple[None, Array]:
-        return None, g * slope
+    def backward(params: Params, derivative: Array, g: Array) -> tuple[None, Array]:
+        return None, g * derivative
 
     return F.Layer(no_params, apply, backward, same_shape)
 
 
 class _Functional(Activation):
-    """An activation that calls the layer of `npdl.functional` that :meth:`_make` returns."""
+    """An activation that calls the functional layer of `_build()`."""
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         raise NotImplementedError
 
     @property
     def layer(self) -> F.Layer:
         for cls in type(self).__mro__:
-            if "_make" in vars(cls):
-                return self._make()
+            if "_build" in vars(cls):
+                return self._build()
             if {"forward", "derivative"} & vars(cls).keys():
-                break  # a subclass of the user's does not do what the layer of its base does
+                break  # a user's subclass differs from the layer of its base class
         return super().layer
 
     def forward(self, input: Any) -> Any:
-        self.last_forward = self._applied(input)
+        self.last_forward = self._apply(input)
         return self.last_forward[0]
 
     def derivative(self, input: Any = None) -> Any:
-        y, cache = self._kept() if input is None else self._applied(input)
-        dx: Any = self._make().backward((), cache, np.ones_like(np.atleast_1d(y)))[1]
+        y, cache = self._last_result() if input is None else self._apply(input)
+        dx: Any = self._build().backward((), cache, np.ones_like(np.atleast_1d(y)))[1]
         return dx if np.ndim(y) else dx[0]
 
-    def _applied(self, input: Any) -> tuple[Any, Any]:
+    def _apply(self, input: Any) -> tuple[Any, Any]:
         x = as_floats(type(self).__name__, input)
-        y, cache = self._make().apply((), np.atleast_1d(x))
+        y, cache = self._build().apply((), np.atleast_1d(x))
         return y if x.ndim else y[0], cache
 
-    def _kept(self) -> tuple[Any, Any]:
+    def _last_result(self) -> tuple[Any, Any]:
         if self.last_forward is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.derivative: call forward(x) first, or derivative(x)")
@@ -184,7 +184,7 @@ class _Functional(Activation):
 
 
 class Sigmoid(_Functional):
-    """Logistic function: ``y = 1 / (1 + e⁻ˣ)``, whose derivative is ``y · (1 - y)``.
+    """Logistic function: ``y = 1 / (1 + e⁻ˣ)``, with derivative ``y · (1 - y)``.
 
     Examples
     --------
@@ -194,29 +194,29 @@ class Sigmoid(_Functional):
     array([0.5, 1. ])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.sigmoid()
 
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the output for an input, and keep what :meth:`derivative` needs.
+        """Return the output for an input, and store the cache for :meth:`derivative`.
 
         Parameters
         ----------
         input : array
-            Any shape.
+            The input, of any shape.
         *args, **kwargs
-            Not used.
+            Ignored.
 
         Returns
         -------
         array
-            The same shape; numbers from 0 to 1.
+            The output, from 0 to 1, of the same shape.
         """
         return super().forward(input)
 
 
 class Tanh(_Functional):
-    """Hyperbolic tangent: ``y = tanh(x)``, whose derivative is ``1 - y²``.
+    """Hyperbolic tangent: ``y = tanh(x)``, with derivative ``1 - y²``.
 
     Examples
     --------
@@ -226,12 +226,12 @@ class Tanh(_Functional):
     array([1., 0.])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.tanh()
 
 
 class ReLU(_Functional):
-    """Rectified linear unit: ``y = max(0, x)``, whose derivative is 1 where x > 0, else 0.
+    """Rectified linear unit: ``y = max(0, x)``, with derivative 1 where x > 0, else 0.
 
     Examples
     --------
@@ -241,12 +241,12 @@ class ReLU(_Functional):
     array([0., 0., 2.])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.relu()
 
 
 class Linear(_Functional):
-    """Identity: ``y = x``, whose derivative is 1.
+    """Identity: ``y = x``, with derivative 1.
 
     Examples
     --------
@@ -256,16 +256,16 @@ class Linear(_Functional):
     array([1., 1.])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.linear()
 
 
 class Softmax(_Functional):
-    """Make the numbers of each row positive and add up to one: ``yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)``.
+    """Softmax over the last axis: ``yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)``, positive with sum one.
 
-    Rows are along the last axis. The derivative is that of a matrix and not of single numbers;
-    :meth:`derivative` returns ones, which together with the gradient ``p - t`` of
-    :class:`npdl.objectives.SCCE` is exact. In front of anything else, a model uses the exact one.
+    The derivative is a matrix per row, not a number per element. :meth:`derivative` returns ones,
+    which is exact together with the gradient ``p - t`` of :class:`npdl.objectives.SCCE`. Before any
+    other objective or layer, a model uses the exact derivative.
 
     Examples
     --------
@@ -276,24 +276,24 @@ class Softmax(_Functional):
            [0. , 1. ]])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.softmax()
 
     def derivative(self, input: Any = None) -> Any:
-        """Return ones, to go with the gradient ``p - t``.
+        """Return ones, the factor of the gradient ``p - t``.
 
         Parameters
         ----------
         input : array, optional
-            Where to take it; left out, at the input of the last :meth:`forward`.
+            The input; the default is the input of the last :meth:`forward`.
         """
-        y, _ = self._kept() if input is None else self._applied(input)
+        y, _ = self._last_result() if input is None else self._apply(input)
         return np.ones_like(y)
 
 
 @F.layer
 def softmax_before_cross_entropy() -> F.Layer:
-    """Softmax in front of a loss whose gradient ``p - t`` is already that before the softmax.
+    """Softmax before a loss with gradient ``p - t``, which includes the derivative of the softmax.
 
     Examples
     --------
@@ -320,7 +320,7 @@ class Elliot(_Functional):
     Parameters
     ----------
     steepness : float
-        The `s`, positive.
+        The steepness `s`, positive.
 
     Examples
     --------
@@ -332,9 +332,9 @@ class Elliot(_Functional):
 
     def __init__(self, steepness: float = 1) -> None:
         self.steepness = steepness
-        self._make()  # raises where the number is given
+        self._build()  # raises on an invalid argument
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.elliot(self.steepness)
 
 
@@ -346,7 +346,7 @@ class SymmetricElliot(_Functional):
     Parameters
     ----------
     steepness : float
-        The `s`, positive.
+        The steepness `s`, positive.
 
     Examples
     --------
@@ -358,14 +358,14 @@ class SymmetricElliot(_Functional):
 
     def __init__(self, steepness: float = 1) -> None:
         self.steepness = steepness
-        self._make()  # raises where the number is given
+        self._build()  # raises on an invalid argument
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.symmetric_elliot(self.steepness)
 
 
 class SoftPlus(_Functional):
-    """Smooth rectified linear unit: ``y = log(1 + eˣ)``, whose derivative is ``1 / (1 + e⁻ˣ)``.
+    """Smooth rectified linear unit: ``y = log(1 + eˣ)``, with derivative ``1 / (1 + e⁻ˣ)``.
 
     Examples
     --------
@@ -375,12 +375,12 @@ class SoftPlus(_Functional):
     array([   0., 1000.])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.softplus()
 
 
 class SoftSign(_Functional):
-    """Algebraic sigmoid: ``y = x / (1 + |x|)``, whose derivative is ``1 / (1 + |x|)²``.
+    """Algebraic sigmoid: ``y = x / (1 + |x|)``, with derivative ``1 / (1 + |x|)²``.
 
     Examples
     --------
@@ -390,7 +390,7 @@ class SoftSign(_Functional):
     array([-0.5 ,  0.75])
     """
 
-    def _make(self) -> F.Layer:
+    def _build(self) -> F.Layer:
         return F.softsign()
 
 
@@ -408,17 +408,17 @@ _NAMES: dict[str, type[Activation]] = {
 
 
 def get(activation: Any) -> Activation:
-    """Return an activation: the one given, or a new one by its name.
+    """Return a copy of an activation, or a new activation by its name.
 
     Parameters
     ----------
     activation : Activation or str
-        A class name or its form in small letters, such as ``"relu"``.
+        An instance, a class name, or its lower-case form, such as ``"relu"``.
 
     Raises
     ------
     ValueError
-        Listing the names, if it is neither.
+        If it is neither; the message lists the names.
 
     Examples
     --------

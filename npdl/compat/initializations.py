@@ -1,12 +1,12 @@
-"""Initial values of parameters: ``array = GlorotUniform()((n_in, n_out))``.
+"""Initializers of parameters: ``array = GlorotUniform()((n_in, n_out))``.
 
 >>> import numpy as np
 >>> from npdl.initializations import Zero
 >>> Zero()((2,))
 array([0., 0.], dtype=float32)
 
-Arrays are of the type of :func:`npdl.utils.get_dtype`, and random numbers come from the generator
-of :func:`npdl.utils.get_rng`. An initializer of your own is a subclass of :class:`Initializer`.
+Arrays have the data type of :func:`npdl.utils.get_dtype`. Random numbers are drawn from the
+generator of :func:`npdl.utils.get_rng`. Your own initializer is a subclass of :class:`Initializer`.
 """
 
 import math
@@ -43,7 +43,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Initializer(Named):
-    """A function from a shape to an array: the base class of initializers of your own.
+    """A function from a shape to an array: the base class of your own initializers.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Initializer(Named):
         return self.call(size)
 
     def call(self, size: Any) -> Any:
-        """Return a new array of a shape: what a subclass of your own says.
+        """Return a new array of a shape; a subclass defines this method.
 
         Parameters
         ----------
@@ -80,18 +80,18 @@ class Initializer(Named):
 
     @property
     def pure(self) -> Pure:
-        """The initializer of `npdl.functional` that does the same, ``(rng, shape) -> array``."""
+        """The same initializer as a function of `npdl.functional`, ``(rng, shape) -> array``."""
         return stateful(self)
 
 
 @constructor
 def stateful(initializer: Initializer) -> RecordedInitializer:
-    """Return the functional initializer that calls one of the user's, which has its own randomness.
+    """Return a functional initializer that calls a user's initializer and ignores the key.
 
     Raises
     ------
     ValueError
-        If that returns an array of another shape.
+        If the user's initializer returns an array of another shape.
     """
 
     def initialize(rng: KeyLike, shape: tuple[int, ...]) -> Array:
@@ -107,23 +107,23 @@ def stateful(initializer: Initializer) -> RecordedInitializer:
 
 
 class _Functional(Initializer):
-    """An initializer that calls the one of `npdl.functional` that :meth:`_make` returns."""
+    """An initializer that calls the functional initializer of `_build()`."""
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         raise NotImplementedError
 
     @property
     def pure(self) -> Pure:
         for cls in type(self).__mro__:
-            if "_make" in vars(cls):
-                return self._make()
+            if "_build" in vars(cls):
+                return self._build()
             if {"__call__", "call"} & vars(cls).keys():
-                break  # a subclass of the user's does not do what its base does
+                break  # a user's subclass differs from its base class
         return super().pure
 
     def call(self, size: Any) -> Any:
         shape = tuple(size) if np.iterable(size) else (size,)
-        return self._make()(new_key(), shape).astype(get_dtype(), copy=False)
+        return self._build()(new_key(), shape).astype(get_dtype(), copy=False)
 
 
 class Zero(_Functional):
@@ -136,7 +136,7 @@ class Zero(_Functional):
     array([[0., 0.]], dtype=float32)
     """
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.zeros()
 
 
@@ -150,17 +150,17 @@ class One(_Functional):
     array([[1., 1.]], dtype=float32)
     """
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.ones()
 
 
 class Uniform(_Functional):
-    """Numbers drawn from a uniform distribution: ``w ~ U(-scale, scale)``, or between two bounds.
+    """Uniform distribution: ``w ~ U(-scale, scale)``, or ``w ~ U(lower, upper)``.
 
     Parameters
     ----------
     scale : float or pair of floats
-        The bound ±scale, or the lower and the upper bound.
+        The bound of ±scale, or a lower and an upper bound.
 
     Examples
     --------
@@ -171,14 +171,14 @@ class Uniform(_Functional):
 
     def __init__(self, scale: Any = 0.05) -> None:
         self.scale = scale
-        self._make()  # raises where the number is given
+        self._build()  # raises on an invalid argument
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.uniform(self.scale)
 
 
 class Normal(_Functional):
-    """Numbers drawn from a normal distribution: ``w ~ N(mean, std²)``.
+    """Normal distribution: ``w ~ N(mean, std²)``.
 
     Parameters
     ----------
@@ -196,20 +196,20 @@ class Normal(_Functional):
 
     def __init__(self, std: float = 0.01, mean: float = 0.0) -> None:
         self.std, self.mean = std, mean
-        self._make()  # raises where the number is given
+        self._build()  # raises on an invalid argument
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.normal(self.std, mean=self.mean)
 
 
 def decompose_size(shape: Any) -> tuple[Any, Any]:
-    """Return fan_in and fan_out of a shape: the numbers of inputs and outputs of a weight.
+    """Return fan_in and fan_out of a shape: the numbers of inputs and outputs per weight.
 
     Parameters
     ----------
     shape : tuple of ints
-        ``(in, out)``; with 4 or 5 axes ``(out, in, *field)``, where both fans are multiplied by
-        the size of the field; with any other number of axes, both are the root of the size.
+        ``(in, out)``, or ``(out, in, *field)`` with 4 or 5 axes; both fans are then multiplied by
+        the size of the field. For other numbers of axes, both fans are the square root of the size.
 
     Examples
     --------
@@ -224,18 +224,18 @@ def decompose_size(shape: Any) -> tuple[Any, Any]:
 
 
 class _ByFans(_Functional):
-    """An initializer whose variance is inverse to a fan, that of :func:`decompose_size`."""
+    """An initializer with a variance inverse to a fan of :func:`decompose_size`."""
 
-    # Whether that is the sum of fan_in and fan_out, else fan_in.
-    both: ClassVar[bool]
+    # Whether the fan is the sum of fan_in and fan_out; otherwise it is fan_in.
+    uses_both_fans: ClassVar[bool]
 
     def call(self, size: Any) -> Any:
         array = super().call(size)
-        # Weights of layers have the same fans in npdl.functional; other shapes may not.
-        here, there = decompose_size(array.shape), fans(array.shape)
-        if here == there:
+        # For weights of layers, both functions give equal fans; for other shapes they may differ.
+        wanted, used = decompose_size(array.shape), fans(array.shape)
+        if wanted == used:
             return array
-        ratio = sum(there) / sum(here) if self.both else there[0] / here[0]
+        ratio = sum(used) / sum(wanted) if self.uses_both_fans else used[0] / wanted[0]
         return array * math.sqrt(ratio)
 
 
@@ -253,9 +253,9 @@ class LecunUniform(_ByFans):
     (5, 7)
     """
 
-    both = False
+    uses_both_fans = False
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.lecun_uniform()
 
 
@@ -274,9 +274,9 @@ class GlorotUniform(_ByFans):
     (5, 7)
     """
 
-    both = True
+    uses_both_fans = True
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.glorot_uniform()
 
 
@@ -295,9 +295,9 @@ class GlorotNormal(_ByFans):
     (5, 7)
     """
 
-    both = True
+    uses_both_fans = True
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.glorot_normal()
 
 
@@ -315,9 +315,9 @@ class HeNormal(_ByFans):
     (5, 7)
     """
 
-    both = False
+    uses_both_fans = False
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.he_normal()
 
 
@@ -335,21 +335,21 @@ class HeUniform(_ByFans):
     (5, 7)
     """
 
-    both = False
+    uses_both_fans = False
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.he_uniform()
 
 
 class Orthogonal(_Functional):
-    """Matrices with orthogonal rows or columns; the first axis of a kernel is its rows.
+    """Orthogonal matrices: ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` with more columns than rows.
 
-    ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` where there are more columns than rows.
+    The first axis of a convolution kernel is the row axis; the other axes are flattened.
 
     Parameters
     ----------
     gain : float or str
-        The length of these; ``"relu"`` is √2, in front of a ReLU.
+        The norm of the rows or columns; ``"relu"`` is √2, for a layer before a ReLU.
 
     Examples
     --------
@@ -367,11 +367,11 @@ class Orthogonal(_Functional):
             raise ValueError(f"Orthogonal: gain must be a number or 'relu', got {gain!r}")
         self.gain = gain
 
-    def _make(self) -> Pure:
+    def _build(self) -> Pure:
         return F.orthogonal(self.gain)
 
 
-# Public scripts import these two.
+# Existing scripts import these two instances.
 _zero, _one = Zero(), One()
 
 _NAMES: dict[str, type[Initializer]] = {
@@ -389,17 +389,17 @@ _NAMES: dict[str, type[Initializer]] = {
 
 
 def get(initialization: Any) -> Initializer:
-    """Return an initializer: the one given, or a new one by its name.
+    """Return a copy of an initializer, or a new initializer by its name.
 
     Parameters
     ----------
     initialization : Initializer or str
-        A class name or its form in small letters, such as ``"glorot_uniform"``.
+        An instance, a class name, or its lower-case form, such as ``"glorot_uniform"``.
 
     Raises
     ------
     ValueError
-        Listing the names, if it is neither.
+        If it is neither; the message lists the names.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Models: layers one after another, trained in place.
+"""Models: sequences of layers, trained in place.
 
 >>> import numpy as np
 >>> import npdl
@@ -48,8 +48,8 @@ from npdl.compat._fitting import (
     weighted,
 )
 from npdl.compat._function_loss import FunctionLoss
-from npdl.compat._habits import keras_arguments
 from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
+from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat._saving import Saved
 from npdl.compat._stack import Stack
 from npdl.compat.layers.base import Layer
@@ -68,21 +68,21 @@ __all__ = ["Model", "Sequential"]
 
 
 class Model(KerasMethods, Stack, Saved):
-    """Layers one after another.
+    """A sequence of layers.
 
     Parameters
     ----------
     layers : list of Layer, optional
-        The layers; more can be added.
+        The layers; :meth:`add` appends more.
 
     Attributes
     ----------
     layers : list of Layer
         The layers.
     loss, optimizer : Objective, Optimizer
-        Copies of those that :meth:`compile` was given: ``model.optimizer.lr`` is the rate.
+        Copies of the arguments of :meth:`compile`; ``model.optimizer.lr`` is the learning rate.
     stop_training : bool
-        Set by a callback to end :meth:`fit` after the epoch.
+        A callback sets it to `True` to end :meth:`fit` after the epoch.
 
     Examples
     --------
@@ -119,9 +119,9 @@ class Model(KerasMethods, Stack, Saved):
         optimizer: str | Optimizer | None = None,
         metrics: Any = None,
     ) -> None:
-        """Connect the layers, and choose the loss and the optimizer.
+        """Connect the layers, and set the loss and the optimizer.
 
-        Layers that are connected already keep their parameters.
+        Connected layers keep their parameters.
 
         Parameters
         ----------
@@ -129,22 +129,22 @@ class Model(KerasMethods, Stack, Saved):
             ``SCCE()`` by default. A function of outputs and targets returns the mean loss and its
             gradient, as the losses of `npdl.functional` do.
         optimizer : str or Optimizer
-            ``SGD()`` by default. Of an instance, the model gets a copy.
+            ``SGD()`` by default. The model copies an instance.
         metrics : list or dict
-            Further figures for :meth:`fit` and :meth:`evaluate`: ``"accuracy"``, ``"mae"``,
-            ``"mse"``, or functions of outputs and targets.
+            Metrics for :meth:`fit` and :meth:`evaluate`: ``"accuracy"``, ``"mae"``, ``"mse"``, or
+            functions of outputs and targets.
 
         Raises
         ------
         ValueError
-            If there are no layers, the first one does not know the size of its input, or two do
-            not fit together; the model is then as it was.
+            If the model has no layers, the input size of the first layer is unknown, or two layers
+            do not fit together; the model is then unchanged.
         """
         chosen = _objective(loss)
         rule = optimizers.get(SGD() if optimizer is None else optimizer)
-        figures = as_metrics(metrics)
+        functions = as_metrics(metrics)
         if not self.layers:
-            raise ValueError("Model.compile: the model has no layers; add(layer) comes first")
+            raise ValueError("Model.compile: the model has no layers; call add(layer) first")
         before = [dict(vars(layer)) for layer in self.layers]
         try:
             self._connect()
@@ -153,16 +153,16 @@ class Model(KerasMethods, Stack, Saved):
                 vars(layer).clear()
                 vars(layer).update(attributes)
             raise
-        self.loss, self.optimizer, self.metrics = chosen, rule, figures
+        self.loss, self.optimizer, self.metrics = chosen, rule, functions
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next step."""
+        """The learning rate of the next update."""
         self._require_compiled("learning_rate")
         return self.optimizer.lr  # type: ignore[union-attr]
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the learning rate from the next step on.
+        """Multiply the learning rate, from the next update on.
 
         Parameters
         ----------
@@ -200,65 +200,66 @@ class Model(KerasMethods, Stack, Saved):
         Parameters
         ----------
         X, Y : array
-            Examples and targets, the batch first. They are left as they are.
+            Examples and targets, the batch first. They are not modified.
         max_iter : int
-            How many times to go over the examples.
+            Number of epochs.
         batch_size : int
-            Number of examples a step; the last one of an iteration may have fewer.
+            Number of examples per update; the last batch of an epoch may have fewer.
         shuffle : bool
-            Whether each iteration has a new order.
+            Whether each epoch has a new order of examples.
         validation_split : float
-            The fraction of the examples, taken from the end before any shuffle, that the model is
-            not trained on but evaluated with: ``int(n · fraction)`` of n.
+            Fraction of the examples for validation instead of training: the last
+            ``int(n · fraction)`` of n, before any shuffle.
         validation_data : tuple of arrays, optional
-            ``(X, Y)`` to evaluate with, in place of a fraction; or ``(X, Y, weights)``.
+            Validation data ``(X, Y)`` or ``(X, Y, weights)``, in place of a fraction.
         file : text file, optional
-            Where a line an iteration is written; the standard output by default.
+            Output file for a line per epoch; standard output by default.
         epochs : int, optional
-            The same as `max_iter`, which it replaces.
+            Alias of `max_iter`; it takes precedence.
         verbose : int
-            0 for no lines; 1, 2 and Keras's ``"auto"`` are the same.
+            0 disables the lines; 1, 2 and Keras's ``"auto"`` are equivalent.
         callbacks : list of Callback
             Objects with any of the methods of :class:`npdl.callbacks.Callback`.
         metrics : list or dict, optional
-            Replace the metrics of :meth:`compile`.
+            Metrics in place of the metrics of :meth:`compile`.
         sample_weight : array, optional
-            A weight for each example, by which its loss and gradient are multiplied; with 0, its
-            inputs must be finite all the same. A metric with an argument `weights` gets them;
-            ``"accuracy"`` counts all examples alike.
+            A weight for each example; its loss and gradient are multiplied by it. Inputs must be
+            finite even with weight 0. A metric with an argument `weights` gets the weights;
+            ``"accuracy"`` counts all examples equally.
         class_weight : dict, optional
             A weight for each class; the weights of its examples are multiplied by it.
         initial_epoch : int
-            The number of iterations that were made before, and count.
+            Number of epochs before this call; they count towards `max_iter`.
         checkpoint : npdl.training.Checkpoint, optional
-            Where and how often to write checkpoints.
+            Folder and frequency of checkpoints.
         resume : bool
-            Whether to go on from the newest good checkpoint, to the same bits as if training had
-            not been stopped. The generator of `npdl.utils.random` is then set as it was.
+            Whether to resume from the newest valid checkpoint, with the same bits as an
+            uninterrupted run. The state of the generator of `npdl.utils.random` is then restored.
 
         Returns
         -------
         History
-            ``history.history["loss"]`` and so on, a figure for each iteration.
+            ``history.history["loss"]`` and the other metrics, a value per epoch.
 
         Raises
         ------
         RuntimeError
             If the model is not compiled.
         ValueError
-            If the arrays do not fit, or an argument is out of range.
+            If the arrays do not fit the model, or an argument is out of range.
         OSError
             If checkpoints cannot be written.
         npdl.checkpoint.CheckpointError
-            If no checkpoint can be read, or they are of another model.
+            If no checkpoint can be read, or the checkpoints belong to another model.
 
         Warns
         -----
         npdl.training.ResumeWarning
-            As :func:`npdl.training.fit` does.
+            As in :func:`npdl.training.fit`.
         UserWarning
-            If there are both validation data and a fraction, which is then 0; if numbers by
-            position seem to be in Keras's order; if a table of random numbers is not trained.
+            If both validation data and a fraction are passed; the fraction is then ignored. If
+            positional arguments seem to be in Keras's order. If an embedding has a random table
+            that is not trained.
         """
         self._require_compiled("fit")
         last = max_iter if epochs is None else epochs
@@ -269,30 +270,34 @@ class Model(KerasMethods, Stack, Saved):
         resume = check_flag(resume, "Model.fit(X, Y, checkpoint=checkpoint, resume=True)")
         shown = check_verbose(verbose)
         x, y = check_pair("X and Y", X, Y)
-        # Data that do not fit raise before anything is changed.
-        y, first = self._checked(x, y, batch_size)
-        weight = self._weights(sample_weight, class_weight, y)
+        # Data that do not fit the model raise before any change.
+        y, first = self._prepare_targets(x, y, batch_size)
+        weight = self._example_weights(sample_weight, class_weight, y)
         _check_left_out(x, weight)
         if validation_data is not None and validation_split:
             warn(
-                f"Model.fit: validation_data counts, and validation_split={validation_split} does "
-                f"not: the model is trained on all examples; pass one of them"
+                f"Model.fit: validation_data is used and validation_split={validation_split} is "
+                f"ignored: the model is trained on all examples; pass only one of them"
             )
             validation_split = 0.0
         data, validation = split((x, y, weight), validation_split)
         if validation_data is not None:
             x, y, weight = validation_pair(validation_data)
-            validation = (x, self._checked(x, y, batch_size)[0], self._weights(weight, None, y))
-        figures = self._figures(metrics, first, data[1][:1])
+            validation = (
+                x,
+                self._prepare_targets(x, y, batch_size)[0],
+                self._example_weights(weight, None, y),
+            )
+        functions = self._training_metrics(metrics, first, data[1][:1])
         if validation is not None:
-            self._check_figures(figures, validation, batch_size)
-        names = ["loss", *figures]
+            self._check_metrics(functions, validation, batch_size)
+        names = ["loss", *functions]
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
-        scores = Scores(figures, 2, numbers=True)
-        training = Training(self, data, validation, figures, scores, batch_size, shuffle)
+        scores = Scores(functions, 2, numbers=True)
+        training = Training(self, data, validation, functions, scores, batch_size, shuffle)
         steps = batch_count(len(data[0]), batch_size)
-        self._warn()
+        self._warn_of_random_tables()
         settings = {
             "layers": setting(self.layers),
             "optimizer": setting(self.optimizer),
@@ -317,7 +322,7 @@ class Model(KerasMethods, Stack, Saved):
     def _step(
         self, x: Any, y: Any, weight: Array | None = None, scores: Scores | None = None
     ) -> tuple[float, Sums]:
-        """Change the parameters once; return the loss from before, and its and the scores' sums."""
+        """Update the parameters once; return the loss before the update, and the metric sums."""
         loss: Any = self.loss
         statistics = [getattr(layer, "tree", None) for layer in self.layers]
         try:
@@ -326,7 +331,7 @@ class Model(KerasMethods, Stack, Saved):
             sums: Sums = {"loss": mean_sums(value, len(outputs))}
             sums |= {} if scores is None else scores.sums(outputs, (x, y, weight))
         except Exception:
-            # Running statistics, which layers before have brought forward.
+            # Restore the running statistics that earlier layers have updated.
             for layer, before in zip(self.layers, statistics, strict=True):
                 if before is not None:
                     layer.tree = before  # type: ignore[attr-defined]
@@ -335,31 +340,31 @@ class Model(KerasMethods, Stack, Saved):
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return value, sums
 
-    def _check_figures(self, figures: Metrics, data: tuple[Any, ...], batch_size: int) -> None:
-        """Raise unless each metric of validation data is a number, with outputs of one batch."""
-        outputs = self._tried(data[0][:batch_size])
+    def _check_metrics(self, metrics: Metrics, data: tuple[Any, ...], batch_size: int) -> None:
+        """Raise unless each metric is a number, for validation data and outputs of one batch."""
+        outputs = self._probe(data[0][:batch_size])
         outputs = outputs[np.arange(len(data[0])) % len(outputs)]
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                for name, value in Scores(figures, 2).values(outputs, data).items():
+                for name, value in Scores(metrics, 2).values(outputs, data).items():
                     number_of(name, value)
         except Exception as error:
             error.add_note("found before the first step, with the validation data")
             raise
 
-    def _checked(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
-        """Return the targets in the form of the outputs, and outputs of one example.
+    def _prepare_targets(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
+        """Return the targets in the form of the outputs, and the outputs of one example.
 
-        Raise unless inputs and targets fit the model, as far as one batch of inputs tells.
+        Raise unless the first batch of inputs and all targets fit the model.
         """
         loss: Any = self.loss
-        first = self._tried(x[:batch_size])[:1]
+        first = self._probe(x[:batch_size])[:1]
         targets = as_targets(loss.takes_classes, first.shape[1:], y)
         loss.forward(np.broadcast_to(first, (len(y), *first.shape[1:])), targets)
         return targets, first
 
-    def _weights(self, sample_weight: Any, class_weight: Any, y: Any) -> Array | None:
+    def _example_weights(self, sample_weight: Any, class_weight: Any, y: Any) -> Array | None:
         """Return a weight for each example, or raise."""
         weight = check_weight(sample_weight, len(y))
         if class_weight is not None:
@@ -367,13 +372,14 @@ class Model(KerasMethods, Stack, Saved):
             weight = of_class if weight is None else weight * of_class
         if weight is not None and isinstance(self.loss, FunctionLoss):
             raise ValueError(
-                f"Model.fit: the loss {self.loss} gives one number for all examples, which have "
-                f"no weights then; a subclass of npdl.objectives.Objective gives one for each"
+                f"Model.fit: the loss {self.loss} returns one number for all examples, so it "
+                f"cannot weight them; a subclass of npdl.objectives.Objective returns a loss for "
+                f"each example"
             )
         return weight
 
-    def _warn(self) -> None:
-        """Warn, before the first step, of random tables that are not trained."""
+    def _warn_of_random_tables(self) -> None:
+        """Warn of random embedding tables that are not trained."""
         for layer in self.layers:
             if isinstance(layer, Embedding):
                 layer.warn_if_random()
@@ -382,7 +388,7 @@ class Model(KerasMethods, Stack, Saved):
     def train_on_batch(
         self, X: Any, Y: Any, sample_weight: Any = None, class_weight: Any = None
     ) -> float:
-        """Make one step with a batch, and return its mean loss.
+        """Update the parameters with one batch, and return its mean loss.
 
         Parameters
         ----------
@@ -395,10 +401,10 @@ class Model(KerasMethods, Stack, Saved):
         """
         self._require_compiled("train_on_batch")
         x, y = check_pair("X and Y", X, Y)
-        y, _ = self._checked(x, y, len(x))
-        weight = self._weights(sample_weight, class_weight, y)
+        y, _ = self._prepare_targets(x, y, len(x))
+        weight = self._example_weights(sample_weight, class_weight, y)
         _check_left_out(x, weight)
-        self._warn()
+        self._warn_of_random_tables()
         return self._step(x, y, weight)[0]
 
     @keras_arguments
@@ -410,15 +416,17 @@ class Model(KerasMethods, Stack, Saved):
         X : array
             The inputs, the batch first.
         batch_size : int
-            Number of examples at a time.
+            Number of examples per forward pass.
         verbose : int
-            Makes no difference; scripts for Keras give it.
+            Ignored; accepted for Keras scripts.
         """
         self._require_connected("predict")
         check_count("batch_size", batch_size)
         x = as_array("X", X)
         if not x.ndim or not len(x):
-            raise ValueError(f"Model.predict: X needs an example, got an array of shape {x.shape}")
+            raise ValueError(
+                f"Model.predict: X must have at least one example, got an array of shape {x.shape}"
+            )
         check_axes(self.input_shape, x)
         outputs = [self.forward(part, train=False) for (part,) in batches((x,), batch_size)]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
@@ -435,51 +443,51 @@ class Model(KerasMethods, Stack, Saved):
         sample_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """Return the mean loss; where there are metrics, the list of it and of them.
+        """Return the mean loss, or a list of the loss and the metrics.
 
         Parameters
         ----------
         X, Y : array
             Examples and targets.
         batch_size : int
-            Number of examples at a time.
+            Number of examples per forward pass.
         metrics : list or dict, optional
-            Replace the metrics of :meth:`compile`.
+            Metrics in place of the metrics of :meth:`compile`.
         verbose : int
-            Makes no difference; scripts for Keras give it.
+            Ignored; accepted for Keras scripts.
         sample_weight : array, optional
-            A weight for each example, by which its loss is multiplied.
+            A weight for each example; its loss is multiplied by it.
         return_dict : bool
-            Whether to return a dict of the values by their names.
+            Whether to return a dict from names to values.
         """
         self._require_compiled("evaluate")
         return_dict = check_flag(return_dict, "Model.evaluate(X, Y, return_dict=True)")
-        figures = self.metrics if metrics is None else as_metrics(metrics)
+        functions = self.metrics if metrics is None else as_metrics(metrics)
         x, y = check_pair("X and Y", X, Y)
-        weight = self._weights(sample_weight, None, y)
-        values = self._evaluated(x, y, figures, batch_size, weight)
+        weight = self._example_weights(sample_weight, None, y)
+        values = self._evaluate(x, y, functions, batch_size, weight)
         if return_dict:
             return values
-        return list(values.values()) if figures else values["loss"]
+        return list(values.values()) if functions else values["loss"]
 
-    def _evaluated(
-        self, x: Any, y: Any, figures: Metrics, batch_size: int, weight: Array | None = None
+    def _evaluate(
+        self, x: Any, y: Any, metrics: Metrics, batch_size: int, weight: Array | None = None
     ) -> dict[str, float]:
         loss: Any = self.loss
         outputs = self.predict(x, batch_size)
         y = as_targets(loss.takes_classes, outputs.shape[1:], y)
         mean = np.mean(weighted(loss.forward(outputs, y), weight))
-        values = {"loss": mean} | Scores(figures, 2).values(outputs, (x, y, weight))
+        values = {"loss": mean} | Scores(metrics, 2).values(outputs, (x, y, weight))
         return {name: float(value) for name, value in values.items()}
 
     accuracy = staticmethod(accuracy)
 
-    def _figures(self, metrics: Any, outputs: Any, y: Any) -> Metrics:
-        """Return the metrics of training: with the accuracy, where outputs can be classes."""
-        figures = self.metrics if metrics is None else as_metrics(metrics)
+    def _training_metrics(self, metrics: Any, outputs: Any, y: Any) -> Metrics:
+        """Return the metrics of training, including the accuracy if outputs can be classes."""
+        functions = self.metrics if metrics is None else as_metrics(metrics)
         if can_be_classes(outputs, y):
-            return {"accuracy": accuracy} | dict(figures)
-        return figures
+            return {"accuracy": accuracy} | dict(functions)
+        return functions
 
 
 def _check_left_out(x: Array, weight: Array | None) -> None:
@@ -490,17 +498,17 @@ def _check_left_out(x: Array, weight: Array | None) -> None:
 
 
 def _objective(loss: Any) -> Objective:
-    """Return an objective, also one of a function that returns a loss and its gradient."""
+    """Return an objective by name or instance, or for a function of a loss and its gradient."""
     if callable(loss) and not isinstance(loss, Objective | type):
         return FunctionLoss(loss)
     try:
         return objectives.get(SCCE() if loss is None else loss)
     except ValueError as error:
         raise ValueError(
-            f"Model.compile: the loss {loss!r:.80} is not known; a function is one too, such as "
-            f"npdl.functional.huber; {error}"
+            f"Model.compile: unknown loss {loss!r:.80}; a function such as npdl.functional.huber "
+            f"is also accepted; {error}"
         ) from None
 
 
-# Keras's name.
+# Keras's name of the class.
 Sequential = Model

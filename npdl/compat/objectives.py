@@ -1,4 +1,4 @@
-"""Objectives: how far outputs are from targets, and in which direction.
+"""Objectives: loss functions and their gradients in the outputs.
 
 >>> import numpy as np
 >>> from npdl.objectives import SCCE
@@ -9,8 +9,8 @@ array([0.6931, 0.2231])
 array([[-0.5,  0.5],
        [ 0.2, -0.2]])
 
-The value is for each element or item, and the gradient is that of their sum: neither is divided
-by the size of the batch. An objective of your own is a subclass of :class:`Objective`.
+The loss is returned per element or per item. The gradient is the gradient of their sum. Neither is
+divided by the batch size. Your own objective is a subclass of :class:`Objective`.
 """
 
 from typing import Any, ClassVar
@@ -49,7 +49,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Objective(Named):
-    """What training makes small: the base class of objectives of your own.
+    """A loss function: the base class of your own objectives.
 
     Examples
     --------
@@ -66,16 +66,16 @@ class Objective(Named):
     """
 
     family = "objectives"
-    # Whether targets are classes or numbers; None, where a model leaves their form alone.
+    # Whether targets are classes (True) or numbers (False); with None, a model does not convert.
     takes_classes: ClassVar[bool | None] = None
 
     def forward(self, outputs: Any, targets: Any) -> Any:
-        """Return a value for each element, or for each item.
+        """Return the loss of each element or of each item.
 
         Parameters
         ----------
         outputs, targets : array
-            What the model made, and what it should have made; the batch first.
+            The outputs of the model and the targets, the batch first.
         """
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
@@ -90,7 +90,7 @@ class Objective(Named):
         Returns
         -------
         array
-            The shape of the outputs.
+            The gradient, of the shape of the outputs.
         """
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
@@ -104,7 +104,7 @@ class Objective(Named):
 class MeanSquaredError(Objective):
     """Squared difference of each element, for regression: ``(p - t)²``.
 
-    The gradient is ``p - t``, which is half the derivative.
+    The gradient is ``p - t``, half of the derivative.
 
     Examples
     --------
@@ -122,12 +122,12 @@ class MeanSquaredError(Objective):
         Parameters
         ----------
         outputs, targets : array
-            The `p` and the `t`, of one shape, the batch first.
+            The outputs `p` and the targets `t`, of equal shapes, the batch first.
 
         Raises
         ------
         ValueError
-            If the shapes differ; nothing is broadcast.
+            If the shapes differ; arrays are not broadcast.
         """
         return self._terms(outputs, targets)[0]
 
@@ -167,12 +167,12 @@ class MeanAbsoluteError(Objective):
         Parameters
         ----------
         outputs, targets : array
-            The `p` and the `t`, of one shape, the batch first.
+            The outputs `p` and the targets `t`, of equal shapes, the batch first.
 
         Raises
         ------
         ValueError
-            If the shapes differ; nothing is broadcast.
+            If the shapes differ; arrays are not broadcast.
         """
         return self._terms(outputs, targets)[0]
 
@@ -197,7 +197,7 @@ class BinaryCrossEntropy(Objective):
     Parameters
     ----------
     epsilon : float
-        What `p` and `1 - p` are raised to where they are smaller, in logarithms and divisions.
+        Lower bound of `p` and `1 - p` in logarithms and divisions.
 
     Examples
     --------
@@ -219,14 +219,14 @@ class BinaryCrossEntropy(Objective):
         Parameters
         ----------
         outputs : array
-            The `p`, in [0, 1], the batch first.
+            The outputs `p`, in [0, 1], the batch first.
         targets : array
-            The `t`, in [0, 1], of the same shape.
+            The targets `t`, in [0, 1], of the same shape.
 
         Raises
         ------
         ValueError
-            If the shapes differ, or a number is outside [0, 1].
+            If the shapes differ, or a value is outside [0, 1].
         """
         return self._terms(outputs, targets)[0]
 
@@ -249,7 +249,7 @@ class BinaryCrossEntropy(Objective):
 
 
 class HellingerDistance(Objective):
-    """Distance of two distributions, for each item: ``√(½ Σⱼ (√pⱼ - √tⱼ)²)``, from 0 to 1.
+    """Distance of two distributions per item: ``√(½ Σⱼ (√pⱼ - √tⱼ)²)``, from 0 to 1.
 
     References
     ----------
@@ -272,20 +272,20 @@ class HellingerDistance(Objective):
         Parameters
         ----------
         outputs : array (batch, classes)
-            The `p`, in [0, 1], as a softmax makes them.
+            The outputs `p`, in [0, 1], such as the output of a softmax.
         targets : array
-            The `t` (batch, classes), or the index of the class of each item (batch,).
+            The targets `t` (batch, classes), or the class index of each item (batch,).
 
         Raises
         ------
         ValueError
-            If the shapes do not match, an index is none of the classes, or a number is outside
+            If the shapes do not match, a class index is out of range, or a value is outside
             [0, 1].
         """
         return self._terms(outputs, targets)[0]
 
     def backward(self, outputs: Any, targets: Any) -> Any:
-        """Return the gradient ``(1 - √(t / p)) / 4H``, `H` the distance; 0 where that is 0.
+        """Return the gradient ``(1 - √(t / p)) / 4H``, with the distance `H`; 0 where `H` is 0.
 
         Parameters
         ----------
@@ -303,13 +303,13 @@ class HellingerDistance(Objective):
 class SoftmaxCategoricalCrossEntropy(Objective):
     """Cross-entropy of each item, for softmax outputs: ``-Σⱼ tⱼ log pⱼ``.
 
-    The gradient ``p - t`` is that in the input of the softmax, whose own derivative is one by
-    definition here; behind anything but a softmax, it is no gradient.
+    The gradient ``p - t`` is the gradient in the input of the softmax. The derivative of the
+    softmax is one by definition in this API. After any other layer, ``p - t`` is not the gradient.
 
     Parameters
     ----------
     epsilon : float
-        What `p` is raised to where it is smaller, in the logarithm.
+        Lower bound of `p` in the logarithm.
 
     Examples
     --------
@@ -330,14 +330,14 @@ class SoftmaxCategoricalCrossEntropy(Objective):
         Parameters
         ----------
         outputs : array (batch, classes)
-            The `p`, in [0, 1], as a softmax makes them.
+            The outputs `p`, in [0, 1], such as the output of a softmax.
         targets : array
-            The `t` (batch, classes), or the index of the class of each item (batch,).
+            The targets `t` (batch, classes), or the class index of each item (batch,).
 
         Raises
         ------
         ValueError
-            If the shapes do not match, an index is none of the classes, or a number is outside
+            If the shapes do not match, a class index is out of range, or a value is outside
             [0, 1].
         """
         p, rows, t = _rows("SCCE", outputs, targets)
@@ -359,7 +359,7 @@ class SoftmaxCategoricalCrossEntropy(Objective):
         return g.reshape(p.shape)
 
     def exact_gradient(self, outputs: Any, targets: Any) -> Any:
-        """Return the gradient in the outputs themselves, where no softmax comes before: ``-t / p``.
+        """Return the gradient in the outputs themselves, without a softmax: ``-t / p``.
 
         Parameters
         ----------
@@ -371,7 +371,7 @@ class SoftmaxCategoricalCrossEntropy(Objective):
 
 
 def _rows(name: str, outputs: Any, targets: Any) -> tuple[Array, Array, Array]:
-    """Return outputs, the same as rows, and their targets: class ids (rows,) or rows too."""
+    """Return the outputs, the outputs as rows, and the targets: class ids (rows,) or rows."""
     p = as_floats(name, outputs)
     t = class_targets(name, p, targets)
     check_probabilities(name, "outputs", p, "end the model with a softmax")
@@ -395,17 +395,17 @@ _NAMES: dict[str, type[Objective]] = {
 
 
 def get(objective: Any) -> Objective:
-    """Return an objective: the one given, or a new one by its name.
+    """Return a copy of an objective, or a new objective by its name.
 
     Parameters
     ----------
     objective : Objective or str
-        A class name, its form in small letters, or its short form, such as ``"scce"``.
+        An instance, a class name, its lower-case form, or its short form, such as ``"scce"``.
 
     Raises
     ------
     ValueError
-        Listing the names, if it is neither.
+        If it is neither; the message lists the names.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Optimizers, which change the arrays of parameters in place.
+"""Optimizers, which update the parameter arrays in place.
 
 >>> import numpy as np
 >>> from npdl.optimizers import SGD
@@ -7,8 +7,8 @@
 >>> p
 array([0., 3.])
 
-Those here are chains of the parts in `npdl.functional`, and have no arithmetic of their own. An
-optimizer of your own is a subclass of :class:`Optimizer`.
+The optimizers in this module are chains of transforms of `npdl.functional`. Your own optimizer is a
+subclass of :class:`Optimizer`.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ class SGD(Functional):
     Parameters
     ----------
     *args, **kwargs
-        Those of :class:`Optimizer`: `lr`, `clip`, `decay`, `lr_min` and `lr_max`.
+        Arguments of :class:`Optimizer`: `lr`, `clip`, `decay`, `lr_min` and `lr_max`.
 
     References
     ----------
@@ -54,7 +54,7 @@ class SGD(Functional):
     array([0.5])
     """
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         return [F.scale_by_learning_rate(self._rate)]
 
 
@@ -64,10 +64,10 @@ class Momentum(Functional):
     Parameters
     ----------
     momentum : float
-        How much of the velocity stays, in [0, 1). With more of it the steps are longer, for which
-        a rate multiplied by ``1 - momentum`` makes up.
+        Decay factor of the velocity, in [0, 1). Larger values give longer steps; a learning rate
+        multiplied by ``1 - momentum`` compensates for this.
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -90,22 +90,22 @@ class Momentum(Functional):
         self.momentum = momentum
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
-        # The rate comes first, since it is that of each step in the velocity too.
+    def _transforms(self) -> list[F.Optimizer]:
+        # The learning rate comes first, since the velocity sums scaled gradients.
         return [F.scale_by_learning_rate(self._rate), F.trace(self.momentum)]
 
 
 class NesterovMomentum(Functional):
-    """Momentum that looks ahead: ``v = momentum · v - lr · g``, ``p = p + momentum · v - lr · g``.
+    """Nesterov momentum: ``v = momentum · v - lr · g``, ``p = p + momentum · v - lr · g``.
 
-    The form in which the gradient is that at `p`, not at the point looked at.
+    In this form, the gradient `g` is computed at `p`, not at the lookahead point.
 
     Parameters
     ----------
     momentum : float
-        How much of the velocity stays, in [0, 1).
+        Decay factor of the velocity, in [0, 1).
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -128,19 +128,21 @@ class NesterovMomentum(Functional):
         self.momentum = momentum
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         return [F.scale_by_learning_rate(self._rate), F.trace(self.momentum, nesterov=True)]
 
 
 class Adagrad(Functional):
-    """Steps over the root of the sum of squares: ``s = s + g²``, ``p = p - lr · g / √(s + ε)``.
+    """Adagrad, scaled by the sum of squared gradients.
+
+    ``s = s + g²``, ``p = p - lr · g / √(s + ε)``.
 
     Parameters
     ----------
     epsilon : float
         The ε, positive.
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -164,24 +166,24 @@ class Adagrad(Functional):
         self.epsilon = epsilon
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         scaling = F.scale_by_adagrad(epsilon=self.epsilon, epsilon_inside=True)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
 class RMSprop(Functional):
-    """Steps over the root mean square of recent gradients.
+    """RMSprop, scaled by the root mean square of recent gradients.
 
     ``r = ρ r + (1 - ρ) g²``, ``p = p - lr · g / √(r + ε)``.
 
     Parameters
     ----------
     rho : float
-        How much of the mean stays, in [0, 1).
+        Decay factor of the mean square, in [0, 1).
     epsilon : float
         The ε, positive.
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -203,25 +205,25 @@ class RMSprop(Functional):
         self.rho, self.epsilon = rho, epsilon
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         scaling = F.scale_by_rmsprop(decay=self.rho, epsilon=self.epsilon, epsilon_inside=True)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
 class Adadelta(Functional):
-    """Steps whose size follows from the sizes of earlier steps.
+    """Adadelta, scaled by the root mean squares of recent gradients and updates.
 
     ``r = ρ r + (1 - ρ) g²``, ``u = lr · g √(s + ε) / √(r + ε)``, ``s = ρ s + (1 - ρ) u²`` and
-    ``p = p - u``. The paper has no rate, that is ``lr=1.0``.
+    ``p = p - u``. The paper has no learning rate, which is ``lr=1.0`` here.
 
     Parameters
     ----------
     rho : float
-        How much of the means stays, in [0, 1); the paper has 0.95.
+        Decay factor of the mean squares, in [0, 1); 0.95 in the paper.
     epsilon : float
-        The ε, positive; the first step is about √ε.
+        The ε, positive; the first update is about √ε.
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -244,7 +246,7 @@ class Adadelta(Functional):
         self.rho, self.epsilon = rho, epsilon
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         return [
             F.scale_by_adadelta(decay=self.rho, epsilon=self.epsilon, learning_rate=self._rate),
             F.scale(-1.0),
@@ -252,19 +254,19 @@ class Adadelta(Functional):
 
 
 class Adam(Functional):
-    """Steps of the mean gradient over the root mean square, both freed from their bias.
+    """Adam: the mean gradient over the root mean square, both with bias correction.
 
-    ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²`` and, in step t,
+    ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²`` and, in update t,
     ``p = p - lr · m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)``.
 
     Parameters
     ----------
     beta1, beta2 : float
-        How much of the means stays, in [0, 1).
+        Decay factors of the mean and the mean square, in [0, 1).
     epsilon : float
         The ε, positive.
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -294,26 +296,25 @@ class Adam(Functional):
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         scaling = F.scale_by_adam(beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
 
 class Adamax(Functional):
-    """Adam with the largest of the recent gradients in the place of the root mean square.
+    """Adamax: Adam with the largest recent gradient in place of the root mean square.
 
-    ``m = β₁ m + (1 - β₁) g``, ``u = max(β₂ u, |g| + ε)`` and, in step t,
+    ``m = β₁ m + (1 - β₁) g``, ``u = max(β₂ u, |g| + ε)`` and, in update t,
     ``p = p - lr · m / (1 - β₁ᵗ) / u``.
 
     Parameters
     ----------
     beta1, beta2 : float
-        How much of the mean and of the largest gradient stays, in [0, 1).
+        Decay factors of the mean and of the largest gradient, in [0, 1).
     epsilon : float
-        The ε, positive, which the paper does not have: a gradient of zero would be divided by
-        zero.
+        The ε, positive. The paper has no ε and would divide a zero gradient by zero.
     *args, **kwargs
-        Those of :class:`Optimizer`.
+        Arguments of :class:`Optimizer`.
 
     References
     ----------
@@ -343,7 +344,7 @@ class Adamax(Functional):
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         super().__init__(*args, **kwargs)
 
-    def _parts(self) -> list[F.Optimizer]:
+    def _transforms(self) -> list[F.Optimizer]:
         scaling = F.scale_by_adamax(beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon)
         return [scaling, F.scale_by_learning_rate(self._rate)]
 
@@ -361,17 +362,17 @@ NAMES: dict[str, type[Optimizer]] = {
 
 
 def get(optimizer: Any) -> Optimizer:
-    """Return an optimizer: the one given, or a new one by its name.
+    """Return a copy of an optimizer, or a new optimizer by its name.
 
     Parameters
     ----------
     optimizer : Optimizer or str
-        A class name or its form in small letters, such as ``"nesterov_momentum"``.
+        An instance, a class name, or its lower-case form, such as ``"nesterov_momentum"``.
 
     Raises
     ------
     ValueError
-        Listing the names, if it is neither.
+        If it is neither; the message lists the names.
 
     Examples
     --------

@@ -1,11 +1,11 @@
-"""Gradients over many workers, to the same bits as over one.
+"""Gradients over several workers, with the same bits as over one.
 
-The unit of the arithmetic is the shard. A batch is cut into a fixed number of shards, of which the
-first ones are one example longer where it does not divide; shard i gets the key ``fold(key, i)``;
-each shard's gradient is computed on its own, and all are added in a fixed binary tree, weighted so
-that the sum is the gradient of the mean over the batch. Ranks only decide who computes which
-shards. So one process, or two, three or eight ranks of MPI give the same bits, as long as each uses
-the same number of BLAS threads, on machines of one kind::
+The unit of the arithmetic is the shard. A batch is cut into a fixed number of shards; if it does
+not divide evenly, the first shards have one more example. Shard i gets the key ``fold(key, i)``.
+The gradient of each shard is computed separately. The weighted gradients are added in a fixed
+binary tree, and the sum is the gradient of the mean over the batch. Ranks only divide the shards
+among themselves. So one process and any number of MPI ranks give the same bits. This requires
+machines of one kind and the same number of BLAS threads everywhere::
 
     from mpi4py import MPI
 
@@ -14,10 +14,10 @@ the same number of BLAS threads, on machines of one kind::
     with aborting(comm):
         check_agreement(comm, model=model, state=state)
         for batch in batches:
-            state, figures = step(state, batch)
+            state, metrics = step(state, batch)
 
-and ``mpiexec -n 4 python train.py``. What is computed over the examples of a batch together, such
-as the statistics of batch norm, is computed over those of a shard.
+and ``mpiexec -n 4 python train.py``. Statistics over the examples of a batch, such as those in
+batch norm, are computed per shard.
 """
 
 from npdl.distributed._agreement import aborting, check_agreement

@@ -1,12 +1,12 @@
-"""Sums in a fixed order, whoever computes their terms.
+"""Sums in a fixed order, independent of the ranks that compute the terms.
 
-The terms 0 to n - 1 are added in a binary tree: a range of them is halved at the largest power of
-two below its size. Each rank has a contiguous range of the terms. First it adds up the largest
-subtrees that lie within its range; then the ranks meet, a node of the tree after the other: when a
-node is done, every rank that has a term in it holds its sum. Where the ranks and the terms are
+The terms 0 to n - 1 are added in a binary tree: a range of terms is split at the largest power of
+two below its size. Each rank has a contiguous range of terms. First, a rank adds up the largest
+subtrees within its range. Then the ranks compute the remaining nodes of the tree one by one: after
+each node, every rank with a term in that node holds its sum. If the numbers of ranks and terms are
 powers of two, this is recursive doubling.
 
-Floating-point sums depend on their order, and this one depends on n alone. So the bits of the
+Floating-point sums depend on their order, and this order depends on n only. So the bits of the
 result are the same for any number of ranks.
 """
 
@@ -21,50 +21,50 @@ from npdl import tree
 from npdl.functional._layer import Array, describe
 from npdl.tree import Tree
 
-__all__ = ["Split", "Vectors", "fixed_sum", "local_sums", "meet", "part_of"]
+__all__ = ["Split", "Vectors", "allreduce", "chunk_range", "fixed_sum", "local_sums"]
 
-# Bytes of a message: few enough that what came is added while it is still in the cache.
+# Bytes per message: a received block is added while it is still in the cache.
 BLOCK = 1 << 21
 
 T = TypeVar("T")
 
 
-def part_of(size: int, parts: int, i: int) -> range:
-    """Return the i-th of nearly equal parts of a range: the first ones are one longer."""
-    each, longer = divmod(size, parts)
+def chunk_range(size: int, chunks: int, i: int) -> range:
+    """Return the i-th chunk of ``range(size)``; chunk sizes differ by at most one, long first."""
+    each, longer = divmod(size, chunks)
     start = i * each + min(i, longer)
     return range(start, start + each + (i < longer))
 
 
 @attrs.frozen(eq=False, repr=False)
 class Split:
-    """Which rank has which of the terms of a sum; ranks beyond their number have none."""
+    """Assignment of the terms of a sum to ranks; ranks beyond the number of terms have none."""
 
     count: int
     ranks: int
 
     @property
     def active(self) -> int:
-        """The number of ranks that have a term."""
+        """The number of ranks with at least one term."""
         return min(self.count, self.ranks)
 
     def terms(self, rank: int) -> range:
         """Return the terms of a rank."""
-        return part_of(self.count, self.active, rank) if rank < self.active else range(0)
+        return chunk_range(self.count, self.active, rank) if rank < self.active else range(0)
 
     def holders(self, start: int, stop: int) -> range:
-        """Return the ranks that have a term in a range."""
+        """Return the ranks with at least one term in a range."""
         ranks = [r for r in range(self.active) if _overlap(self.terms(r), start, stop)]
         return range(ranks[0], ranks[-1] + 1)
 
 
 class Vectors:
-    """A tree of numbers as one vector of each data type, which belong to this value alone."""
+    """A tree of numbers as one new vector per data type; no other object shares the vectors."""
 
     def __init__(self, like: Tree, factor: float | None = None) -> None:
         arrays = [np.asarray(leaf) for leaf in tree.leaves(like)]
         self.like = like
-        self.places: list[tuple[str, slice, tuple[int, ...]]] = []
+        self.layout: list[tuple[str, slice, tuple[int, ...]]] = []
         sizes: dict[str, int] = {}
         for array in arrays:
             if array.dtype.kind not in "iufc":
@@ -72,7 +72,7 @@ class Vectors:
             name = array.dtype.str
             start = sizes.get(name, 0)
             sizes[name] = start + array.size
-            self.places.append((name, slice(start, start + array.size), array.shape))
+            self.layout.append((name, slice(start, start + array.size), array.shape))
         self.vectors = {name: np.empty(size, name) for name, size in sizes.items()}
         for array, view in zip(arrays, self._views(), strict=True):
             if factor is None:
@@ -82,7 +82,7 @@ class Vectors:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many numbers there are of each data type."""
+        """The number of elements per data type."""
         return {name: vector.size for name, vector in self.vectors.items()}
 
     def __iadd__(self, other: "Vectors") -> "Vectors":
@@ -91,17 +91,17 @@ class Vectors:
         return self
 
     def tree(self) -> Tree:
-        """Return the tree, of views into the vectors."""
+        """Return the tree, whose leaves are views into the vectors."""
         return tree.unflatten(self.like, self._views())
 
     def _views(self) -> list[Array]:
-        return [self.vectors[name][place].reshape(shape) for name, place, shape in self.places]
+        return [self.vectors[name][part].reshape(shape) for name, part, shape in self.layout]
 
 
 def fixed_sum(
     start: int, stop: int, term: Callable[[int], T], add: Callable[[T, T], T] = operator.iadd
 ) -> T:
-    """Return the sum of the terms of a range that is a subtree, with ``+=`` between terms."""
+    """Return the sum of the terms of one subtree; terms are added with ``+=`` by default."""
     if stop - start == 1:
         return term(start)
     middle = _middle(start, stop)
@@ -111,7 +111,7 @@ def fixed_sum(
 def local_sums(
     mine: range, count: int, term: Callable[[int], Vectors]
 ) -> dict[tuple[int, int], Vectors]:
-    """Return the sums of the largest subtrees that lie within a range, computed in its order."""
+    """Return the sums of the largest subtrees within a range, computed in the order of terms."""
     sums: dict[tuple[int, int], Vectors] = {}
 
     def visit(start: int, stop: int) -> None:
@@ -126,8 +126,8 @@ def local_sums(
     return sums
 
 
-def meet(split: Split, comm: Any, sums: dict[tuple[int, int], Vectors]) -> Vectors:
-    """Return the sum of all terms, on every rank that has one, from what `local_sums` returned."""
+def allreduce(split: Split, comm: Any, sums: dict[tuple[int, int], Vectors]) -> Vectors:
+    """Return the sum of all terms on every rank with a term, from the result of `local_sums`."""
     mine = split.terms(comm.Get_rank())
 
     def total(start: int, stop: int) -> Vectors | None:
@@ -137,21 +137,23 @@ def meet(split: Split, comm: Any, sums: dict[tuple[int, int], Vectors]) -> Vecto
             return None
         middle = _middle(start, stop)
         left, right = total(start, middle), total(middle, stop)
-        return _joined(comm, left, right, split.holders(start, middle), split.holders(middle, stop))
+        return _add_halves(
+            comm, left, right, split.holders(start, middle), split.holders(middle, stop)
+        )
 
     result = total(0, split.count)
     assert result is not None
     return result
 
 
-def _joined(
+def _add_halves(
     comm: Any, left: Vectors | None, right: Vectors | None, lefts: range, rights: range
 ) -> Vectors:
-    """Return left + right on the ranks of both; one that has both halves already may be among."""
+    """Return left + right on every rank that holds either half; a rank may hold both."""
     rank = comm.Get_rank()
     sends, source = [], None
     for half, owners, others in ((left, lefts, rights), (right, rights, lefts)):
-        # Those who lack this half take it from one of its owners, in turn.
+        # Each rank without this half receives it from one of its owners, in turn.
         for i, receiver in enumerate(other for other in others if other not in owners):
             sender = owners[i % len(owners)]
             if sender == rank:
@@ -168,15 +170,15 @@ def _joined(
                 for half, to in sends
             ]
             mine = vector[block]
-            got = buffer[: mine.size]
+            received = buffer[: mine.size]
             if source is not None:
-                comm.Recv(got.view(np.uint8), source)
+                comm.Recv(received.view(np.uint8), source)
             for request in requests:
                 request.Wait()
             if left is None:
-                np.add(got, mine, out=mine)
+                np.add(received, mine, out=mine)
             else:
-                np.add(mine, got if right is None else right.vectors[name][block], out=mine)
+                np.add(mine, received if right is None else right.vectors[name][block], out=mine)
     return own  # type: ignore[no-any-return]
 
 

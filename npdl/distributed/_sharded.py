@@ -1,4 +1,4 @@
-"""Gradients computed shard by shard."""
+"""Gradients computed per shard."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,14 @@ import numpy as np
 from npdl import random, tree
 from npdl.distributed._agreement import check_communicator
 from npdl.distributed._reduction import Split, Vectors
-from npdl.distributed._shards import Weigh, check_alike, over_shards, place_of, shared, spread
+from npdl.distributed._shards import (
+    Weigh,
+    broadcast_sum,
+    check_equal,
+    gathered,
+    over_shards,
+    rank_and_count,
+)
 from npdl.functional._layer import Layer, Params, describe
 from npdl.tree import Tree
 
@@ -21,7 +28,7 @@ def sharded(
     comm: Any = None,
     weigh: Weigh | None = None,
 ) -> Callable[..., tuple[float, Params, tuple[Any, ...]]]:
-    """Return a function that gives the same loss and gradient, computed shard by shard.
+    """Return a function that computes the same loss and gradient, shard by shard.
 
     Parameters
     ----------
@@ -30,30 +37,30 @@ def sharded(
         :func:`npdl.functional.value_and_grad` returns it. The loss must be a mean over the
         examples, or the weighted mean that `weigh` describes.
     shards : int
-        The number of shards. The result depends on it: on the last bits of the sums, on the keys,
-        and on what a layer computes over the whole batch. Of a batch of fewer examples, each is a
-        shard.
+        The number of shards. The last bits of the sums, the keys and statistics over a batch
+        depend on it. In a batch with fewer examples than shards, each example is a shard.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``: its ranks share the work. All must call the function, with
-        equal parameters and keys.
+        An MPI communicator, such as ``MPI.COMM_WORLD``: its ranks share the work. All ranks must
+        call the function, with equal parameters and keys.
     weigh : callable, optional
-        ``weigh(x, *targets) -> number``: what the examples of a shard weigh in the mean over the
-        batch, such as the sum of their weights. Left out, it is their number.
+        ``weigh(x, *targets) -> number``: the weight of a shard in the mean over the batch. It can
+        be the sum of the examples' weights. The default is the number of examples.
 
     Returns
     -------
     callable
-        ``f(params, x, *targets, train=False, rng=None, size=None) -> (loss, grads, aux)``, the
-        first two equal on every rank, and `aux` a tuple of what `value_and_grad` left of each
-        shard of this rank, in order. The arrays hold the whole batch; or, if `size` is the number
-        of its examples, only those of this rank: :func:`rows_of`.
+        ``f(params, x, *targets, train=False, rng=None, size=None) -> (loss, grads, aux)``. The
+        loss and the gradients are equal on every rank. `aux` is a tuple: the `aux` of
+        `value_and_grad` for each shard of this rank, in order. The arrays hold the whole batch.
+        If `size`, the number of examples of the batch, is passed, the arrays hold only the
+        examples of this rank: :func:`rows_of`.
 
     Raises
     ------
     ValueError
-        If the arrays are empty or of other lengths.
+        If the arrays are empty or differ in length.
     RuntimeError
-        If another rank failed: each rank raises, and none waits for ever.
+        If another rank failed: every rank raises, and none waits forever.
 
     Examples
     --------
@@ -86,8 +93,8 @@ def sharded(
         rng: random.KeyLike | None = None,
         size: int | None = None,
     ) -> tuple[float, Params, tuple[Any, ...]]:
-        loss, _, grads, kept, _ = average(params, x, *targets, train=train, rng=rng, size=size)
-        return loss, grads, kept
+        loss, _, grads, aux, _ = average(params, x, *targets, train=train, rng=rng, size=size)
+        return loss, grads, aux
 
     return value_and_grad_of
 
@@ -95,7 +102,7 @@ def sharded(
 def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = None) -> Params:
     """Fold the running statistics of all shards into the parameters, in the order of the shards.
 
-    The ranks do it one after the other, and send on what has changed: the statistics.
+    The ranks update the statistics one after another, and send them to the next rank.
 
     Parameters
     ----------
@@ -104,9 +111,9 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
     params : tree
         Its parameters, equal on every rank.
     caches : sequence
-        Of each shard of this rank, in order: ``[part.cache for part in aux]``.
+        The cache of each shard of this rank, in order: ``[part.cache for part in aux]``.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``; all ranks must call the function.
+        An MPI communicator, such as ``MPI.COMM_WORLD``; all ranks must call the function.
 
     Returns
     -------
@@ -125,7 +132,7 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
     3.0
     """
     check_communicator(comm)
-    rank, ranks = place_of(comm)
+    rank, ranks = rank_and_count(comm)
     before = tree.leaves(params)
     changed = comm.recv(source=rank - 1) if rank > 0 else {}
     folded = _with_leaves(params, before, changed)
@@ -141,24 +148,24 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
 
 
 def all_reduce(values: Tree, comm: Any) -> Tree:
-    """Return the sum over the ranks of trees of one structure, added in a fixed order.
+    """Return the sum of the ranks' trees, added in a fixed order.
 
     Parameters
     ----------
     values : tree
-        Of arrays of numbers, or numbers; `None` stays `None`.
+        A tree of numeric arrays or numbers, of equal structure on every rank; `None` stays `None`.
     comm : communicator
-        Such as ``MPI.COMM_WORLD``; with `None`, the sum over one rank.
+        An MPI communicator, such as ``MPI.COMM_WORLD``; with `None`, there is one rank.
 
     Returns
     -------
     tree
-        Of new arrays, equal on every rank, of the types of `values`.
+        A tree of new arrays with the data types of `values`, equal on every rank.
 
     Raises
     ------
     ValueError
-        If the trees differ.
+        If the trees differ in structure, shapes or data types.
     RuntimeError
         If another rank failed.
 
@@ -170,15 +177,15 @@ def all_reduce(values: Tree, comm: Any) -> Tree:
     {'weight': array([1., 1.]), 'mean': None}
     """
     check_communicator(comm)
-    rank, ranks = place_of(comm)
+    rank, ranks = rank_and_count(comm)
 
     def compute() -> tuple[Vectors, Any]:
         vectors = Vectors(values)
         return vectors, {path: describe(np.asarray(leaf)) for path, leaf in tree.items(values)}
 
-    vectors, shapes = shared(comm, compute)
-    check_alike("trees", shapes)
-    total = spread(Split(ranks, ranks), comm, {(rank, rank + 1): vectors})
+    vectors, shapes = gathered(comm, compute)
+    check_equal("trees", shapes)
+    total = broadcast_sum(Split(ranks, ranks), comm, {(rank, rank + 1): vectors})
     return tree.map(lambda like, x: x if isinstance(like, np.ndarray) else x[()], values, total)
 
 

@@ -1,7 +1,7 @@
-"""Files that are made to take memory: each is refused, and takes little of it.
+"""Malicious files that expand in memory: each is refused, and takes little memory.
 
-The memory is that of the process, since neither NumPy's libraries nor zipfile tell tracemalloc of
-all of theirs. Each file is read by a child of one process, which reports its peak.
+The tests measure the memory of the process, since tracemalloc misses some memory of NumPy and of
+zipfile. A child process reads each file and reports its peak.
 
     python tests/checkpoint/test_bombs.py DIRECTORY KIND
 """
@@ -35,20 +35,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 def with_header(path, header):
-    """Write an npz with another header, and its checksum in order."""
+    """Write an npz with another header and a valid checksum."""
     checkpoint.save(path, LIKE)
     forge(path, (members(path) | {"npdl.json": header}).items())
 
 
 def with_scalars(path, text):
-    """Write an npz whose header has a text where the scalars are."""
+    """Write an npz whose header has the string `text` in place of the scalars."""
     checkpoint.save(path, LIKE)
     header = members(path)["npdl.json"].decode().replace('"scalars": {}', f'"scalars": {text}')
     with_header(path, header)
 
 
 def many_members(path, name="{}.npy", data=None, count=20_000):
-    """Write a zip with members that overlap, or are many."""
+    """Write a zip file with many members."""
     data = npy(np.ones(1, np.float32)) if data is None else data
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(count):
@@ -56,7 +56,7 @@ def many_members(path, name="{}.npy", data=None, count=20_000):
 
 
 def overlapping(path, count=20_000):
-    """Write a zip all of whose members are the same bytes."""
+    """Write a zip file whose members all share the same bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo("0.npy"), npy(np.ones(9000)))
@@ -76,7 +76,7 @@ def npy_header(text, size=1):
 
 
 def tensors(path, header, size=0):
-    """Write a .safetensors with a header of text."""
+    """Write a .safetensors file with the string `text` as its header."""
     data = header if isinstance(header, bytes) else header.encode()
     path.write_bytes(struct.pack("<Q", len(data)) + data + bytes(size))
 
@@ -92,7 +92,7 @@ def with_sums(path, sums):
 
 
 def model_with(path, **changes):
-    """Write a model of npdl.Model whose first layer has other arguments."""
+    """Write a file of npdl.Model whose first layer has other arguments."""
     model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3)])
     model.compile(loss="mse")
     contents = model._contents()
@@ -110,14 +110,14 @@ LONG = 15 * MIB
 HEADERS = {
     "lists": lambda p: with_scalars(p, "[" + "[]," * (LONG // 3) + "1]"),
     "dicts": lambda p: with_scalars(p, "[" + "{}," * (LONG // 3) + "1]"),
-    "short texts": lambda p: with_scalars(p, "[" + '"ab",' * (LONG // 5) + "1]"),
+    "short strings": lambda p: with_scalars(p, "[" + '"ab",' * (LONG // 5) + "1]"),
     "floats": lambda p: with_scalars(p, "[" + "0.5," * (LONG // 4) + "1]"),
     "ints": lambda p: with_scalars(p, "[" + "1234567," * (LONG // 8) + "1]"),
     "keys": lambda p: with_scalars(
         p, "{" + ",".join(f'"{i}":1' for i in range(LONG // 12)) + "}"
     ),
-    "a long text": lambda p: with_scalars(p, json.dumps({"a": ["str", "x" * LONG]})),
-    "a long text with one wide letter": lambda p: with_scalars(
+    "a long string": lambda p: with_scalars(p, json.dumps({"a": ["str", "x" * LONG]})),
+    "a long string with one wide letter": lambda p: with_scalars(
         p, '{"a": ["str", "\\ud83d\\ude00' + "x" * LONG + '"]}'
     ),
     "a wide letter": lambda p: with_scalars(
@@ -125,8 +125,8 @@ HEADERS = {
     ),
     "deep": lambda p: with_scalars(p, "[" * LONG),
     "many members": many_members,
-    "members that are too many": lambda p: many_members(p, count=42_000),
-    "members that overlap": overlapping,
+    "too many members": lambda p: many_members(p, count=42_000),
+    "overlapping members": overlapping,
     "a header of Python 2": lambda p: many_members(
         p, count=2000,
         data=npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1L,)}" + " " * 900),
@@ -145,7 +145,7 @@ TENSORS = {
         1,
     ),
     "many tensors": lambda p: tensors(p, tensor_list(230_000)),
-    "as many tensors as may be": lambda p: tensors(p, tensor_list(39_000)),
+    "the largest number of tensors": lambda p: tensors(p, tensor_list(39_000)),
     "lists": lambda p: tensors(p, "[" + "[]," * (LONG // 3) + "1]"),
     "a wide letter": lambda p: tensors(
         p, json.dumps({"__metadata__": {"😀": "x" * LONG}}, ensure_ascii=False)
@@ -183,7 +183,7 @@ MODELS = {
 
 
 def read_all(path):
-    """Read a file in every way; return the names of the errors."""
+    """Read a file with every function that can; return the names of the errors."""
     model = F.dense(1)
     ways = [
         lambda: checkpoint.load(path, like=LIKE),
@@ -203,7 +203,7 @@ def read_all(path):
 
 
 def in_child(call):
-    """Return what a call returns in a child of this process, and how much memory it took."""
+    """Call a function in a child process; return its result and its memory in bytes."""
     reading, writing = os.pipe()
     if not os.fork():
         try:
@@ -229,7 +229,7 @@ def memory(name):
 
 def main(directory, kind):
     """Print the errors, the memory and the size of each file of a kind."""
-    # All is imported, and small files are read, before anything is measured.
+    # Import all modules and read small files before the first measurement.
     for suffix in (".npz", ".safetensors")[: 1 + SAFETENSORS]:
         first = Path(directory, f"first{suffix}")
         checkpoint.save(first, LIKE)
@@ -239,7 +239,7 @@ def main(directory, kind):
     suffix, makers = KINDS[kind]
     path, found = Path(directory, f"bomb{suffix}"), {}
     for name, make in makers.items():
-        maker = os.fork()  # what is made here would count as memory that is there
+        maker = os.fork()  # memory of this process would hide memory of its children
         if not maker:
             make(path)
             os._exit(0)
@@ -263,7 +263,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Return what is measured of a kind of files."""
+    """Return a function from a kind of files to its measurements."""
 
     @functools.cache
     def of(kind):
@@ -279,7 +279,7 @@ def measured(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
-def test_a_file_takes_no_more_memory_than_is_promised(kind, name, measured):
+def test_reading_a_file_takes_at_most_the_promised_memory(kind, name, measured):
     errors, taken, size = measured(kind)[name]
     assert set(errors) <= {"CheckpointError"}
     assert 0 <= taken < (32 * MIB + 8 * size if kind == "models" else 128 * MIB)

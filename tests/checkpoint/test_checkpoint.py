@@ -62,13 +62,13 @@ def npy(array):
 
 
 def members(path):
-    """The members of an archive, to be changed and written by `forge`."""
+    """Return the members of an archive by name; `forge` writes them after changes."""
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def forge(path, pairs, compression=zipfile.ZIP_STORED, comment=None):
-    """Write an archive, with the checksum of its members unless another comment is given."""
+    """Write an archive, with the right checksum of its members unless `comment` is passed."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in pairs:
             archive.writestr(name, data)
@@ -85,7 +85,7 @@ def entries(directory):
 @both
 @drawn
 @given(tree=trees(arrays() | scalars))
-def test_every_tree_comes_back_with_the_same_bits(tree, suffix, tmp_path):
+def test_every_tree_is_loaded_with_the_same_bits(tree, suffix, tmp_path):
     path = tmp_path / f"tree{suffix}"
     save(path, tree)
     assert identical(load(path, like=tree), tree)
@@ -94,7 +94,7 @@ def test_every_tree_comes_back_with_the_same_bits(tree, suffix, tmp_path):
 @both
 @drawn
 @given(array=arrays(), order=st.sampled_from(["strided", "reversed", "transposed", "broadcast"]))
-def test_the_layout_in_memory_makes_no_difference(array, order, suffix, tmp_path):
+def test_the_memory_layout_does_not_change_the_values(array, order, suffix, tmp_path):
     strange = {
         "strided": lambda: np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array,
         "reversed": lambda: np.asarray(np.flip(array), array.dtype),
@@ -127,14 +127,14 @@ SCALARS = [0, -1, 10**5000, -(2**63), True, False, 0.1, 1e308, 5e-324, "", 'é\0
 
 
 @pytest.mark.parametrize("scalar", SCALARS, ids=lambda scalar: f"{type(scalar).__name__}")
-def test_python_scalars_come_back_as_they_were(path, scalar):
+def test_python_scalars_keep_their_type_and_value(path, scalar):
     save(path, scalar)
     found = load(path, like=type(scalar)())
     assert type(found) is type(scalar)
     assert found == scalar
 
 
-def test_types_of_other_libraries_and_platforms_are_kept_in_an_npz(npz):
+def test_an_npz_keeps_types_of_other_platforms(npz):
     numbers = [np.ones(2, kind) / 3 for kind in (np.longdouble, np.complex64, ">c16")]
     save(npz, numbers)
     for before, after in zip(numbers, load(npz, like=numbers), strict=True):
@@ -142,7 +142,7 @@ def test_types_of_other_libraries_and_platforms_are_kept_in_an_npz(npz):
         assert np.array_equal(after, before)
 
 
-def test_a_numpy_scalar_and_an_array_without_axes_are_the_same_to_a_file(path):
+def test_a_file_treats_numpy_scalars_as_0d_arrays(path):
     save(path, {"a": np.float32(3), "b": np.array(4, np.int64)})
     found = load(path, like={"a": np.zeros((), np.float32), "b": np.int64(0)})
     assert identical(found, {"a": np.array(3, np.float32), "b": np.int64(4)})
@@ -150,9 +150,7 @@ def test_a_numpy_scalar_and_an_array_without_axes_are_the_same_to_a_file(path):
 
 @pytest.mark.parametrize("file_order", "<>")
 @pytest.mark.parametrize("wanted_order", "<>")
-def test_the_byte_order_is_that_of_like_and_the_numbers_are_the_same(
-    path, file_order, wanted_order
-):
+def test_loading_gives_the_byte_order_of_like(path, file_order, wanted_order):
     bits = np.array([0x7F800001, 0xFFC12345, 0x3F800000], np.uint32)
     numbers = bits.view(np.float32)
     swapped = numbers.astype(f"{file_order}f4")
@@ -163,7 +161,7 @@ def test_the_byte_order_is_that_of_like_and_the_numbers_are_the_same(
     assert native.view(np.uint32).tolist() == bits.tolist()
 
 
-def test_records_and_named_tuples_are_those_of_like(path):
+def test_loading_gives_the_container_types_of_like(path):
     save(path, Record(Pair(1, np.ones(2)), None))
     found = load(path, like=Record(Pair(0, np.zeros(2)), None))
     assert type(found) is Record
@@ -171,13 +169,13 @@ def test_records_and_named_tuples_are_those_of_like(path):
 
 
 @pytest.mark.parametrize("key", ["a.npy", "npdl.json", "../up", "/root", "C:\\x", "a b", "é", "."])
-def test_any_key_can_be_a_path(path, key):
+def test_any_key_can_be_part_of_a_path(path, key):
     odd = {key: np.ones(2), "a": np.zeros(3), "npdl": 1}
     save(path, odd)
     assert identical(load(path, like=odd), odd)
 
 
-def test_a_file_of_equal_trees_is_equal_to_the_byte(npz):
+def test_equal_trees_give_equal_files(npz):
     save(npz, TREE)
     first = npz.read_bytes()
     save(npz, TREE)
@@ -185,7 +183,7 @@ def test_a_file_of_equal_trees_is_equal_to_the_byte(npz):
 
 
 @both
-def test_files_of_equal_trees_are_equal_in_all_processes(suffix, tmp_path):
+def test_equal_trees_give_equal_files_in_all_processes(suffix, tmp_path):
     program = f"""if True:
         import sys
         import numpy as np
@@ -205,22 +203,22 @@ def test_files_of_equal_trees_are_equal_in_all_processes(suffix, tmp_path):
 
 
 @needs_safetensors
-def test_a_long_list_of_tensors_is_refused_before_it_is_written(tmp_path):
+def test_a_long_list_of_tensors_is_refused_before_writing(tmp_path):
     with pytest.raises(ValueError, match=r"the list of arrays takes \d+ bytes, more than 4194304"):
         save(tmp_path / "run.safetensors", {f"{i}": np.ones(1, np.int8) for i in range(42_000)})
     assert entries(tmp_path) == []
 
 
-def test_the_shapes_of_arrays_are_those_of_bytes_that_are_there(path):
+def test_array_shapes_are_checked_against_the_file_size(path):
     save(path, TREE)
     assert checkpoint.array_shapes(path) == {"params/0/weight": (2, 3)}
     if path.suffix == ".npz":
         forge(path, (members(path) | {"params/0/weight.npy": declaring((10**8,))}).items())
-        with pytest.raises(CheckpointError, match="params/0/weight have fewer bytes than they"):
+        with pytest.raises(CheckpointError, match="params/0/weight have fewer bytes than their"):
             checkpoint.array_shapes(path)
 
 
-def test_plain_numpy_reads_the_arrays_and_the_header(npz):
+def test_numpy_load_reads_the_arrays_and_the_header(npz):
     save(npz, TREE)
     with np.load(npz, allow_pickle=False) as archive:
         assert set(archive.files) == {"npdl.json", "params/0/weight"}
@@ -244,7 +242,7 @@ def test_the_library_safetensors_reads_the_arrays(tmp_path):
 # Paths
 
 
-def test_a_path_may_be_text_or_path_like_and_nothing_is_added_to_it(tmp_path, monkeypatch):
+def test_a_path_may_be_a_string_or_path_like_and_is_kept(tmp_path, monkeypatch):
     class Like:
         def __fspath__(self):
             return "third.npz"
@@ -257,7 +255,7 @@ def test_a_path_may_be_text_or_path_like_and_nothing_is_added_to_it(tmp_path, mo
 
 
 @pytest.mark.parametrize("name", ["run", "run.NPZ", "run.npy", "run.npz.bak", ".npz"])
-def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name):
+def test_an_unknown_suffix_raises_and_lists_the_known_ones(tmp_path, name):
     message = r"unknown suffix .* ends in \.npz or \.safetensors"
     for call in (lambda: save(tmp_path / name, TREE), lambda: load(tmp_path / name, like=TREE)):
         with pytest.raises(ValueError, match=message):
@@ -265,7 +263,7 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name):
     assert entries(tmp_path) == []
 
 
-def test_a_link_stays_a_link(path):
+def test_saving_to_a_link_keeps_the_link(path):
     link = path.with_stem("latest")
     save(path, TREE)
     link.symlink_to(path.name)
@@ -283,17 +281,17 @@ def test_the_mode_of_the_file_follows_the_umask(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_longest_possible_name_can_be_written(tmp_path):
+def test_a_name_of_maximal_length_can_be_saved(tmp_path):
     path = tmp_path / ("n" * 251 + ".npz")
     save(path, TREE)
     assert entries(tmp_path) == [path.name]
 
 
-# What cannot be saved
+# Trees that cannot be saved
 
 UNSAVABLE = {
     "object array": (np.array([None]), TypeError, "a/0 is a ndarray of object"),
-    "text array": (np.array(["x"]), TypeError, "a/0 is a ndarray of <U1"),
+    "string array": (np.array(["x"]), TypeError, "a/0 is a ndarray of <U1"),
     "records": (np.zeros(2, [("x", "f4")]), TypeError, "a/0 is a ndarray of"),
     "masked array": (np.ma.masked_array([1.0], [True]), TypeError, "a/0 is a MaskedArray"),
     "bytes": (b"x", TypeError, "a/0 is a bytes"),
@@ -301,19 +299,19 @@ UNSAVABLE = {
     "set": ({1}, TypeError, "a/0 is a set"),
     "layer": (npdl.functional.dense(2), TypeError, "a/0 is a Layer"),
     "function": (print, TypeError, "a/0 is a builtin_function_or_method"),
-    "half a pair in a text": ("\ud83d", ValueError, "the text at a/0 is not valid Unicode"),
-    "half a pair in a key": ({"\ud83d": 1}, ValueError, "no file can hold"),
-    "NUL in a key": ({"b\0c": 1}, ValueError, "no file can hold"),
-    "endless key": ({"b" * 70_000: 1}, ValueError, "no file can hold"),
+    "surrogate in a string": ("\ud83d", ValueError, "the string at a/0 is not valid Unicode"),
+    "surrogate in a key": ({"\ud83d": 1}, ValueError, "a file cannot hold"),
+    "NUL in a key": ({"b\0c": 1}, ValueError, "a file cannot hold"),
+    "long key": ({"b" * 70_000: 1}, ValueError, "a file cannot hold"),
     "equal paths": ({"b/c": 1, "b": {"c": 2}}, ValueError, "two leaves .* path 'a/0/b/c'"),
     "1 and '1'": ({1: 1, "1": 2}, ValueError, "two leaves .* path 'a/0/1'"),
-    "too much text": ("x" * (1 << 24), ValueError, "the header takes"),
+    "long string": ("x" * (1 << 24), ValueError, "the header takes"),
     "too many brackets": ("[{" * (1 << 18), ValueError, "the header has .* brackets"),
 }
 
 
 @pytest.mark.parametrize(("leaf", "kind", "message"), UNSAVABLE.values(), ids=UNSAVABLE)
-def test_what_no_file_can_hold_is_refused_and_the_old_file_stays(path, leaf, kind, message):
+def test_an_unsavable_leaf_raises_and_the_old_file_stays(path, leaf, kind, message):
     save(path, TREE)
     with pytest.raises(kind, match=message):
         save(path, {"a": [leaf]})
@@ -321,7 +319,7 @@ def test_what_no_file_can_hold_is_refused_and_the_old_file_stays(path, leaf, kin
     assert entries(path.parent) == [path.name]
 
 
-def test_too_many_arrays_for_the_list_of_an_npz_are_refused(npz):
+def test_too_many_arrays_in_an_npz_are_refused(npz):
     long = "n" * 50_000
     with pytest.raises(ValueError, match=r"the list of arrays takes \d+ bytes, more than 4194304"):
         save(npz, {f"{long}{i}": np.ones(1) for i in range(90)})
@@ -339,14 +337,14 @@ def test_a_type_that_safetensors_lacks_is_refused(tmp_path, leaf):
 
 
 @needs_safetensors
-def test_the_path_that_safetensors_keeps_for_itself_is_refused(tmp_path):
+def test_the_reserved_path_of_safetensors_is_refused(tmp_path):
     with pytest.raises(ValueError, match="__metadata__"):
         save(tmp_path / "run.safetensors", {"__metadata__": np.ones(2)})
     save(tmp_path / "run.npz", {"__metadata__": np.ones(2)})
 
 
 @needs_safetensors
-def test_without_the_library_safetensors_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+def test_without_safetensors_the_error_says_how_to_install(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
     save(path, TREE)
     monkeypatch.setitem(sys.modules, "safetensors", None)
@@ -377,9 +375,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("target", "error"), FAILURES.values(), ids=FAILURES)
-@pytest.mark.parametrize("there", [True, False], ids=["replacing", "new"])
-def test_a_failure_leaves_the_old_file_and_no_other(path, monkeypatch, target, error, there):
-    if there:
+@pytest.mark.parametrize("exists", [True, False], ids=["replacing", "new"])
+def test_a_failure_leaves_only_the_old_file(path, monkeypatch, target, error, exists):
+    if exists:
         save(path, TREE)
     with monkeypatch.context() as patch:
         patch.setattr(target, fail(error))
@@ -387,16 +385,14 @@ def test_a_failure_leaves_the_old_file_and_no_other(path, monkeypatch, target, e
             save(path, OTHER)
     assert raised.value is error
     assert "was not written" in error.__notes__[-1]
-    assert entries(path.parent) == ([path.name] if there else [])
-    if there:
+    assert entries(path.parent) == ([path.name] if exists else [])
+    if exists:
         assert identical(load(path, like=TREE), TREE)
 
 
 @pytest.mark.parametrize("error", [OSError("broken"), KeyboardInterrupt()])
 @pytest.mark.parametrize("calls", [0, 1])
-def test_a_failure_between_two_arrays_leaves_the_old_file_and_no_other(
-    npz, monkeypatch, error, calls
-):
+def test_a_failure_between_arrays_leaves_only_the_old_file(npz, monkeypatch, error, calls):
     two = {"a": np.zeros(3), "b": np.zeros(4)}
     save(npz, two)
     write, left = np.lib.format.write_array, [None] * calls
@@ -417,11 +413,11 @@ def test_a_failure_between_two_arrays_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.parametrize("limit", [0, 1, 100, 700, 4096, 20_000, 79_999])
-def test_a_disk_that_takes_no_more_leaves_the_old_file_and_no_other(path, limit):
+def test_a_full_disk_leaves_only_the_old_file(path, limit):
     big = {"a": np.zeros(10_000), "b": np.zeros(10)}
     save(path, big)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Beyond the limit a write fails as on a full disk, in whatever call it is made.
+    # Beyond the limit, every write fails as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(OSError, match="large"):
@@ -432,17 +428,15 @@ def test_a_disk_that_takes_no_more_leaves_the_old_file_and_no_other(path, limit)
     assert entries(path.parent) == [path.name]
 
 
-def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(
-    path, monkeypatch
-):
+def test_save_syncs_the_file_renames_and_syncs_the_directory(path, monkeypatch):
     events = []
     sync, replace = os.fsync, os.replace
 
     def fsync(descriptor):
-        what = os.fstat(descriptor)
-        kind = "directory" if stat.S_ISDIR(what.st_mode) else "file"
-        # Whatever Python still held back would not be synced.
-        events.append((kind, what.st_size if kind == "file" else None))
+        status = os.fstat(descriptor)
+        kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
+        # Bytes in a buffer of Python would not be synced, so the size must be complete.
+        events.append((kind, status.st_size if kind == "file" else None))
         sync(descriptor)
 
     def rename(source, target):
@@ -457,7 +451,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_retur
     assert events == [("file", size), ("rename", None), ("directory", None)]
 
 
-def test_a_directory_that_cannot_be_synced_is_an_error_after_a_whole_file(path, monkeypatch):
+def test_a_failed_sync_of_the_directory_raises_after_writing(path, monkeypatch):
     save(path, TREE)
     sync = os.fsync
 
@@ -476,21 +470,21 @@ def test_a_directory_that_cannot_be_synced_is_an_error_after_a_whole_file(path, 
     assert entries(path.parent) == [path.name]
 
 
-def test_a_directory_that_is_not_there_or_not_writable_is_an_error(tmp_path):
+def test_a_missing_or_unwritable_directory_raises(tmp_path):
     with pytest.raises(FileNotFoundError) as raised:
         save(tmp_path / "nowhere" / "run.npz", TREE)
     assert "nowhere/run.npz was not written" in raised.value.__notes__[-1]
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     if os.geteuid() == 0:
-        closed = Path("/proc")  # in which root cannot write either
+        closed = Path("/proc")  # root cannot write here either
     before = entries(tmp_path)
     with pytest.raises(OSError, match=r"\.tmp'"):
         save(closed / "run.npz", TREE)
     assert entries(tmp_path) == before
 
 
-def test_a_directory_of_that_name_stays(path):
+def test_an_existing_directory_of_that_name_is_kept(path):
     path.mkdir()
     with pytest.raises(OSError, match="directory"):
         save(path, TREE)
@@ -513,7 +507,7 @@ for step in range(1, 100_000):
 
 
 @both
-def test_a_process_killed_at_any_moment_leaves_a_whole_file(tmp_path, suffix):
+def test_a_process_killed_at_any_moment_leaves_a_complete_file(tmp_path, suffix):
     path = tmp_path / f"run{suffix}"
     like = {"step": 0, "a": np.zeros((300, 300)), "b": np.zeros((200, 200))}
     for delay in (0.0, 0.011, 0.037):
@@ -545,52 +539,52 @@ MISMATCHES = {
     "shape": (
         {"b": np.ones((2, 3))},
         {"b": np.ones((3, 2))},
-        "of another shape: b is float64[2, 3] in the file, but float64[3, 2] in `like`",
+        "different shape: b is float64[2, 3] in the file, but float64[3, 2] in `like`",
     ),
     "no axes": (
         {"b": np.ones(1)},
         {"b": np.ones(())},
-        "of another shape: b is float64[1] in the file, but float64[] in `like`",
+        "different shape: b is float64[1] in the file, but float64[] in `like`",
     ),
     "width": (
         {"b": np.ones(2, np.float32)},
         {"b": np.ones(2)},
-        "of another type: b is float32[2] in the file, but float64[2] in `like`",
+        "different type: b is float32[2] in the file, but float64[2] in `like`",
     ),
     "sign": (
         {"b": np.ones(2, np.int32)},
         {"b": np.ones(2, np.uint32)},
-        "of another type: b is int32[2] in the file, but uint32[2] in `like`",
+        "different type: b is int32[2] in the file, but uint32[2] in `like`",
     ),
     "type and shape": (
         {"b": np.ones(2, np.int32)},
         {"b": np.ones(3)},
-        "of another type: b is int32[2] in the file, but float64[3] in `like`",
+        "different type: b is int32[2] in the file, but float64[3] in `like`",
     ),
     "int for a float": (
         {"b": 1},
         {"b": 1.0},
-        "of another type: b is a Python int in the file, but a Python float in `like`",
+        "different type: b is a Python int in the file, but a Python float in `like`",
     ),
     "bool for an int": (
         {"b": True},
         {"b": 1},
-        "of another type: b is a Python bool in the file, but a Python int in `like`",
+        "different type: b is a Python bool in the file, but a Python int in `like`",
     ),
     "bool for a bool array": (
         {"b": True},
         {"b": np.array(True)},
-        "of another type: b is a Python bool in the file, but bool[] in `like`",
+        "different type: b is a Python bool in the file, but bool[] in `like`",
     ),
     "array for an int": (
         {"b": np.array(1)},
         {"b": 1},
-        "of another type: b is int64[] in the file, but a Python int in `like`",
+        "different type: b is int64[] in the file, but a Python int in `like`",
     ),
     "the root": (
         np.ones(2),
         np.ones(3),
-        "of another shape: the root is float64[2] in the file, but float64[3] in `like`",
+        "different shape: the root is float64[2] in the file, but float64[3] in `like`",
     ),
     "deeper": ({"b": np.ones(2)}, {"b": (np.ones(2),)}, "missing: b/0, float64[2]"),
 }
@@ -606,7 +600,7 @@ def test_a_mismatch_is_named_with_both_sides(path, saved, like, message):
     assert isinstance(raised.value, ValueError)
 
 
-def test_all_mismatches_are_listed_at_once_and_no_array_is_read(path, monkeypatch):
+def test_all_mismatches_are_listed_before_reading_arrays(path, monkeypatch):
     save(path, {"a": np.ones(2), "b": np.ones(2), "c": 1, "d": np.ones(2), "e": np.ones(2)})
     monkeypatch.setattr(np.lib.format, "read_array", fail(AssertionError("an array was read")))
     with pytest.raises(CheckpointError) as raised:
@@ -615,20 +609,20 @@ def test_all_mismatches_are_listed_at_once_and_no_array_is_read(path, monkeypatc
     assert [line.split(",")[0] for line in lines[1:-1]] == [
         "  missing: f",
         "  unexpected: e",
-        "  of another shape: a is float64[2] in the file",
-        "  of another type: b is float64[2] in the file",
-        "  of another type: c is a Python int in the file",
+        "  different shape: a is float64[2] in the file",
+        "  different type: b is float64[2] in the file",
+        "  different type: c is a Python int in the file",
     ]
     assert "npdl.tree.astype" in lines[-1]
 
 
-def test_a_like_with_two_leaves_of_one_path_is_refused(path):
+def test_two_leaves_of_like_at_one_path_are_refused(path):
     save(path, {"a": {"b": 1}})
     with pytest.raises(ValueError, match="two leaves"):
         load(path, like={"a": {"b": 1}, "a/b": 2})
 
 
-def test_a_missing_file_is_named_as_such(path):
+def test_a_missing_file_raises_file_not_found(path):
     with pytest.raises(FileNotFoundError):
         load(path, like=TREE)
     with pytest.raises(FileNotFoundError):
@@ -645,7 +639,7 @@ DAMAGED = {
 
 
 @both
-def test_a_flipped_bit_anywhere_is_an_error_or_makes_no_difference(tmp_path, suffix):
+def test_a_flipped_bit_raises_or_changes_no_value(tmp_path, suffix):
     path = tmp_path / f"run{suffix}"
     save(path, DAMAGED)
     whole = path.read_bytes()
@@ -664,7 +658,7 @@ def test_a_flipped_bit_anywhere_is_an_error_or_makes_no_difference(tmp_path, suf
 
 
 @both
-def test_every_flipped_bit_of_an_array_is_found(tmp_path, suffix):
+def test_every_flipped_bit_of_an_array_raises(tmp_path, suffix):
     path = tmp_path / f"run{suffix}"
     array = np.arange(3, 13, dtype=np.float32)
     save(path, {"a": array})
@@ -679,7 +673,7 @@ def test_every_flipped_bit_of_an_array_is_found(tmp_path, suffix):
 
 
 @both
-def test_a_truncated_file_is_an_error_that_says_what_to_do(tmp_path, suffix):
+def test_a_truncated_file_raises_and_advises_a_copy(tmp_path, suffix):
     path = tmp_path / f"run{suffix}"
     save(path, DAMAGED)
     whole = path.read_bytes()
@@ -694,14 +688,14 @@ def test_a_truncated_file_is_an_error_that_says_what_to_do(tmp_path, suffix):
 @both
 @drawn
 @given(data=st.binary(max_size=200))
-def test_a_file_of_anything_is_an_error(tmp_path, suffix, data):
+def test_a_file_of_arbitrary_bytes_raises(tmp_path, suffix, data):
     path = tmp_path / f"run{suffix}"
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="is damaged, or is no checkpoint"):
+    with pytest.raises(CheckpointError, match="is damaged, or not a checkpoint"):
         load(path, like=DAMAGED)
 
 
-def test_a_file_that_npdl_did_not_write_is_named_as_such(path):
+def test_a_file_of_another_library_is_named_as_such(path):
     if path.suffix == ".npz":
         np.savez(path, a=np.ones(2))
     else:
@@ -721,17 +715,17 @@ def test_another_version_of_the_format_is_refused(npz):
 
 
 HEADERS = {
-    "no JSON": "{",
-    "no object": "[]",
-    "nothing in it": "{}",
-    "no UTF-8": b"\xff",
+    "not JSON": "{",
+    "not an object": "[]",
+    "empty": "{}",
+    "not UTF-8": b"\xff",
     "deep": "[" * 100_000,
-    "a number that is no digits": {"scalars": {"step": ["int", 7]}},
+    "an int without digits": {"scalars": {"step": ["int", 7]}},
     "a float that is too short": {"scalars": {"step": ["float", "00"]}},
-    "a bool that is a text": {"scalars": {"step": ["bool", "yes"]}},
-    "a text that is a number": {"scalars": {"step": ["str", 7]}},
+    "a bool that is a string": {"scalars": {"step": ["bool", "yes"]}},
+    "a string that is a number": {"scalars": {"step": ["str", 7]}},
     "an unknown type": {"scalars": {"step": ["eval", "print()"]}},
-    "no pair": {"scalars": {"step": 7}},
+    "not a pair": {"scalars": {"step": 7}},
     "no scalars": {"scalars": None},
     "no environment": {"environment": None},
     "an array and a scalar": {"scalars": {"params/0/weight": ["int", "0x7"]}},
@@ -739,7 +733,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("change", HEADERS.values(), ids=HEADERS)
-def test_a_header_that_save_would_not_write_is_refused(npz, change):
+def test_an_invalid_header_is_refused(npz, change):
     save(npz, TREE)
     pairs = members(npz)
     if isinstance(change, dict):
@@ -749,21 +743,21 @@ def test_a_header_that_save_would_not_write_is_refused(npz, change):
         load(npz, like=TREE)
 
 
-# A member after those of the whole file, and what is said of it.
+# An additional member: its name, its bytes, and the error message.
 MEMBERS = {
-    "of another name": ("notes.txt", b"", "'notes.txt' is not an array"),
-    "that is a directory": ("a/", b"", "'a/' is not an array"),
-    "that is no array": ("b.npy", b"text", "damaged"),
-    "that is empty": ("b.npy", b"", "damaged"),
-    "of another version": ("b.npy", b"\x93NUMPY\x03\x00" + npy(np.ones(1))[8:], "version"),
-    "that is too long": ("b.npy", npy(np.ones(1)) + b"x", "longer than its array"),
-    "that is too short": ("b.npy", npy(np.ones(1))[:-1], "damaged"),
-    "with code for a header": (
+    "other suffix": ("notes.txt", b"", "'notes.txt' is not an array"),
+    "directory": ("a/", b"", "'a/' is not an array"),
+    "not an array": ("b.npy", b"text", "damaged"),
+    "empty": ("b.npy", b"", "damaged"),
+    "other version": ("b.npy", b"\x93NUMPY\x03\x00" + npy(np.ones(1))[8:], "version"),
+    "too long": ("b.npy", npy(np.ones(1)) + b"x", "longer than its array"),
+    "too short": ("b.npy", npy(np.ones(1))[:-1], "damaged"),
+    "code in the header": (
         "b.npy",
         npy(np.ones(1)).replace(b"'descr': '<f8'", b"'descr': exit()"),
         "damaged",
     ),
-    "with a deep header": (
+    "deep header": (
         "b.npy",
         b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"-" * 8999 + b"1",
         "damaged",
@@ -772,7 +766,7 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize(("name", "data", "message"), MEMBERS.values(), ids=MEMBERS)
-def test_a_member_that_save_would_not_write_is_refused(npz, name, data, message):
+def test_an_invalid_member_is_refused(npz, name, data, message):
     save(npz, {"a": np.ones(1)})
     forge(npz, [*members(npz).items(), (name, data)])
     with pytest.raises(CheckpointError, match=message):
@@ -784,7 +778,7 @@ def test_a_member_that_save_would_not_write_is_refused(npz, name, data, message)
 def test_two_members_of_one_name_are_refused(npz, name):
     save(npz, {"a": np.ones(1)})
     pairs = members(npz)
-    # zipfile itself would cut the name at its NUL, so it is written in the place of another.
+    # zipfile would cut the name at its NUL, so the name is patched in the bytes.
     forge(npz, [*pairs.items(), (name.replace("\0", "_"), pairs[name.split("\0")[0]])])
     npz.write_bytes(npz.read_bytes().replace(b"a.npy_.npy", b"a.npy\0.npy"))
     with pytest.raises(CheckpointError, match="two members have the name"):
@@ -802,7 +796,7 @@ class Exploit:
         return Exploit.run, ()
 
 
-def test_a_pickle_inside_is_not_loaded(npz):
+def test_a_pickle_in_the_file_is_not_loaded(npz):
     array = np.array([Exploit()], dtype=object)
     save(npz, {"a": np.ones(1)})
     forge(npz, (members(npz) | {"a.npy": npy(array)}).items())
@@ -839,7 +833,7 @@ def test_a_declared_shape_allocates_nothing(npz, shape):
     forge(npz, (members(npz) | {"a.npy": declaring(shape)}).items())
 
     def refused():
-        with pytest.raises(CheckpointError, match="of another shape: a is float32"):
+        with pytest.raises(CheckpointError, match="different shape: a is float32"):
             load(npz, like={"a": np.ones(1, np.float32)})
 
     assert peak_of(refused) < 1 << 21
@@ -850,14 +844,14 @@ def test_an_array_of_huge_elements_allocates_nothing(npz):
     forge(npz, (members(npz) | {"a.npy": declaring((1,), "|V1000000000")}).items())
 
     def refused():
-        with pytest.raises(CheckpointError, match="of another type: a is void"):
+        with pytest.raises(CheckpointError, match="different type: a is void"):
             load(npz, like={"a": np.ones(1)})
 
     assert peak_of(refused) < 1 << 21
 
 
 @pytest.mark.parametrize("name", ["npdl.json", "a.npy"])
-def test_compressed_members_are_refused_before_they_swell(npz, name):
+def test_compressed_members_are_refused_before_expansion(npz, name):
     save(npz, {"a": np.ones(1)})
     pairs = members(npz) | {name: bytes(1 << 26)}
     forge(npz, pairs.items(), zipfile.ZIP_DEFLATED)
@@ -872,7 +866,7 @@ def test_compressed_members_are_refused_before_they_swell(npz, name):
 
 @pytest.mark.parametrize("size", [1 << 20, 1 << 30, (1 << 32) - 2])
 @pytest.mark.parametrize("name", ["npdl.json", "a.npy"])
-def test_a_member_that_declares_more_bytes_than_the_file_allocates_nothing(npz, name, size):
+def test_a_member_larger_than_the_file_allocates_nothing(npz, name, size):
     save(npz, {"a": np.ones(1)})
     data = bytearray(npz.read_bytes())
     entry = data.index(b"PK\x01\x02")  # of the central directory
@@ -888,7 +882,7 @@ def test_a_member_that_declares_more_bytes_than_the_file_allocates_nothing(npz, 
     assert peak_of(refused) < 1 << 21
 
 
-def test_a_header_beyond_the_limit_is_refused_unread(path):
+def test_a_header_beyond_the_limit_is_not_read(path):
     if path.suffix == ".npz":
         save(path, {"a": np.ones(1)})
         forge(path, (members(path) | {"npdl.json": b" " * ((1 << 24) + 1)}).items())
@@ -905,7 +899,7 @@ def test_a_header_beyond_the_limit_is_refused_unread(path):
 # The environment
 
 
-def test_the_environment_is_read_back_from_the_file(path):
+def test_the_environment_is_read_from_the_file(path):
     save(path, TREE)
     assert environment(path) == environment()
     assert json.loads(json.dumps(environment())) == environment()
@@ -918,21 +912,21 @@ THREADS = {
     "one": ({"OPENBLAS_NUM_THREADS": "1"}, 1),
     "OpenMP": ({"OMP_NUM_THREADS": "2"}, 2),
     "OpenBLAS first": ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, 1),
-    "no more than processors": ({"OPENBLAS_NUM_THREADS": "64"}, 3),
+    "at most the processors": ({"OPENBLAS_NUM_THREADS": "64"}, 3),
     "the older name": ({"GOTO_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}, 1),
     "the default": ({"OPENBLAS_DEFAULT_NUM_THREADS": "2"}, 2),
     "no default": ({"OPENBLAS_DEFAULT_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}, 1),
-    "of another library": ({"MKL_NUM_THREADS": "1"}, 3),
-    "nothing": ({}, 3),
+    "other library": ({"MKL_NUM_THREADS": "1"}, 3),
+    "unset": ({}, 3),
     "empty": ({"OPENBLAS_NUM_THREADS": ""}, 3),
     "zero": ({"OPENBLAS_NUM_THREADS": "0"}, 3),
-    "no number": ({"OPENBLAS_NUM_THREADS": "²"}, 3),
+    "not a number": ({"OPENBLAS_NUM_THREADS": "²"}, 3),
 }
 
 
 @pytest.mark.parametrize(("variables", "expected"), THREADS.values(), ids=THREADS)
-def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variables, expected):
-    # A dict, since an ASCII locale has no environment variable of other letters.
+def test_the_number_of_threads_follows_the_variables(monkeypatch, variables, expected):
+    # A dict, since an ASCII locale cannot hold environment variables with other letters.
     kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     monkeypatch.setattr(os, "environ", kept | variables)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
@@ -940,7 +934,7 @@ def test_the_threads_follow_the_variables_and_the_processors(monkeypatch, variab
 
 
 def elsewhere(**variables):
-    """Return the environment of a process that was started with other variables."""
+    """Return the environment of a process with other environment variables."""
     kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     program = "import json, npdl.checkpoint as c; print(json.dumps(c.environment()))"
     ran = subprocess.run(
@@ -953,8 +947,8 @@ def elsewhere(**variables):
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 OPENBLAS = "openblas" in environment()["blas"]
 CHANGING = {
-    "the kernels of another processor": ({"OPENBLAS_CORETYPE": "Nehalem"}, "kernel", OPENBLAS),
-    "instructions that are switched off": (
+    "kernels of another processor": ({"OPENBLAS_CORETYPE": "Nehalem"}, "kernel", OPENBLAS),
+    "disabled instructions": (
         {"NPY_DISABLE_CPU_FEATURES": " ".join(environment()["simd"])},
         "simd",
         bool(environment()["simd"]),
@@ -969,7 +963,7 @@ CHANGING = {
 
 
 @pytest.mark.parametrize(("variables", "field", "known"), CHANGING.values(), ids=CHANGING)
-def test_what_changes_the_bits_changes_the_environment(variables, field, known):
+def test_variables_that_change_bits_change_the_environment(variables, field, known):
     if not known or environment()["kernel"] in ("unknown", "Nehalem"):
         pytest.skip("the variable changes nothing here")
     before, after = elsewhere(), elsewhere(**variables)
@@ -979,8 +973,8 @@ def test_what_changes_the_bits_changes_the_environment(variables, field, known):
     }
 
 
-def test_every_type_of_array_was_drawn():
-    # The strategies draw what the formats know, so that a new type is not forgotten here.
+def test_the_strategies_draw_every_type_of_array():
+    # A type that is added to the formats must be added to the strategies.
     from npdl.checkpoint._files.safetensors import TYPES
 
     assert {np.dtype(dtype).name for dtype in NUMBERS} == set(TYPES.values())

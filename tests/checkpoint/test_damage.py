@@ -1,4 +1,4 @@
-"""Damaged checkpoints: each is refused, runs nothing and takes no memory; or holds equal data."""
+"""Damaged checkpoints: each is refused without running code or taking memory, or loads equal."""
 
 import io
 import json
@@ -30,14 +30,14 @@ POSITION = Position(
     step=8, first=0, epoch=2, batch=0, seen=0, totals={}, stopped=False, best=(0.25, 4),
     callbacks={"History": {"loss": [0.5, 0.25]}, "Stop": (np.ones(7), 3, "waited", None)},
 )  # fmt: skip
-# Of the reader itself; the arrays take a thousand bytes.
+# Bytes that the reader may take; the arrays take a thousand bytes.
 MEMORY = 1 << 20
-# Of a header and a list of members that are read before they are refused.
+# Bytes that a header and a list of members may take before they are refused.
 HEADERS = 1 << 26
 
 
 def written(directory, trained=TRAINED, position=POSITION):
-    """Return the file of a checkpoint."""
+    """Write a checkpoint and return its file."""
     Checkpoint(directory, keep=9).write(trained, position, SETTINGS)
     return directory / f"step-{trained['step']:09d}.npz"
 
@@ -74,7 +74,7 @@ def flipped(whole, other, random):
 
 
 def cut(whole, other, random):
-    """Take away the end, the beginning or a part between."""
+    """Remove the end, the beginning or a part in the middle."""
     for _ in range(60):
         first, last = sorted(random.integers(1, len(whole), size=2))
         yield whole[:first]
@@ -83,7 +83,7 @@ def cut(whole, other, random):
 
 
 def overwritten(whole, other, random):
-    """Write zeros or noise over a part, as a disk does that has lost a sector."""
+    """Overwrite a part with zeros or noise, as a disk with a lost sector does."""
     for _ in range(60):
         size = int(random.choice([1, 16, 64, 512, len(whole) // 2]))
         start = int(random.integers(len(whole) - size))
@@ -92,7 +92,7 @@ def overwritten(whole, other, random):
 
 
 def swapped(whole, other, random):
-    """Put parts of the file, or of an older checkpoint, in the place of others."""
+    """Exchange parts of the file with each other, or with an older checkpoint."""
     for _ in range(60):
         a, b, c, d = sorted(random.integers(len(whole), size=4))
         yield whole[:a] + whole[c:d] + whole[b:c] + whole[a:b] + whole[d:]
@@ -101,7 +101,7 @@ def swapped(whole, other, random):
 
 
 def exchanged(whole, other, random):
-    """Exchange whole members, in a zip that is in order; its list of members has a checksum."""
+    """Exchange whole members of a valid zip file; only the checksum of the list reveals it."""
     pairs, older = contents(whole), contents(other)
     for name in pairs:
         yield zipped(pairs | {name: older[name]}, comment(whole))
@@ -120,24 +120,24 @@ JUNK = [None, True, -1, 10**30, 1.5, "x", "0x", "../../x", [], [[]], {}, {"dict"
 
 
 def forged(whole, other, random):
-    """Write headers that are not ones, with all checksums in order."""
+    """Write invalid headers with valid checksums."""
     pairs = contents(whole)
     outer = json.loads(pairs["npdl.json"])
     for field in outer:
-        # What is said of the environment is only compared with here, so any dict will do.
+        # The reader only compares the environment, so it accepts any dict.
         for junk in JUNK if field != "environment" else JUNK[:-4]:
             yield zipped(pairs | {"npdl.json": json.dumps(outer | {field: junk})})
     header = json.loads(outer["scalars"]["run/header"][1])
     for field in header:
         for junk in JUNK:
-            if meant(field, junk, header):
+            if is_valid(field, junk, header):
                 continue
             outer["scalars"]["run/header"][1] = json.dumps(header | {field: junk})
             yield zipped(pairs | {"npdl.json": json.dumps(outer)})
 
 
-def meant(field, junk, header):
-    """Whether a field may be that, in the checkpoint of another moment: nobody can tell."""
+def is_valid(field, junk, header):
+    """Whether another checkpoint could have this value, so that no reader can refuse it."""
     return (
         (field == "best" and junk is None)
         or (field == "stopped" and junk is True)
@@ -146,7 +146,7 @@ def meant(field, junk, header):
 
 
 def huge(whole, other, random):
-    """Declare arrays that fill any memory, in the members and in the header of the position."""
+    """Declare huge arrays, in the members and in the header of the position."""
     pairs = contents(whole)
     shapes = [(10**8,), (10**12,), (10**5,) * 3, (2**62, 2**62), (2**31, 3), (20, 3 * 10**9)]
     for name in pairs:
@@ -167,7 +167,7 @@ def huge(whole, other, random):
 
 
 def bombs(whole, other, random):
-    """Compress what swells, and declare sizes that are not there."""
+    """Compress large members, and declare sizes beyond the file."""
     pairs = contents(whole)
     for name in pairs:
         for size in (1 << 22, 1 << 25):
@@ -181,13 +181,13 @@ def bombs(whole, other, random):
                 entry = data.index(b"PK\x01\x02", entry + 4)
             data[entry + 20 : entry + 28] = struct.pack("<LL", size, size)
             yield data
-            # A stored member that overlaps those behind it, and says so consistently.
+            # A stored member that overlaps the next ones, with consistent headers.
             data[entry + 42 : entry + 46] = struct.pack("<L", 0)
             yield data
 
 
 def pickles(whole, other, random):
-    """Put pickles that run something wherever there are bytes."""
+    """Put pickles with code in place of each member."""
     pairs = contents(whole)
     exploit = np.array([[Exploit()] * 3] * 20, dtype=object)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -202,7 +202,7 @@ def pickles(whole, other, random):
 
 
 def crowds(whole, other, random):
-    """Make many small things, which take more memory than their bytes."""
+    """Write many small values, whose objects take more memory than their bytes."""
     pairs = contents(whole)
     outer = json.loads(pairs["npdl.json"])
     many = {"lists": [[]] * 400_000, "dicts": [{}] * 400_000, "deep": "[" * 400_000}
@@ -212,7 +212,7 @@ def crowds(whole, other, random):
         outer["scalars"]["run/header"][1] = text if type(value) is list else value
         yield zipped(pairs | {"npdl.json": json.dumps(outer)})
     yield zipped(pairs | {f"{i:0400}.npy": b"" for i in range(11_000)})
-    # So many that the size of the list stands in another record.
+    # With this many members, another record (zip64) holds the size of the list.
     yield zipped({f"{i}.npy": b"" for i in range(66_000)})
 
 
@@ -236,7 +236,7 @@ def comment(data):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Return a checkpoint, and one of an earlier moment of the same run."""
+    """Return the files of a checkpoint and of an earlier checkpoint of the same run."""
     directory = tmp_path_factory.mktemp("whole")
     before = {
         "step": 4,
@@ -256,7 +256,7 @@ COUNTS = {}
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_what_is_damaged_is_refused_or_equal(kind, files, tmp_path):
+def test_damaged_checkpoints_are_refused_or_equal(kind, files, tmp_path):
     path = tmp_path / "step-000000008.npz"
     whole, other = (file.read_bytes() for file in files)
     expected = read(files[0])
@@ -286,7 +286,7 @@ def test_what_is_damaged_is_refused_or_equal(kind, files, tmp_path):
     COUNTS[kind.__name__] = total
 
 
-def test_a_thousand_damaged_checkpoints_were_read():
+def test_at_least_a_thousand_damaged_checkpoints_were_read():
     if len(COUNTS) < len(KINDS):
         pytest.skip("needs the tests before")
     assert sum(COUNTS.values()) >= 1000
@@ -310,13 +310,13 @@ def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
         except CheckpointError:
             refused += 1
         else:
-            # Half of one and half of the other may be all of one.
+            # A mixture of two files may be equal to one of them.
             assert equal(found, DAMAGED) or equal(found, earlier)
-    # Only the spaces at the end of the header are covered by no checksum.
+    # Only the spaces at the end of the header have no checksum.
     assert refused > 0.9 * total > 10
 
 
-def test_the_checksum_of_the_list_is_that_of_names_and_checksums(files):
+def test_the_archive_comment_is_a_checksum_of_its_members(files):
     with zipfile.ZipFile(files[0]) as archive:
         listed = [[name, zlib.crc32(archive.read(name))] for name in archive.namelist()]
         assert archive.comment == b"npdl %08x" % zlib.crc32(json.dumps(listed).encode())

@@ -1,4 +1,4 @@
-"""File systems that cannot do all, and files that are replaced: each is served, or raises truly."""
+"""Limited file systems and failing disks: saving works, or raises with a true message."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from npdl.checkpoint._files import disk
 from npdl.training import Checkpoint, fit
 
 TREE, OTHER = {"a": np.arange(5.0)}, {"a": np.zeros(5)}
-# How systems say that they cannot do something; a disk that fails says EIO.
+# Errors of systems that do not support an operation; a failing disk gives EIO.
 UNSUPPORTED = ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EROFS"]
 
 
@@ -53,7 +53,7 @@ def failing_sync(number, of_directories=True):
 
 
 @pytest.mark.parametrize("number", UNSUPPORTED)
-def test_a_directory_that_cannot_be_synced_is_served(number, path, monkeypatch):
+def test_saving_works_if_a_directory_cannot_be_synced(number, path, monkeypatch):
     checkpoint.save(path, OTHER)
     monkeypatch.setattr(os, "fsync", failing_sync(number))
     checkpoint.save(path, TREE)
@@ -63,7 +63,7 @@ def test_a_directory_that_cannot_be_synced_is_served(number, path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", ["EACCES", "EPERM"])
-def test_a_directory_that_cannot_be_opened_is_served(number, path, monkeypatch):
+def test_saving_works_if_a_directory_cannot_be_opened(number, path, monkeypatch):
     opened = os.open
 
     def open(name, flags, *rest, **options):
@@ -78,27 +78,27 @@ def test_a_directory_that_cannot_be_opened_is_served(number, path, monkeypatch):
     assert len(names(path.parent / "run")) == 2
 
 
-def test_a_directory_that_cannot_be_listed_is_served(tmp_path, monkeypatch):
+def test_saving_works_if_a_directory_cannot_be_listed(tmp_path, monkeypatch):
     def iterdir(path):
         raise PermissionError(errno.EACCES, "no", str(path))
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "iterdir", iterdir)
         run(tmp_path / "run")
-        with pytest.raises(PermissionError):  # there is something, but what?
+        with pytest.raises(PermissionError):  # the directory exists, but its files are unknown
             run(tmp_path / "run", resume=True)
     assert len(names(tmp_path / "run")) == 4
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
-def test_modes_of_a_cluster_and_of_a_drop_box_are_served():
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user id")
+def test_saving_works_in_directories_without_read_permission():
     program = """if True:
         import os, pathlib, sys
         import numpy as np
         from npdl import checkpoint
         from npdl.training._resume import Checkpoint
         tree = {"a": np.ones(2)}
-        checkpoint.save("first.npz", tree)  # all is imported now
+        checkpoint.save("first.npz", tree)  # imports all modules
         checkpoint.load("first.npz", tree)
         os.setuid(12345)
         for directory in ("home/mine", "box"):
@@ -108,25 +108,25 @@ def test_modes_of_a_cluster_and_of_a_drop_box_are_served():
         try:
             os.listdir("box")
         except PermissionError:
-            print("served")
+            print("saved")
         """
     with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        (place / "home" / "mine").mkdir(parents=True)
-        (place / "box").mkdir()
-        os.chown(place / "home" / "mine", 12345, -1)
-        os.chown(place / "box", 12345, -1)
-        for each, mode in ((place, 0o711), (place / "home", 0o711), (place / "box", 0o300)):
+        root = Path(directory)
+        (root / "home" / "mine").mkdir(parents=True)
+        (root / "box").mkdir()
+        os.chown(root / "home" / "mine", 12345, -1)
+        os.chown(root / "box", 12345, -1)
+        for each, mode in ((root, 0o711), (root / "home", 0o711), (root / "box", 0o300)):
             each.chmod(mode)
         path = os.pathsep.join(sys.path)
         ran = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8",
-            cwd=place, env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+            cwd=root, env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
-    assert ran.stdout == "served\n", ran.stderr
+    assert ran.stdout == "saved\n", ran.stderr
 
 
-def test_advice_that_is_not_taken_ends_nothing(path, monkeypatch):
+def test_saving_works_if_posix_fadvise_fails(path, monkeypatch):
     def posix_fadvise(*args):
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -138,24 +138,20 @@ def test_advice_that_is_not_taken_ends_nothing(path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", ["EIO", "ENOSPC", "ESTALE"])
-def test_a_disk_that_fails_after_the_renaming_says_that_the_file_is_there(
-    number, path, monkeypatch
-):
+def test_a_failure_after_renaming_says_the_file_was_written(number, path, monkeypatch):
     checkpoint.save(path, OTHER)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", failing_sync(number))
         with pytest.raises(OSError, match=os.strerror(getattr(errno, number))) as caught:
             checkpoint.save(path, TREE)
     notes = " ".join(caught.value.__notes__)
-    assert "was written, but a loss of power may bring back" in notes
+    assert "was written, but a power failure may bring back" in notes
     assert "was not written" not in notes
     assert identical(checkpoint.load(path, like=TREE), TREE)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "late"), KeyboardInterrupt()])
-def test_an_error_behind_the_renaming_does_not_say_that_nothing_was_written(
-    error, path, monkeypatch
-):
+def test_an_error_in_renaming_says_whether_it_was_renamed(error, path, monkeypatch):
     replace = os.replace
 
     def renamed(*args):
@@ -172,7 +168,7 @@ def test_an_error_behind_the_renaming_does_not_say_that_nothing_was_written(
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o400])
-def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
+def test_a_replaced_file_keeps_its_mode(mode, path):
     checkpoint.save(path, OTHER)
     path.chmod(mode)
     checkpoint.save(path, TREE)
@@ -181,7 +177,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
 
 
 @pytest.mark.parametrize("number", ["ESTALE", "EIO", "EACCES"])
-def test_a_file_whose_mode_is_unknown_is_not_replaced(number, path, monkeypatch):
+def test_a_file_of_unknown_mode_is_not_replaced(number, path, monkeypatch):
     checkpoint.save(path, OTHER)
     path.chmod(0o600)
     looked = Path.stat
@@ -200,7 +196,7 @@ def test_a_file_whose_mode_is_unknown_is_not_replaced(number, path, monkeypatch)
     assert names(path.parent) == [path.name]
 
 
-def test_a_secret_file_is_never_readable_while_it_is_written(path, monkeypatch):
+def test_a_private_file_is_private_while_it_is_written(path, monkeypatch):
     checkpoint.save(path, OTHER)
     path.chmod(0o600)
     modes, sync = [], os.fsync
@@ -223,7 +219,7 @@ def test_a_secret_file_is_never_readable_while_it_is_written(path, monkeypatch):
     assert modes[:2] == [0o600, 0o600]
 
 
-def test_a_trial_of_the_directory_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_the_write_test_of_the_directory_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", failing_sync("ENOSPC", of_directories=False))
     with pytest.raises(OSError, match="no checkpoints can be written in"):
         run(tmp_path / "run")
@@ -233,7 +229,7 @@ def test_a_trial_of_the_directory_leaves_nothing_behind(tmp_path, monkeypatch):
 fcntl = pytest.importorskip("fcntl")
 
 
-def test_the_temporary_file_of_a_process_that_lives_stays(tmp_path):
+def test_the_temporary_file_of_a_live_process_is_kept(tmp_path):
     live, dead = tmp_path / ".step-1.npz.01.tmp", tmp_path / ".step-2.npz.02.tmp"
     dead.write_bytes(b"half")
     with live.open("xb") as file:
@@ -246,7 +242,7 @@ def test_the_temporary_file_of_a_process_that_lives_stays(tmp_path):
 
 
 @pytest.mark.parametrize("number", ["EMFILE", "EACCES", "ESTALE", "EIO"])
-def test_a_temporary_file_that_cannot_be_looked_at_stays(number, tmp_path, monkeypatch):
+def test_a_temporary_file_that_cannot_be_opened_is_kept(number, tmp_path, monkeypatch):
     live, opened = tmp_path / ".step-1.npz.01.tmp", os.open
     live.write_bytes(b"half")
 
@@ -263,7 +259,7 @@ def test_a_temporary_file_that_cannot_be_looked_at_stays(number, tmp_path, monke
     assert not live.exists()
 
 
-def test_a_file_is_locked_until_it_has_its_name(path, monkeypatch):
+def test_the_temporary_file_is_locked_until_it_is_renamed(path, monkeypatch):
     seen, replace = [], os.replace
 
     def renamed(source, target):
@@ -276,9 +272,9 @@ def test_a_file_is_locked_until_it_has_its_name(path, monkeypatch):
     assert seen == [True]
 
 
-@pytest.mark.parametrize("place", ["between opening and writing", "while a member is closed"])
+@pytest.mark.parametrize("moment", ["between opening and writing", "while a member is closed"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(28, "full")])
-def test_an_interrupt_of_a_zip_stays_what_it_is(error, place, tmp_path, monkeypatch):
+def test_an_interrupt_while_writing_a_zip_propagates(error, moment, tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     checkpoint.save(path, OTHER)
     member = zipfile._ZipWriteFile
@@ -287,7 +283,7 @@ def test_an_interrupt_of_a_zip_stays_what_it_is(error, place, tmp_path, monkeypa
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(member, "__enter__" if "between" in place else "__exit__", interrupted)
+        patched.setattr(member, "__enter__" if "between" in moment else "__exit__", interrupted)
         with pytest.raises(type(error)) as caught:
             checkpoint.save(path, TREE)
     assert caught.value is error

@@ -1,4 +1,4 @@
-"""The settings of the stateful API are global: each test begins and ends with the same ones."""
+"""Fixtures that reset the global settings of the stateful API around each test."""
 
 import pytest
 

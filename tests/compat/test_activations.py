@@ -1,4 +1,4 @@
-"""The stateful activations: the documented formulas, derivatives, names, and a user's own."""
+"""Stateful activations: the documented formulas, derivatives, names, user-defined classes."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ def softmax_rows(x):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-# How it is made; the documented formula; the names, of which the last one is the class's.
+# Constructor, documented formula, and names; the last name is the class name.
 CASES = [
     (Sigmoid, lambda x: 1 / (1 + np.exp(-x)), "sigmoid Sigmoid"),
     (Tanh, lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x)), "tan tanh Tanh"),
@@ -58,7 +58,7 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def numbers(*shape, dtype=np.float64):
-    """Numbers that are not near the corners of any activation."""
+    """Random numbers away from the kinks of all activations."""
     x = 2 * random.generator(1).normal(size=shape)
     return (x + 0.01 * np.sign(x)).astype(dtype)
 
@@ -79,12 +79,12 @@ def test_forward_is_the_documented_formula(make, formula, dtype):
 
 
 @each_formula
-def test_the_derivative_is_that_of_central_differences(make, formula):
+def test_the_derivative_agrees_with_central_differences(make, formula):
     activation, x, step = make(), numbers(4, 3), 1e-6
     activation.forward(x)
     slope = activation.derivative()
     if isinstance(activation, Softmax):
-        # The documented exception: ones, to go with the gradient p - t of SCCE.
+        # The documented exception: ones, since the gradient p - t of SCCE is complete.
         assert np.array_equal(slope, np.ones((4, 3)))
     else:
         numeric = (formula(x + step) - formula(x - step)) / (2 * step)
@@ -93,9 +93,7 @@ def test_the_derivative_is_that_of_central_differences(make, formula):
 
 @each_formula
 @each_dtype
-def test_the_derivative_at_an_array_is_that_after_forward_and_keeps_the_last_one(
-    make, formula, dtype
-):
+def test_derivative_of_an_input_keeps_the_cache_of_forward(make, formula, dtype):
     activation, x = make(), numbers(4, 3, dtype=dtype)
     activation.forward(x)
     after = activation.derivative()
@@ -107,7 +105,7 @@ def test_the_derivative_at_an_array_is_that_after_forward_and_keeps_the_last_one
 
 
 @each
-def test_the_derivative_is_that_of_an_input_that_has_been_overwritten_since(make):
+def test_the_derivative_does_not_depend_on_later_input_changes(make):
     x = numbers(4, 3)
     activation, expected = make(), make().derivative(x)
     activation.forward(x)
@@ -125,7 +123,7 @@ def test_large_numbers_give_finite_results_without_a_warning(make, dtype):
 
 
 @each
-def test_arrays_that_are_given_are_not_written(make):
+def test_inputs_are_not_modified(make):
     x = numbers(4, 3)
     x.flags.writeable = False
     activation = make()
@@ -148,7 +146,7 @@ def test_ints_lists_and_single_numbers_become_floats(make):
 
 
 @each
-def test_any_number_of_axes_and_an_empty_batch_are_fine(make):
+def test_any_number_of_axes_and_empty_batches_are_accepted(make):
     x = numbers(5, 2, 4, 3)
     rows = make().forward(x.reshape(40, 3)).reshape(5, 2, 4, 3)
     assert np.allclose(make().forward(x), rows, rtol=1e-15)
@@ -156,7 +154,7 @@ def test_any_number_of_axes_and_an_empty_batch_are_fine(make):
     assert make().derivative(np.zeros((0, 3))).shape == (0, 3)
 
 
-def test_sigmoid_takes_further_arguments_as_documented():
+def test_sigmoid_ignores_additional_arguments():
     assert Sigmoid().forward(np.zeros(1), 3, more=4) == 0.5
 
 
@@ -166,13 +164,13 @@ def test_sigmoid_takes_further_arguments_as_documented():
 @pytest.mark.parametrize(
     ("name", "cls"), [(name, cls) for cls, _, names in CASES for name in names.split()]
 )
-def test_every_name_gives_a_new_instance(name, cls):
+def test_every_name_returns_a_new_instance(name, cls):
     first = activations.get(name)
     assert type(first) is cls
     assert first is not activations.get(name)
 
 
-def test_an_instance_is_copied():
+def test_get_copies_an_instance():
     activation = Elliot(steepness=3)
     own = activations.get(activation)
     activation.steepness = 5
@@ -180,13 +178,13 @@ def test_an_instance_is_copied():
 
 
 @pytest.mark.parametrize("value", ["swish", "", None, 3, ReLU, np.tanh])
-def test_anything_else_is_an_error_that_lists_the_names(value):
+def test_other_values_raise_and_the_error_lists_the_names(value):
     with pytest.raises(ValueError, match=r"activations: expected an instance.*ReLU.*tanh; got"):
         activations.get(value)
 
 
 @pytest.mark.parametrize("make", [make for make, *_ in CASES + STEEP])
-def test_configurations_go_through_json(make):
+def test_configurations_survive_json(make):
     activation, x = make(), numbers(4, 3)
     config = json.loads(json.dumps(activation.to_json()))
     loaded = Activation.from_json(config)
@@ -195,7 +193,7 @@ def test_configurations_go_through_json(make):
 
 
 @each
-def test_copies_and_pickles_have_the_state_too(make):
+def test_copies_and_pickles_include_the_state(make):
     activation = make()
     activation.forward(numbers(4, 3))
     for twin in (copy.deepcopy(activation), pickle.loads(pickle.dumps(activation))):
@@ -206,13 +204,13 @@ def test_copies_and_pickles_have_the_state_too(make):
 
 
 @each
-def test_the_layer_does_what_the_activation_does(make):
+def test_the_layer_agrees_with_the_activation(make):
     activation, x = make(), numbers(4, 3)
     assert np.array_equal(activation.layer((), x), activation.forward(x))
     check_gradients(activation.layer, (3,), x=x)
 
 
-def test_the_softmax_before_cross_entropy_hands_the_gradient_on():
+def test_softmax_before_cross_entropy_passes_the_gradient():
     layer, x, g = activations.softmax_before_cross_entropy(), numbers(4, 3), numbers(4, 3)
     y, cache = layer.apply((), x)
     assert np.array_equal(y, F.softmax()((), x))
@@ -221,11 +219,11 @@ def test_the_softmax_before_cross_entropy_hands_the_gradient_on():
     assert pickle.loads(pickle.dumps(layer)) == layer
 
 
-# A user's own
+# User-defined activations
 
 
 class Square(Activation):
-    """In the manner of old scripts: derivative() after forward(x)."""
+    """An activation as in old scripts: derivative() after forward(x)."""
 
     def forward(self, x):
         self.last_forward = x
@@ -255,7 +253,7 @@ class Promotes(Square):
 
 
 class Shifted(Square):
-    """Its derivative is one number for all."""
+    """An activation with a scalar derivative."""
 
     def forward(self, x):
         return x + 3
@@ -265,7 +263,7 @@ class Shifted(Square):
 
 
 class Doubled(ReLU):
-    """A built-in one with another forward; its derivative is the old one, which is wrong here."""
+    """A library activation with another forward and the (wrong) derivative of the base."""
 
     def forward(self, x):
         return 2 * super().forward(x)
@@ -276,7 +274,7 @@ class Renamed(Tanh):
 
 
 @pytest.mark.parametrize("cls", [Square, NeedsInput, NeverKeeps, Promotes])
-def test_the_layer_of_a_users_activation_has_exact_gradients_in_a_network(cls):
+def test_the_layer_of_a_users_activation_has_exact_gradients(cls):
     layer = F.serial(F.dense(4), cls().layer, F.dense(2))
     check_gradients(layer, (3,))
     x = numbers(4, 3, dtype=np.float32)
@@ -285,22 +283,22 @@ def test_the_layer_of_a_users_activation_has_exact_gradients_in_a_network(cls):
     assert np.allclose(y, x**2)
 
 
-def test_a_derivative_may_be_one_number():
+def test_a_derivative_may_be_a_scalar():
     check_gradients(F.serial(F.dense(4), Shifted().layer, F.dense(2)), (3,))
 
 
-def test_one_activation_may_stand_at_two_places_of_a_network():
+def test_one_activation_can_be_used_twice_in_a_network():
     square = Square()
     check_gradients(F.serial(F.dense(4), square.layer, F.dense(2), square.layer), (3,))
 
 
-def test_a_subclass_of_a_built_in_one_is_called_where_it_has_methods_of_its_own():
+def test_overridden_methods_of_a_subclass_are_called():
     x = numbers(4, 3)
     assert np.array_equal(Doubled().layer((), x), 2 * np.maximum(x, 0))
     assert Renamed().layer == F.tanh()
 
 
-def test_a_users_activation_goes_through_json_and_pickle():
+def test_a_users_activation_survives_json_and_pickle():
     loaded = Activation.from_json(json.loads(json.dumps(Square().to_json())))
     assert type(loaded) is Square
     layer = pickle.loads(pickle.dumps(Square().layer))
@@ -334,8 +332,8 @@ ERRORS = {
         r"Tanh.derivative: call forward\(x\) first, or derivative\(x\)",
     ),
     "derivative() of a softmax first": (lambda: Softmax().derivative(), RuntimeError, "forward"),
-    "text": (lambda: ReLU().forward("abc"), TypeError, "ReLU: expected an array of numbers"),
-    "nothing": (lambda: ReLU().forward(None), TypeError, "ReLU: expected an array of numbers"),
+    "string": (lambda: ReLU().forward("abc"), TypeError, "ReLU: expected an array of numbers"),
+    "None": (lambda: ReLU().forward(None), TypeError, "ReLU: expected an array of numbers"),
     "no steepness": (lambda: Elliot(0), ValueError, "steepness must be a number above 0"),
     "negative steepness": (
         lambda: SymmetricElliot(-1),
@@ -356,7 +354,7 @@ ERRORS = {
     "an unknown class": (
         lambda: Activation.from_json({"class": "activations.Swish"}),
         ValueError,
-        r"unknown class 'activations.Swish': known are .*activations.Tanh",
+        r"unknown class 'activations.Swish'; known classes are .*activations.Tanh",
     ),
     "a class of another kind": (
         lambda: Activation.from_json({"class": "objectives.MeanSquaredError"}),
@@ -368,7 +366,7 @@ ERRORS = {
         ValueError,
         r"Elliot.from_json: .*'slope'; the arguments are: steepness",
     ),
-    "a key where there are none": (
+    "a key for a class without arguments": (
         lambda: Activation.from_json({"class": "activations.Tanh", "slope": 1}),
         ValueError,
         r"Tanh.from_json: .*; the arguments are: none",
@@ -377,6 +375,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), ERRORS.values(), ids=ERRORS)
-def test_bad_input_is_a_clear_error(call, error, message):
+def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

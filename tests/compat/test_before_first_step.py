@@ -1,4 +1,4 @@
-"""Faults that would end `Model.fit` later are found before its first update."""
+"""Errors that would stop `Model.fit` later are raised before the first update."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def state_of(model):
 
 
 def refused(error, match, x=X, y=Y, model=None, **options):
-    """Call `fit`, which must raise and leave the model as it was."""
+    """Call `fit`, which must raise and leave the model unchanged."""
     model = model or compiled()
     before = state_of(model)
     with pytest.raises(error, match=match) as caught:
@@ -58,7 +58,7 @@ def test_a_metric_that_fails_changes_no_weight(metric, error, message, validatio
     assert "in the metric 'own'" in caught.__notes__ or "'own'" in str(caught)
 
 
-def test_a_metric_that_fails_on_validation_data_alone_is_found():
+def test_a_metric_that_fails_only_on_validation_data_raises():
     def few(outputs, targets):
         if len(targets) > 8:
             raise RuntimeError("too many")
@@ -83,13 +83,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
-def test_wrong_validation_data_are_found_before_the_first_update(data):
+def test_invalid_validation_data_raise_before_the_first_update(data):
     refused((ValueError, TypeError), r"\w", validation_data=data)
 
 
-def test_weights_of_validation_data_need_a_loss_of_each_example():
+def test_weights_of_validation_data_need_a_loss_per_example():
     model = compiled(F.softmax_cross_entropy)
-    match = "gives one number for all examples"
+    match = "returns one number for all examples"
     refused(ValueError, match, model=model, validation_data=(X, Y, WEIGHTS))
 
 
@@ -100,7 +100,7 @@ def test_weights_of_validation_data_need_a_loss_of_each_example():
 @pytest.mark.parametrize(
     "weights", [{"sample_weight": WEIGHTS}, {"class_weight": {1: 0.0}}], ids=["sample", "class"]
 )
-def test_inputs_of_nan_with_a_weight_of_0_are_found(value, weights):
+def test_nan_inputs_with_weight_0_raise(value, weights):
     x = np.where(np.isnan(BAD), value, BAD)
     match = rf"X\[5, 1\] is {value}, and the weight there is 0.*leave the example out"
     refused(ValueError, match, x, **weights)
@@ -111,7 +111,7 @@ def test_inputs_of_nan_with_a_weight_of_0_are_found(value, weights):
     assert all(map(np.array_equal, state_of(model), before))
 
 
-def test_evaluation_leaves_out_inputs_of_nan_with_a_weight_of_0():
+def test_evaluation_ignores_nan_inputs_with_weight_0():
     model = compiled()
     with np.errstate(all="ignore"):
         found = model.evaluate(BAD, Y, sample_weight=WEIGHTS)
@@ -143,7 +143,7 @@ FLAGS = {
 
 @pytest.mark.parametrize("value", ["batch", "False", 1.0, 2, []], ids=repr)
 @pytest.mark.parametrize("call", FLAGS.values(), ids=FLAGS)
-def test_a_flag_is_true_or_false(call, value):
+def test_a_flag_must_be_true_or_false(call, value):
     with pytest.raises(TypeError, match="must be True or False"):
         call(value)
 

@@ -1,4 +1,4 @@
-"""Configurations that are none: one type of error, with the cause, and nothing is changed."""
+"""Malicious configurations: one type of error with its cause, and no side effects."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ CONFIG = json.loads(CONTENTS["config"])
 
 
 def refused(path, **changes):
-    """Return the error of a model file in which something is another."""
+    """Return the error of loading a model file with changed values."""
     checkpoint.save(path, CONTENTS | changes)
     before = get_state(), get_dtype()
     with pytest.raises(CheckpointError) as caught:
@@ -43,22 +43,22 @@ def refused(path, **changes):
 
 DEEP = 100_000
 CONFIGS = {
-    "no JSON": "{",
+    "not JSON": "{",
     "deep lists": "[" * DEEP + "]" * DEEP,
     "deep layers": '{"layers": [{"class": "layers.Dropout", "p": ' + "[" * 900 + "]" * 900 + "}]}",
-    "no dict": "[1]",
+    "not a dict": "[1]",
     "a number": "1",
     "no layers": "{}",
     "layers that are a dict": json.dumps(CONFIG | {"layers": {"a": 1}}),
-    "layers that are texts": json.dumps(CONFIG | {"layers": ["Dense"]}),
+    "layers that are strings": json.dumps(CONFIG | {"layers": ["Dense"]}),
     "layers without a loss": json.dumps({"layers": CONFIG["layers"]}),
-    "no layer at all": json.dumps(CONFIG | {"layers": []}),
+    "an empty list of layers": json.dumps(CONFIG | {"layers": []}),
     "an unknown loss": json.dumps(CONFIG | {"loss": {"class": "objectives.Worse"}}),
     "a loss that is a list": json.dumps(CONFIG | {"loss": [1]}),
     "an optimizer that is a layer": json.dumps(CONFIG | {"optimizer": {"class": "layers.Dense"}}),
     "metrics that are numbers": json.dumps(CONFIG | {"metrics": [1]}),
-    "a class of text": json.dumps(CONFIG | {"layers": [{"class": [1]}]}),
-    "halves of pairs": json.dumps(CONFIG | {"layers": [{"class": "\ud83d"}]}),
+    "a class that is a list": json.dumps(CONFIG | {"layers": [{"class": [1]}]}),
+    "a surrogate in a string": json.dumps(CONFIG | {"layers": [{"class": "\ud83d"}]}),
     "a builtin as the loss": json.dumps(
         CONFIG | {"loss": {"class": "objectives.FunctionLoss", "function": "eval"}}
     ),
@@ -76,7 +76,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_file_of_which_no_model_can_be_made_is_named(config, tmp_path):
+def test_a_file_with_an_invalid_configuration_is_named(config, tmp_path):
     path = tmp_path / "model.npz"
     error = refused(path, config=config)
     assert str(path) in str(error)
@@ -84,7 +84,7 @@ def test_a_file_of_which_no_model_can_be_made_is_named(config, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "(20000,10000)f8", "O", "S2000000000", "", "no"])
-def test_a_file_of_another_dtype_is_refused(dtype, tmp_path):
+def test_a_file_with_an_invalid_dtype_is_refused(dtype, tmp_path):
     refused(tmp_path / "model.npz", dtype=dtype)
 
 
@@ -110,7 +110,7 @@ def changed(value, path, junk):
     return value
 
 
-def test_a_forged_configuration_is_loaded_or_refused_with_one_type_of_error(tmp_path):
+def test_a_forged_configuration_loads_or_raises_checkpoint_error(tmp_path):
     path, drawn = tmp_path / "model.npz", random.Random(0)
     checkpoint.save(path, CONTENTS)
     refusals = 0
@@ -132,7 +132,7 @@ LAYER = F.serial(
 ).config()
 
 
-def test_a_forged_layer_is_made_or_refused_with_a_type_or_value_error():
+def test_a_forged_layer_loads_or_raises_a_type_or_value_error():
     drawn = random.Random(1)
     refusals = 0
     for place in places(LAYER):
@@ -160,7 +160,7 @@ DTYPES = [
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, [["a", "f4"]], {"names": ["a"]}, None, 7])
-def test_an_array_of_a_type_that_no_configuration_has_is_refused(dtype):
+def test_an_array_argument_of_an_unsupported_type_is_refused(dtype):
     config = {"call": "keeping", "arguments": {"array": {"array": [1.0], "dtype": dtype}}}
     with pytest.raises(ValueError, match="has an array of the type"):
         F.from_config(config, [keeping])
@@ -168,12 +168,12 @@ def test_an_array_of_a_type_that_no_configuration_has_is_refused(dtype):
 
 @F.layer
 def keeping(array=None):
-    """A layer of the user's with an array among its arguments."""
+    """A user's layer with an array argument."""
     return F.relu()
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "|b1", "|u1", "<i8", ">u2"])
-def test_an_array_of_each_type_that_config_writes_comes_back(dtype):
+def test_an_array_argument_of_each_supported_type_is_restored(dtype):
     layer = keeping(np.array([[0, 1], [1, 1]], dtype))
     found = F.from_config(json.loads(json.dumps(layer.config())), [keeping])
     assert found == layer
@@ -187,7 +187,7 @@ def nested(layer, depth):
     return config
 
 
-def test_a_configuration_nested_too_deep_is_no_recursion_error():
+def test_a_deep_configuration_does_not_raise_recursion_error():
     assert F.from_config(nested(F.relu(), 30)).out_shape((3,)) == (3,)
     with pytest.raises(ValueError, match="nested too deep"):
         F.from_config(nested(F.relu(), 3000))
@@ -200,12 +200,12 @@ def in_itself():
 
 
 @pytest.mark.parametrize("depth", [400, 5000, 100_000])
-def test_json_nested_too_deep_is_a_value_error(depth):
+def test_deep_json_raises_a_value_error(depth):
     lists, dicts = "[" * depth + "]" * depth, '{"a": ' * depth + "1" + "}" * depth
     classes = '{"class": "layers.Activation", "activation": ' * depth + "1" + "}" * depth
     for inner in (lists, dicts, classes):
         for make in (npdl.Model.from_json, npdl.layers.Layer.from_json):
-            # Python 3.12 and later reach the value inside 400 levels.
+            # Python 3.12 and later can parse 400 levels.
             with pytest.raises(ValueError, match=r"from_json|expected an instance"):
                 make('{"layers": [{"class": "layers.Dropout", "p": ' + inner + "}]}")
             with pytest.raises(ValueError, match=r"from_json|expected an instance"):
@@ -225,7 +225,7 @@ NO_COUNTS = [-1, -(2**63), 2**63, 2**70, 10**300]
         *(("count", count) for count in NO_COUNTS),
     ],
 )
-def test_the_state_of_an_optimizer_is_checked_before_it_is_taken(field, value, tmp_path):
+def test_the_state_of_an_optimizer_is_checked_before_it_is_set(field, value, tmp_path):
     state = copy.deepcopy(CONTENTS["optimizer"])
     if field == "count":
         state["slots"] = tuple(
@@ -253,7 +253,7 @@ def kinds():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_models_of_all_kinds_are_loaded_with_the_memory_they_have(dtype, tmp_path):
+def test_loading_takes_memory_proportional_to_the_model(dtype, tmp_path):
     npdl.utils.set_dtype(dtype)
     try:
         for made in kinds():

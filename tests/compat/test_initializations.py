@@ -1,4 +1,4 @@
-"""The stateful initializers: distributions, fans, names, the generator, and a user's own."""
+"""Stateful initializers: distributions, fans, names, the generator, user-defined classes."""
 
 import json
 import math
@@ -49,8 +49,8 @@ def test_the_table_has_every_initializer():
     assert classes | {"Initializer", "decompose_size", "get"} == set(initializations.__all__)
 
 
-# A shape of each kind, with fan_in and fan_out by the rule that is written in the documentation of
-# the old release: (in, out), (out, in, *field), or else the root of the size.
+# Shapes with fan_in and fan_out by the rule in the documentation of the old release: (in, out),
+# (out, in, *field), otherwise the square root of the size.
 FANS = [
     ((30, 500), 30, 500),
     ((60, 20, 5, 3), 20 * 15, 60 * 15),
@@ -80,7 +80,7 @@ def test_decompose_size_gives_the_old_fans(shape, fan_in, fan_out):
 
 @pytest.mark.parametrize(("shape", "fan_in", "fan_out"), FANS)
 @pytest.mark.parametrize(("initializer", "bound"), UNIFORM)
-def test_uniform_numbers_fill_the_range_of_these_fans(initializer, bound, shape, fan_in, fan_out):
+def test_uniform_draws_fill_the_range_given_by_the_fans(initializer, bound, shape, fan_in, fan_out):
     array, limit = initializer(shape), bound(fan_in, fan_out)
     assert array.shape == shape
     assert np.abs(array).max() <= np.float32(limit) * (1 + 1e-6)
@@ -91,7 +91,7 @@ def test_uniform_numbers_fill_the_range_of_these_fans(initializer, bound, shape,
 
 @pytest.mark.parametrize(("shape", "fan_in", "fan_out"), FANS)
 @pytest.mark.parametrize(("initializer", "std", "mean"), NORMAL)
-def test_normal_numbers_have_the_deviation_of_these_fans(
+def test_normal_draws_have_the_deviation_given_by_the_fans(
     initializer, std, mean, shape, fan_in, fan_out
 ):
     array, expected = initializer(shape).astype(np.float64), std(fan_in, fan_out)
@@ -100,7 +100,7 @@ def test_normal_numbers_have_the_deviation_of_these_fans(
     assert abs(array.std() - expected) < 4 * error / math.sqrt(2)
 
 
-def test_a_pair_of_bounds_is_a_range():
+def test_uniform_accepts_a_pair_of_bounds():
     array = Uniform((0.5, 2.0))((20000,))
     assert 0.5 <= array.min() < 0.505
     assert 1.995 < array.max() <= 2
@@ -108,7 +108,7 @@ def test_a_pair_of_bounds_is_a_range():
 
 @pytest.mark.parametrize(("gain", "length"), [(1.0, 1.0), (3.0, 3.0), ("relu", math.sqrt(2))])
 @pytest.mark.parametrize("shape", [(5, 5), (7, 4), (4, 7), (6, 3, 2, 2)])
-def test_orthogonal_rows_or_columns_have_the_length_of_the_gain(gain, length, shape):
+def test_orthogonal_rows_or_columns_have_the_norm_of_the_gain(gain, length, shape):
     matrix = Orthogonal(gain)(shape).reshape(shape[0], -1)
     small = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     assert np.allclose(small @ small.T, length**2 * np.eye(len(small)), atol=1e-5)
@@ -119,12 +119,12 @@ def test_zeros_and_ones():
     assert np.array_equal(One()((3, 2)), np.ones((3, 2)))
 
 
-# What all of them hold
+# Properties of all initializers
 
 
 @each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_arrays_are_of_the_set_type_new_and_writeable(make, dtype):
+def test_arrays_are_new_and_writable_in_the_configured_dtype(make, dtype):
     npdl.utils.set_dtype(dtype)
     array = make()([4, 3])
     assert array.shape == (4, 3)
@@ -133,7 +133,7 @@ def test_arrays_are_of_the_set_type_new_and_writeable(make, dtype):
 
 
 @each
-def test_the_seed_decides_the_numbers_and_two_arrays_differ(make):
+def test_the_seed_determines_the_draws_and_draws_differ(make):
     npdl.utils.set_seed(3)
     first, second = make()((40, 50)), make()((40, 50))
     npdl.utils.set_seed(3)
@@ -148,7 +148,7 @@ def test_a_shape_may_be_an_int():
 
 
 @each
-def test_the_pure_initializer_is_a_function_of_its_key(make):
+def test_the_functional_initializer_depends_only_on_its_key(make):
     pure = make().pure
     before = npdl.utils.get_rng().get_state()[1].copy()
     assert np.array_equal(pure((7,), (4, 3)), pure((7,), (4, 3)))
@@ -158,13 +158,13 @@ def test_the_pure_initializer_is_a_function_of_its_key(make):
 
 
 @pytest.mark.parametrize(("name", "cls"), NAMES.items())
-def test_every_name_gives_a_new_instance(name, cls):
+def test_every_name_returns_a_new_instance(name, cls):
     for alias in (name, cls.__name__):
         assert type(initializations.get(alias)) is cls
         assert initializations.get(alias) is not initializations.get(alias)
 
 
-def test_an_instance_is_copied():
+def test_get_copies_an_instance():
     initializer = Normal(3.0)
     own = initializations.get(initializer)
     initializer.std = 5.0
@@ -172,14 +172,14 @@ def test_an_instance_is_copied():
 
 
 @pytest.mark.parametrize("value", ["xavier", None, 3, Zero, np.zeros])
-def test_anything_else_is_an_error_that_lists_the_names(value):
+def test_other_values_raise_and_the_error_lists_the_names(value):
     message = r"initializations: expected an instance.*GlorotUniform.*zero; got"
     with pytest.raises(ValueError, match=message):
         initializations.get(value)
 
 
 @each
-def test_configurations_go_through_json(make):
+def test_configurations_survive_json(make):
     initializer = make()
     loaded = Initializer.from_json(json.loads(json.dumps(initializer.to_json())))
     assert type(loaded) is type(initializer)
@@ -189,11 +189,11 @@ def test_configurations_go_through_json(make):
     assert np.array_equal(loaded((4, 3)), expected)
 
 
-# A user's own
+# User-defined initializers
 
 
 class Stairs(Initializer):
-    """In the manner of old scripts."""
+    """An initializer as in old scripts."""
 
     def __init__(self, step=0.1):
         self.step = step
@@ -217,7 +217,7 @@ class Renamed(Zero):
 
 
 @pytest.mark.parametrize("initializer", [Stairs(0.5), Called(), Twice()])
-def test_a_users_initializer_makes_the_weights_of_a_functional_layer(initializer):
+def test_a_users_initializer_initializes_a_functional_layer(initializer):
     npdl.utils.set_seed(5)
     weight = F.dense(3, weight_init=initializer.pure).init(0, (4,))["weight"]
     npdl.utils.set_seed(5)
@@ -225,11 +225,11 @@ def test_a_users_initializer_makes_the_weights_of_a_functional_layer(initializer
     assert np.array_equal(weight, initializer((4, 3)).astype(np.float32))
 
 
-def test_a_subclass_without_methods_is_what_its_base_is():
+def test_a_subclass_without_methods_equals_its_base():
     assert Renamed().pure == F.zeros()
 
 
-def test_a_users_initializer_goes_through_json():
+def test_a_users_initializer_survives_json():
     loaded = Initializer.from_json(json.loads(json.dumps(Stairs(step=0.5).to_json())))
     assert np.array_equal(loaded((3,)), [0, 0.5, 1])
 
@@ -275,6 +275,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), ERRORS.values(), ids=ERRORS)
-def test_bad_input_is_a_clear_error(call, error, message):
+def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -1,4 +1,4 @@
-"""What scripts for Keras write, and what it means here."""
+"""Keras scripts: names, orders and defaults of arguments, and their meaning in this API."""
 
 import inspect
 import io
@@ -121,7 +121,7 @@ SAME = {
 
 
 @pytest.mark.parametrize(("keras", "here"), SAME.values(), ids=SAME)
-def test_an_argument_has_keras_name_too(keras, here):
+def test_arguments_are_accepted_under_keras_names(keras, here):
     ours = here()
     assert repr(keras()) == repr(ours)
     assert type(ours).from_json(keras().to_json()).to_json() == ours.to_json()
@@ -152,17 +152,17 @@ CLASSES = {
 
 
 @pytest.mark.parametrize(("keras", "here"), CLASSES.values(), ids=CLASSES)
-def test_a_layer_of_keras_name_is_one_of_ours(keras, here):
+def test_layers_of_keras_names_are_layers_of_this_api(keras, here):
     assert type(keras()) is type(here())
     assert keras().to_json() == here().to_json()
 
 
-def test_sequential_is_the_model():
+def test_sequential_is_an_alias_of_model():
     assert npdl.Sequential is npdl.Model
     assert npdl.model.Sequential is npdl.Model
 
 
-def test_the_documented_signatures_stay():
+def test_the_documented_signatures_are_unchanged():
     assert str(inspect.signature(Dense)).startswith("(n_out: int, n_in: int | None = None, init")
     assert [*inspect.signature(npdl.Model.fit).parameters][:4] == ["self", "X", "Y", "max_iter"]
     assert [*inspect.signature(npdl.Model.compile).parameters] == [
@@ -185,18 +185,21 @@ REFUSED = {
     "weight decay": (lambda: Adam(weight_decay=0.1), "F.adamw"),
     "a mask to fit": (
         lambda: classifier().fit(X, Y, mask=np.ones((40, 1))),
-        "npdl.training.fit takes it",
+        "npdl.training.fit takes the mask",
     ),
     "a mask": (
         lambda: Embedding(input_dim=9, output_dim=4, mask_zero=True),
         r"Functional\(F.graph",
     ),
-    "overlapping windows": (lambda: MaxPooling(2, strides=1), "side by side"),
+    "overlapping windows": (lambda: MaxPooling(2, strides=1), "do not overlap"),
     "padding of a pooling": (lambda: MaxPooling2D(2, padding="same"), "fill the image"),
     "a state": (lambda: LSTM(8, stateful=True), "layer.c0"),
     "channels last": (lambda: Conv2D(8, 3, data_format="channels_last"), "channels, rows"),
     "two names": (lambda: Dense(8, units=9), "Dense"),
-    "two names by keyword": (lambda: Dense(n_out=8, units=9), "units and n_out are one argument"),
+    "two names by keyword": (
+        lambda: Dense(n_out=8, units=9),
+        "are the same argument",
+    ),
     "unknown": (lambda: Dense(8, unit=9), r"unknown argument 'unit'.*did you mean 'units'\?"),
     "more by position": (lambda: LSTM(8, "relu"), "by keyword"),
     "twice for a layer of Keras": (lambda: Conv2D(8, 3, filters=4), "multiple values"),
@@ -211,7 +214,7 @@ REFUSED = {
     "a class by a string": (lambda: classifier().fit(X, Y, class_weight={"0": 2.0}), "for '0'"),
     "a weight that is no number": (
         lambda: classifier().train_on_batch(X, Y, class_weight={0: float("nan")}),
-        "a finite weight",
+        "a finite, non-negative weight",
     ),
     "strings": (lambda: classifier().fit(X.astype(str), Y), "X: expected an array of numbers"),
     "objects": (lambda: classifier().predict(X.astype(object)), "X: expected an array of numbers"),
@@ -221,12 +224,12 @@ REFUSED = {
     "a layer as the list": (lambda: npdl.Model(Dense(8, n_in=4)), r"Model\(\[Dense"),
     "metrics that are no list": (lambda: classifier(metrics=3), "metrics must be a list"),
     "figures of a batch": (lambda: classifier().train_on_batch(X, Y, return_dict=True), "evaluate"),
-    "a mask of a call": (lambda: classifier()(X, mask=X), "no mask"),
+    "a mask of a call": (lambda: classifier()(X, mask=X), "does not pass masks"),
     "negative class weights": (
         lambda: classifier().fit(X, Y, class_weight={0: -1.0}),
-        "not negative",
+        "non-negative",
     ),
-    "validation data": (lambda: classifier().fit(X, Y, validation_data=X), "pair of arrays"),
+    "validation data": (lambda: classifier().fit(X, Y, validation_data=X), "must be a tuple"),
     "one example": (lambda: classifier().predict(X[0]), r"X\[None\] is a batch of one"),
     "one example to fit": (lambda: classifier().fit(X[:, 0], Y), r"\(batch, 6\)"),
     "a loss that is no loss": (lambda: classifier(loss=np.mean).fit(X, Y), "its gradient"),
@@ -265,12 +268,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_has_no_counterpart_says_what_to_write(call, message):
+def test_arguments_without_counterpart_raise_with_advice(call, message):
     with pytest.raises((TypeError, ValueError, RuntimeError, AttributeError), match=message):
         call()
 
 
-def test_arguments_that_change_nothing_are_taken(tmp_path):
+def test_arguments_without_effect_are_accepted(tmp_path):
     model = npdl.Sequential([Input((6,), dtype="float32"), Dense(3, "softmax")], name="net")
     model.compile(Adam(name="adam", use_ema=False), "scce", run_eagerly=False, jit_compile="auto")
     assert np.array_equal(model(X, training=False, mask=None), model.predict_on_batch(x=X))
@@ -288,7 +291,7 @@ def test_arguments_that_change_nothing_are_taken(tmp_path):
         assert make(verbose=1).config() == make().config()
 
 
-def test_ids_go_through_an_input():
+def test_an_input_layer_passes_ids():
     ids = np.arange(12).reshape(4, 3)
     npdl.utils.set_seed(0)
     model = npdl.Sequential([Input((3,), dtype="int32"), Embedding(12, 5, static=False), LSTM(4)])
@@ -301,7 +304,7 @@ def test_ids_go_through_an_input():
     np.testing.assert_array_equal(layer(params, ids), model.predict(ids))
 
 
-def test_momentum_in_the_place_of_clip_is_warned_about():
+def test_a_momentum_in_the_position_of_clip_warns():
     with pytest.warns(UserWarning, match=r"Momentum\(momentum=0.9, lr=0.1\)") as caught:
         assert SGD(0.1, 0.9).clip == 0.9
     assert caught[0].filename == __file__
@@ -309,7 +312,7 @@ def test_momentum_in_the_place_of_clip_is_warned_about():
     assert SGD(0.1, 5.0).clip == 5.0
 
 
-# The first argument by position
+# Positional arguments
 
 RATES = [
     *((cls, value) for cls in (Adam, Adamax, Momentum, NesterovMomentum) for value in (1e-3, 0.1)),
@@ -320,14 +323,14 @@ RATES = [
 
 
 @pytest.mark.parametrize(("cls", "value"), RATES, ids=lambda v: getattr(v, "__name__", str(v)))
-def test_a_rate_in_the_place_of_another_number_is_refused(cls, value):
+def test_a_rate_in_the_position_of_another_argument_is_refused(cls, value):
     with pytest.raises(ValueError, match=rf"{cls.__name__}\(lr="):
         cls(value)
     assert cls(lr=value).lr == value
     assert cls(learning_rate=value).learning_rate == value
 
 
-def test_the_documented_positions_stay():
+def test_the_documented_argument_positions_are_unchanged():
     assert repr(Adam(0.9, 0.99, 1e-7, 0.1)) == "Adam(beta1=0.9, beta2=0.99, epsilon=1e-07, lr=0.1)"
     assert repr(Adam(0.1, lr=0.2)) == "Adam(beta1=0.1, lr=0.2)"
     assert Adam(beta1=0.0).beta1 == 0
@@ -336,7 +339,7 @@ def test_the_documented_positions_stay():
     assert Momentum(0.5).momentum == 0.5
 
 
-def test_optimizers_and_models_have_a_learning_rate():
+def test_optimizers_and_models_have_learning_rate():
     optimizer = Adam()
     optimizer.learning_rate = 0.5
     assert optimizer.lr == optimizer.learning_rate == 0.5
@@ -355,7 +358,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("args", "keywords"), ORDERS, ids=[str(i) for i in range(len(ORDERS))])
-def test_compile_takes_either_order(args, keywords):
+def test_compile_accepts_both_argument_orders(args, keywords):
     model, expected = classifier(*args, **keywords), classifier("scce", "adam")
     assert type(model.optimizer) is Adam
     assert model.metrics_names == ["loss", "accuracy"]
@@ -373,12 +376,12 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_has_keras_name_too(name):
+def test_losses_are_accepted_under_keras_names(name):
     here, make, targets = LOSSES[name]
     assert same(trained(make(loss=name), X, targets), trained(make(loss=here), X, targets))
 
 
-def test_a_function_of_npdl_is_a_loss(tmp_path):
+def test_a_functional_loss_is_accepted(tmp_path):
     by_function, by_name = regression(loss=F.mean_absolute_error), regression(loss="mae")
     for a, b in zip(trained(by_function, X, X[:, :1]), trained(by_name, X, X[:, :1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -388,7 +391,7 @@ def test_a_function_of_npdl_is_a_loss(tmp_path):
     assert loaded.evaluate(X, X[:, :1]) == by_function.evaluate(X, X[:, :1])
 
 
-def test_metrics_have_names():
+def test_metrics_are_accepted_by_name():
     model = regression("mse", "sgd", metrics=["mae", "mse", "mean_absolute_error"])
     target = X[:, :1].astype(np.float32)
     model.fit(X, target, epochs=1, verbose=0)
@@ -415,7 +418,7 @@ def test_binary_accuracy_counts_each_output():
 # Fit, evaluate, predict
 
 
-def test_fit_takes_data_by_keras_names_and_defaults():
+def test_fit_accepts_keras_names_and_defaults():
     expected = trained(classifier(), X, Y)
     assert same(trained(classifier(), x=X, y=Y), expected)
     assert same(trained(classifier(), X, y=Y, workers=1, steps_per_epoch=None), expected)
@@ -425,17 +428,17 @@ def test_fit_takes_data_by_keras_names_and_defaults():
 
 
 @pytest.mark.parametrize(("epochs", "size"), [(32, 10), (64, 20), (128, 3)])
-def test_batch_size_before_epochs_by_position_is_warned_about(epochs, size):
+def test_a_batch_size_before_the_epochs_warns(epochs, size):
     with pytest.warns(UserWarning, match=f"epochs={size}, batch_size={epochs} by keyword"):
         classifier().fit(X[:4], Y[:4], epochs, size, verbose=0)
 
 
 @pytest.mark.parametrize(("epochs", "size"), [(3, 64), (10, 32), (5, 20), (16, 8)])
-def test_the_documented_order_of_fit_is_silent(epochs, size):
+def test_the_documented_order_of_fit_does_not_warn(epochs, size):
     classifier().fit(X[:4], Y[:4], epochs, size, verbose=0)
 
 
-def test_a_weight_of_a_class_is_that_of_its_examples():
+def test_a_class_weight_is_the_weight_of_its_examples():
     weights = np.where(Y == 1, 5.0, np.where(Y == 2, 0.5, 1.0))
     expected = trained(classifier(), X, Y, sample_weight=weights)
     for targets in (Y, ONE_HOT, Y[:, None]):
@@ -454,7 +457,7 @@ def test_validation_data_may_have_weights():
     assert model.evaluate(X, Y, sample_weight=weights) == pytest.approx(history["val_loss"][0])
 
 
-def test_validation_data_count_where_there_is_a_fraction_too():
+def test_validation_data_take_precedence_over_a_fraction():
     with pytest.warns(UserWarning, match="trained on all examples"):
         got = trained(classifier(), X, Y, validation_split=0.5, validation_data=(X[:4], Y[:4]))
     assert same(got, trained(classifier(), X, Y))
@@ -470,7 +473,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize(("make", "given", "plain"), TARGETS.values(), ids=TARGETS)
-def test_targets_may_have_an_axis_of_length_one_more_or_less(make, given, plain):
+def test_an_axis_of_length_one_in_targets_is_optional(make, given, plain):
     loss = "scce" if make is classifier else "mse"
     models = [make(loss, metrics=["accuracy"] if make is classifier else None) for _ in range(2)]
     data = [(X, given), (X, plain)]
@@ -483,13 +486,13 @@ def test_targets_may_have_an_axis_of_length_one_more_or_less(make, given, plain)
     assert models[0].train_on_batch(X, given) == models[1].train_on_batch(X, plain)
 
 
-def test_the_accuracy_takes_a_column_of_labels():
+def test_accuracy_accepts_a_column_of_labels():
     outputs = np.eye(3)[[0, 1, 2, 2]]
     assert npdl.Model.accuracy(outputs, [[0], [1], [2], [1]]) == 0.75
     assert npdl.Model.accuracy(outputs, np.array([[0.0], [1.0], [2.0], [2.0]])) == 1
 
 
-def test_a_sequence_of_labels_may_have_a_last_axis():
+def test_label_sequences_may_have_a_last_axis_of_length_one():
     model = npdl.Model([SimpleRNN(n_out=4, n_in=2, return_sequence=True), Softmax(3)])
     model.compile("scce")
     x, labels = rng.normal(size=(5, 7, 2)), rng.randint(3, size=(5, 7))
@@ -497,12 +500,12 @@ def test_a_sequence_of_labels_may_have_a_last_axis():
 
 
 @pytest.mark.parametrize("labels", [Y + 0.5, np.where(Y == 0, np.nan, Y)], ids=["halves", "nan"])
-def test_labels_that_are_no_whole_numbers_are_refused(labels):
+def test_labels_that_are_not_integers_are_refused(labels):
     with pytest.raises(TypeError, match="class labels are ints"):
         classifier("scce").fit(X, labels, verbose=0)
 
 
-def test_the_further_methods_of_a_model():
+def test_models_have_the_methods_of_keras():
     model = classifier("scce", metrics=["accuracy"])
     outputs = model.predict(X)
     assert np.array_equal(model.predict_on_batch(X), outputs)
@@ -541,7 +544,7 @@ def test_layers_have_names_and_weights():
         model.predict(X)
 
 
-def test_a_summary_before_compile_shows_what_is_known():
+def test_a_summary_before_compile_shows_the_known_sizes():
     file = io.StringIO()
     npdl.Model([Dense(4, n_in=6), Flatten(), LSTM(3)]).summary(file)
     assert "(batch, 4)" in file.getvalue()
@@ -551,7 +554,7 @@ def test_a_summary_before_compile_shows_what_is_known():
 # Layers
 
 
-def test_a_convolution_may_keep_the_size_of_the_image():
+def test_a_convolution_with_padding_keeps_the_image_size():
     layer = Convolution(4, (3, 3), input_shape=(1, 8, 8), padding="same", activation=None)
     layer.connect_to()
     assert layer.out_shape == (None, 4, 8, 8)
@@ -564,7 +567,7 @@ def test_a_convolution_may_keep_the_size_of_the_image():
 @pytest.mark.parametrize(
     "layer", [Dense(3, n_in=6), Linear(3, n_in=6), Softmax(3, n_in=6)], ids=str
 )
-def test_a_layer_may_have_no_bias(layer):
+def test_layers_accept_use_bias_false(layer):
     layer = type(layer)(3, n_in=6, use_bias=False)
     model = npdl.Model([layer])
     model.compile("mse")
@@ -576,7 +579,7 @@ def test_a_layer_may_have_no_bias(layer):
     assert npdl.Model.from_json(model.to_json()).count_params() == 18
 
 
-def test_batch_normalization_is_over_the_channels():
+def test_batch_normalization_normalizes_each_channel():
     for shape, axis in (((6,), 1), ((5, 6), 2), ((3, 4, 4), 1)):
         x = rng.normal(size=(8, *shape))
         layers = (
@@ -588,7 +591,7 @@ def test_batch_normalization_is_over_the_channels():
         assert np.array_equal(*(layer.forward(x) for layer in layers))
 
 
-def test_an_activation_may_be_a_layer():
+def test_an_activation_can_be_a_layer():
     model, other = (
         npdl.Model([Linear(3, n_in=6), Activation("softmax")]),
         npdl.Model([Softmax(3, n_in=6)]),
@@ -599,7 +602,7 @@ def test_an_activation_may_be_a_layer():
     assert same(trained(model, X, Y), trained(other, X, Y))
 
 
-def test_a_second_activation_after_a_default_one_is_warned_about():
+def test_an_activation_after_a_default_activation_warns():
     for before in (Dense(3, n_in=6), Convolution(2, (3, 3), input_shape=(1, 8, 8))):
         model = npdl.Model([before, Activation("relu")])
         with pytest.warns(UserWarning, match="by default, and ReLU follows it"):
@@ -608,7 +611,7 @@ def test_a_second_activation_after_a_default_one_is_warned_about():
         npdl.Model([silent, Activation("relu")]).compile("mse")
 
 
-def test_a_first_layer_may_be_told_the_shape_of_an_example():
+def test_a_first_layer_accepts_input_shape():
     models = {
         "Dense": [Dense(3, input_shape=(6,))],
         "Input": [Input(shape=(6,)), Dense(3)],
@@ -627,13 +630,13 @@ def test_a_first_layer_may_be_told_the_shape_of_an_example():
         assert loaded.input_shape == model.input_shape, name
 
 
-def test_an_image_with_channels_last_is_warned_about():
+def test_an_image_shape_with_channels_last_warns():
     for make in (lambda: Convolution(8, 3, input_shape=(32, 32, 3)), lambda: Input((28, 28, 1))):
         with pytest.warns(UserWarning, match="channels come first"):
             make()
 
 
-def test_a_random_table_that_is_not_trained_is_warned_about_once():
+def test_a_random_untrained_table_warns_once():
     ids = rng.randint(9, size=(40, 5))
 
     def model(**options):

@@ -1,4 +1,4 @@
-"""Bad input of the layers, what is lenient on purpose, and the documented signatures."""
+"""Errors of layers, inputs that are accepted on purpose, and the documented signatures."""
 
 import inspect
 import json
@@ -51,38 +51,38 @@ TABLE = normal(6, 4)
 
 BAD = {
     "no units": (lambda: Dense(0), "Dense: n_out must be a positive int"),
-    "units that are no int": (lambda: Linear(2.5), "Linear: n_out must be a positive int"),
+    "units that are not an int": (lambda: Linear(2.5), "Linear: n_out must be a positive int"),
     "units as a shape": (lambda: Linear((3, 4)), "as in Linear(n_out=32), got (3, 4)"),
     "no features": (lambda: Softmax(3, n_in=0), "Softmax: n_in must be a positive int"),
     "an unknown activation": (lambda: Dense(2, activation="rellu"), "relu, sigmoid"),
     "an activation's class": (lambda: Dense(2, activation=npdl.activations.ReLU), "ReLU()"),
     "an unknown initializer": (lambda: Dense(2, init="glorot"), "glorot_uniform"),
-    "a first layer without its size": (lambda: Dense(2).connect_to(), "Dense(n_out=10, n_in=64)"),
-    "the same of images": (
+    "a first layer without n_in": (lambda: Dense(2).connect_to(), "Dense(n_out=10, n_in=64)"),
+    "a first layer of images": (
         lambda: Convolution(2, (2, 2)).connect_to(),
         "Convolution(8, (3, 3), input_shape=(3, 128, 128))",
     ),
-    "the same of sequences": (lambda: LSTM(n_out=2).connect_to(), "LSTM(n_out=32, n_in=64)"),
-    "the same of a norm": (lambda: BatchNormal().connect_to(), "BatchNormal(input_shape=(64,))"),
-    "the same of a functional layer": (
+    "a first layer of sequences": (lambda: LSTM(n_out=2).connect_to(), "LSTM(n_out=32, n_in=64)"),
+    "a first norm": (lambda: BatchNormal().connect_to(), "BatchNormal(input_shape=(64,))"),
+    "a first functional layer": (
         lambda: Functional(F.relu()).connect_to(),
         "Functional(layer, input_shape=(8,))",
     ),
-    "a first layer that cannot be": (lambda: Dropout(0.5).connect_to(), "nothing comes before"),
-    "a layer before that is not connected": (
+    "a first dropout": (lambda: Dropout(0.5).connect_to(), "there is no layer before it"),
+    "an unconnected layer before": (
         lambda: Dense(2).connect_to(LSTM(n_out=2)),
         "LSTM has no out_shape; connect it first",
     ),
-    "no layer before at all": (lambda: Flatten().connect_to((3, 4)), "has no out_shape"),
-    "a size that is not known": (lambda: connected(Dense(2), None), "nb_seq=20"),
-    "an image whose size is not known": (
+    "a tuple as the layer before": (lambda: Flatten().connect_to((3, 4)), "has no out_shape"),
+    "an unknown size": (lambda: connected(Dense(2), None), "nb_seq=20"),
+    "an unknown image size": (
         lambda: connected(MeanPooling((5, 1)), None, N_IN),
         "MeanPooling: ",
     ),
     "forward before connect_to": (lambda: Dense(2).forward([1]), "Dense.forward: call connect_to"),
     "weights before connect_to": (
         lambda: setattr(Dense(2), "W", normal(N_IN, 2)),
-        "Dense has no W yet: call connect_to",
+        "Dense has no W yet; call connect_to",
     ),
     "backward before forward": (
         lambda: connected(Dense(2), N_IN).backward([1]),
@@ -94,11 +94,10 @@ BAD = {
     ),
     "a gradient that would be broadcast": (
         lambda: dense().backward(np.ones((BATCH, 1))),
-        "Dense.backward: expected the gradient in an array of the shape (4, 2), got one of the "
-        "shape (4, 1)",
+        "Dense.backward: expected a gradient of the shape (4, 2), got one of the shape (4, 1)",
     ),
     "no gradient": (lambda: dense().backward(None), "got one of the shape ()"),
-    "everything is dropped": (lambda: Dropout(1.0), "p is the dropped fraction"),
+    "a dropped fraction of 1": (lambda: Dropout(1.0), "p is the dropped fraction"),
     "a negative fraction": (lambda: Dropout(-0.1), "from 0 to below 1"),
     "a filter of three sizes": (lambda: Convolution(2, (2, 2, 2)), "kernel_size must be"),
     "no filters": (lambda: Convolution(0, (2, 2)), "nb_filter must be a positive int"),
@@ -118,11 +117,11 @@ BAD = {
     "an image without channels": (lambda: connected(Convolution(2, (2, 2)), 8, 8), "conv2d"),
     "one size of a pool": (lambda: MaxPooling((2, 2, 2)), "pool_size must be a pair of ints"),
     "an empty pool": (lambda: MeanPooling((2, 0)), "pool_size must be a positive int"),
-    "a pool that does not divide": (
+    "a block size that does not divide": (
         lambda: connected(MeanPooling((2, 3)), 3, 4, 8),
         "MeanPooling: blocks of 2×3 do not fill 4×8",
     ),
-    "a longer sequence that it does not divide": (
+    "a sequence that it does not divide": (
         lambda: forward(MaxPooling((TIME, 1)), TIME, N_IN, x=normal(BATCH, TIME + 1, N_IN)),
         "MaxPooling: blocks of 5×1 do not fill 6×3",
     ),
@@ -131,26 +130,26 @@ BAD = {
         lambda: Embedding(n_out=4),
         "Embedding(input_size=5000, n_out=64), got input_size=None and n_out=4",
     ),
-    "a table that is none": (lambda: Embedding(np.ones(5)), "embed_words must be a table"),
+    "a table with one axis": (lambda: Embedding(np.ones(5)), "embed_words must be a table"),
     "a table of another size": (
         lambda: Embedding(TABLE, input_size=7),
         "input_size=7, but embed_words is (6, 4)",
     ),
     "ids of one axis": (lambda: Embedding(TABLE).forward([1, 2]), "expected ids (batch, time)"),
-    "numbers that are no ids": (lambda: Embedding(TABLE).forward([[1.5]]), "that are no ints"),
-    "ids that are not finite": (lambda: Embedding(TABLE).forward([[np.inf]]), "that are no ints"),
+    "ids that are not ints": (lambda: Embedding(TABLE).forward([[1.5]]), "that are not ints"),
+    "ids that are not finite": (lambda: Embedding(TABLE).forward([[np.inf]]), "that are not ints"),
     "a negative id": (lambda: Embedding(TABLE).forward([[-1]]), "the id -1"),
     "an id too large": (lambda: Embedding(TABLE).forward([[0.0, 6.0]]), "the id 6"),
     "a layer of vectors before": (
         lambda: connected(Embedding(TABLE), TIME, N_IN),
-        "the input is (batch, time)",
+        "expected (batch, time), but",
     ),
-    "a momentum of one": (lambda: BatchNormal(momentum=1), "the weight of the past"),
+    "a momentum of one": (lambda: BatchNormal(momentum=1), "a decay factor from 0"),
     "no epsilon": (lambda: BatchNormal(epsilon=0), "epsilon must be a number above 0"),
     "an axis from the end": (lambda: BatchNormal(axis=-1), "axis must be an int from 0"),
-    "an axis that is not there": (
+    "a missing axis": (
         lambda: connected(BatchNormal(axis=2), N_IN),
-        "there is no axis 2 of a known size",
+        "a known size of axis 2",
     ),
     "a single example": (
         lambda: forward(BatchNormal(), N_IN, x=normal(1, N_IN)),
@@ -158,7 +157,7 @@ BAD = {
     ),
     "examples of another shape": (
         lambda: forward(BatchNormal(), 3, 4, x=normal(BATCH, 4, 3)),
-        "connected for examples of the shape (3, 4)",
+        "expected examples of the shape (3, 4)",
     ),
     "an unknown argument": (
         lambda: LSTM(n_out=2, unit=3),
@@ -170,14 +169,14 @@ BAD = {
         lambda: SimpleRNN(n_out=2, gate_activation="tanh"),
         "SimpleRNN: unknown argument 'gate_activation'; the arguments are n_out",
     ),
-    "no number of units": (lambda: GRU(n_in=2), "GRU: n_out is missing"),
+    "a missing number of units": (lambda: GRU(n_in=2), "GRU: n_out is missing"),
     "a batch of size zero": (lambda: Recurrent(2, nb_batch=0), "nb_batch must be a positive int"),
-    "a forget bias in words": (lambda: LSTM(n_out=2, forget_bias_num="one"), "must be a number"),
+    "a string as forget bias": (lambda: LSTM(n_out=2, forget_bias_num="one"), "must be a number"),
     "features for a recurrent layer": (
         lambda: connected(SimpleRNN(n_out=2), N_IN),
         "SimpleRNN: expected (batch, time, features)",
     ),
-    "a softmax inside": (
+    "a softmax activation": (
         lambda: connected(SimpleRNN(n_out=2, activation="softmax"), TIME, N_IN),
         "must work element by element",
     ),
@@ -195,18 +194,18 @@ BAD = {
     ),
     "a gradient of a state of another shape": (
         lambda: _lstm().backward(None, dcn=normal(BATCH, 3)),
-        "expected the gradient in an array of the shape (4, 2)",
+        "expected a gradient of the shape (4, 2)",
     ),
     "weights of another shape": (
         lambda: setattr(dense(), "W", np.ones((N_OUT, N_IN))),
         "Dense.W has the shape (3, 2), got an array of (2, 3)",
     ),
-    "no axis for the batch": (lambda: Flatten(1), "the batch, which stays"),
+    "no axis for the batch": (lambda: Flatten(1), "includes the batch axis"),
     "no axes": (lambda: Flatten(0), "outdim must be a positive int"),
-    "more axes than there are": (lambda: connected(Flatten(4), 3), "flatten: 3 axes are to stay"),
+    "more axes than the input": (lambda: connected(Flatten(4), 3), "flatten: 3 axes are to stay"),
     "an axis before the batch": (lambda: DimShuffle(0), "axis must be a positive int"),
     "an axis counted from the end": (lambda: DimShuffle(-1), "axis must be a positive int"),
-    "no functional layer": (lambda: Functional(Dense(2)), "as in Functional(F.relu())"),
+    "a stateful layer": (lambda: Functional(Dense(2)), "as in Functional(F.relu())"),
     "the configuration of an unknown class": (
         lambda: layers.Layer.from_json({"class": "layers.Dens"}),
         "layers.Dense, ",
@@ -215,7 +214,7 @@ BAD = {
         lambda: layers.Layer.from_json({"class": "layers.Dense", "units": 3}),
         "the arguments are: n_out, n_in, init, activation",
     ),
-    "the same of a recurrent layer": (
+    "a configuration of a recurrent layer": (
         lambda: layers.Layer.from_json({"class": "layers.GRU", "n_out": 2, "units": 3}),
         "GRU: unknown argument 'units'",
     ),
@@ -229,20 +228,20 @@ def _lstm():
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_input_raises_an_error_that_says_what_is_wrong(call, message):
+def test_bad_arguments_are_named(call, message):
     with pytest.raises((ValueError, TypeError, RuntimeError, AttributeError)) as caught:
         call()
     assert message in str(caught.value)
 
 
-def test_an_error_inside_names_the_layer_and_what_it_was_given():
+def test_an_error_in_a_layer_names_the_layer_and_its_input():
     with pytest.raises(ValueError, match="features") as caught:
         forward(Dense(2), N_IN, x=normal(BATCH, 9))
     assert caught.value.__notes__[-1] == "in Dense.forward, given float32[4, 9]"
 
 
-# The documented signatures. Methods take more after them; of the constructors only BatchNormal,
-# the `input_shape` that its documentation speaks of.
+# The documented signatures. Methods accept additional arguments after them. Of the constructors,
+# only BatchNormal does: the `input_shape` of its documentation.
 SIGNATURES = {
     Linear: "n_out, n_in=None, init='glorot_uniform'",
     Dense: "n_out, n_in=None, init='glorot_uniform', activation='tanh'",
@@ -282,7 +281,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("documented", SIGNATURES, ids=lambda item: item.__qualname__)
-def test_the_signature_begins_as_documented(documented):
+def test_the_signature_starts_as_documented(documented):
     plain = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in inspect.signature(documented).parameters.values()
@@ -293,7 +292,7 @@ def test_the_signature_begins_as_documented(documented):
     assert written == SIGNATURES[documented]
 
 
-def test_an_embedding_works_without_being_connected():
+def test_an_embedding_works_without_connect_to():
     layer = Embedding(TABLE, False)
     assert len(layer.params) == len(layer.grads) == len(layer.param_grads) == 1
     assert layer.forward([[1, 2, 3]]).shape == (1, 3, 4)
@@ -305,7 +304,7 @@ def test_an_embedding_works_without_being_connected():
     assert Embedding(input_size=6, n_out=4).params == []
 
 
-def test_a_table_stays_its_owners_and_out_of_the_configuration():
+def test_a_table_is_copied_and_not_in_the_configuration():
     table = TABLE.astype(np.float32)
     before = table.copy()
     layer = Embedding(table, False, nb_batch=8, nb_seq=TIME)
@@ -328,24 +327,24 @@ def test_a_table_stays_its_owners_and_out_of_the_configuration():
     assert layer.d_embed_words is layer.dW
 
 
-def test_whole_numbers_in_floats_are_ids():
+def test_integers_in_float_arrays_are_accepted_as_ids():
     layer = Embedding(TABLE)
     assert np.array_equal(layer.forward([[5.0, 0.0]]), layer.forward([[5, 0]]))
 
 
-def test_sizes_may_be_numpys():
+def test_sizes_may_be_numpy_ints():
     layer = connected(Dense(np.int64(N_OUT)), np.prod((3, 4)))
     assert layer.W.shape == (12, N_OUT)
     assert type(layer.out_shape[1]) is int
 
 
-def test_a_dense_layer_has_its_shape_before_it_is_connected():
+def test_a_dense_layer_has_an_output_shape_before_connect_to():
     last = Dense(3)
     last.connect_to(Dense(N_OUT))
     assert last.W.shape == (N_OUT, 3)
 
 
-def test_an_input_shape_may_have_the_batch():
+def test_an_input_shape_may_include_the_batch():
     for shape in ((3, 6, 7), (None, 3, 6, 7), [3, 6, 7]):
         layer = Convolution(2, [2, 2], input_shape=shape)
         layer.connect_to()
@@ -354,13 +353,13 @@ def test_an_input_shape_may_have_the_batch():
     assert layer.out_shape == (None, 2, 5, 6)
 
 
-def test_a_norm_of_features_takes_sequences_of_any_length():
+def test_a_norm_over_features_accepts_any_sequence_length():
     layer = connected(BatchNormal(axis=2), None, N_IN)
     assert layer.out_shape == (None, None, N_IN)
     assert layer.forward(normal(BATCH, 7, N_IN)).shape == (BATCH, 7, N_IN)
 
 
-def test_ints_and_lists_are_inputs_too():
+def test_ints_and_lists_are_accepted_as_inputs():
     layer = connected(Dense(N_OUT), 2)
     expected = layer.forward(np.array([[1.0, 2.0]], np.float32))
     for x in ([[1, 2]], np.array([[1, 2]], np.uint8), [[1.0, 2.0]]):

@@ -1,4 +1,4 @@
-"""What the layers compute, against the documented formulas in plain NumPy."""
+"""Outputs of layers, compared with the documented formulas in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def softmax(x):
 
 
 def made(layer, *shape):
-    """The layer in float64, connected, with noise on its parameters."""
+    """Return the connected layer in float64, with noise added to its parameters."""
     npdl.utils.set_dtype("float64")
     layer.connect_to(after(*shape))
     for i, array in enumerate(layer.params):
@@ -32,7 +32,7 @@ def close(a, b):
 
 
 def unrolled(step, x, *states):
-    """Apply a step to each example by itself, over the steps of its sequence."""
+    """Apply a step function to each example, over the time steps of its sequence."""
     outputs = np.zeros((BATCH, TIME, N_OUT))
     for i in range(BATCH):
         state = tuple(part[i] for part in states)
@@ -64,7 +64,7 @@ def test_simple_rnn():
     close(layer.forward(x, MASK), expected)
 
 
-def test_gru_resets_before_the_product():
+def test_gru_resets_before_the_matrix_product():
     layer, x = recurrent(layers.GRU), normal(BATCH, TIME, N_IN)
 
     def step(x, s):
@@ -91,7 +91,7 @@ def test_lstm():
     close(layer.forward(x, MASK, c0, h0), unrolled(step, x, h0, c0))
 
 
-def test_batch_lstm_has_the_rows_bias_x2h_h2h_and_the_columns_i_f_o_g():
+def test_batch_lstm_packs_rows_bias_x2h_h2h_and_columns_ifog():
     layer, x = recurrent(layers.BatchLSTM), normal(BATCH, TIME, N_IN)
     c0, h0 = normal(BATCH, N_OUT, seed=2), normal(BATCH, N_OUT, seed=3)
 
@@ -104,7 +104,7 @@ def test_batch_lstm_has_the_rows_bias_x2h_h2h_and_the_columns_i_f_o_g():
 
 
 @pytest.mark.parametrize("bias", [1, 0, 2.5])
-def test_the_forget_bias_is_that_of_the_forget_gate_alone(bias):
+def test_the_forget_bias_changes_only_the_forget_gate(bias):
     layer = layers.LSTM(n_out=N_OUT, n_in=N_IN, forget_bias_num=bias)
     packed = layers.BatchLSTM(n_out=N_OUT, n_in=N_IN, forget_bias_num=bias)
     layer.connect_to()
@@ -115,7 +115,7 @@ def test_the_forget_bias_is_that_of_the_forget_gate_alone(bias):
     assert np.array_equal(packed.AllW[0], np.repeat([0, bias, 0, 0], N_OUT))
 
 
-def test_convolution_moves_filters_inside_the_image():
+def test_convolution_without_padding_stays_inside_the_image():
     layer, x = made(layers.Convolution(2, (2, 4), stride=3), 3, 5, 11), normal(BATCH, 3, 5, 11)
     expected = np.zeros((BATCH, 2, 2, 3))
     for i, j in np.ndindex(2, 3):
@@ -129,10 +129,10 @@ POOLS = {"mean": (layers.MeanPooling, np.mean), "max": (layers.MaxPooling, np.ma
 
 
 @pytest.mark.parametrize(("kind", "function"), POOLS.values(), ids=POOLS)
-def test_pooling_takes_blocks_side_by_side(kind, function):
+def test_pooling_reduces_adjacent_blocks(kind, function):
     x = normal(BATCH, 3, 4, 9)
     expected = function(x.reshape(BATCH, 3, 2, 2, 3, 3), axis=(3, 5))
-    # However it is connected, it takes inputs with 3 and with 4 axes.
+    # Each layer accepts inputs with 3 and 4 axes, regardless of its connection.
     for shape in ((3, 4, 9), (4, 9)):
         layer = made(kind((2, 3)), *shape)
         close(layer.forward(x), expected)
@@ -141,7 +141,7 @@ def test_pooling_takes_blocks_side_by_side(kind, function):
         close(layer.backward(expected[:, 1]), dx[:, 1])
 
 
-def test_pooling_over_time_is_the_mean_or_maximum_of_each_feature():
+def test_pooling_over_time_reduces_each_feature():
     x = normal(BATCH, TIME, N_IN)
     mean, most = layers.MeanPooling((TIME, 1)), layers.MaxPooling([TIME, 1])
     close(made(mean, TIME, N_IN).forward(x), x.mean(axis=1, keepdims=True))
@@ -158,7 +158,7 @@ AXES = {
 
 
 @pytest.mark.parametrize(("axis", "shape", "over"), AXES.values(), ids=AXES)
-def test_batch_normal_takes_its_statistics_over_the_other_axes(axis, shape, over):
+def test_batch_normal_computes_statistics_over_the_other_axes(axis, shape, over):
     layer = made(layers.BatchNormal(axis=axis, momentum=0.7, epsilon=1e-3), *shape)
     x, other = 2 + normal(6, *shape), normal(5, *shape, seed=2)
     like = [1 if i in over else size for i, size in enumerate(x.shape)]
@@ -183,7 +183,7 @@ def test_a_new_batch_normal_evaluates_with_mean_0_and_variance_1():
     close(layer.forward(x, train=False), x / np.sqrt(1 + 1e-3))
 
 
-def test_running_statistics_can_be_set_by_hand():
+def test_running_statistics_can_be_assigned():
     layer = made(layers.BatchNormal(axis=1), 3, 4)
     layer.running_mean, layer.running_variance = [1, 2, 3], [4, 9, 16]
     layer.beta, layer.gamma = np.zeros(3), np.ones(3)
@@ -191,7 +191,7 @@ def test_running_statistics_can_be_set_by_hand():
     np.testing.assert_allclose(y[0, :, 0], [2, 1, 0.5], rtol=1e-6)
 
 
-def test_batch_normal_has_its_own_initial_values():
+def test_batch_normal_uses_its_initializers():
     layer = layers.BatchNormal(beta_init="one", gamma_init=npdl.initializations.Uniform((2, 3)))
     layer.connect_to(after(4, 5))
     assert (layer.beta == 1).all()
@@ -199,7 +199,7 @@ def test_batch_normal_has_its_own_initial_values():
     assert layer.gamma.std() > 0
 
 
-def test_dropout_drops_the_fraction_p_and_keeps_the_mean():
+def test_dropout_drops_a_fraction_p_and_keeps_the_mean():
     layer, x = made(layers.Dropout(0.3), 1000), np.ones((50, 1000))
     y = layer.forward(x)
     assert abs(np.mean(y == 0) - 0.3) < 0.01
@@ -221,7 +221,7 @@ def test_dropout_draws_from_the_package_generator():
     assert np.array_equal(made(layers.Dropout(), 40).forward(x), x)
 
 
-def test_softmax_takes_p_minus_t_as_it_comes_and_exactly_where_asked():
+def test_softmax_passes_the_gradient_unless_exact_softmax_is_set():
     layer, x = made(layers.Softmax(N_OUT + 1), N_IN), normal(BATCH, N_IN)
     targets = np.eye(N_OUT + 1)[[0, 1, 2, 2]]
     p = layer.forward(x)
@@ -250,7 +250,7 @@ def test_embedding_looks_up_rows_and_sums_their_gradients():
     np.testing.assert_allclose(layer.dW, expected, rtol=1e-6)
 
 
-def test_shapes_are_flattened_and_extended():
+def test_flatten_and_dim_shuffle_change_the_shape():
     x = normal(BATCH, 3, 2, 4)
     assert np.array_equal(made(layers.Flatten(), 3, 2, 4).forward(x), x.reshape(BATCH, 24))
     assert np.array_equal(made(layers.Flatten(3), 3, 2, 4).forward(x), x.reshape(BATCH, 3, 8))

@@ -1,4 +1,4 @@
-"""The states of the LSTMs, masks, frozen parameters, and what first layers leave out."""
+"""LSTM states, masks, frozen parameters, and gradients of first layers."""
 
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ def state(seed):
 
 @MEMORIES
 @pytest.mark.parametrize("return_sequence", [False, True])
-def test_after_forward_the_attributes_are_the_last_states(kind, return_sequence):
+def test_attributes_hold_the_last_states_after_forward(kind, return_sequence):
     layer = made(kind, return_sequence=return_sequence)
     y = layer.forward(sequence())
     last = y[:, -1] if return_sequence else y
@@ -43,7 +43,7 @@ def test_after_forward_the_attributes_are_the_last_states(kind, return_sequence)
 
 
 @MEMORIES
-def test_feeding_the_states_back_by_hand_gives_the_whole_sequence(kind):
+def test_feeding_states_back_gives_the_whole_sequence(kind):
     layer, x = made(kind, return_sequence=True), sequence()
     whole = layer.forward(x, mask=MASK)
     c0, h0 = layer.c0, layer.h0
@@ -57,7 +57,7 @@ def test_feeding_the_states_back_by_hand_gives_the_whole_sequence(kind):
     np.testing.assert_allclose(layer.h0, h0, rtol=1e-12)
 
 
-def test_a_decoder_may_take_the_steps_with_the_layers_arrays_and_activations():
+def test_a_decoder_can_use_the_arrays_and_activations():
     layer, x = made(LSTM), sequence()
     gate, squash = layer.gate_activation.forward, layer.activation.forward
     c, h = state(2), state(3)
@@ -78,7 +78,7 @@ def test_a_decoder_may_take_the_steps_with_the_layers_arrays_and_activations():
 
 
 @MEMORIES
-def test_the_states_of_a_forward_are_not_changed_by_the_next(kind):
+def test_the_next_forward_does_not_change_earlier_states(kind):
     layer, x = made(kind), sequence()
     layer.forward(x)
     c0, h0 = layer.c0, layer.h0
@@ -92,7 +92,7 @@ def test_the_states_of_a_forward_are_not_changed_by_the_next(kind):
 @MEMORIES
 @pytest.mark.parametrize("return_sequence", [False, True])
 @pytest.mark.parametrize("only_states", [False, True])
-def test_gradients_flow_from_the_last_states_to_the_first(kind, return_sequence, only_states):
+def test_gradients_flow_from_the_last_to_the_initial_states(kind, return_sequence, only_states):
     layer = made(kind, return_sequence=return_sequence)
     points = {"x": sequence(), "c0": state(2), "h0": state(3)}
     arrays = list(points.values()) + layer.params
@@ -121,7 +121,7 @@ def test_gradients_flow_from_the_last_states_to_the_first(kind, return_sequence,
         assert abs(numeric - np.sum(gradient * d)) < 1e-6 * max(np.linalg.norm(gradient), 1)
 
 
-def test_one_missing_state_is_zero_and_has_a_gradient():
+def test_a_missing_state_is_zero_and_has_a_gradient():
     layer, x = made(BatchLSTM), sequence()
     y = layer.forward(x, c0=state(2))
     assert np.array_equal(y, layer.forward(x, state(2), np.zeros((BATCH, N_OUT))))
@@ -134,7 +134,7 @@ def test_one_missing_state_is_zero_and_has_a_gradient():
 
 
 @MEMORIES
-def test_a_first_layer_has_no_gradients_of_the_states(kind):
+def test_a_first_layer_has_no_state_gradients(kind):
     layer = made(kind)
     layer.first_layer = True
     y = layer.forward(sequence())
@@ -144,7 +144,7 @@ def test_a_first_layer_has_no_gradients_of_the_states(kind):
     assert all(g.any() for g in layer.grads)
 
 
-def test_both_lstms_are_the_same_function():
+def test_lstm_and_batch_lstm_are_the_same_function():
     one, other, x = made(LSTM), made(BatchLSTM), sequence()
     other.AllW = np.concatenate(
         [
@@ -161,7 +161,7 @@ def test_both_lstms_are_the_same_function():
 
 
 @RECURRENT
-def test_a_mask_of_ones_and_zeros_is_as_good_as_one_of_truth_values(kind):
+def test_a_mask_may_have_ints_or_booleans(kind):
     layer, x = made(kind, return_sequence=True), sequence()
     expected = layer.forward(x, mask=MASK.astype(bool))
     for dtype in (int, np.float32):
@@ -169,7 +169,7 @@ def test_a_mask_of_ones_and_zeros_is_as_good_as_one_of_truth_values(kind):
 
 
 @RECURRENT
-def test_what_the_mask_hides_has_no_effect_and_no_gradient(kind):
+def test_masked_inputs_have_no_effect_and_no_gradient(kind):
     layer, x = made(kind, return_sequence=True), sequence()
     y = layer.forward(x, mask=MASK)
     g = normal(*y.shape)
@@ -198,7 +198,7 @@ def test_without_need_grad_only_the_input_has_a_gradient(kind):
 
 
 @RECURRENT
-def test_sizes_come_from_the_layer_before_or_else_from_the_arguments(kind):
+def test_sizes_come_from_the_layer_before_or_the_arguments(kind):
     layer = kind(n_out=N_OUT, nb_batch=7, nb_seq=9)
     assert layer.out_shape is None
     layer.connect_to(after(TIME, N_IN))

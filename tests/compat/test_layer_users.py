@@ -1,4 +1,4 @@
-"""Layers, activations and initializers of a user's own, beside and inside the built-in ones."""
+"""User-defined layers, activations and initializers, next to and inside library layers."""
 
 import json
 
@@ -13,7 +13,7 @@ from npdl.compat.layers.base import Parameter, Stateful
 
 
 class Scale(layers.Layer):
-    """y = a x, with one trained number, in the manner of old scripts."""
+    """y = a x, with one trained number, as in old scripts."""
 
     def __init__(self, start=2.0):
         self.start = start
@@ -40,7 +40,7 @@ class Scale(layers.Layer):
 
 
 class Narrow(layers.Dense):
-    """A Dense layer with arguments of its own."""
+    """A Dense layer with additional arguments."""
 
     def __init__(self, factor):
         super().__init__(N_OUT * factor, activation="relu")
@@ -52,12 +52,12 @@ class Normal(Stateful):
     gain = Parameter("scale")
     offset = Parameter("shift")
 
-    def make(self, shape):
+    def _build(self, shape):
         return F.layer_norm()
 
 
 class Sums(layers.Recurrent):
-    """A recurrent layer with a step of its own: the running sum of the features."""
+    """A recurrent layer with a user-defined step: the running sum of the features."""
 
     def forward(self, x, *args, **kwargs):
         sums = np.cumsum(x.sum(axis=2, keepdims=True), axis=1)
@@ -78,7 +78,7 @@ class Slope(npdl.initializations.Initializer):
         return np.arange(np.prod(size)).reshape(size) / 10
 
 
-def test_a_layer_of_ones_own_has_pairs_and_a_configuration():
+def test_a_users_layer_has_param_grads_and_a_configuration():
     layer = Scale(start=3.0)
     layer.connect_to(after(N_IN))
     x = normal(BATCH, N_IN)
@@ -92,7 +92,7 @@ def test_a_layer_of_ones_own_has_pairs_and_a_configuration():
     assert loaded.start == 3.0
 
 
-def test_the_base_has_no_parameters_and_says_what_is_missing():
+def test_the_base_has_no_parameters_and_names_missing_methods():
     layer = layers.Layer()
     assert str(layer) == "Layer"
     assert (layer.params, layer.grads, layer.param_grads) == ([], [], [])
@@ -107,7 +107,7 @@ def test_the_base_has_no_parameters_and_says_what_is_missing():
             call()
 
 
-def test_a_subclass_of_a_layer_keeps_its_names_and_has_its_own_configuration():
+def test_a_subclass_of_a_layer_has_its_own_configuration():
     layer = Narrow(factor=3)
     assert layer.to_json() == {"class": "layers.Narrow", "factor": 3}
     layer.connect_to(after(N_IN))
@@ -115,7 +115,7 @@ def test_a_subclass_of_a_layer_keeps_its_names_and_has_its_own_configuration():
     assert layer.forward(normal(BATCH, N_IN)).shape == (BATCH, 3 * N_OUT)
 
 
-def test_a_functional_layer_gets_names_for_its_arrays():
+def test_a_functional_layer_can_name_its_arrays():
     layer = Normal()
     layer.connect_to(after(N_IN))
     layer.gain = [1, 2, 3]
@@ -126,7 +126,7 @@ def test_a_functional_layer_gets_names_for_its_arrays():
     assert np.array_equal(layer.doffset, y.sum(axis=0))
 
 
-def test_a_recurrent_layer_of_ones_own_gets_its_sizes():
+def test_a_users_recurrent_layer_gets_its_sizes():
     layer = Sums(n_out=N_OUT, return_sequence=True)
     layer.connect_to(after(TIME, N_IN))
     assert layer.out_shape == (None, TIME, N_OUT)
@@ -147,7 +147,7 @@ ACTIVATED = {
 
 
 @pytest.mark.parametrize(("make", "shape"), ACTIVATED.values(), ids=ACTIVATED)
-def test_an_activation_of_ones_own_has_exact_gradients_in_every_layer(make, shape):
+def test_a_users_activation_has_exact_gradients_in_every_layer(make, shape):
     npdl.utils.set_dtype("float64")
     layer, x = make(), normal(BATCH, *shape)
     layer.connect_to(after(*shape))
@@ -158,7 +158,7 @@ def test_an_activation_of_ones_own_has_exact_gradients_in_every_layer(make, shap
     assert layer.to_json()["activation"] == {"class": "activations.Sine"}
 
 
-def test_an_initializer_of_ones_own_fills_the_weights():
+def test_a_users_initializer_initializes_the_weights():
     layer = layers.Dense(N_OUT, n_in=N_IN, init=Slope())
     layer.connect_to()
     assert np.array_equal(layer.W, np.arange(6, dtype=np.float32).reshape(3, 2) / 10)
@@ -167,7 +167,7 @@ def test_an_initializer_of_ones_own_fills_the_weights():
     assert np.array_equal(rnn.U, np.arange(4, dtype=np.float32).reshape(2, 2) / 10)
 
 
-def test_a_functional_layer_can_bring_its_parameters():
+def test_a_functional_layer_accepts_its_parameters():
     model = F.serial(F.dense(N_OUT), F.dropout(0.5), F.relu())
     params = model.init(0, (N_IN,))
     layer = layers.Functional(model, params, input_shape=(N_IN,))
@@ -181,7 +181,7 @@ def test_a_functional_layer_can_bring_its_parameters():
     assert "params" not in layer.to_json()
 
 
-def test_ids_stay_ints_in_a_functional_layer():
+def test_a_functional_layer_keeps_ids_as_ints():
     layer = layers.Functional(F.embedding(5, 2), input_shape=(3,))
     layer.connect_to()
     assert layer.forward([[4, 0, 1]]).shape == (1, 3, 2)

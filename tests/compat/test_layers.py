@@ -1,4 +1,4 @@
-"""What every stateful layer must hold, over the table in `compat_layers.py`."""
+"""Properties of every stateful layer, over the table in `compat_layers.py`."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ def rows(chosen=lambda case: True):
 
 each_case = rows()
 each_trained = rows(lambda case: case.params)
-# Rows with a mask or states are for one size of the batch.
+# Rows with a mask or states have a fixed batch size.
 each_independent = rows(lambda case: case.params and not case.mixes and not case.forward)
 MODES = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 
@@ -31,7 +31,7 @@ def bits(a, b):
 
 
 def with_weights_of(other, case, layer=None):
-    """Another layer of the row with the same weights, connected anew."""
+    """Return another connected layer of the row, with the same weights."""
     layer = case.made() if layer is None else layer
     layer.connect_to(after(*case.shape))
     for name in (*case.params, *case.statistics, *case.untrained):
@@ -43,7 +43,7 @@ def with_weights_of(other, case, layer=None):
 
 
 @each_trained
-def test_parameters_and_gradients_have_the_documented_names_in_order(case: Case):
+def test_params_and_grads_have_the_documented_order_and_names(case: Case):
     layer = case.connected()
     assert layer.parameter_names == tuple(case.params)
     assert len(layer.params) == len(layer.grads)
@@ -61,7 +61,7 @@ def test_parameters_and_gradients_have_the_documented_names_in_order(case: Case)
 
 
 @each_case
-def test_the_declared_shape_is_the_actual_one(case: Case):
+def test_the_declared_shape_is_the_actual_shape(case: Case):
     layer = case.connected()
     assert layer.out_shape == (None, *case.out)
     assert case.call(layer).shape == (BATCH, *case.out)
@@ -70,7 +70,7 @@ def test_the_declared_shape_is_the_actual_one(case: Case):
 
 @each_case
 @MODES
-def test_gradients_are_those_of_the_sum_over_the_batch(case: Case, train):
+def test_gradients_are_sums_over_the_batch(case: Case, train):
     npdl.utils.set_dtype("float64")
     layer, x = case.connected(), case.input()
     case.call(layer)
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_the_sum_over_the_batch(case: Case, train):
 
 
 @each_independent
-def test_a_batch_of_twins_has_twice_the_gradient(case: Case):
+def test_a_doubled_batch_has_twice_the_gradient(case: Case):
     npdl.utils.set_dtype("float64")
     layer, x = case.connected(), case.input()
     g = normal(*case.call(layer, x).shape)
@@ -109,7 +109,7 @@ def test_a_batch_of_twins_has_twice_the_gradient(case: Case):
 
 
 @each_trained
-def test_changes_in_place_are_the_layers_own(case: Case):
+def test_in_place_changes_of_params_change_the_layer(case: Case):
     layer = case.connected()
     held, before = layer.params, case.call(layer)
     case.call(layer)
@@ -123,7 +123,7 @@ def test_changes_in_place_are_the_layers_own(case: Case):
 
 
 @each_trained
-def test_weights_set_by_hand_are_copied_into_the_layers_arrays(case: Case):
+def test_assigned_weights_are_copied_into_the_layers_arrays(case: Case):
     layer, other = case.connected(), case.connected(noise=0.7)
     held = layer.params
     for name in case.params:
@@ -139,7 +139,7 @@ def test_weights_set_by_hand_are_copied_into_the_layers_arrays(case: Case):
 
 
 @each_case
-def test_a_first_layer_returns_no_gradient_and_keeps_the_same(case: Case):
+def test_a_first_layer_returns_none_and_has_the_same_grads(case: Case):
     layer = case.connected()
     g = normal(*case.call(layer).shape)
     layer.backward(g)
@@ -195,7 +195,7 @@ def test_the_functional_layer_gives_the_same_bits(case: Case, train):
 
 @each_case
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_numbers_have_the_type_that_was_set(case: Case, dtype):
+def test_arrays_have_the_configured_data_type(case: Case, dtype):
     npdl.utils.set_dtype(dtype)
     layer = case.connected()
     other = np.float32 if dtype == "float64" else np.float64
@@ -208,7 +208,7 @@ def test_numbers_have_the_type_that_was_set(case: Case, dtype):
 
 
 @each_case
-def test_the_callers_arrays_are_only_read(case: Case):
+def test_the_callers_arrays_are_not_modified(case: Case):
     layer, x = case.connected(), case.input()
     x.flags.writeable = False
     y = case.call(layer, x)
@@ -232,7 +232,7 @@ def test_copies_are_equal_and_independent(case: Case, twin):
 
 
 @each_case
-def test_connecting_again_keeps_the_parameters_and_forgets_the_rest(case: Case):
+def test_connecting_again_keeps_only_the_parameters(case: Case):
     layer = case.connected()
     y = case.call(layer)
     layer.backward(normal(*y.shape))
@@ -247,7 +247,7 @@ def test_connecting_again_keeps_the_parameters_and_forgets_the_rest(case: Case):
     assert np.array_equal(case.call(layer), y)
 
 
-def test_connecting_to_another_size_makes_new_parameters():
+def test_connecting_to_another_size_initializes_parameters():
     layer = layers.Dense(3)
     layer.connect_to(after(4))
     held = layer.W
@@ -257,7 +257,7 @@ def test_connecting_to_another_size_makes_new_parameters():
     assert layer.forward(normal(2, 5)).shape == (2, 3)
 
 
-def test_a_failed_connection_leaves_the_layer_as_it_was():
+def test_a_failed_connection_leaves_the_layer_unchanged():
     layer = layers.Convolution(2, (3, 3))
     layer.connect_to(after(1, 5, 5))
     x = normal(2, 1, 5, 5)

@@ -31,7 +31,7 @@ from npdl.gradcheck import check_gradients
 
 @pytest.fixture(autouse=True)
 def _fresh_state():
-    """Give each test a generator of its own, and put back the package's."""
+    """Set a new generator for each test, and restore the package's generator."""
     rng, dtype = npdl.utils.get_rng(), npdl.utils.get_dtype()
     npdl.utils.set_seed(5)
     yield
@@ -70,8 +70,8 @@ def same_weights(a, b):
 # Training
 
 
-def test_fit_is_the_steps_of_the_functional_world():
-    """One epoch of SGD on sums over the batch, made by hand of pure functions."""
+def test_fit_equals_steps_of_functional_layers():
+    """Compare with one epoch of SGD on sums over the batch, written with pure functions."""
     model = mlp(optimizer=npdl.optimizers.SGD(lr=0.02))
     layer, params = model.to_functional()
     model.fit(X, Y, max_iter=1, batch_size=16, shuffle=False, verbose=0)
@@ -85,7 +85,7 @@ def test_fit_is_the_steps_of_the_functional_world():
     assert npdl.tree.all_close(trained, params, rtol=1e-5, atol=1e-6)
 
 
-def test_int_labels_and_one_hot_rows_train_alike():
+def test_int_labels_and_one_hot_rows_train_equally():
     by_int, by_row = mlp(), mlp()
     by_row.set_weights(by_int.get_weights())
     for model, targets in ((by_int, Y), (by_row, ONE_HOT)):
@@ -94,7 +94,7 @@ def test_int_labels_and_one_hot_rows_train_alike():
     assert same_weights(by_int, by_row)
 
 
-def test_the_callers_arrays_and_the_global_generator_are_left_alone():
+def test_fit_changes_neither_arrays_nor_the_global_generator():
     x, y, state = X.copy(), ONE_HOT.copy(), global_state()
     x.flags.writeable = y.flags.writeable = False
     mlp().fit(x, y, max_iter=2, verbose=0)
@@ -102,7 +102,7 @@ def test_the_callers_arrays_and_the_global_generator_are_left_alone():
     assert np.array_equal(global_state(), state)
 
 
-def test_every_example_counts_also_those_of_a_last_short_batch():
+def test_every_example_counts_even_in_a_short_last_batch():
     seen = []
 
     class Watching(Linear):
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_bits():
     assert same_weights(*models)
 
 
-def test_a_line_an_iteration_is_written():
+def test_fit_prints_a_line_per_epoch():
     file = io.StringIO()
     mlp().fit(X, Y, max_iter=2, validation_split=0.2, file=file)
     number = r"\d\.\d{4}"
@@ -144,7 +144,7 @@ def test_verbose_0_is_silent(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_history_has_means_over_the_examples():
+def test_history_has_means_over_examples():
     model = mlp(optimizer=npdl.optimizers.SGD(lr=0.0))
     history = model.fit(X, Y, epochs=2, batch_size=16, validation_data=(X, ONE_HOT), verbose=0)
     loss, accuracy = model.evaluate(X, Y, metrics=["accuracy"])
@@ -164,7 +164,7 @@ def test_a_regression_has_no_accuracy():
     assert "acc" not in file.getvalue()
 
 
-def test_metrics_of_ones_own():
+def test_a_users_metric_is_evaluated():
     def mean_output(outputs, targets):
         return outputs.mean()
 
@@ -173,7 +173,7 @@ def test_metrics_of_ones_own():
     assert mlp(metrics={"third": mean_output}).evaluate(X, Y)[1] == pytest.approx(1 / 3)
 
 
-def test_a_weight_of_zero_leaves_an_example_out_and_two_count_it_twice():
+def test_sample_weights_0_and_2_omit_and_repeat_an_example():
     weight = np.r_[np.zeros(20), 2 * np.ones(10), np.ones(20)]
     model, other = mlp(), mlp()
     other.set_weights(model.get_weights())
@@ -184,7 +184,7 @@ def test_a_weight_of_zero_leaves_an_example_out_and_two_count_it_twice():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_validation_split_is_the_end_of_the_data():
+def test_validation_split_takes_the_end_of_the_data():
     model, other = mlp(), mlp()
     other.set_weights(model.get_weights())
     for one, data, options in (
@@ -197,7 +197,7 @@ def test_validation_split_is_the_end_of_the_data():
     assert model.history == other.history
 
 
-def test_callbacks_are_called_in_order_and_can_stop():
+def test_callbacks_are_called_in_order_and_can_stop_training():
     calls = []
 
     class Log(Callback):
@@ -228,7 +228,7 @@ def test_train_on_batch_is_a_step_of_fit():
     assert history.history["loss"] == [loss]
 
 
-def test_predict_is_in_evaluation_mode_and_in_batches():
+def test_predict_runs_in_evaluation_mode_and_batches():
     model = npdl.Model([Dense(8, n_in=6), Dropout(0.9), BatchNormal(), Softmax(3)])
     model.compile()
     model.fit(X, Y, epochs=1, verbose=0)
@@ -261,7 +261,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("layers", "loss", "targets"), ENDS.values(), ids=ENDS)
-def test_the_gradients_of_a_model_are_those_of_its_loss(layers, loss, targets):
+def test_the_gradients_of_a_model_are_gradients_of_its_loss(layers, loss, targets):
     npdl.utils.set_dtype("float64")
     model = npdl.Model([Layer.from_json(layer.to_json()) for layer in layers])
     model.compile(loss=loss)
@@ -281,7 +281,7 @@ def test_the_gradients_of_a_model_are_those_of_its_loss(layers, loss, targets):
     assert analytic == pytest.approx(numeric, rel=1e-6)
 
 
-def test_mse_has_the_documented_half_of_its_gradient():
+def test_mse_has_half_of_the_exact_gradient_as_documented():
     npdl.utils.set_dtype("float64")
     model = npdl.Model([Linear(n_out=3, n_in=6)])
     model.compile(loss="mse")
@@ -290,7 +290,7 @@ def test_mse_has_the_documented_half_of_its_gradient():
     np.testing.assert_allclose(model.layers[0].dW, X.T @ (outputs - ONE_HOT))
 
 
-# Layers of ones own
+# User-defined layers
 
 
 class Scaled(Layer):
@@ -318,7 +318,7 @@ class Scaled(Layer):
 
 
 class Doubled(Layer):
-    """Without arguments of `forward` but the input, without parameters, and not a subclass."""
+    """A minimal layer: `forward` has only the input; no parameters; not a subclass."""
 
     def connect_to(self, prev_layer=None):
         self.out_shape = prev_layer.out_shape
@@ -330,7 +330,7 @@ class Doubled(Layer):
         return 2 * pre_grad
 
 
-def test_layers_of_ones_own_work_in_a_model(tmp_path):
+def test_a_users_layers_work_in_a_model(tmp_path):
     model = npdl.Model([Dense(5, n_in=6), Scaled(), Doubled(), Softmax(3)])
     model.compile(optimizer=npdl.optimizers.Adam(lr=0.05))
     history = model.fit(X, Y, max_iter=60, verbose=0)
@@ -339,7 +339,7 @@ def test_layers_of_ones_own_work_in_a_model(tmp_path):
     model.save(tmp_path / "own.npz")
     loaded = npdl.Model.load(tmp_path / "own.npz")
     assert same_weights(model, loaded)
-    with pytest.raises(TypeError, match="Scaled is a layer of your own"):
+    with pytest.raises(TypeError, match="Scaled is your own layer"):
         model.to_functional()
 
 
@@ -375,7 +375,7 @@ class Plain(npdl.optimizers.Optimizer):
         super().update(params, grads)
 
 
-def test_the_other_classes_of_ones_own_work_in_a_model(tmp_path):
+def test_a_users_other_classes_work_in_a_model(tmp_path):
     model = npdl.Model([Dense(4, n_in=6, init=Tenth(), activation=Cube()), Linear(1, init=Tenth())])
     model.compile(loss=Absolute(), optimizer=Plain(lr=0.002))
     assert np.all(np.float32(0.1) == model.layers[0].W)
@@ -390,20 +390,20 @@ def test_the_other_classes_of_ones_own_work_in_a_model(tmp_path):
 
 
 class Passing(Dropout):
-    """Has the documented signature of forward."""
+    """A layer with the documented signature of forward."""
 
     def forward(self, input, *args, **kwargs):
         return super().forward(input, *args, **kwargs)
 
 
-def test_evaluation_reaches_a_forward_that_takes_any_argument():
+def test_a_forward_with_kwargs_gets_train_false_in_evaluation():
     model = npdl.Model([Dense(8, n_in=6), Passing(0.5), Softmax(3)])
     model.compile()
     assert np.array_equal(model.predict(X), model.predict(X))
     assert not np.array_equal(model.forward(X), model.forward(X))
 
 
-def test_a_loss_of_ones_own_may_have_targets_of_any_shape():
+def test_a_users_loss_may_have_targets_of_any_shape():
     class Pairs(npdl.objectives.Objective):
         def forward(self, outputs, targets):
             return (outputs - targets.reshape(outputs.shape)) ** 2
@@ -420,7 +420,7 @@ def test_a_loss_of_ones_own_may_have_targets_of_any_shape():
 # Layers in several models
 
 
-def test_a_trained_layer_goes_into_another_model_behind_a_new_one():
+def test_a_trained_layer_can_follow_a_new_layer():
     trained = Dense(8, n_in=4)
     npdl.Model([trained, Softmax(2)]).compile()
     model = npdl.Model([Dense(4, n_in=6), trained, Softmax(3)])
@@ -431,7 +431,7 @@ def test_a_trained_layer_goes_into_another_model_behind_a_new_one():
     assert not np.array_equal(model.get_weights()[0], before)
 
 
-def test_two_models_with_one_softmax_keep_their_gradients():
+def test_two_models_with_one_softmax_have_exact_gradients():
     layer = Softmax(3, n_in=6)
     one, other = npdl.Model([layer]), npdl.Model([layer])
     one.compile(loss="scce")
@@ -458,7 +458,7 @@ def test_the_last_layer_can_be_replaced():
     assert model.predict(X).shape == (50, 5)
 
 
-def test_a_last_example_left_over_joins_the_batch_before():
+def test_a_single_last_example_joins_the_batch_before():
     model = npdl.Model([Dense(4, n_in=6), BatchNormal(), Softmax(3)])
     model.compile()
     sizes = []
@@ -470,7 +470,7 @@ def test_a_last_example_left_over_joins_the_batch_before():
     assert sizes[-2:] == [16, 17]
 
 
-def test_the_accuracy_of_one_column_is_that_of_its_side_of_a_half():
+def test_the_accuracy_of_one_column_has_the_threshold_0_5():
     outputs, targets = np.array([[0.2], [0.7], [0.9], [0.4]]), np.array([[0], [1], [0], [1]])
     assert npdl.Model.accuracy(outputs, targets) == 0.5
     model = npdl.Model([Dense(1, n_in=6, activation="sigmoid")])
@@ -503,7 +503,7 @@ IMAGES = np.random.RandomState(2).normal(size=(50, 1, 8, 8))
 
 
 @pytest.mark.parametrize("generator", ["RandomState", "Generator", "numpy.random"])
-def test_training_goes_on_from_a_file_to_the_same_bits(tmp_path, generator):
+def test_training_resumes_from_a_file_with_the_same_bits(tmp_path, generator):
     if generator == "Generator":
         npdl.utils.set_rng(np.random.default_rng(3))
     if generator == "numpy.random":
@@ -522,7 +522,7 @@ def test_training_goes_on_from_a_file_to_the_same_bits(tmp_path, generator):
     assert np.array_equal(model.predict(IMAGES), loaded.predict(IMAGES))
 
 
-def test_a_model_of_float64_is_loaded_as_such(tmp_path):
+def test_a_float64_model_is_loaded_in_float64(tmp_path):
     npdl.utils.set_dtype("float64")
     model = big()
     model.fit(IMAGES, Y, epochs=1, verbose=0)
@@ -533,7 +533,7 @@ def test_a_model_of_float64_is_loaded_as_such(tmp_path):
     assert npdl.utils.get_dtype() == "float32"
 
 
-def test_the_json_of_a_model_makes_an_equal_one():
+def test_from_json_returns_an_equal_model():
     model = big()
     config = json.loads(model.to_json())
     assert [layer["class"] for layer in config["layers"]][:2] == [
@@ -549,7 +549,7 @@ def test_the_json_of_a_model_makes_an_equal_one():
         )
 
 
-def test_weights_are_copies_in_the_order_of_params_then_of_statistics():
+def test_get_weights_copies_params_then_statistics():
     model = big()
     shapes = [array.shape for array in model.get_weights()]
     assert shapes[:2] == [(3, 1, 3, 3), (3,)]
@@ -568,7 +568,7 @@ def damaged(path):
     return path
 
 
-def test_a_file_of_another_model_or_cut_short_changes_nothing(tmp_path):
+def test_a_file_of_another_model_or_a_truncated_file_raises(tmp_path):
     other, model = mlp(), big()
     other.save(tmp_path / "other.npz")
     model.save(tmp_path / "cut.npz")
@@ -576,7 +576,7 @@ def test_a_file_of_another_model_or_cut_short_changes_nothing(tmp_path):
     damaged(tmp_path / "cut.npz")
     before, rng = model.get_weights(), npdl.utils.get_rng().get_state()[1].copy()
     for name in ("other.npz", "cut.npz", "tree.npz"):
-        with pytest.raises(CheckpointError, match=r"another tree|damaged"):
+        with pytest.raises(CheckpointError, match=r"does not match|damaged"):
             model.load_weights(tmp_path / name)
     for name in ("cut.npz", "tree.npz"):
         with pytest.raises(CheckpointError, match=r"no configuration of a model|damaged"):
@@ -585,7 +585,7 @@ def test_a_file_of_another_model_or_cut_short_changes_nothing(tmp_path):
     assert np.array_equal(npdl.utils.get_rng().get_state()[1], rng)
 
 
-def test_load_weights_takes_the_weights_alone(tmp_path):
+def test_load_weights_changes_only_the_weights(tmp_path):
     saved, model = mlp(optimizer="adam"), mlp()
     saved.fit(X, Y, epochs=2, verbose=0)
     saved.save(tmp_path / "model.npz")
@@ -596,10 +596,10 @@ def test_load_weights_takes_the_weights_alone(tmp_path):
     assert np.array_equal(npdl.utils.get_rng().get_state()[1], state)
 
 
-# Both worlds
+# Conversion from and to functional layers
 
 
-def test_a_model_and_its_functional_form_give_the_same_bits():
+def test_a_model_and_its_functional_form_have_the_same_bits():
     model = big()
     model.fit(IMAGES, Y, epochs=1, verbose=0)
     layer, params = model.to_functional()
@@ -607,17 +607,17 @@ def test_a_model_and_its_functional_form_give_the_same_bits():
     assert np.array_equal(layer(params, x), model.predict(IMAGES))
     back = npdl.Model.from_functional(layer, params)
     assert np.array_equal(back.predict(x), model.predict(IMAGES))
-    # The parameters are copies in both directions.
+    # Parameters are copied in both directions.
     model.fit(IMAGES, Y, epochs=1, verbose=0)
     assert np.array_equal(layer(params, x), back.predict(x))
 
 
-def test_the_softmax_of_the_functional_form_has_its_exact_derivative():
+def test_the_functional_form_has_the_exact_softmax_derivative():
     layer, params = mlp().to_functional()
     check_gradients(layer, (6,), params=npdl.tree.astype(params, np.float64))
 
 
-def test_any_functional_layer_can_be_trained_as_a_model(tmp_path):
+def test_any_functional_layer_trains_as_a_model(tmp_path):
     layer = F.serial(F.residual(F.layer_norm(), F.dense(6), F.gelu()), F.dense(3), F.softmax())
     model = npdl.Model.from_functional(layer, layer.init(0, (6,)), input_shape=(6,))
     assert [str(part) for part in model.layers] == ["Functional"] * 3
@@ -632,7 +632,7 @@ def test_any_functional_layer_can_be_trained_as_a_model(tmp_path):
     assert model.layers[-1].out_shape == (None, 2)
 
 
-def test_the_functional_forms_of_all_layers_can_be_saved_as_a_model(tmp_path):
+def test_functional_forms_of_all_layers_can_be_saved(tmp_path):
     layers = [
         npdl.layers.BatchLSTM(n_out=4, n_in=2, nb_seq=6, return_sequence=True),
         BatchNormal(),
@@ -679,7 +679,7 @@ UNFIT = {
     "twice the same": (
         lambda: npdl.Model([layer := Dense(3, n_in=3), layer]),
         ValueError,
-        "is in the model already",
+        "is already in the model",
     ),
     "no layers": (lambda: npdl.Model().compile(), ValueError, "no layers"),
     "no input size": (
@@ -721,7 +721,7 @@ UNFIT = {
     "batch": (lambda: mlp().fit(X, Y, batch_size=0), ValueError, "batch_size must be"),
     "epochs": (lambda: mlp().fit(X, Y, epochs=-1), ValueError, "epochs"),
     "weights": (lambda: mlp().fit(X, Y, sample_weight=[1, 2]), ValueError, "sample_weight"),
-    "no predictions": (lambda: mlp().predict(X[:0]), ValueError, "X needs an example"),
+    "no predictions": (lambda: mlp().predict(X[:0]), ValueError, "at least one example"),
     "set_weights": (lambda: mlp().set_weights([X]), ValueError, "another model"),
     "unknown class": (
         lambda: npdl.Model.from_json('{"layers": [{"class": "layers.Dens", "n_out": 3}]}'),
@@ -738,7 +738,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), UNFIT.values(), ids=UNFIT)
-def test_bad_input_is_named(call, error, message):
+def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
@@ -753,7 +753,7 @@ CHANGES_NOTHING = {
 
 
 @pytest.mark.parametrize("options", CHANGES_NOTHING.values(), ids=CHANGES_NOTHING)
-def test_what_does_not_fit_is_found_before_anything_changes(options):
+def test_data_that_do_not_fit_raise_before_any_change(options):
     model = npdl.Model([Dense(8, n_in=6), BatchNormal(), Softmax(3)])
     model.compile()
     before = model.get_weights()
@@ -765,7 +765,7 @@ def test_what_does_not_fit_is_found_before_anything_changes(options):
     assert all(map(np.array_equal, model.get_weights(), before))
 
 
-def test_a_compile_that_fails_leaves_the_model_as_it_was():
+def test_a_failed_compile_leaves_the_model_unchanged():
     model = npdl.Model([Dense(3, n_in=6), SimpleRNN(n_out=2)])
     before = [dict(vars(layer)) for layer in model.layers]
     with pytest.raises(ValueError, match="expected") as caught:
@@ -782,7 +782,7 @@ def test_a_second_compile_keeps_the_weights():
     assert all(map(np.array_equal, model.get_weights(), before))
 
 
-def test_nothing_is_computed_below_the_first_layer_with_parameters():
+def test_backward_ends_at_the_first_layer_with_parameters():
     table = np.eye(4)
     model = npdl.Model([Embedding(table), SimpleRNN(n_out=3), Softmax(2)])
     model.compile()

@@ -1,4 +1,4 @@
-"""What scripts for release 0.4.0 rely on beside the documentation."""
+"""Undocumented features of release 0.4.0 that scripts rely on."""
 
 import copy
 import io
@@ -55,14 +55,14 @@ def mlp(*options, **keywords):
 # Names
 
 
-def test_private_names_that_scripts_import():
+def test_private_names_of_old_scripts_can_be_imported():
     from npdl.initializations import _one, _zero
 
     assert np.array_equal(_one((2, 2)), np.ones((2, 2)))
     assert np.array_equal(_zero((2,)), np.zeros(2))
 
 
-def test_all_recurrent_layers_are_in_the_module_recurrent():
+def test_the_module_recurrent_has_all_recurrent_layers():
     from npdl.layers import recurrent
 
     for cls in (npdl.layers.Recurrent, SimpleRNN, GRU, LSTM, BatchLSTM):
@@ -83,7 +83,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_an_instance_is_written_by_the_name_of_its_class(name):
+def test_str_of_an_instance_is_its_class_name(name):
     assert str(WRITTEN[name]) == f"{WRITTEN[name]}" == name
 
 
@@ -101,9 +101,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("make", "before"), WRONG.values(), ids=WRONG)
-def test_the_size_of_the_layer_before_counts(make, before):
+def test_the_size_of_the_layer_before_takes_precedence(make, before):
     layer = make()
-    with pytest.warns(UserWarning, match=r"gives \(None, .*\), which counts"):
+    with pytest.warns(UserWarning, match=r"the output \(None, .*\), which is used"):
         layer.connect_to(layer_before(before))
     x = rng.normal(size=(2, *before))
     assert layer.forward(x).shape[0] == 2
@@ -115,18 +115,18 @@ def layer_before(shape):
     return before
 
 
-def test_a_size_that_agrees_is_silent():
+def test_an_equal_size_does_not_warn():
     compiled([Dense(4, n_in=6), Dense(5, n_in=4), Softmax(3)])
 
 
 @pytest.mark.parametrize("batch", [None, 10, 1])
-def test_an_image_shape_may_begin_with_the_batch(batch):
+def test_an_image_shape_may_include_the_batch(batch):
     layer = Convolution(2, (3, 3), input_shape=(batch, 2, 6, 6))
     layer.connect_to()
     assert layer.forward(IMAGES).shape == (40, 2, 4, 4)
 
 
-def test_arrays_are_none_before_they_are_made():
+def test_arrays_are_none_before_initialization():
     for layer in (Dense(3), SimpleRNN(n_out=3), Convolution(2, (3, 3)), BatchLSTM(n_out=2)):
         assert set(layer.params) == {None}
         assert set(layer.grads) == {None}
@@ -138,7 +138,7 @@ def test_arrays_are_none_before_they_are_made():
 # Instances are copied
 
 
-def test_one_optimizer_serves_several_models_as_if_each_had_its_own():
+def test_one_optimizer_instance_can_train_several_models():
     optimizer, weights = Adam(lr=0.01), []
     for _ in range(2):
         npdl.utils.set_seed(1)
@@ -150,7 +150,7 @@ def test_one_optimizer_serves_several_models_as_if_each_had_its_own():
     compiled([Dense(5, n_in=6), Softmax(3)], "scce", optimizer).fit(X, Y, epochs=1, verbose=0)
 
 
-def test_a_rate_is_changed_in_the_optimizer_of_the_model():
+def test_the_rate_is_changed_in_the_models_optimizer():
     optimizer = Adam(lr=0.01)
     model = mlp("scce", optimizer)
     optimizer.lr = 5
@@ -160,14 +160,14 @@ def test_a_rate_is_changed_in_the_optimizer_of_the_model():
     assert optimizer.lr == 5
 
 
-def test_a_second_compile_with_the_optimizer_of_the_model_keeps_its_state():
+def test_compile_with_the_models_optimizer_keeps_its_state():
     model = mlp("scce", "adam")
     model.fit(X, Y, epochs=1, verbose=0)
     model.compile("scce", model.optimizer)
     assert model.optimizer.iterations == 1
 
 
-def test_one_activation_serves_several_layers():
+def test_one_activation_instance_works_in_several_layers():
     activation = npdl.activations.Elliot(2)
     layers = [Dense(4, n_in=6, activation=activation), Dense(4, activation=activation)]
     assert layers[0].activation is not layers[1].activation
@@ -175,7 +175,7 @@ def test_one_activation_serves_several_layers():
     assert layers[0].activation.steepness == 2
 
 
-# What an optimizer keeps
+# Arrays of optimizers
 
 
 def numbers(seed):
@@ -217,7 +217,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize(("optimizer", "name", "rule"), KEPT.values(), ids=KEPT)
-def test_the_arrays_of_an_optimizer_have_their_old_names(optimizer, name, rule):
+def test_optimizer_arrays_have_their_old_names(optimizer, name, rule):
     optimizer = copy.deepcopy(optimizer)
     params, grads = numbers(0), [numbers(1), numbers(2)]
     assert getattr(optimizer, name) is None
@@ -227,13 +227,13 @@ def test_the_arrays_of_an_optimizer_have_their_old_names(optimizer, name, rule):
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_the_other_arrays_of_an_optimizer_are_there():
+def test_optimizers_have_their_other_old_arrays():
     for optimizer, name in ((Adadelta(), "delta"), (Adamax(), "vs")):
         optimizer.update(numbers(0), numbers(1))
         assert [array.shape for array in getattr(optimizer, name)] == [(3, 2), (2,)]
 
 
-def test_an_optimizer_of_ones_own_may_leave_out_the_constructor_of_the_base():
+def test_a_users_optimizer_may_omit_the_base_constructor():
     class Leaps(npdl.optimizers.Optimizer):
         def __init__(self, lr=0.5):
             self.lr = lr
@@ -252,7 +252,7 @@ def test_an_optimizer_of_ones_own_may_leave_out_the_constructor_of_the_base():
     assert model.optimizer.iterations == 1
 
 
-def test_classes_of_activations_are_attributes():
+def test_layers_have_attributes_for_activation_classes():
     assert LSTM(n_out=2).activation_cls is npdl.activations.Tanh
     assert GRU(n_out=2, gate_activation="relu").gate_activation_cls is npdl.activations.ReLU
 
@@ -260,7 +260,7 @@ def test_classes_of_activations_are_attributes():
 @pytest.mark.parametrize(
     ("count", "fraction", "kept"), [(40, 0.49, 21), (39, 0.1, 36), (7, 0.1, 7)]
 )
-def test_a_fraction_for_validation_is_rounded_down(count, fraction, kept):
+def test_the_number_of_validation_examples_is_rounded_down(count, fraction, kept):
     seen = []
 
     class Watching(Linear):
@@ -299,7 +299,7 @@ def data_for(model):
 
 @pytest.mark.parametrize("at", [0, -2, -1])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_layer_that_is_not_trainable_stays_and_trains_again(name, at):
+def test_an_untrainable_layer_is_constant_until_trainable(name, at):
     model = compiled(MODELS[name](), "scce", "adam")
     data, layer = data_for(model), model.layers[at]
     model.fit(*data, epochs=1, verbose=0)
@@ -313,7 +313,7 @@ def test_a_layer_that_is_not_trainable_stays_and_trains_again(name, at):
     assert not layer.params or not same(layer.get_weights(), frozen)
 
 
-def test_a_frozen_layer_is_frozen_in_files_and_in_the_functional_form(tmp_path):
+def test_freezing_is_kept_in_files_and_the_functional_form(tmp_path):
     model = compiled([Dense(4, n_in=6), Dense(5), Softmax(3)], "scce")
     model.layers[1].trainable = False
     layer, params = model.to_functional()
@@ -329,7 +329,7 @@ def test_a_frozen_layer_is_frozen_in_files_and_in_the_functional_form(tmp_path):
     assert "71 parameters; 46 are trained, 25 are not" in file.getvalue()
 
 
-def test_a_model_can_be_frozen_as_a_whole():
+def test_a_whole_model_can_be_frozen():
     model = mlp()
     model.trainable = False
     before = model.get_weights()
@@ -341,7 +341,7 @@ def test_a_model_can_be_frozen_as_a_whole():
     assert not same(model.get_weights(), before)
 
 
-def test_nothing_is_computed_below_the_first_layer_that_is_trained():
+def test_backward_ends_at_the_first_trained_layer():
     model = compiled([Dense(4, n_in=6), Dense(5), Softmax(3)], "scce")
     model.layers[0].trainable = model.layers[1].trainable = False
     model.train_on_batch(X, Y)
@@ -366,7 +366,7 @@ class Stretched(Layer):
     grads = property(lambda self: [self.da])
 
 
-def test_a_layer_of_ones_own_can_be_frozen_and_named():
+def test_a_users_layer_can_be_frozen_and_named():
     model = compiled(
         [Dense(4, n_in=6), Stretched(name="scale", trainable=False), Softmax(3)], "scce"
     )
@@ -380,7 +380,7 @@ def test_a_layer_of_ones_own_can_be_frozen_and_named():
     assert not np.array_equal(layer.a, np.ones(4))
 
 
-def test_a_layer_of_ones_own_may_use_the_names_of_attributes():
+def test_a_users_layer_may_define_attributes_of_layers():
     class Titled(Layer):
         def __init__(self, units, name="mine"):
             self.units, self.name, self.weights = units, name.upper(), np.zeros(units)
@@ -391,7 +391,7 @@ def test_a_layer_of_ones_own_may_use_the_names_of_attributes():
     assert Layer.from_json(layer.to_json()).name == "MINE"
 
 
-def test_need_grad_and_static_are_the_same_as_trainable():
+def test_need_grad_and_static_agree_with_trainable():
     layer = LSTM(n_out=2, n_in=3, need_grad=False)
     assert not layer.trainable
     layer.need_grad = True
@@ -416,7 +416,7 @@ def bare(layer, shape=None):
 LAYER = F.serial(F.dense(8), F.relu(), F.dense(3))
 
 
-def test_a_model_that_cannot_be_loaded_is_not_saved(tmp_path):
+def test_a_model_without_known_input_shape_is_not_saved(tmp_path):
     model = bare(LAYER)
     with pytest.raises(ValueError, match="call predict"):
         model.save(tmp_path / "model.npz")
@@ -424,7 +424,7 @@ def test_a_model_that_cannot_be_loaded_is_not_saved(tmp_path):
 
 
 @pytest.mark.parametrize("layer", [LAYER, F.dense(3), F.embedding(9, 3)], ids=str)
-def test_a_model_learns_the_shape_of_an_example_from_data(tmp_path, layer):
+def test_a_model_gets_the_input_shape_from_data(tmp_path, layer):
     ids = layer.call.name == "embedding"
     x = rng.randint(9, size=(40, 6)) if ids else X
     model = npdl.Model.from_functional(layer, layer.init(0, (6,)))
@@ -436,7 +436,7 @@ def test_a_model_learns_the_shape_of_an_example_from_data(tmp_path, layer):
     assert np.array_equal(loaded.predict(x), model.predict(x))
 
 
-def test_a_checkpoint_of_such_a_model_can_be_loaded(tmp_path):
+def test_a_checkpoint_without_input_shape_can_be_loaded(tmp_path):
     model = bare(LAYER)
     folder = Checkpoint(tmp_path / "run")
     model.fit(X, X[:, :3], epochs=2, checkpoint=folder, verbose=0)
@@ -444,21 +444,21 @@ def test_a_checkpoint_of_such_a_model_can_be_loaded(tmp_path):
     assert np.array_equal(npdl.Model.load(newest).predict(X), model.predict(X))
 
 
-def test_a_file_may_be_in_a_folder_that_is_not_there(tmp_path):
+def test_saving_creates_a_missing_folder(tmp_path):
     model = mlp()
     model.save(tmp_path / "a" / "b" / "model.npz")
     model.save_weights(tmp_path / "c" / "weights.npz")
     assert npdl.Model.load(tmp_path / "a" / "b" / "model.npz").predict(X).shape == (40, 3)
 
 
-def test_a_file_of_another_suffix_makes_no_folder(tmp_path):
+def test_saving_with_a_bad_suffix_creates_no_folder(tmp_path):
     for save in (mlp().save, mlp().save_weights):
         with pytest.raises(ValueError, match=r"suffix '\.h5'"):
             save(tmp_path / "a" / "model.h5")
     assert not any(tmp_path.iterdir())
 
 
-def test_weights_alone_are_read_from_every_file_that_has_them(tmp_path):
+def test_load_weights_reads_every_file_with_weights(tmp_path):
     model = mlp("scce", "adam")
     keeper = ModelCheckpoint(tmp_path / "best.npz", "loss", save_best_only=True)
     model.fit(
@@ -472,13 +472,13 @@ def test_weights_alone_are_read_from_every_file_that_has_them(tmp_path):
         other = mlp()
         other.load_weights(file)
         assert same(other.get_weights(), model.get_weights())
-    with pytest.raises(CheckpointError, match="another tree"):
+    with pytest.raises(CheckpointError, match="does not match"):
         compiled([Dense(4, n_in=6), Softmax(3)]).load_weights(tmp_path / "best.npz")
-    with pytest.raises(CheckpointError, match=r"weights alone.*load_weights"):
+    with pytest.raises(CheckpointError, match=r"call load_weights.*files of weights"):
         npdl.Model.load(tmp_path / "best.npz")
 
 
-def test_a_model_that_only_predicts_leaves_the_generator_alone(tmp_path):
+def test_load_without_generator_keeps_the_generator(tmp_path):
     mlp().save(tmp_path / "model.npz")
     npdl.utils.set_seed(3)
     before = npdl.utils.random.get_state()
@@ -496,7 +496,7 @@ def times(by=2.0):
     )
 
 
-def test_constructors_of_ones_own_are_given_to_load(tmp_path):
+def test_load_accepts_a_users_constructors(tmp_path):
     inner = F.serial(F.dense(4), times(3.0))
     model = compiled([Functional(inner, input_shape=(6,)), Softmax(3)])
     model.save(tmp_path / "model.npz")
@@ -515,7 +515,7 @@ def test_constructors_of_ones_own_are_given_to_load(tmp_path):
     assert np.array_equal(loaded.predict(X), model.predict(X))
 
 
-def test_the_softmax_of_activations_is_known_in_files():
+def test_files_may_contain_softmax_before_cross_entropy():
     layer = F.serial(F.dense(3), npdl.activations.softmax_before_cross_entropy())
     model = compiled([Functional(layer, input_shape=(6,))], "scce")
     assert npdl.Model.from_json(model.to_json()).layers[0].layer == layer
@@ -570,7 +570,7 @@ def test_the_functional_form_needs_no_private_constructor(name):
     assert np.array_equal(back.predict(x), model.predict(x))
 
 
-def test_both_forms_are_trained_alike():
+def test_both_forms_train_equally():
     model = compiled(FORMS["sequences"](), "mse", npdl.optimizers.SGD(lr=0.01))
     x = rng.normal(size=(40, 5, 6))
     targets = npdl.utils.one_hot(Y, 3)
@@ -581,7 +581,7 @@ def test_both_forms_are_trained_alike():
     np.testing.assert_allclose(model.predict(x), other.predict(x), rtol=1e-5, atol=1e-6)
 
 
-def test_a_single_layer_comes_back_in_its_form():
+def test_a_single_layer_keeps_its_functional_form():
     layer = F.dense(4)
     params = layer.init(0, (6,))
     form, copies = npdl.Model.from_functional(layer, params).to_functional()
@@ -591,7 +591,7 @@ def test_a_single_layer_comes_back_in_its_form():
     assert form == F.serial(layer)
 
 
-def test_a_pooling_takes_images_of_another_size_than_it_was_connected_for():
+def test_pooling_accepts_images_of_another_size():
     layer = MaxPooling((2, 2))
     layer.connect_to(layer_before((2, 6, 6)))
     for shape in ((3, 2, 4, 8), (3, 4, 8), (3, 2, 6, 6)):
@@ -606,7 +606,7 @@ def test_a_pooling_takes_images_of_another_size_than_it_was_connected_for():
 # Functional layers in training
 
 
-def test_a_functional_batch_norm_can_be_trained():
+def test_a_functional_batch_norm_trains():
     inner = F.serial(F.dense(8), F.batch_norm(), F.dropout(0.2))
     for fit in (
         lambda model: model.fit(X, Y, epochs=3, validation_split=0.1, verbose=0),
@@ -619,7 +619,7 @@ def test_a_functional_batch_norm_can_be_trained():
         assert np.isfinite(model.predict(X)).all()
 
 
-def test_the_check_before_training_changes_and_draws_nothing():
+def test_the_check_before_training_has_no_side_effects():
     inner = F.serial(F.dense(8), F.batch_norm(), F.dropout(0.2))
     model = compiled([Functional(inner, input_shape=(6,)), Softmax(3)], "scce")
     before, state = model.get_weights(), npdl.utils.random.get_state()
@@ -629,7 +629,7 @@ def test_the_check_before_training_changes_and_draws_nothing():
     assert npdl.utils.random.get_state() == state
 
 
-def test_no_warning_comes_from_ordinary_scripts():
+def test_ordinary_scripts_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = mlp(loss=npdl.objectives.SCCE(), optimizer=npdl.optimizers.SGD(lr=0.005))
@@ -638,13 +638,13 @@ def test_no_warning_comes_from_ordinary_scripts():
         )
 
 
-# The numbers of losses, as the page on moving says them
+# Loss values, as documented in docs/compat.md
 
 P = np.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
 T = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
-def test_the_old_values_of_losses_follow_from_the_new_ones():
+def test_old_loss_values_follow_from_new_values():
     old_mse = 0.5 * np.mean(np.sum((P - T) ** 2, axis=1))
     old_bce = np.mean(-np.sum(T * np.log(P) + (1 - T) * np.log(1 - P), axis=1))
     mse, bce = npdl.objectives.MSE().forward(P, T), npdl.objectives.BCE().forward(P, T)
@@ -656,12 +656,12 @@ def test_the_old_values_of_losses_follow_from_the_new_ones():
     assert np.mean(npdl.objectives.SCCE().forward(P, T)) == pytest.approx(old_scce)
 
 
-def test_the_hellinger_distance_is_the_one_of_that_name():
+def test_hellinger_distance_agrees_with_its_definition():
     p = np.array([[0.81, 0.19]])
     assert npdl.objectives.HeD().forward(p, [0])[0] == pytest.approx(0.3162, abs=1e-4)
 
 
-def test_a_frozen_batch_norm_uses_and_keeps_its_statistics():
+def test_a_frozen_batch_norm_uses_constant_statistics():
     model = compiled([BatchNormal(input_shape=(6,)), Dense(4), Softmax(3)], "scce")
     model.fit(X, Y, epochs=2, verbose=0)
     layer = model.layers[0]

@@ -1,11 +1,11 @@
-"""What instances of the stateful API print as."""
+"""Representations of instances of the stateful API."""
 
 import numpy as np
 
 import npdl
 
 
-def test_an_instance_prints_as_the_call_that_made_it():
+def test_repr_of_an_instance_is_its_constructor_call():
     layer = npdl.layers.Dense(3, n_in=2, activation=npdl.activations.Elliot(2))
     assert repr(layer) == "Dense(n_out=3, n_in=2, activation=Elliot(steepness=2))"
     assert str(layer) == "Dense"
@@ -14,12 +14,12 @@ def test_an_instance_prints_as_the_call_that_made_it():
     assert repr(npdl.objectives.MSE()) == "MeanSquaredError()"
 
 
-def test_arrays_are_printed_by_type_and_shape():
+def test_repr_shows_type_and_shape_of_arrays():
     layer = npdl.layers.Embedding(np.zeros((500, 4)), static=False)
     assert repr(layer) == "Embedding(embed_words=float64[500, 4], static=False)"
 
 
-def test_a_subclass_prints_its_own_arguments():
+def test_repr_of_a_subclass_shows_its_own_arguments():
     class Wide(npdl.layers.Dense):
         def __init__(self, times=2):
             super().__init__(8 * times, activation="relu")
@@ -27,7 +27,7 @@ def test_a_subclass_prints_its_own_arguments():
     assert repr(Wide(times=3)) == "Wide(times=3)"
 
 
-def test_a_class_of_ones_own_may_have_a_name_of_npdls():
+def test_a_users_class_may_share_the_name_of_a_library_class():
     saved = npdl.layers.Dense(3, n_in=2).to_json()
 
     class Dense(npdl.layers.Layer):

@@ -1,4 +1,4 @@
-"""The stateful objectives: the documented formulas, gradients, targets, names, and a user's own."""
+"""Stateful objectives: the documented formulas, gradients, targets, names, user-defined classes."""
 
 import json
 
@@ -24,7 +24,7 @@ ROWS, CLASSES = 5, 3
 
 
 def probabilities(*shape, seed=0):
-    """Rows that sum to one."""
+    """Return random rows with sum one."""
     e = np.exp(random.generator(seed).normal(size=shape))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -40,7 +40,7 @@ def real(*shape, seed=0):
 IDS = np.array([2, 0, 1, 1, 2])
 ONE_HOT = np.eye(CLASSES)[IDS]
 
-# The objective, outputs, targets, and the documented formula.
+# Objective, outputs, targets and documented formula.
 CASES = {
     "MSE": (MSE, real(ROWS, CLASSES), real(ROWS, CLASSES, seed=1), lambda p, t: (p - t) ** 2),
     "MSE, a vector": (MSE, real(ROWS), real(ROWS, seed=1), lambda p, t: (p - t) ** 2),
@@ -86,8 +86,8 @@ def test_backward_is_the_gradient_of_the_sum_of_forward(cls, p, t, formula):
         lower[place] -= step
         difference = cls().forward(upper, t).sum() - cls().forward(lower, t).sum()
         numeric[place] = difference / (2 * step)
-    # The documented exceptions: half of the derivative of the square, and for SCCE the gradient
-    # in the input of the softmax, both p - t.
+    # The documented exceptions, both p - t: half of the derivative of the square, and for SCCE
+    # the gradient in the input of the softmax.
     if cls is MSE:
         assert np.allclose(2 * g, numeric, atol=1e-7)
     if cls in (MSE, SCCE):
@@ -96,7 +96,7 @@ def test_backward_is_the_gradient_of_the_sum_of_forward(cls, p, t, formula):
         assert np.allclose(g, numeric, atol=1e-7)
 
 
-def test_the_gradient_of_scce_is_that_in_the_input_of_the_softmax():
+def test_the_gradient_of_scce_is_in_the_input_of_the_softmax():
     x, t, step = real(ROWS, CLASSES), probabilities(ROWS, CLASSES, seed=1), 1e-6
     softmax = npdl.activations.Softmax()
     g = SCCE().backward(softmax.forward(x), t) * softmax.derivative()
@@ -111,7 +111,7 @@ def test_the_gradient_of_scce_is_that_in_the_input_of_the_softmax():
 
 @of_classes
 @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8])
-def test_class_indices_are_the_same_as_one_hot_rows(cls, dtype):
+def test_class_indices_agree_with_one_hot_rows(cls, dtype):
     p, ids = probabilities(ROWS, CLASSES), IDS.astype(dtype)
     assert np.allclose(cls().forward(p, ids), cls().forward(p, ONE_HOT), rtol=1e-14)
     assert np.allclose(cls().backward(p, ids), cls().backward(p, ONE_HOT), rtol=1e-14)
@@ -119,7 +119,7 @@ def test_class_indices_are_the_same_as_one_hot_rows(cls, dtype):
 
 
 @of_classes
-def test_items_may_be_the_steps_of_sequences(cls):
+def test_items_may_be_time_steps_of_sequences(cls):
     p = probabilities(2, 5, CLASSES)
     ids = np.array([IDS, IDS[::-1]])
     flat = cls().forward(p.reshape(10, CLASSES), ids.reshape(10))
@@ -129,7 +129,7 @@ def test_items_may_be_the_steps_of_sequences(cls):
 
 
 @each
-def test_nothing_is_divided_by_the_size_of_the_batch(cls, p, t, formula):
+def test_losses_and_gradients_are_not_divided_by_the_batch(cls, p, t, formula):
     twice = [np.concatenate([array, array]) for array in (p, t)]
     for method in (cls().forward, cls().backward):
         once = method(p, t)
@@ -137,7 +137,7 @@ def test_nothing_is_divided_by_the_size_of_the_batch(cls, p, t, formula):
 
 
 @each
-def test_arrays_that_are_given_are_not_written_and_results_are_new(cls, p, t, formula):
+def test_inputs_are_not_modified_and_results_are_new(cls, p, t, formula):
     p, t = p.copy(), t.copy()
     p.flags.writeable = t.flags.writeable = False
     for method in (cls().forward, cls().backward):
@@ -148,7 +148,7 @@ def test_arrays_that_are_given_are_not_written_and_results_are_new(cls, p, t, fo
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_wrong_zeros_and_ones_have_finite_values_and_gradients(dtype):
+def test_wrong_0_and_1_outputs_have_finite_loss_and_gradient(dtype):
     p, t = np.array([[0.0, 1.0], [1.0, 0.0]], dtype), np.array([[1.0, 0.0], [1.0, 0.0]], dtype)
     for cls in (BCE, SCCE, HeD):
         values, g = cls().forward(p, t), cls().backward(p, t)
@@ -162,7 +162,7 @@ def test_wrong_zeros_and_ones_have_finite_values_and_gradients(dtype):
     assert np.array_equal(MSE().backward(large, -large), 2 * large)
 
 
-def test_ints_and_lists_are_numbers_too():
+def test_ints_and_lists_are_accepted():
     assert MSE().forward([[1, 3]], [[0, 1]]).dtype == np.float32
     npdl.utils.set_dtype("float64")
     assert MSE().forward([[1, 3]], [[0, 1]]).dtype == np.float64
@@ -179,7 +179,7 @@ NAMES = {
 }
 
 
-def test_the_short_names_are_the_same_classes():
+def test_the_short_names_are_aliases_of_the_classes():
     assert MSE is MeanSquaredError
     assert HeD is HellingerDistance
     assert BCE is BinaryCrossEntropy
@@ -189,12 +189,12 @@ def test_the_short_names_are_the_same_classes():
 @pytest.mark.parametrize(
     ("name", "cls"), [(name, cls) for cls, names in NAMES.items() for name in names.split()]
 )
-def test_every_name_gives_a_new_instance(name, cls):
+def test_every_name_returns_a_new_instance(name, cls):
     assert type(objectives.get(name)) is cls
     assert objectives.get(name) is not objectives.get(name)
 
 
-def test_an_instance_is_copied():
+def test_get_copies_an_instance():
     objective = SCCE(epsilon=1e-5)
     own = objectives.get(objective)
     objective.epsilon = 1e-3
@@ -202,20 +202,20 @@ def test_an_instance_is_copied():
 
 
 @pytest.mark.parametrize("value", ["hinge", None, 3, SCCE, np.mean])
-def test_anything_else_is_an_error_that_lists_the_names(value):
+def test_other_values_raise_and_the_error_lists_the_names(value):
     with pytest.raises(ValueError, match=r"objectives: expected an instance.*BCE.*scce.*; got"):
         objectives.get(value)
 
 
 @pytest.mark.parametrize("objective", [MSE(), HeD(), BCE(1e-6), SCCE(epsilon=1e-6)])
-def test_configurations_go_through_json(objective):
+def test_configurations_survive_json(objective):
     loaded = Objective.from_json(json.loads(json.dumps(objective.to_json())))
     assert type(loaded) is type(objective)
     assert vars(loaded).get("epsilon") == vars(objective).get("epsilon")
 
 
 class Weighted(Objective):
-    """A user's own."""
+    """A user-defined objective."""
 
     def __init__(self, weight):
         self.weight = weight
@@ -227,7 +227,7 @@ class Weighted(Objective):
         return self.weight * np.sign(outputs - targets)
 
 
-def test_a_users_objective_goes_through_json():
+def test_a_users_objective_survives_json():
     loaded = Objective.from_json(json.loads(json.dumps(Weighted(3.0).to_json())))
     assert np.array_equal(loaded.backward(np.array([1.0]), np.array([2.0])), [-3.0])
 
@@ -285,7 +285,11 @@ ERRORS = {
         ValueError,
         r"BCE: targets must be in \[0, 1\]",
     ),
-    "outputs that are text": (lambda: MSE().forward("a", "b"), TypeError, "MSE: expected an array"),
+    "strings as outputs": (
+        lambda: MSE().forward("a", "b"),
+        TypeError,
+        "MSE: expected an array",
+    ),
     "no epsilon": (lambda: SCCE(epsilon=0), ValueError, "SCCE: epsilon must be a number in"),
     "a large epsilon": (lambda: BCE(0.5), ValueError, "BCE: epsilon must be a number in"),
     "forward of the base": (lambda: Objective().forward(1, 1), NotImplementedError, "Objective.fo"),
@@ -305,6 +309,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), ERRORS.values(), ids=ERRORS)
-def test_bad_input_is_a_clear_error(call, error, message):
+def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -26,8 +26,8 @@ from npdl.compat.optimizers import (
 )
 from npdl.functional.optimizers import _packed as packed
 
-# The documented equations, in their plainest form: (p, g, state, lr, t) -> p, with a dict of zeros
-# as the state and t from 1.
+# The documented equations as functions (p, g, state, lr, t) -> p. The state is a dict with default
+# zeros; t starts at 1.
 
 
 def sgd(p, g, s, lr, t):
@@ -120,7 +120,7 @@ def test_the_table_has_every_optimizer():
     ],
     ids=str,
 )
-def test_updates_are_the_documented_equation_over_steps_of_changing_rates(cls, rule, options):
+def test_updates_follow_the_equation_at_changing_rates(cls, rule, options):
     optimizer, params = cls(lr=0.1, **options), arrays()
     expected, states = [p.copy() for p in params], [Zeros() for _ in params]
     for t in range(1, 8):
@@ -172,7 +172,7 @@ def test_the_documented_defaults_and_signatures(cls):
 
 @each
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_arrays_of_any_size_and_strides_are_changed_in_place_alike(cls, dtype, monkeypatch):
+def test_arrays_of_any_size_and_strides_update_in_place(cls, dtype, monkeypatch):
     monkeypatch.setattr(packed, "SMALL", 12)
     monkeypatch.setattr(packed, "BLOCK", 10)
     whole = normal(7, 12).astype(dtype)
@@ -195,7 +195,7 @@ def test_arrays_of_any_size_and_strides_are_changed_in_place_alike(cls, dtype, m
         assert np.array_equal(p, one_by_one.reshape(7, 4))
 
 
-def test_what_is_around_a_block_stays():
+def test_memory_around_a_parameter_block_is_unchanged():
     whole = np.ones((3, 6))
     Adam(lr=0.5).update([whole[:, 2:4]], [np.ones((3, 2))])
     assert np.array_equal(whole[:, :2], np.ones((3, 2)))
@@ -204,7 +204,7 @@ def test_what_is_around_a_block_stays():
 
 
 @each
-def test_gradients_are_not_written(cls):
+def test_gradients_are_not_modified(cls):
     optimizer, params, grads = cls(lr=0.1, clip=0.5), arrays(), arrays(seed=1)
     for g in grads:
         g.flags.writeable = False
@@ -214,7 +214,7 @@ def test_gradients_are_not_written(cls):
 
 
 @each
-def test_where_there_is_no_gradient_the_parameter_and_its_state_stay(cls):
+def test_a_none_gradient_leaves_parameter_and_state_unchanged(cls):
     optimizer, params = cls(lr=0.1), arrays()
     twin, others = cls(lr=0.1), arrays()
     for step in range(4):
@@ -228,7 +228,7 @@ def test_where_there_is_no_gradient_the_parameter_and_its_state_stay(cls):
 
 
 @each
-def test_gradients_in_another_type_are_taken_in_that_of_the_parameters(cls):
+def test_gradients_are_cast_to_the_type_of_the_parameters(cls):
     params, others = arrays(dtype=np.float32), arrays(dtype=np.float32)
     cls(lr=0.1).update(params, arrays(seed=1))
     cls(lr=0.1).update(others, arrays(seed=1, dtype=np.float32))
@@ -250,7 +250,7 @@ def test_a_parabola_is_minimised(cls):
 # The rate
 
 
-def test_the_rate_falls_with_the_updates_between_its_bounds():
+def test_the_rate_decays_between_its_bounds():
     optimizer = SGD(lr=1.0, decay=1.0, lr_min=0.3, lr_max=0.75)
     rates = []
     for _ in range(5):
@@ -260,7 +260,7 @@ def test_the_rate_falls_with_the_updates_between_its_bounds():
 
 
 @each
-def test_a_rate_that_is_assigned_is_the_one_of_the_next_update(cls):
+def test_an_assigned_rate_is_used_by_the_next_update(cls):
     optimizer, p = cls(lr=0.1, decay=0.5), np.zeros(3)
     for _ in range(3):
         optimizer.update([p], [np.ones(3)])
@@ -275,7 +275,7 @@ def test_a_rate_that_is_assigned_is_the_one_of_the_next_update(cls):
         assert np.array_equal(p, before)
 
 
-def test_other_attributes_count_from_the_next_update_too():
+def test_other_assigned_attributes_apply_to_the_next_update():
     optimizer, p = Momentum(0.9, lr=1.0), np.zeros(1)
     optimizer.update([p], [np.ones(1)])
     optimizer.momentum, optimizer.clip = 0.5, 0.25
@@ -286,7 +286,7 @@ def test_other_attributes_count_from_the_next_update_too():
     assert p == -1.75 - 0.375 - 1
 
 
-def test_npdl_clip_moves_to_the_boundary_or_not_at_all():
+def test_npdl_clip_clips_only_with_a_positive_boundary():
     g = np.array([-3.0, 0.5, 2.0])
     assert np.array_equal(npdl_clip(g, 1.5), [-1.5, 0.5, 1.5])
     assert npdl_clip(g, 0) is g
@@ -303,7 +303,7 @@ def train(optimizer, params, steps):
 
 
 @each
-def test_a_state_goes_through_a_file_to_another_optimizer(cls, tmp_path):
+def test_a_saved_state_restores_another_optimizer(cls, tmp_path):
     optimizer, params = cls(lr=0.1, decay=0.1), arrays()
     train(optimizer, params, range(1, 4))
     optimizer.lr = 0.2
@@ -336,7 +336,7 @@ def test_a_state_is_a_copy(cls, monkeypatch):
 
 
 @each
-def test_copies_and_pickles_go_on_alike(cls):
+def test_copies_and_pickles_continue_equally(cls):
     optimizer, params = cls(lr=0.1, decay=0.5), arrays()
     train(optimizer, params, range(1, 3))
     for twin in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
@@ -353,13 +353,13 @@ def test_copies_and_pickles_go_on_alike(cls):
 
 
 @pytest.mark.parametrize(("name", "cls"), CLASSES.items())
-def test_every_name_gives_a_new_instance(name, cls):
+def test_every_name_returns_a_new_instance(name, cls):
     for alias in (name, cls.__name__):
         assert type(optimizers.get(alias)) is cls
         assert optimizers.get(alias) is not optimizers.get(alias)
 
 
-def test_an_instance_is_copied_with_its_state():
+def test_get_copies_an_instance_with_its_state():
     optimizer, params = Adam(lr=0.1), arrays()
     optimizer.update(params, arrays(seed=1))
     own = optimizers.get(optimizer)
@@ -371,13 +371,13 @@ def test_an_instance_is_copied_with_its_state():
 
 
 @pytest.mark.parametrize("value", ["lion", None, 3, SGD, F.sgd(0.1)])
-def test_anything_else_is_an_error_that_lists_the_names(value):
+def test_other_values_raise_and_the_error_lists_the_names(value):
     with pytest.raises(ValueError, match=r"optimizers: expected an instance.*Adam.*sgd; got"):
         optimizers.get(value)
 
 
 class Signs(Optimizer):
-    """A user's own, in the manner of old scripts."""
+    """A user-defined optimizer, as in old scripts."""
 
     def __init__(self, power=1, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -390,7 +390,7 @@ class Signs(Optimizer):
 
 
 class Fast(Adam):
-    """A built-in one with other defaults."""
+    """A library optimizer with other defaults."""
 
     def __init__(self, **kwargs):
         super().__init__(beta1=0.5, **kwargs)
@@ -408,7 +408,7 @@ MADE = [
 
 
 @pytest.mark.parametrize("optimizer", MADE, ids=lambda o: type(o).__name__)
-def test_configurations_go_through_json(optimizer):
+def test_configurations_survive_json(optimizer):
     loaded = Optimizer.from_json(json.loads(json.dumps(optimizer.to_json())))
     assert type(loaded) is type(optimizer)
 
@@ -419,7 +419,7 @@ def test_configurations_go_through_json(optimizer):
     assert loaded.lr == optimizer.lr
 
 
-def test_a_configuration_names_what_goes_to_the_base():
+def test_a_configuration_names_arguments_of_the_base():
     config = Momentum(0.5, 0.1, 2.0, decay=0.25).to_json()
     assert config == {
         "class": "optimizers.Momentum",
@@ -430,7 +430,7 @@ def test_a_configuration_names_what_goes_to_the_base():
     }
 
 
-def test_a_users_optimizer_counts_and_has_the_rate_of_its_base():
+def test_a_users_optimizer_has_the_rate_and_count_of_its_base():
     optimizer, p = Signs(lr=0.5, decay=1.0), np.zeros(2)
     optimizer.update([p], [np.array([2.0, -3.0])])
     assert np.array_equal(p, [-1.0, 1.5])
@@ -441,7 +441,7 @@ def test_a_users_optimizer_counts_and_has_the_rate_of_its_base():
     assert (other.iterations, other._first_rate) == (1, 0.5)
 
 
-def test_a_subclass_of_a_built_in_one_may_change_the_gradients_first():
+def test_a_subclass_may_change_the_gradients_first():
     class Negated(SGD):
         def update(self, params, grads):
             super().update(params, [-g for g in grads])
@@ -451,7 +451,7 @@ def test_a_subclass_of_a_built_in_one_may_change_the_gradients_first():
     assert np.array_equal(p, [0.5, 0.5])
 
 
-def test_sgd_may_serve_two_models_in_turn():
+def test_one_sgd_can_update_two_models_in_turn():
     optimizer, p, q = SGD(lr=1.0), np.zeros(2), np.zeros((3, 2))
     optimizer.update([p], [np.ones(2)])
     optimizer.update([q], [np.ones((3, 2))])
@@ -481,7 +481,7 @@ ERRORS = {
         ValueError,
         r"Adam.update: params\[1\] is float64\[2, 3\], but its gradient is float64\[3\]",
     ),
-    "a gradient that is text": (
+    "a gradient that is a string": (
         lambda: SGD().update([np.zeros(2)], [np.array(["a", "b"])]),
         ValueError,
         r"SGD.update: params\[0\] is float64\[2\], but its gradient is <U1\[2\]",
@@ -489,23 +489,23 @@ ERRORS = {
     "parameters that are ints": (
         lambda: SGD().update([np.zeros(2, int)], [np.zeros(2)]),
         TypeError,
-        r"params\[0\] must be an array of floats that can be written, got int64\[2\]",
+        r"params\[0\] must be a writable array of floats, got int64\[2\]",
     ),
     "parameters that are lists": (
         lambda: SGD().update([[0.0]], [np.zeros(1)]),
         TypeError,
-        r"params\[0\] must be an array of floats that can be written, got list",
+        r"params\[0\] must be a writable array of floats, got list",
     ),
     "read-only parameters": (
         lambda: SGD().update([read_only(2)], [np.zeros(2)]),
         TypeError,
-        "that can be written",
+        "must be a writable array",
     ),
     "other shapes than at first": (
         lambda: updated(Adam(), [np.zeros(2)], [np.ones(2)]).update([np.zeros(3)], [np.ones(3)]),
         ValueError,
         r"Adam.update: the parameters are float64\[3\], but at the first update they were float64"
-        r"\[2\]; each model needs",
+        r"\[2\]; create a new optimizer",
     ),
     "another type than at first": (
         lambda: updated(Momentum(), [np.zeros(2)], [np.ones(2)]).update(
@@ -517,7 +517,7 @@ ERRORS = {
     "the state of another optimizer": (
         lambda: Adam().set_state(Momentum().get_state()),
         ValueError,
-        "Adam.set_state: expected the states .*AdamState.*TraceState.*; is it of another",
+        "Adam.set_state: expected the states .*AdamState.*TraceState.*; does the state belong",
     ),
     "the state of a momentum without Nesterov": (
         lambda: NesterovMomentum().set_state(Momentum().get_state()),
@@ -525,10 +525,14 @@ ERRORS = {
         "NesterovMomentum.set_state: expected the states .*NesterovState.*TraceState",
     ),
     "a negative rate": (lambda: SGD(lr=-0.1), ValueError, "SGD: lr must be a number of at least 0"),
-    "a rate that is no number": (lambda: Adam(lr="0.1"), ValueError, "Adam: lr must be a number"),
+    "a rate that is a string": (
+        lambda: Adam(lr="0.1"),
+        ValueError,
+        "Adam: lr must be a number",
+    ),
     "an assigned rate": (lambda: setattr(SGD(), "lr", np.nan), ValueError, "SGD: lr must be a num"),
     "a negative decay": (lambda: SGD(decay=-1), ValueError, "SGD: decay must be a number of at le"),
-    "bounds the wrong way": (
+    "bounds in the wrong order": (
         lambda: SGD(lr_min=0.5, lr_max=0.1),
         ValueError,
         "SGD: expected 0 ≤ lr_min ≤ lr_max, got lr_min=0.5, lr_max=0.1",
@@ -550,18 +554,18 @@ ERRORS = {
     "an unknown class": (
         lambda: Optimizer.from_json({"class": "optimizers.Lion"}),
         ValueError,
-        r"unknown class 'optimizers.Lion': known are .*optimizers.Adam",
+        r"unknown class 'optimizers.Lion'; known classes are .*optimizers.Adam",
     ),
 }
 
 
 @pytest.mark.parametrize(("call", "error", "message"), ERRORS.values(), ids=ERRORS)
-def test_bad_input_is_a_clear_error(call, error, message):
+def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-def test_an_update_that_fails_changes_nothing():
+def test_a_failed_update_changes_nothing():
     optimizer, params = Adam(lr=0.1), [np.zeros(2), np.zeros(3)]
     with pytest.raises(ValueError, match="its gradient"):
         optimizer.update(params, [np.ones(2), np.ones(2)])
@@ -569,11 +573,11 @@ def test_an_update_that_fails_changes_nothing():
     assert optimizer.iterations == 0
 
 
-def test_the_error_about_a_part_names_the_optimizer():
+def test_an_error_of_a_transform_names_the_optimizer():
     with pytest.raises(ValueError, match="decay must be") as caught:
         NesterovMomentum(momentum=2.0)
     assert caught.value.__notes__ == ["in an argument of NesterovMomentum"]
 
 
-def test_the_base_of_the_modules_is_one_class():
+def test_all_modules_share_one_optimizer_class():
     assert npdl.optimizers.Optimizer is Optimizer

@@ -30,7 +30,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("module", NAMES)
-def test_both_paths_name_the_same_module_with_all_names(module):
+def test_both_paths_give_the_same_module_with_all_names(module):
     old = importlib.import_module(f"npdl.{module}")
     assert old is importlib.import_module(f"npdl.compat.{module}")
     for name in NAMES[module].split():
@@ -40,11 +40,11 @@ def test_both_paths_name_the_same_module_with_all_names(module):
             assert name in old.__all__
 
 
-def test_models_are_one_class():
+def test_all_paths_give_one_model_class():
     assert npdl.Model is npdl.model.Model is npdl.compat.Model is npdl.compat.model.Model
 
 
-def test_no_module_is_there_twice():
+def test_no_module_is_imported_twice():
     for found in pkgutil.walk_packages(npdl.compat.__path__, "npdl.compat."):
         new = importlib.import_module(found.name)
         assert importlib.import_module(found.name.replace(".compat", "", 1)) is new
@@ -105,7 +105,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize(("path", "expected"), SIGNATURES.items())
-def test_the_signature_is_the_documented_one(path, expected):
+def test_the_signature_is_as_documented(path, expected):
     module, name = path.split(".")
     value = getattr(importlib.import_module(f"npdl.{module}"), name)
     signature = inspect.signature(value)

@@ -1,4 +1,4 @@
-"""Whole scripts of the stateful API, as they were written for the old library."""
+"""Complete scripts of the stateful API, as written for the old library."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ TREC = Path(__file__).parents[2].parent / "shared" / "data" / "TREC_10.label"
 needs_trec = pytest.mark.skipif(not TREC.exists(), reason="the questions are not there")
 
 
-# The documentation's examples, as they stand there
+# The examples of the documentation, unchanged
 
 
 def test_the_example_of_the_objectives_runs():
@@ -62,7 +62,7 @@ def digits():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_perceptron_reads_digits(seed):
+def test_a_perceptron_classifies_digits(seed):
     npdl.utils.random.set_seed(seed)
     images, labels = digits()
     held_out = len(images) // 5
@@ -83,7 +83,7 @@ def test_a_perceptron_reads_digits(seed):
 
 
 @pytest.mark.slow
-def test_a_convolutional_network_reads_images_of_28_pixels():
+def test_a_convolutional_network_classifies_28x28_images():
     npdl.utils.set_seed(100)
     images, labels = digits()
     large = np.pad(
@@ -105,7 +105,7 @@ def test_a_convolutional_network_reads_images_of_28_pixels():
 
 
 def questions():
-    """Word ids of the questions, zeros behind, and one-hot rows of their coarse classes."""
+    """Return word ids of the questions, padded with zeros, and one-hot rows of coarse classes."""
     lines = [line.split() for line in TREC.read_text(encoding="latin-1").splitlines()]
     names = sorted({line[0].split(":")[0] for line in lines})
     labels = np.array([names.index(line[0].split(":")[0]) for line in lines])
@@ -160,7 +160,7 @@ TEXT = "she sells sea shells by the sea shore; the shells she sells are sea shel
 
 
 def characters(window=8):
-    """One-hot windows of the text, and the character behind each."""
+    """Return one-hot windows of the text, and the next character after each window."""
     alphabet = sorted(set(TEXT))
     codes = np.eye(len(alphabet))[[alphabet.index(c) for c in TEXT]]
     count = len(codes) - window
@@ -168,7 +168,7 @@ def characters(window=8):
 
 
 @pytest.mark.parametrize("layer", [npdl.layers.SimpleRNN, npdl.layers.BatchLSTM])
-def test_a_recurrent_network_learns_a_text_by_heart(layer):
+def test_a_recurrent_network_memorizes_a_text(layer):
     npdl.utils.set_seed(4)
     x, y = characters()
     net = npdl.Model()
@@ -179,8 +179,8 @@ def test_a_recurrent_network_learns_a_text_by_heart(layer):
     assert net.accuracy(net.predict(x), y) >= 0.95
 
 
-def test_a_decoder_that_feeds_its_states_back_turns_sequences_around():
-    """An encoder and a decoder trained by hand, with the gradients of the states handed back."""
+def test_a_decoder_with_state_feedback_reverses_sequences():
+    """Train an encoder and a decoder with explicit calls and gradients of the states."""
     npdl.utils.set_seed(0)
     generator = np.random.RandomState(0)
     codes = np.eye(5)
@@ -217,8 +217,8 @@ def test_a_decoder_that_feeds_its_states_back_turns_sequences_around():
     assert np.mean(np.stack(said, axis=1) == words[:, ::-1]) >= 0.95
 
 
-def test_a_chatbot_answers_with_weights_that_it_is_given():
-    """An encoder and a decoder of two layers each, called by hand with masks and states."""
+def test_a_chatbot_answers_with_assigned_weights():
+    """Call an encoder and a decoder of two layers each, with masks and states."""
     from npdl.initializations import _one
 
     generator = np.random.RandomState(0)
@@ -265,7 +265,7 @@ def test_a_chatbot_answers_with_weights_that_it_is_given():
     assert decoder_1.gate_activation.forward(np.zeros(1)) == 0.5
 
 
-def test_weights_can_be_set_by_hand():
+def test_weights_can_be_assigned():
     layer = npdl.layers.Dense(n_out=2, n_in=3, activation="linear")
     layer.connect_to()
     weight = np.arange(6.0).reshape(3, 2)

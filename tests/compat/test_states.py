@@ -1,4 +1,4 @@
-"""The states of generators: each comes back to the bit, and a forged one is refused."""
+"""States of generators: each is restored exactly, and forged states are refused."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from test_checkpoint import forge, members
 import npdl
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
-from npdl.compat.utils._states import read_generator, written
+from npdl.compat.utils._states import read_generator, write_generator
 from npdl.training import Checkpoint
 
 BITS = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"]
@@ -22,7 +22,7 @@ each_bits = pytest.mark.parametrize("bits", BITS)
 
 @pytest.fixture(autouse=True)
 def untouched():
-    """Leave the generators as they were."""
+    """Restore the generators after the test."""
     rng, bits = get_rng(), np.random.get_bit_generator()
     state = np.random.get_state(legacy=False)  # noqa: NPY002
     yield
@@ -47,9 +47,9 @@ def draws(rng):
 
 @each_bits
 @pytest.mark.parametrize("kind", ["RandomState", "Generator", "numpy.random"])
-def test_every_generator_of_numpy_comes_back_to_the_bit(kind, bits):
+def test_every_numpy_generator_is_restored_exactly(kind, bits):
     rng = made(kind, bits)
-    draws(rng)  # an odd number of normals: the second of a pair is kept for the next call
+    draws(rng)  # an odd number of normals: the generator stores the second of a pair
     npdl.utils.set_rng(rng)
     state = get_state()
     expected = draws(rng)
@@ -75,13 +75,13 @@ def test_a_generator_whose_state_cannot_be_saved_is_refused():
         pass
 
     before = get_rng()
-    with pytest.raises(TypeError, match=r"bit generators MT19937, PCG64, .* got one on Own"):
+    with pytest.raises(TypeError, match=r"bit generators MT19937, PCG64, .* generator Own"):
         npdl.utils.set_rng(np.random.Generator(Own(1)))
     assert get_rng() is before
 
 
 def paths(value, path=()):
-    """Yield the paths of all values in JSON."""
+    """Yield the paths of all values in a JSON value."""
     yield path
     if isinstance(value, dict | list):
         for key in list(value)[:3] if isinstance(value, dict) else range(min(len(value), 2)):
@@ -92,10 +92,10 @@ JUNK = [None, True, -1, 1 << 32, 1 << 64, 1 << 128, 10**9, 700, 1.5, "x", "", []
 
 
 def forgeries():
-    """Yield texts in each of which one value of a state is replaced or missing, or one added."""
+    """Yield states in JSON, each with one value replaced, removed or added."""
     for kind in ("RandomState", "Generator"):
         for bits in BITS:
-            text = written(getattr(np.random, kind)(getattr(np.random, bits)(1)))
+            text = write_generator(getattr(np.random, kind)(getattr(np.random, bits)(1)))
             for path in paths(json.loads(text)):
                 for junk in (*JUNK, "missing", "more"):
                     values = json.loads(text)
@@ -115,7 +115,7 @@ def forgeries():
 
 
 def use(text):
-    """Draw from the generator of a text, or return that it is refused."""
+    """Draw from the generator of a JSON state; return whether the state was refused."""
     try:
         rng, _ = read_generator(text)
     except ValueError:
@@ -132,35 +132,35 @@ def main():
     sys.stdout.write(json.dumps(counts))
 
 
-def test_forged_states_are_refused_and_crash_nothing():
+def test_forged_states_are_refused_without_a_crash():
     ran = subprocess.run(
         [sys.executable, __file__], capture_output=True, text=True, check=True, encoding="utf-8",
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     counts = json.loads(ran.stdout)
     assert counts["refused"] > 1000
-    # Some junk is a value that the field may have, such as 700 for a word of a key.
+    # Some replacements are valid values of the field, such as 700 for a word of a key.
     assert counts["drawn"] < counts["refused"] / 5
 
 
 FORGED = {
     "the test runner": {"bit_generator": "test"},
     "another function": {"bit_generator": "seed"},
-    "a class that is no bit generator": {"bit_generator": "RandomState"},
-    "a position behind the key": {"state": {"key": [1] * 624, "pos": 625}},
-    "a position far behind the key": {"state": {"key": [1] * 624, "pos": 10**9}},
+    "a class that is not a bit generator": {"bit_generator": "RandomState"},
+    "a position after the key": {"state": {"key": [1] * 624, "pos": 625}},
+    "a position far after the key": {"state": {"key": [1] * 624, "pos": 10**9}},
     "a negative position": {"state": {"key": [1] * 624, "pos": -1}},
     "a short key": {"state": {"key": [1] * 600, "pos": 3}},
     "a key of zeros": {"state": {"key": [0] * 624, "pos": 3}},
-    "a half pair that is not a number": {"gauss": float("nan")},
-    "a half pair of text": {"gauss": "0"},
-    "two half pairs": {"has_gauss": 2},
+    "a stored normal that is NaN": {"gauss": float("nan")},
+    "a stored normal that is a string": {"gauss": "0"},
+    "two stored normals": {"has_gauss": 2},
 }
 
 
 @pytest.mark.parametrize("kind", ["RandomState", "Generator", "numpy.random"])
 @pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
-def test_a_model_with_a_forged_generator_is_refused(change, kind, tmp_path):
+def test_a_model_file_with_a_forged_generator_is_refused(change, kind, tmp_path):
     npdl.utils.set_seed(0)
     model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3)])
     model.compile(loss="mse")
@@ -169,13 +169,13 @@ def test_a_model_with_a_forged_generator_is_refused(change, kind, tmp_path):
     contents["generator"] = json.dumps({"generator": kind, "state": values["state"] | change})
     checkpoint.save(tmp_path / "evil.npz", contents)
     before = get_state()
-    with pytest.raises(CheckpointError, match="state of a generator"):
+    with pytest.raises(CheckpointError, match="state of a NumPy generator"):
         npdl.Model.load(tmp_path / "evil.npz")
     assert get_state() == before
 
 
 @pytest.mark.parametrize("name", ["generator", "before"])
-def test_a_run_with_a_forged_generator_is_not_resumed(name, tmp_path):
+def test_a_run_with_a_forged_generator_cannot_resume(name, tmp_path):
     def run(**options):
         npdl.utils.set_seed(0)
         model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3)])
@@ -198,7 +198,7 @@ def test_a_run_with_a_forged_generator_is_not_resumed(name, tmp_path):
     state["state"]["state"]["pos"] = 10**9
     header["scalars"][name][1] = json.dumps(state)
     forge(path, (pairs | {"npdl.json": json.dumps(header)}).items())
-    with pytest.raises(CheckpointError, match="state of a generator"):
+    with pytest.raises(CheckpointError, match="state of a NumPy generator"):
         run(max_iter=2, resume=True)
 
 

@@ -1,4 +1,4 @@
-"""Warnings of the stateful API point to the line of the user's call, however deep they arise."""
+"""Warnings of the stateful API point to the line of the user's call."""
 
 import inspect
 import warnings
@@ -30,19 +30,19 @@ def connected(layer):
 
 
 class Own(SGD):
-    """A subclass outside of the library."""
+    """A user-defined subclass."""
 
 
-# A part of the message, and functions of which each warns in the call that it ends with.
+# A part of the message, and functions whose last call warns.
 CALLS = {
     "clips gradients": [lambda: SGD(0.1, 0.9), lambda: Own(0.1, 0.9)],
-    "pass one of them": [
+    "pass only one of them": [
         lambda: compiled(Dense(3, 4)).fit(X, Y, 1, 64, True, 0.5, (X, Y), verbose=0),
         lambda: compiled(Dense(3, 4)).fit(
             X, y=Y, epochs=1, validation_data=(X, Y), validation_split=0.5, verbose=0
         ),
     ],
-    "if the opposite is meant": [
+    "for the opposite": [
         lambda: compiled(Dense(3, 4)).fit(X, Y, 8, 1, verbose=0),
         lambda: compiled(Dense(3, 4)).fit(X, Y, 8, 1, workers=1, verbose=0),
     ],
@@ -51,7 +51,7 @@ CALLS = {
         lambda: npdl.Model([Dense(3, 4), Activation("relu")]).compile(optimizer="sgd", loss="mse"),
         lambda: Activation("relu").connect_to(connected(Dense(3, 4))),
     ],
-    "which counts": [
+    "which is used": [
         lambda: npdl.Model([Dense(3, 4), Dense(3, 5)]).compile("mse"),
         lambda: Dense(3, 5).connect_to(connected(Dense(3, 4))),
         lambda: SimpleRNN(n_out=3, n_in=5).connect_to(connected(Input((2, 3)))),
@@ -60,7 +60,7 @@ CALLS = {
         lambda: Convolution(2, 3, input_shape=(32, 32, 3)),
         lambda: Input(shape=(32, 32, 3)),
     ],
-    "static=True is for": [
+    "static=True keeps it": [
         lambda: words().fit(IDS, Y, 1, verbose=0),
         lambda: words().fit(x=IDS, y=Y, epochs=1, verbose=0),
         lambda: words().train_on_batch(IDS, Y),

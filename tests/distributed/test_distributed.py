@@ -1,4 +1,4 @@
-"""Shards and ranks: the same bits, whoever computes what; and errors that all ranks see."""
+"""Shards and ranks: the same bits for any number of ranks, and errors raised on all ranks."""
 
 import functools
 import itertools
@@ -21,7 +21,14 @@ from npdl.distributed import (
     rows_of,
     sharded,
 )
-from npdl.distributed._reduction import Split, Vectors, fixed_sum, local_sums, meet, part_of
+from npdl.distributed._reduction import (
+    Split,
+    Vectors,
+    allreduce,
+    chunk_range,
+    fixed_sum,
+    local_sums,
+)
 from npdl.training import TrainState, train_step
 
 LOSS = F.softmax_cross_entropy
@@ -49,7 +56,7 @@ def checked(results):
 
 
 class Text:
-    """A term that writes down in which order it was added."""
+    """A term that records the order of additions."""
 
     def __init__(self, text):
         self.text = text
@@ -71,21 +78,21 @@ TREES = {
 
 
 @pytest.mark.parametrize(("count", "expected"), TREES.items())
-def test_the_tree_is_halved_at_powers_of_two(count, expected):
+def test_the_sum_tree_splits_at_powers_of_two(count, expected):
     assert fixed_sum(0, count, lambda i: Text(str(i))).text == expected
 
 
-def test_parts_cover_a_range_and_the_first_are_one_longer():
-    for size, parts in itertools.product(range(1, 20), range(1, 9)):
-        cut = [part_of(size, parts, i) for i in range(parts)]
-        assert [i for part in cut for i in part] == list(range(size))
-        lengths = [len(part) for part in cut]
+def test_chunks_cover_a_range_and_the_first_are_one_longer():
+    for size, count in itertools.product(range(1, 20), range(1, 9)):
+        chunks = [chunk_range(size, count, i) for i in range(count)]
+        assert [i for chunk in chunks for i in chunk] == list(range(size))
+        lengths = [len(chunk) for chunk in chunks]
         assert sorted(lengths, reverse=True) == lengths
         assert lengths[0] - lengths[-1] <= 1
 
 
 def terms(count):
-    """Return trees whose sum depends on its order, of several types, empty and 0-d arrays too."""
+    """Return trees whose sum depends on its order, with several types, empty and 0-d arrays."""
     generator = random.generator(count)
     scale = 10.0 ** generator.integers(-4, 5, size=(count, 37))
     numbers = generator.normal(size=(count, 37)) * scale
@@ -105,7 +112,7 @@ def terms(count):
 
 @pytest.mark.parametrize("count", range(1, 10))
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 8, 9])
-def test_ranks_add_in_the_order_of_one(count, ranks, monkeypatch):
+def test_ranks_add_in_the_order_of_one_process(count, ranks, monkeypatch):
     monkeypatch.setattr(reduction, "BLOCK", 64)
     values = terms(count)
     alone = fixed_sum(0, count, lambda i: Vectors(values[i])).tree()
@@ -114,7 +121,7 @@ def test_ranks_add_in_the_order_of_one(count, ranks, monkeypatch):
     def add_up(comm):
         mine = split.terms(comm.Get_rank())
         sums = local_sums(mine, count, lambda i: Vectors(values[i]))
-        return meet(split, comm, sums).tree() if mine else None
+        return allreduce(split, comm, sums).tree() if mine else None
 
     results = checked(on_ranks(ranks, add_up))
     for result in results[: split.active]:
@@ -123,7 +130,7 @@ def test_ranks_add_in_the_order_of_one(count, ranks, monkeypatch):
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
-def test_powers_of_two_exchange_once_a_level(ranks):
+def test_powers_of_two_exchange_once_per_tree_level(ranks):
     def traffic(comm):
         all_reduce(np.ones(1000, np.float32), comm)
         return comm.sent, comm.received
@@ -170,13 +177,13 @@ def test_a_weighted_loss_stays_the_weighted_mean():
     state = tree.astype(TrainState.create(PLAIN, optimizer, (5,)), np.float64)
     for loss in (LOSS, functools.partial(LOSS, label_smoothing=0.1)):
         metrics = {"accuracy": F.accuracy}
-        whole, figures = train_step(PLAIN, loss, optimizer, metrics=metrics)(
+        whole, expected = train_step(PLAIN, loss, optimizer, metrics=metrics)(
             state, (x, labels, weights)
         )
         step = train_step(PLAIN, loss, optimizer, metrics=metrics, shards=8)
         parts, got = step(state, (x, labels, weights))
         assert tree.all_close(parts.params, whole.params, rtol=1e-11)
-        assert got == pytest.approx(figures, rel=1e-12)
+        assert got == pytest.approx(expected, rel=1e-12)
     nothing, _ = step(state, (x, labels, 0 * weights))
     same_bits(nothing.params, state.params)
 
@@ -194,7 +201,7 @@ def by_hand(params, x, labels, key):
     return total, caches
 
 
-def test_shards_have_keys_and_rows_of_their_own_and_a_fixed_order():
+def test_each_shard_has_its_key_and_rows_in_a_fixed_order():
     x, labels = data()
     params = MODEL.init(0, (5,))
     total, caches = by_hand(params, x, labels, (4, 2))
@@ -209,7 +216,7 @@ def test_shards_have_keys_and_rows_of_their_own_and_a_fixed_order():
 
 
 def train(comm=None, shards=6, part=False, steps=3, source=None, **options):
-    """Make some steps; with `part`, each rank takes its rows alone from the source."""
+    """Train for some steps; with `part`, each rank reads only its rows of the source."""
     optimizer = F.adam(0.05)
     state = TrainState.create(MODEL, optimizer, (5,), rng=7)
     metrics = {
@@ -218,45 +225,45 @@ def train(comm=None, shards=6, part=False, steps=3, source=None, **options):
     }
     step = train_step(MODEL, LOSS, optimizer, metrics=metrics, shards=shards, comm=comm, **options)
     x, labels = data() if source is None else source
-    figures = []
+    history = []
     for _ in range(steps):
         rows = rows_of(26, shards, comm) if part else slice(None)
         size = {"size": 26} if part else {}
-        state, each = step(state, (x[rows], labels[rows]), **size)
-        figures.append(each)
-    return state, figures
+        state, metrics = step(state, (x[rows], labels[rows]), **size)
+        history.append(metrics)
+    return state, history
 
 
 @pytest.mark.parametrize("part", [False, True], ids=["whole batches", "own rows"])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6, 9])
 def test_any_number_of_ranks_takes_the_same_steps(ranks, part):
-    state, figures = train()
+    state, history = train()
     for result in checked(on_ranks(ranks, lambda comm: train(comm, part=part))):
         same_bits(result[0], state)
-        same_bits(result[1], figures)
+        same_bits(result[1], history)
     assert state.params[1]["count"] == 18
 
 
-def test_a_step_by_shards_is_pure_and_its_figures_are_means():
+def test_a_sharded_step_is_pure_and_its_metrics_are_means():
     optimizer = F.adam(0.05)
     state = TrainState.create(PLAIN, optimizer, (5,))
     x, labels = data()
     for leaf in [x, labels, *(leaf for leaf in tree.leaves(state) if isinstance(leaf, np.ndarray))]:
         leaf.flags.writeable = False
     step = train_step(PLAIN, LOSS, optimizer, metrics={"accuracy": F.accuracy}, shards=5)
-    first, figures = step(state, (x, labels))
-    kept = pickle.loads(pickle.dumps(first))
+    first, metrics = step(state, (x, labels))
+    copy = pickle.loads(pickle.dumps(first))
     step(first, (x, labels))
     again, same = step(state, (x, labels))
-    same_bits(first, kept)
+    same_bits(first, copy)
     same_bits(first, again)
     outputs = PLAIN(state.params, x)
-    assert figures == same
-    assert figures["loss"] == pytest.approx(float(LOSS(outputs, labels)[0]), rel=1e-6)
-    assert figures["accuracy"] == pytest.approx(F.accuracy(outputs, labels), rel=1e-12)
+    assert metrics == same
+    assert metrics["loss"] == pytest.approx(float(LOSS(outputs, labels)[0]), rel=1e-6)
+    assert metrics["accuracy"] == pytest.approx(F.accuracy(outputs, labels), rel=1e-12)
 
 
-def test_gradients_are_not_written_by_the_next_call():
+def test_the_next_call_does_not_write_returned_gradients():
     x, labels = data()
     f = sharded(F.value_and_grad(PLAIN, LOSS), 4)
     _, grads, _ = f(PLAIN.init(0, (5,)), x, labels)
@@ -265,7 +272,7 @@ def test_gradients_are_not_written_by_the_next_call():
     same_bits(grads, before)
 
 
-def test_strides_and_files_change_no_bit(tmp_path):
+def test_strided_and_mapped_arrays_give_the_same_bits(tmp_path):
     expected, _ = train()
     x, labels = data()
     np.save(tmp_path / "x.npy", x)
@@ -279,7 +286,7 @@ def test_strides_and_files_change_no_bit(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 5, 8, 26, 64])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8, 11])
-def test_the_rows_of_the_ranks_are_the_batch(size, ranks):
+def test_the_rows_of_all_ranks_cover_the_batch(size, ranks):
     slices = checked(on_ranks(ranks, lambda comm: rows_of(size, 8, comm)))
     assert [i for rows in slices for i in range(size)[rows]] == list(range(size))
 
@@ -305,7 +312,7 @@ def test_an_error_of_one_rank_is_raised_on_all():
 
 @F.layer
 def fickle():
-    """Return no gradient for some data."""
+    """Return `None` as the gradient for some data."""
     return F.Layer(
         lambda rng, shape: {"weight": np.ones(shape, np.float32)},
         lambda params, x: (x * params["weight"], x),
@@ -323,7 +330,7 @@ def with_x(x, labels=None):
 X, Y = data()
 BAD = {
     "no shards": (lambda: sharded(with_x, 0), ValueError, "shards must be an int of at least 1"),
-    "no communicator": (lambda: sharded(with_x, 2, 4), TypeError, "communicator of MPI.*got 4"),
+    "no communicator": (lambda: sharded(with_x, 2, 4), TypeError, "an MPI communicator.*got 4"),
     "comm alone": (
         lambda: train_step(MODEL, LOSS, F.sgd(0.1), comm=4),
         ValueError,
@@ -345,7 +352,7 @@ BAD = {
         ValueError,
         "differ in size.*'<f4': 18}",
     ),
-    "one example a shard": (
+    "one example per shard": (
         lambda: train(shards=20),
         ValueError,
         "a single value in each channel",
@@ -355,12 +362,12 @@ BAD = {
         ValueError,
         r"30 examples in 4 shards.*0 to 29, but its arrays have 26.*rows_of\(30, 4, comm\)",
     ),
-    "truth values": (lambda: all_reduce(np.ones(3, bool), None), TypeError, r"numbers, got bool"),
+    "booleans": (lambda: all_reduce(np.ones(3, bool), None), TypeError, r"numbers, got bool"),
 }
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_named(call, error, message):
+def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
@@ -372,7 +379,7 @@ def uneven(comm):
 DIFFER = {
     "batches": (
         lambda comm: train(comm, source=uneven(comm)),
-        "different batches of sizes: 20 on rank 0, 26 on rank 1",
+        "different batch sizes: 20 on rank 0, 26 on rank 1",
     ),
     "models": (
         lambda comm: sharded(F.value_and_grad(F.dense(3 + comm.Get_rank()), LOSS), 4, comm)(
@@ -388,14 +395,14 @@ DIFFER = {
 
 
 @pytest.mark.parametrize(("call", "message"), DIFFER.values(), ids=DIFFER)
-def test_ranks_that_differ_raise_on_all(call, message):
+def test_different_ranks_all_raise(call, message):
     for result in on_ranks(2, call):
         assert isinstance(result, ValueError)
         assert re.search(message, str(result))
 
 
 def agree(change):
-    """Return the errors of three ranks, of which rank 1 has something else."""
+    """Return the errors of three ranks; rank 1 has other values."""
 
     def call(comm):
         params = PLAIN.init(0, (5,))
@@ -408,7 +415,7 @@ def agree(change):
             "environment": environment(),
         }
         check_agreement(comm, **(change(dict(named)) if comm.Get_rank() == 1 else named))
-        return "began"
+        return "agreed"
 
     return on_ranks(3, call)
 
@@ -426,15 +433,15 @@ AGREEMENTS = {
     ),
     "one bit": (
         other_bit,
-        r"  params/2/bias is float32\[3\] with the bits \w+ on ranks 0, 2; .* on rank 1",
+        r"  params/2/bias is float32\[3\] with the hash \w+ on ranks 0, 2; .* on rank 1",
     ),
     "data": (
         lambda named: named | {"lengths": {"data": 25}},
         "lengths/data is 26 on ranks 0, 2; 25 on rank 1",
     ),
-    "something more": (
+    "an additional value": (
         lambda named: named | {"lengths": {"data": 26, "validation": 9}},
-        "lengths/validation is nothing on ranks 0, 2; 9 on rank 1",
+        "lengths/validation is missing on ranks 0, 2; 9 on rank 1",
     ),
     "loss": (
         lambda named: named | {"loss": F.mean_squared_error},
@@ -452,14 +459,14 @@ AGREEMENTS = {
 
 
 @pytest.mark.parametrize(("change", "message"), AGREEMENTS.values(), ids=AGREEMENTS)
-def test_what_differs_at_the_start_is_named_on_every_rank(change, message):
+def test_differences_at_the_start_are_named_on_every_rank(change, message):
     for result in agree(change):
         assert isinstance(result, ValueError)
         assert re.search(message, str(result))
         assert str(result).count("\n") == 2
 
 
-def test_leaves_with_one_path_must_agree_too():
+def test_two_leaves_with_one_path_must_agree():
     def check(comm):
         named = {1: comm.Get_rank(), "1": 0}
         try:
@@ -470,8 +477,8 @@ def test_leaves_with_one_path_must_agree_too():
     assert all("params/1 is 0 and 0 on rank 0; 1 and 0 on rank 1" in e for e in on_ranks(2, check))
 
 
-def test_ranks_that_agree_begin():
-    assert agree(lambda named: pickle.loads(pickle.dumps(named))) == ["began"] * 3
+def test_equal_values_agree():
+    assert agree(lambda named: pickle.loads(pickle.dumps(named))) == ["agreed"] * 3
 
 
 def test_an_error_ends_the_job_with_its_traceback(capsys):
@@ -479,10 +486,10 @@ def test_an_error_ends_the_job_with_its_traceback(capsys):
         with aborting(comm):
             if comm.Get_rank() == 1:
                 raise ZeroDivisionError("broken")
-        return "went on"
+        return "continued"
 
     first, second = on_ranks(2, call)
-    assert first == "went on"
+    assert first == "continued"
     assert isinstance(second, SystemExit)
     assert second.code == 1
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`fit` over shards and ranks: the same bits, own rows for each rank, and one that writes."""
+"""`fit` over shards and ranks: the same bits, separate rows per rank, one writing rank."""
 
 import functools
 import re
@@ -36,7 +36,7 @@ def train(comm=None, data=DATA, **options):
 
 
 class Source:
-    """Data that write down which rows were read."""
+    """A data source that records the rows that were read."""
 
     def __init__(self, data=DATA):
         self.data, self.rows = data, []
@@ -54,7 +54,7 @@ def rows(count):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
-def test_any_number_of_ranks_ends_in_the_bits_of_one_process(ranks):
+def test_any_number_of_ranks_gives_the_bits_of_one_process(ranks):
     def callbacks():
         return [
             EarlyStopping("loss", patience=5, restore_best_weights=True),
@@ -66,7 +66,7 @@ def test_any_number_of_ranks_ends_in_the_bits_of_one_process(ranks):
         same_bits(result, alone)
 
 
-def test_fit_makes_the_steps_of_train_step():
+def test_fit_takes_the_same_steps_as_train_step():
     state = TrainState.create(MODEL, F.adam(0.02), (5,), rng=5)
     step = train_step(MODEL, LOSS, F.adam(0.02), shards=4)
     for epoch in range(2):
@@ -80,7 +80,7 @@ def test_fit_makes_the_steps_of_train_step():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("ranks", [1, 3, 5])
-def test_each_rank_reads_its_own_rows_of_a_source(ranks, shuffle):
+def test_each_rank_reads_only_its_rows_of_a_source(ranks, shuffle):
     sources = [Source() for _ in range(ranks)]
     results = checked(
         on_ranks(ranks, lambda comm: train(comm, sources[comm.Get_rank()], shuffle=shuffle))
@@ -108,7 +108,7 @@ def test_arrays_mapped_from_a_file_give_the_same_bits(tmp_path):
     same_bits(train(data=Source(), shards=None), train(shards=None))
 
 
-def test_batches_are_the_parts_asked_for():
+def test_batches_are_the_rows_of_the_rank():
     mine = functools.partial(rows_of, shards=4)
     for order in (None, np.arange(30)[::-1]):
         for first in (0, 2):
@@ -127,12 +127,12 @@ class Watch(Callback):
         self.seen.append(self.rank)
 
 
-def test_the_first_rank_writes_and_shows_and_all_resume(tmp_path, capsys):
+def test_only_the_first_rank_writes_and_all_ranks_resume(tmp_path, capsys):
     seen = []
 
     def job(comm, epochs, resume, steps=None):
         rank = comm.Get_rank()
-        # The others have no directory at all.
+        # The other ranks have no directory.
         directory = tmp_path / "run" if rank == 0 else tmp_path / "nowhere" / "run"
         callbacks = [
             Watch(seen, rank),
@@ -150,7 +150,7 @@ def test_the_first_rank_writes_and_shows_and_all_resume(tmp_path, capsys):
     alone = train(epochs=5, callbacks=plateau)
     checked(on_ranks(3, lambda comm: job(comm, 2, False)))
     for path in Checkpoint(tmp_path / "run").paths()[-1:]:
-        path.unlink()  # so the run goes on in the middle of the second epoch
+        path.unlink()  # so the run resumes in the middle of the second epoch
     for ranks, epochs in ((2, 4), (4, 5)):
         results = checked(on_ranks(ranks, lambda comm, epochs=epochs: job(comm, epochs, True)))
     for result in results:
@@ -161,14 +161,14 @@ def test_the_first_rank_writes_and_shows_and_all_resume(tmp_path, capsys):
     assert capsys.readouterr().out.count("epoch 1/2") == 1
 
 
-def test_ranks_that_begin_differently_all_say_so():
+def test_all_ranks_name_differences_at_the_start():
     def job(comm):
         rank = comm.Get_rank()
         data = DATA if rank != 1 else (DATA[0][:20], DATA[1][:20])
         return train(comm, data, epochs=3 + (rank == 2))
 
     for result in on_ranks(3, job):
-        # aborting ends the job of MPI, which is an exit here.
+        # `aborting` ends the MPI job; the simulated communicator raises SystemExit.
         assert isinstance(result, SystemExit)
         text = str(result.__context__)
         assert "data is '30 examples in batches of 11, in 4 shards, shuffled' on ranks 0, 2" in text
@@ -176,7 +176,7 @@ def test_ranks_that_begin_differently_all_say_so():
         assert "epochs is 3 on ranks 0, 1; 4 on rank 2" in text
 
 
-def test_a_callback_that_steers_one_rank_alone_is_an_error_on_all():
+def test_a_callback_that_changes_one_rank_raises_on_all():
     def job(comm):
         slower = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)
         return train(comm, callbacks=[slower] if comm.Get_rank() == 0 else [])
@@ -186,7 +186,7 @@ def test_a_callback_that_steers_one_rank_alone_is_an_error_on_all():
         assert "trained/rate_factor is 0.5 on rank 0; 1.0 on rank 1" in str(result.__context__)
 
 
-def test_all_ranks_stop_where_one_is_to():
+def test_all_ranks_stop_when_one_stops():
     class Stop(Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.stop_training = True
@@ -204,13 +204,13 @@ def test_comm_without_shards_ends_the_job():
         assert "comm was given without shards" in str(result.__context__)
 
 
-def test_other_shards_cannot_resume(tmp_path):
+def test_a_run_with_another_number_of_shards_cannot_resume(tmp_path):
     train(checkpoint=Checkpoint(tmp_path))
     with pytest.raises(ValueError, match="in 4 shards"):
         train(checkpoint=Checkpoint(tmp_path), resume=True, shards=2)
 
 
-def test_with_nothing_to_resume_from_all_ranks_start_fresh(tmp_path):
+def test_without_a_checkpoint_all_ranks_start_fresh(tmp_path):
     checkpoint = Checkpoint(tmp_path)
     with pytest.warns(ResumeWarning, match="holds no checkpoint"):
         results = on_ranks(2, lambda comm: train(comm, checkpoint=checkpoint, resume=True))
@@ -232,9 +232,7 @@ SINGLE = {
 
 
 @pytest.mark.parametrize(("options", "message", "good"), SINGLE.values(), ids=SINGLE)
-def test_a_single_example_that_has_no_variance_is_found_before_the_first_step(
-    options, message, good
-):
+def test_a_single_example_per_shard_raises_before_training(options, message, good):
     steps = []
     watch = LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
     with pytest.raises(ValueError, match="a single value in each channel") as caught:
@@ -249,7 +247,7 @@ def test_a_single_example_that_has_no_variance_is_found_before_the_first_step(
     train(**options | {"batch_size": good, "epochs": 1})
 
 
-def test_a_single_example_with_several_values_a_channel_is_trained_on():
+def test_one_example_with_several_values_per_channel_trains():
     model = F.serial(F.conv2d(3, 2), F.batch_norm(axis=1), F.flatten(), F.dense(3))
     x = GENERATOR.normal(size=(31, 2, 4, 5)).astype(np.float32)
     fit(model, LOSS, F.sgd(0.1), (x, np.arange(31) % 3), batch_size=10, progress=False)
@@ -261,7 +259,7 @@ class Short(Source):
 
 
 BAD = {
-    "comm": (lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, comm=3), "comm must be a communicator"),
+    "comm": (lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, comm=3), "must be an MPI communicator"),
     "shards": (lambda: train(shards=0), "shards must be an int of at least 1, .* got 0"),
     "short": (lambda: train(data=Short()), "returned 10 examples for 11 rows"),
     "empty": (lambda: train(data=Source((DATA[0][:0], DATA[1][:0]))), "data is empty"),
@@ -273,6 +271,6 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_an_error(call, message):
+def test_bad_arguments_raise(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()

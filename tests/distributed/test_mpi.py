@@ -1,4 +1,4 @@
-"""Ranks of MPI: the same bits for any number of them, and no job that hangs."""
+"""MPI: the same bits for any number of ranks, and no job hangs."""
 
 import hashlib
 import importlib.util
@@ -27,7 +27,7 @@ needs_mpi = pytest.mark.skipif(
 
 
 def run(ranks, name, directory):
-    """Run a job on some ranks, or without MPI, in a directory and with a hash seed of its own."""
+    """Run a job on some ranks, or without MPI, in a directory and with its own hash seed."""
     program = [sys.executable, str(JOB), name, str(directory)]
     if ranks is not None:
         program = [str(MPIEXEC), "--oversubscribe", "-n", str(ranks), *program]
@@ -51,13 +51,13 @@ def run(ranks, name, directory):
     )
 
 
-def digest(path):
-    """Return the bits of a state and a history."""
-    state, history = pickle.loads(path.read_bytes())
+def digest(file):
+    """Return a hash of the bits of a state and a history."""
+    state, history = pickle.loads(file.read_bytes())
     assert (state.step, len(history)) == (STEPS, STEPS)
     bits = hashlib.sha256()
-    for place, leaf in tree.items((state, history)):
-        bits.update(place.encode())
+    for path, leaf in tree.items((state, history)):
+        bits.update(path.encode())
         bits.update(pickle.dumps(leaf))
     return bits.hexdigest()
 
@@ -75,7 +75,7 @@ RANKS = [1, *(pytest.param(ranks, marks=pytest.mark.slow) for ranks in (2, 4, 8)
 
 @needs_mpi
 @pytest.mark.parametrize("ranks", RANKS)
-def test_any_number_of_ranks_ends_in_the_bits_of_one_process(ranks, alone, tmp_path):
+def test_any_number_of_ranks_gives_the_bits_of_one_process(ranks, alone, tmp_path):
     job = run(ranks, "train", tmp_path)
     assert job.returncode == 0, job.stderr
     assert [digest(tmp_path / f"{rank}.pkl") for rank in range(ranks)] == [alone] * ranks
@@ -101,7 +101,7 @@ def test_a_failing_rank_ends_the_job_and_is_named(name, message, tmp_path):
 
 
 @needs_mpi
-def test_a_run_whose_rank_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
+def test_a_killed_run_resumes_on_another_number_of_ranks(tmp_path):
     assert run(None, "fit alone", tmp_path).returncode == 0
     expected = pickle.loads((tmp_path / "alone.pkl").read_bytes())
     assert run(2, "fit dies", tmp_path).returncode != 0

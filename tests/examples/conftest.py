@@ -1,4 +1,4 @@
-"""What the tests of the examples share."""
+"""Fixtures for the tests of the examples."""
 
 import importlib
 import runpy
@@ -14,22 +14,22 @@ SHARED = ("datasets", "options")
 
 @pytest.fixture
 def mnist(tmp_path):
-    """The directory of a small MNIST."""
+    """Return the directory of a small MNIST data set."""
     write_mnist(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def example(monkeypatch, tmp_path):
-    """A function that runs a script in this process, or returns a module that scripts share.
+    """Return a function that runs a script in this process, or imports a shared module.
 
-    The script runs in an empty folder, where it may write its output.
+    The script runs in an empty folder and may write its output there.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     for name in SHARED:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # the sweep sets it
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # restored after the sweep has set it
 
     def run(name, *arguments):
         if name in SHARED:

@@ -1,4 +1,4 @@
-"""The chatbot of examples/chatbot: its data, gradients, decoding, training, and what it answers."""
+"""The chatbot of examples/chatbot: its data, gradients, decoding, training and answers."""
 
 import importlib.util
 import itertools
@@ -49,7 +49,7 @@ def bot():
 
 
 def tiny_bot(seed=0):
-    """A bot that has learned nothing."""
+    """Return an untrained bot."""
     asked, said = vocabularies(DIALOGUES)
     parts = make_parts(len(asked.words), len(said.words))
     return Bot(asked, said, parts.whole.init(seed, ((3,), (3,), (4,))))
@@ -58,7 +58,7 @@ def tiny_bot(seed=0):
 # Data
 
 
-def test_the_words_of_an_answer_are_the_answer():
+def test_splitting_and_joining_an_answer_gives_the_answer():
     for _, answer in read_dialogues():
         assert "".join(words_of_answer(answer)) == " " + answer
 
@@ -78,7 +78,7 @@ def test_the_words_of_an_answer_are_the_answer():
         ("?!… 🙂", ""),
     ],
 )
-def test_the_words_of_a_question(text, words):
+def test_a_question_is_split_into_normalized_words(text, words):
     assert [word[1:] for word in words_of_question(text)] == words.split()
 
 
@@ -96,24 +96,24 @@ KNOWN = "cat gradient hamster layers old optimizer stop tired training weather"
         ("hamsters", "hamster"),
         ("stopped", "stop"),
         ("tired", "tired"),
-        ("cut", "cut"),  # too short to be sure that cat was meant
-        ("told", "told"),  # the first letter is seldom wrong
+        ("cut", "cut"),  # too short for a correction to cat
+        ("told", "told"),  # the first letter must agree
         ("x" * 100_000, "x" * 100_000),
     ],
     ids=range(11),
 )
-def test_an_unknown_word_is_read_as_the_known_one_that_it_is_a_slip_of(written, meant):
+def test_a_misspelt_word_is_read_as_the_known_word(written, meant):
     vocabulary = Vocabulary.of([*SPECIAL, *words_of_question(KNOWN)])
     assert vocabulary.corrected([f" {written}"]) == [f" {meant}"]
 
 
-def test_long_texts_are_cut():
+def test_long_texts_are_truncated():
     assert words_of_question("a " * 10**6) == [" a"] * LIMIT
     assert len(words_of_answer("a " * 1000)) == LIMIT
     assert len(words_of_question("x" * 10**6)) == 1
 
 
-def test_dialogues_as_arrays():
+def test_dialogues_are_converted_to_arrays():
     asked, said = vocabularies(DIALOGUES)
     (question, mask, before), after, weights = as_arrays(DIALOGUES, asked, said)
     number = asked.numbers
@@ -138,14 +138,14 @@ def test_dialogues_as_arrays():
         ("\n", "there is no dialogue in it"),
     ],
 )
-def test_a_file_of_dialogues_that_is_none(tmp_path, text, message):
+def test_an_invalid_file_of_dialogues_is_named(tmp_path, text, message):
     path = tmp_path / "mine.tsv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_dialogues(path)
 
 
-def test_the_corpus_is_as_large_as_is_said():
+def test_the_corpus_has_the_documented_size():
     questions = {tuple(words_of_question(question)) for question, _ in read_dialogues()}
     assert len(questions) >= 400
 
@@ -166,7 +166,7 @@ def test_the_gradient_is_exact(train_mode):
 
 @F.layer
 def states_of_cells():
-    """(c, c', memory, mask) -> (((c, c), (c', c')), memory, mask), without a gradient for the h."""
+    """(c, c', memory, mask) -> (((c, c), (c', c')), memory, mask); the gradient ignores h."""
 
     def backward(params, cache, g):
         ((_, g_c), (_, g_back)), g_memory, _ = g
@@ -187,7 +187,7 @@ def states_memory_mask():
     return states, memory, np.arange(3) < np.array([[3], [1], [2], [3], [2]])
 
 
-def test_the_first_thought_is_the_largest_of_the_memory_and_not_behind_the_mask():
+def test_the_first_state_is_the_maximum_of_unmasked_memory():
     states, memory, mask = states_memory_mask()
     strongest, cells = first_thought()((), (states, memory, mask))
     assert np.array_equal(strongest[0], memory[0].max(axis=0))
@@ -201,14 +201,14 @@ def queries_memory_mask():
     return queries, memory, np.array([[True, True, True, False], [True, False, False, False]])
 
 
-def test_the_gradients_of_its_own_layers_are_exact():
+def test_the_gradients_of_user_defined_layers_are_exact():
     ((_, c), (_, c_back)), memory, mask = states_memory_mask()
     thought = F.serial(states_of_cells(), first_thought())
     check_gradients(thought, ((2,), (2,), (3, 4), (3,)), x=(c, c_back, memory, mask))
     check_gradients(attention(), ((3, 2), (4, 3), (4,)), x=queries_memory_mask())
 
 
-def test_attention_does_not_look_behind_the_mask():
+def test_attention_ignores_masked_positions():
     layer = attention()
     params = layer.init(0, ((3, 2), (4, 3), (4,)))
     queries, memory, mask = tree.astype(queries_memory_mask(), np.float32)
@@ -221,7 +221,7 @@ def test_attention_does_not_look_behind_the_mask():
     assert found.dtype == weights.dtype == np.float32
 
 
-def test_unknown_words_replace_words_only_and_not_the_only_one():
+def test_word_dropout_keeps_padding_and_single_words():
     words = np.tile([END, 3, 4, 5, END, PADDING], (1000, 1))
     words[::2, 2:4] = PADDING
     layer = unknown_words(0.25)
@@ -235,7 +235,7 @@ def test_unknown_words_replace_words_only_and_not_the_only_one():
     assert np.array_equal(hidden, layer((), words, train=True, rng=(0, 1)))
 
 
-def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
+def test_decoding_word_by_word_agrees_with_decoding_at_once():
     bot = tiny_bot()
     answer = [*bot.said.encode([" Hello", ",", " you", "!"]), END]
     whole = bot.parts().whole
@@ -249,7 +249,7 @@ def test_one_word_at_a_time_gives_the_numbers_of_all_words_at_once():
         assert np.allclose(log_probabilities[0, END:], expected[t, END:], atol=1e-5)
 
 
-def test_padding_changes_nothing():
+def test_padding_does_not_change_the_outputs():
     whole = make_parts(9, 10, units=4).whole
     params = whole.init(1, ((4,), (4,), (5,)))
     together = whole(params, (QUESTION, QUESTION != 0, BEFORE))[0]
@@ -261,7 +261,7 @@ def test_padding_changes_nothing():
 
 
 def chain(seed, size=5):
-    """A step whose probabilities depend on all words so far, by a hash of them as the state."""
+    """A decoding step whose probabilities depend on all previous words; the state is their hash."""
 
     def step(words, state):
         state = state * 31 + words + 1
@@ -280,7 +280,7 @@ def log_probability(step, state, words):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_wide_beam_finds_what_an_exhaustive_search_finds(seed):
+def test_a_wide_beam_agrees_with_an_exhaustive_search(seed):
     limit, size = 4, 5
     step, state = chain(seed, size)
     others = [word for word in range(size) if word != END]
@@ -293,7 +293,7 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(seed):
     assert all(total >= other for _, other in rest)
 
 
-def test_a_narrow_beam_is_greedy_and_a_wider_one_is_not_worse_here():
+def test_a_beam_of_one_is_greedy_and_wider_beams_are_not_worse():
     totals = {width: [] for width in (1, 4, 625)}
     for seed in range(10):
         step, state = chain(seed)
@@ -312,7 +312,7 @@ def test_a_narrow_beam_is_greedy_and_a_wider_one_is_not_worse_here():
     assert sum(totals[1]) < sum(totals[4]) <= sum(totals[625])
 
 
-def test_samples_follow_from_the_key_and_the_probabilities():
+def test_samples_depend_on_the_key_and_the_probabilities():
     step, state = chain(3)
     drawn = [tuple(sample(step, state, (0, i), limit=1)) for i in range(3000)]
     assert drawn[:50] == [tuple(sample(step, state, (0, i), limit=1)) for i in range(50)]
@@ -327,7 +327,7 @@ def test_samples_follow_from_the_key_and_the_probabilities():
 # Training and files
 
 
-def test_training_is_repeated_by_its_key():
+def test_equal_keys_give_equal_training():
     first, again, other = (train(DIALOGUES, epochs=3, key=k, progress=False) for k in (1, 1, 2))
     assert tree.all_close(first.params, again.params, rtol=0, atol=0)
     assert not tree.all_close(first.params, other.params)
@@ -343,7 +343,7 @@ def test_a_small_corpus_is_learned_saved_and_loaded(tmp_path):
     assert again.reply("blah").answer == "What?"
 
 
-def test_a_file_that_holds_no_bot(tmp_path):
+def test_a_file_without_a_bot_is_refused(tmp_path):
     checkpoint.save(tmp_path / "other.npz", {"params": np.zeros(3)})
     with pytest.raises(ValueError, match=r"other\.npz holds no chatbot"):
         load(tmp_path / "other.npz")
@@ -358,7 +358,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
-def test_words_that_the_tables_of_a_file_do_not_have_take_no_memory(forged, tmp_path):
+def test_a_file_with_wrong_word_counts_takes_no_memory(forged, tmp_path):
     path, kept = tmp_path / "bot.npz", checkpoint.scalars(MODEL)
     words = {name: kept[name] for name in ("asked", "said")}
     parts = make_parts(*(text.count("\n") + 1 for text in words.values()))
@@ -375,12 +375,12 @@ def test_words_that_the_tables_of_a_file_do_not_have_take_no_memory(forged, tmp_
 
 def run(program, *arguments, text=b""):
     command = [sys.executable, "-W", "error", FOLDER / program, *arguments]
-    # The program's own folder is the first on its path; npdl comes from here.
+    # The folder of the program is first on its path; npdl is imported from this working tree.
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parent.parent), "PYTHONUTF8": "1"}
     return subprocess.run(command, input=text, capture_output=True, env=environment, check=False)
 
 
-def test_the_programs_train_on_a_file_and_answer(tmp_path):
+def test_the_programs_train_on_a_file_and_answer_questions(tmp_path):
     corpus, model = tmp_path / "mine.tsv", tmp_path / "new" / "mine.npz"
     corpus.write_text(
         "".join(f"{question}\t{answer}\n" for question, answer in DIALOGUES), encoding="utf-8"
@@ -396,10 +396,10 @@ def test_the_programs_train_on_a_file_and_answer(tmp_path):
     assert len(answers) == 3
 
 
-# What the shipped bot answers
+# Answers of the shipped bot
 
 
-def test_the_shipped_model_is_small_and_belongs_to_the_corpus(bot):
+def test_the_shipped_model_is_small_and_fits_the_corpus(bot):
     assert MODEL.stat().st_size < 1e6
     assert (bot.asked, bot.said) == vocabularies(read_dialogues())
 
@@ -408,8 +408,8 @@ def test_nine_in_ten_training_questions_are_answered_right(bot):
     assert share_right(bot, read_dialogues()[::61]) >= 0.9
 
 
-def test_each_word_of_nine_in_ten_answers_is_the_likeliest(bot):
-    """After the words before, over the whole corpus at once: the search has little to find."""
+def test_nine_in_ten_answers_consist_of_the_likeliest_words(bot):
+    """Given the previous words of the answer, each next word has the highest probability."""
     known, dialogues = {}, sorted(read_dialogues(), key=lambda pair: len(pair[1]))
     for start in range(0, len(dialogues), 250):
         part = dialogues[start : start + 250]
@@ -423,18 +423,18 @@ def test_each_word_of_nine_in_ten_answers_is_the_likeliest(bot):
 
 
 @pytest.mark.slow
-def test_nine_in_ten_of_many_training_questions_are_answered_right(bot):
+def test_nine_in_ten_questions_of_all_are_answered_right(bot):
     assert share_right(bot, read_dialogues()[1::5]) >= 0.9
 
 
 def judged():
-    """The rows (question, answer, judgement) of the tables in the README."""
+    """Return the rows (question, answer, judgement) of the tables in the README."""
     lines = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
     rows = [re.fullmatch(r"\| (.+) \| (.+) \| (yes|no)(?:, .*)? \|", line) for line in lines]
     return [row.groups() for row in rows if row]
 
 
-def test_the_tables_of_questions_are_what_the_bot_says(bot):
+def test_the_readme_tables_show_the_answers_of_the_bot(bot):
     rows = judged()
     for name, part in ("reworded.txt", rows[:50]), ("strangers.txt", rows[50:]):
         assert [question for question, _, _ in part] == (FOLDER / name).read_text(
@@ -448,7 +448,7 @@ def test_the_tables_of_questions_are_what_the_bot_says(bot):
         assert bot.reply(question).answer == answer
 
 
-def test_what_the_answers_name_exists():
+def test_names_in_the_answers_exist():
     public = [importlib.import_module(f"npdl.{name}") for name in ("callbacks", "training")]
     root = FOLDER.parent.parent
     for answer in {answer for _, answer in read_dialogues()}:
@@ -463,14 +463,14 @@ def test_what_the_answers_name_exists():
 
 
 def found(module, names):
-    """Whether a module has something of these names inside one another."""
-    place = importlib.import_module(module)
+    """Whether a module has a (nested) attribute of these names."""
+    value = importlib.import_module(module)
     for i, name in enumerate(names):
-        if not hasattr(place, name):
+        if not hasattr(value, name):
             return bool(importlib.util.find_spec(f"{module}.{name}")) and found(
                 f"{module}.{name}", names[i + 1 :]
             )
-        place = getattr(place, name)
+        value = getattr(value, name)
     return True
 
 
@@ -510,11 +510,11 @@ UNKNOWN_ANSWER = (
 
 
 @pytest.mark.parametrize("question", ["zzyzx", "你好吗", "x" * 1000, "DROP TABLE"])
-def test_what_is_unknown_is_said_to_be(bot, question):
+def test_unknown_questions_are_answered_as_unknown(bot, question):
     assert bot.reply(question).answer == UNKNOWN_ANSWER
 
 
-def test_a_guess_is_not_given_as_an_answer(bot):
+def test_a_guess_is_not_returned_as_an_answer(bot):
     words = words_of_question("soup thread lawyer epoch")
     ids = bot.asked.read(words)
     guess = beam_search(*bot.begin(ids))[0][0]
@@ -527,7 +527,7 @@ def test_a_guess_is_not_given_as_an_answer(bot):
     assert bot.reply("soup thread zzyzx epoch").known == [True, True, False, True]
 
 
-def test_drawn_answers_follow_from_the_key(bot):
+def test_sampled_answers_depend_on_the_key(bot):
     answers = [bot.reply("Tell me a joke", temperature=1.0, key=(0, i)).answer for i in range(20)]
     assert answers == [
         bot.reply("Tell me a joke", temperature=1.0, key=(0, i)).answer for i in range(20)
@@ -535,7 +535,7 @@ def test_drawn_answers_follow_from_the_key(bot):
     assert len(set(answers)) >= 3
 
 
-def test_the_weights_of_a_reply_belong_to_its_words(bot):
+def test_the_attention_weights_of_a_reply_fit_its_words(bot):
     reply = bot.reply("What is npdl?")
     assert reply.question_words == ["what", "is", "npdl"]
     assert "".join(words_of_answer(reply.answer)) == " " + reply.answer

@@ -66,10 +66,10 @@ def test_a_question_is_answered_and_its_attention_is_shown(page, bot):
     page.save_screenshot(str(OUTPUT / "chatbot-page.png"))
     note = page.find_element(By.ID, "unsure")
     assert not note.is_displayed()
-    # The next answer brings the next picture.
+    # The next answer shows the next heat map.
     ask(page, "Thanks!")
     assert texts(page, "#heatmap thead th") == ["thanks"]
-    # A guess is not given as an answer; the words are known all the same.
+    # A guess is not shown as an answer, even if all its words are known.
     assert not bot.reply("soup thread lawyer epoch").sure
     ask(page, "soup thread lawyer epoch")
     assert note.is_displayed()
@@ -77,7 +77,7 @@ def test_a_question_is_answered_and_its_attention_is_shown(page, bot):
     assert texts(page, "#heatmap .unknown") == []
 
 
-def test_the_button_sends_and_a_drawn_answer_comes(page):
+def test_the_button_sends_and_a_sampled_answer_appears(page):
     Select(page.find_element(By.ID, "temperature")).select_by_value("1")
     assert {ask(page, "Tell me a joke") for _ in range(6)} != {"Tell me a joke"}
     before = len(texts(page, ".you"))
@@ -107,7 +107,7 @@ def test_hostile_text_is_shown_as_text(page, question):
     assert width <= 0
 
 
-def test_a_suggestion_is_asked_and_others_follow(page):
+def test_a_suggestion_is_asked_and_replaced(page):
     first = texts(page, "#suggestions button")
     page.find_element(By.CSS_SELECTOR, "#suggestions button").click()
     answered = "#messages .bot:not(.waiting):nth-child(3)"
@@ -122,7 +122,7 @@ def test_a_message_without_words_is_answered(page):
     assert ask(page, "").startswith("You sent no words.")
 
 
-def test_a_server_that_is_gone_is_reported_and_the_page_goes_on(bot, chromium):
+def test_a_stopped_server_is_reported_and_the_page_continues(bot, chromium):
     with serving(create_app(bot)) as address:
         chromium.get(address)
     assert ask(chromium, "Hello").startswith("No answer came")

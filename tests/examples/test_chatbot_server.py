@@ -1,4 +1,4 @@
-"""The chatbot's server: answers, refusals, and several people at once."""
+"""The chatbot's server: answers, refusals, and concurrent requests."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def client(app):
     return app.test_client()
 
 
-def test_a_question_is_answered_with_its_weights(client, bot):
+def test_a_question_is_answered_with_attention_weights(client, bot):
     response = client.post("/reply", json={"question": "What is npdl?"})
     expected = bot.reply("What is npdl?")
     assert response.status_code == 200
@@ -46,7 +46,7 @@ def test_a_question_is_answered_with_its_weights(client, bot):
     assert response.json["sure"] is True
 
 
-def test_a_turn_decides_what_is_drawn(client):
+def test_the_turn_determines_the_sample(client):
     def draw(turn):
         message = {"question": "Tell me a joke", "temperature": 1, "turn": turn}
         return client.post("/reply", json=message).json["answer"]
@@ -98,7 +98,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "kind", "status"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_no_message_is_refused_with_a_reason(client, body, kind, status):
+def test_an_invalid_message_is_refused_with_a_reason(client, body, kind, status):
     response = client.post("/reply", data=body, content_type=kind)
     assert response.status_code == status
     assert response.is_json
@@ -116,7 +116,7 @@ def test_other_requests_are_refused(client, method, path, status):
     assert response.json["error"]
 
 
-def test_a_name_that_is_not_this_machine_is_refused(bot, client):
+def test_another_host_name_is_refused(bot, client):
     named = {"headers": {"Host": "elsewhere.example"}}
     assert client.get("/", **named).status_code == 400
     assert client.get("/", headers={"Host": "127.0.0.1:5000"}).status_code == 200
@@ -124,7 +124,7 @@ def test_a_name_that_is_not_this_machine_is_refused(bot, client):
     assert anywhere.get("/", **named).status_code == 200
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(client):
+def test_the_page_loads_nothing_from_other_hosts(client):
     page = client.get("/")
     assert page.status_code == 200
     policy = page.headers["Content-Security-Policy"]
@@ -155,7 +155,7 @@ def test_every_response_has_the_headers(client):
             assert response.headers[name] == value
 
 
-def test_it_serves_this_machine_only_by_default(monkeypatch):
+def test_the_default_host_is_this_machine(monkeypatch):
     calls = []
     monkeypatch.setattr("sys.argv", ["server.py"])
     run = lambda app, *args, **options: calls.append((args, options))  # noqa: E731
@@ -166,7 +166,7 @@ def test_it_serves_this_machine_only_by_default(monkeypatch):
 
 @pytest.fixture
 def address(app):
-    """The address of the server, which runs as in use, with a thread for each request."""
+    """Return the address of a running server with a thread per request, as in production."""
     running = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=running.serve_forever)
     thread.start()
@@ -176,7 +176,7 @@ def address(app):
     running.server_close()
 
 
-def test_several_people_at_once_get_what_each_alone_gets(address, bot):
+def test_concurrent_requests_get_the_same_answers(address, bot):
     questions = (FOLDER / "reworded.txt").read_text(encoding="utf-8").splitlines()[:12] * 5
     expected = {question: bot.reply(question).answer for question in questions}
 

@@ -1,4 +1,4 @@
-"""Each example as a user runs it, in its short mode: what it prints, and what it found."""
+"""Each example as a user runs it, in its short mode: its output and its results."""
 
 import os
 import re
@@ -19,7 +19,7 @@ pytest.importorskip("sklearn")
 
 def output_of(script, *arguments):
     command = [sys.executable, "-W", "error", EXAMPLES / f"{script}.py", *map(str, arguments)]
-    # The script imports the copy of npdl that these tests are of, and not one that is installed.
+    # The script must import the tested copy of npdl, not an installed one.
     env = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
         command,
@@ -35,13 +35,13 @@ def output_of(script, *arguments):
 
 
 def numbers(pattern, text):
-    """The numbers in the groups of the one line that fits the pattern."""
+    """Return the numbers in the groups of the only line that matches the pattern."""
     (found,) = re.findall(pattern, text)
     return [float(number) for number in (found if isinstance(found, tuple) else (found,))]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_says_what_it_does(script, example, capsys):
+def test_help_describes_the_example(script, example, capsys):
     with pytest.raises(SystemExit) as ended:
         example(script, "--help")
     assert not ended.value.code
@@ -53,13 +53,13 @@ def test_help_says_what_it_does(script, example, capsys):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_readme_tells_of_every_example(script):
+def test_the_readme_describes_every_example(script):
     assert f"`{script}.py`" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
-def test_the_mlp_reads_digits_in_either_style(style, tmp_path):
+def test_the_mlp_classifies_digits_in_both_styles(style, tmp_path):
     text = output_of("digits", "--quick", "--style", style, "--output", tmp_path / "a.png")
     assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.93
     assert (tmp_path / "a.png").stat().st_size > 10_000
@@ -67,7 +67,7 @@ def test_the_mlp_reads_digits_in_either_style(style, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
-def test_the_cnn_reads_digits_in_either_style(style, tmp_path):
+def test_the_cnn_classifies_digits_in_both_styles(style, tmp_path):
     text = output_of("digits_cnn", "--quick", "--style", style, "--output", tmp_path)
     assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.6
     counts = np.array([line.split() for line in re.findall(r"\[([\d ]+)\]", text)], int)
@@ -81,7 +81,7 @@ def test_the_cnn_reads_digits_in_either_style(style, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(("script", "output"), [("digits", "a.png"), ("digits_cnn", "pictures")])
-def test_digits_come_from_the_files_of_mnist_too(script, output, style, mnist):
+def test_digits_can_be_read_from_mnist_files(script, output, style, mnist):
     options = ("--quick", "--style", style, "--mnist", mnist, "--output", mnist / output)
     text = output_of(script, *options)
     assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.5
@@ -89,7 +89,7 @@ def test_digits_come_from_the_files_of_mnist_too(script, output, style, mnist):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
-def test_sentences_are_told_apart(style):
+def test_sentences_are_classified(style):
     text = output_of("sentences", "--quick", "--style", style)
     (majority,) = numbers(r"always '\w+': accuracy ([\d.]+)", text)
     for model in ("cnn", "lstm"):
@@ -100,7 +100,7 @@ def test_sentences_are_told_apart(style):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
-def test_questions_come_from_a_file(style, tmp_path):
+def test_questions_are_read_from_a_file(style, tmp_path):
     kinds = {"LOC:city": "where is the town of", "NUM:count": "how many people live in"}
     lines = [f"{kind} {start} place{i % 7} ?" for i in range(60) for kind, start in kinds.items()]
     path = tmp_path / "questions.label"
@@ -116,7 +116,7 @@ def test_questions_come_from_a_file(style, tmp_path):
     ("style", "models"),
     [("functional", ("rnn", "lstm", "transformer")), ("compat", ("rnn", "lstm"))],
 )
-def test_models_of_characters_know_more_than_frequencies_and_write(style, models):
+def test_character_models_beat_frequencies_and_generate_text(style, models):
     text = output_of("characters", "--quick", "--style", style)
     (alone,) = numbers(r"frequencies alone: ([\d.]+)", text)
     for model in models:
@@ -129,7 +129,7 @@ def test_models_of_characters_know_more_than_frequencies_and_write(style, models
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
-def test_characters_come_from_a_file(style, tmp_path):
+def test_characters_are_read_from_a_file(style, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("äpfel und birnen, " * 2000, "utf-8")
     arguments = ("--text", path, "--model", "lstm", "--steps", "60", "--length", "40")
@@ -142,7 +142,7 @@ def test_characters_come_from_a_file(style, tmp_path):
 @pytest.mark.parametrize(
     ("steps", "shown"), [(25, (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)), (3, (1, 2, 3))]
 )
-def test_characters_show_how_they_come_on_in_ten_lines_at_most(steps, shown, tmp_path):
+def test_character_models_print_at_most_ten_progress_lines(steps, shown, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("one two three four five, " * 200, encoding="utf-8")
     options = ("--text", path, "--model", "rnn", "--steps", steps, "--length", 1)
@@ -166,7 +166,7 @@ def test_an_ensemble_is_better_than_its_members():
     assert right > rest
 
 
-def test_gradients_of_examples_find_wrong_labels():
+def test_per_example_gradients_find_wrong_labels():
     text = output_of("per_example_gradients", "--quick")
     (found,) = numbers(r"largest gradients, ([\d.]+)%", text)
     (all_,) = numbers(r"of all gradients, ([\d.]+)%", text)
@@ -174,7 +174,7 @@ def test_gradients_of_examples_find_wrong_labels():
 
 
 @pytest.mark.slow
-def test_without_salient_pixels_a_digit_is_not_read(tmp_path):
+def test_a_digit_without_salient_pixels_is_not_recognized(tmp_path):
     text = output_of("saliency", "--quick", "--output", tmp_path / "a.png")
     most, chance, least = (
         numbers(rf"{name} +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+", text)[0]
@@ -193,7 +193,7 @@ def test_evolution_balances_the_pole_for_longer():
 
 
 @pytest.mark.slow
-def test_learning_to_learn_beats_learning_all_waves():
+def test_meta_learning_beats_training_on_all_waves():
     text = output_of("maml", "--quick")
     learnt = numbers(r"learnt to learn" + 5 * r" +([\d.]+)", text)
     together = numbers(r"learnt all waves" + 5 * r" +([\d.]+)", text)

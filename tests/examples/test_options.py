@@ -1,4 +1,4 @@
-"""What the examples refuse, with a sentence and the status 2: options, and files of data."""
+"""Invalid options and data files of the examples: one sentence, and exit status 2."""
 
 import gzip
 import re
@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture
 def refusal_of(example, capsys):
-    """The last line of a script that ends before it has done anything."""
+    """Return a function that runs a script with invalid options and returns its last line."""
 
     def run(script, *arguments):
         with pytest.raises(SystemExit) as ended:
@@ -71,7 +71,7 @@ REFUSED = [
     ("digits_cnn", ("--mnist", __file__), "there is no directory"),
     ("digits", ("--mnist", EXAMPLES), "there is no train-images-idx?-ubyte or .gz in"),
     ("sentences", ("--trec", "nowhere.label"), "'nowhere.label' is not there"),
-    ("sentences", ("--trec", __file__), 'line 1 is \'"""What the exam'),
+    ("sentences", ("--trec", __file__), 'line 1 is \'"""Invalid option'),
     ("characters", ("--text", "nowhere.txt"), "'nowhere.txt' is not there"),
     ("characters", ("--text", EXAMPLES), "is no file"),
     ("digits", ("--output", "curve.jpg"), "'curve.jpg' is not the name of a file that ends in"),
@@ -106,7 +106,7 @@ REFUSED = [
 NEEDED = {"chatbot/server": ("flask",), "chatbot/screenshot": ("flask", "selenium")}
 
 
-def test_the_table_of_refusals_has_every_option_with_a_number_or_a_path():
+def test_the_table_has_every_option_with_a_number_or_path():
     plain = {"--quick", "--style", "--model", "--host"}
     there = {
         (script, option)
@@ -126,7 +126,7 @@ def test_the_table_of_refusals_has_every_option_with_a_number_or_a_path():
         " ".join([script, *(Path(a).name for a in arguments)]) for script, arguments, _ in REFUSED
     ],
 )
-def test_a_senseless_option_is_refused_with_a_sentence(script, arguments, message, refusal_of):
+def test_an_invalid_option_is_refused_with_a_sentence(script, arguments, message, refusal_of):
     for module in NEEDED.get(script, ()):
         pytest.importorskip(module)
     line = refusal_of(script, *arguments)
@@ -144,7 +144,7 @@ def test_a_senseless_option_is_refused_with_a_sentence(script, arguments, messag
     ],
     ids=["empty", "short", "one character", "bytes"],
 )
-def test_a_text_that_teaches_nothing_is_refused(content, message, tmp_path, refusal_of):
+def test_a_text_without_information_is_refused(content, message, tmp_path, refusal_of):
     (tmp_path / "text.txt").write_bytes(content)
     assert message in refusal_of("characters", "--text", tmp_path / "text.txt")
 
@@ -164,7 +164,7 @@ def test_a_file_without_questions_is_refused(lines, message, tmp_path, refusal_o
     assert message in refusal_of("sentences", "--trec", tmp_path / "questions.label")
 
 
-def test_the_files_of_mnist_are_read(mnist, example):
+def test_mnist_files_are_read(mnist, example):
     pixels, labels = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
     training, validation, test = example("datasets").digits((0,), mnist)
     shapes = [x.shape for x, _ in (training, validation, test)]
@@ -181,7 +181,7 @@ ZEROS = np.zeros((297, 28, 28), np.uint8)
 HUGE = struct.pack(">HBBLLL", 0, 8, 3, 5_883_450, 28, 28) + bytes(1000)
 
 
-def test_a_file_that_swells_takes_no_more_than_it_declares(mnist, example):
+def test_a_compressed_file_takes_at_most_its_declared_size(mnist, example):
     write_idx(mnist / "t10k-labels-idx1-ubyte", ZEROS[:, 0, 0])
     data = (mnist / "t10k-labels-idx1-ubyte").read_bytes()
     (mnist / "t10k-labels-idx1-ubyte").unlink()
@@ -219,7 +219,7 @@ def test_a_file_that_swells_takes_no_more_than_it_declares(mnist, example):
         ("t10k-images-idx3-ubyte", HUGE, "declares 4612624800 bytes, and"),
     ],
 )
-def test_damaged_files_of_mnist_are_refused(name, content, message, mnist, example, capsys):
+def test_damaged_mnist_files_are_refused(name, content, message, mnist, example, capsys):
     path = mnist / name
     if content is None:
         path.unlink()

@@ -1,4 +1,4 @@
-"""What the benchmarks compare is the same work: the losses of the first steps agree."""
+"""The benchmarks compare equal work: the losses of the first updates agree across libraries."""
 
 import attrs
 import pytest
@@ -12,11 +12,11 @@ NEEDS = {"compat": "npdl", "torch": "torch", "jax": "optax", "sklearn": "sklearn
 
 @pytest.mark.parametrize("library", NEEDS)
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_a_library_makes_the_same_steps(name, library):
+def test_each_library_computes_the_same_updates(name, library):
     pytest.importorskip(NEEDS[library])
     if not takes_part(library, name) or (library, name) == ("sklearn", "mlp_tiny"):
         pytest.skip("no counterpart")
-    # The models are those that are measured, with fewer examples and steps.
+    # The benchmark models, with fewer examples and updates.
     differences(attrs.evolve(WORKLOADS[name], batch=3), [library], count=3)
 
 
@@ -25,24 +25,24 @@ def multiplications(name, batch):
     return sum(a.size * b.shape[-1] for a, b, _ in products)
 
 
-def test_the_floor_of_an_mlp_has_three_products_a_layer_but_two_in_the_first_one():
+def test_the_bound_of_an_mlp_has_3_matrix_products_per_layer():
     assert len(matrix_products(WORKLOADS["mlp_small"])) == 8
     assert multiplications("mlp_small", 3) == 3 * (2 * 64 * 64 + 3 * 64 * 64 + 3 * 64 * 10)
 
 
-def test_the_floor_of_a_convolution_has_a_row_for_each_place():
+def test_the_bound_of_a_convolution_has_a_row_per_position():
     first, second = 24 * 24 * 25 * 6, 8 * 8 * 150 * 16
     dense = 256 * 120 + 120 * 84 + 84 * 10
     assert multiplications("cnn_lenet", 3) == 3 * (2 * first + 3 * second + 3 * dense)
 
 
-def test_the_floor_of_a_recurrent_layer_has_two_products_a_step():
+def test_the_bound_of_a_recurrence_has_2_products_per_time_step():
     assert len(matrix_products(WORKLOADS["gru"])) == 64 * 2 + 1 + 2 + 3
     gates = 64 * (2 * 64 * 384 + 3 * 128 * 384)
     assert multiplications("gru", 3) == 3 * (gates + 3 * 128 * 10)
 
 
-def test_the_floor_of_a_block_trains_what_is_before_it():
+def test_the_bound_of_a_block_includes_the_layers_before():
     features = 64 * (128 * 384 + 128 * 128 + 2 * 128 * 512)
-    likeness = 2 * 64 * 64 * 128
-    assert multiplications("attention", 3) == 3 * (3 * (features + likeness) + 3 * 128 * 10)
+    scores = 2 * 64 * 64 * 128
+    assert multiplications("attention", 3) == 3 * (3 * (features + scores) + 3 * 128 * 10)

@@ -1,4 +1,4 @@
-"""The pages: their code runs, their tables are right, and the reference has every public name."""
+"""The pages: their code runs, their tables are correct, the reference has every public name."""
 
 import ast
 import doctest
@@ -37,7 +37,7 @@ def is_slow(page):
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=is_slow(page), id=name_of(page)) for page in WITH_CODE]
 )
-def test_a_page_prints_what_it_says(page, tmp_path, monkeypatch):
+def test_a_page_shows_the_output_of_its_code(page, tmp_path, monkeypatch):
     if absent := missing(page.read_text(encoding="utf-8")):
         pytest.skip(f"not installed: {', '.join(absent)}")
     if "matplotlib" in code_of(page):
@@ -63,7 +63,7 @@ def test_the_tables_of_equivalents_run():
 
 
 def reference():
-    """Return the names that the pages of the reference list, by module."""
+    """Return the names on the pages of the reference, by module."""
     listed = {}
     for page in (ROOT / "docs").rglob("*.md"):
         for module, text in re.findall(
@@ -75,7 +75,7 @@ def reference():
 
 
 def imported(code):
-    """Yield what a program imports of npdl, each module by its full name."""
+    """Yield the full names of all imports of a program."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -85,19 +85,19 @@ def imported(code):
 
 
 def public_modules():
-    """The modules of the reference, those that pages and examples import, and the stateful ones."""
+    """Return the modules of the reference, of imports in pages and examples, and of compat."""
     programs = [*map(code_of, WITH_CODE), *map(code_of, (ROOT / "examples").rglob("*.py"))]
     names = {name for code in programs for name in imported(code) if name.startswith("npdl.")}
     names |= reference().keys() | {
         f"npdl.compat.{name}" for name in importlib.import_module("npdl.compat").__all__
     }
     names |= {"npdl.compat.utils.data", "npdl.compat.utils.random"}
-    names -= {"npdl.compat.Model", "npdl.compat.utils"}  # their names are those of other modules
+    names -= {"npdl.compat.Model", "npdl.compat.utils"}  # they only reexport names
     # A module of the stateful API has two paths.
     return {importlib.import_module(name).__name__ for name in names if is_module(name)}
 
 
-def test_the_page_of_examples_has_all_of_them():
+def test_the_page_of_examples_lists_all_examples():
     page = ROOT / "docs" / "examples.md"
     named = re.findall(r"\{download\}`.*? <(.*?)>`", page.read_text(encoding="utf-8"))
     files = {(page.parent / name).resolve() for name in named}
@@ -133,14 +133,14 @@ def test_the_reference_has_every_public_name_once(module):
     assert sorted(reference().get(module, [])) == sorted(importlib.import_module(module).__all__)
 
 
-# What has no equation by its nature: the records, what makes or tells of them, and what moves
-# numbers about in a way that is told in words.
+# Names without an equation: records, functions of records, and layers that only move or combine
+# arrays.
 WITHOUT_EQUATION = {"Layer", "Optimizer", "averaged", "from_config", "from_function", "graph"}
 WITHOUT_EQUATION |= {"Metric", "layer", "reshape", "summary", "value_and_grad"}
 
 
 def equations_of(docstring):
-    """Return what the site typesets of a docstring and says that something is something."""
+    """Return the equations of a docstring that the site typesets."""
     blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", docstring + "\n")
     lines = [" ".join(text.split()) for text in re.findall(r"``(.+?)``", docstring, re.DOTALL)]
     found = [line for line in lines if mathml(line)]
@@ -154,7 +154,7 @@ def test_a_docstring_has_an_equation(name):
     assert bool(equations_of(docstring)) != (name in WITHOUT_EQUATION)
 
 
-# Errors and warnings, names of types, and what needs a library that is not installed.
+# Names without an example: errors, warnings, types, and a callback that needs an extra.
 WITHOUT_EXAMPLE = {"CheckpointError", "Key", "KeyLike", "Tree", "TensorBoard"}
 WITHOUT_EXAMPLE |= {"ChangedCallbackWarning", "DamagedCheckpointWarning", "FinishedRunWarning"}
 WITHOUT_EXAMPLE |= {"FreshStartWarning", "MidEpochWarning", "OtherEnvironmentWarning"}
@@ -171,7 +171,7 @@ def test_every_public_docstring_has_an_example():
     assert without == WITHOUT_EXAMPLE
 
 
-def test_equations_of_a_docstring_are_those_that_the_site_typesets():
+def test_the_site_typesets_the_equations_of_docstrings():
     docstring = "Take ``x`` to ``y = x²``, `z = 1`, ``√x`` and::\n\n    a = b    c = √d\n\nor::\n"
     docstring += "\n    y = f(params, x)\n\nand ``lr=1.0``, ``state = model.init(0, (3,))``."
     assert equations_of(docstring) == ["y = x²", "    a = b    c = √d"]
@@ -224,11 +224,11 @@ SAME = [
 
 
 @pytest.mark.parametrize(("written", "printed", "agree"), SAME)
-def test_outputs_agree_but_for_spaces_and_last_digits(written, printed, agree):
+def test_outputs_are_compared_without_spaces_and_last_digits(written, printed, agree):
     assert same(written, printed) == agree
 
 
-def test_a_page_that_says_something_else_than_its_code_prints_is_an_error(tmp_path):
+def test_a_page_with_a_wrong_output_is_an_error(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n", encoding="utf-8")
     with pytest.raises(
@@ -237,7 +237,7 @@ def test_a_page_that_says_something_else_than_its_code_prints_is_an_error(tmp_pa
         run(page)
 
 
-def test_links_that_lead_nowhere_are_found(tmp_path):
+def test_broken_links_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<a href="b.html#here">1</a><a href="b.html#there">2</a><a href="c.html">3</a>'
         '<a href="https://example.org">4</a><a href="#self">5</a><p id="self">',
@@ -249,7 +249,7 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
 
 
 def examples():
-    """Yield the examples of all public names, to be run as they would be pasted."""
+    """Yield the examples of all public names, each to run on its own."""
     finder, seen = doctest.DocTestFinder(recurse=False), set()
     for module, names in reference().items():
         for name in names:
@@ -261,7 +261,7 @@ def examples():
 
 
 @pytest.mark.parametrize("test", list(examples()))
-def test_an_example_brings_its_own_imports(test):
+def test_an_example_has_all_its_imports(test):
     code = "".join(example.source for example in test.examples)
     if absent := missing(f"```python\n{code}```\n"):
         pytest.skip(f"not installed: {', '.join(absent)}")

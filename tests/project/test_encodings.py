@@ -1,4 +1,4 @@
-"""Texts are read and written as UTF-8, in any locale: no call leaves the encoding to the system."""
+"""Every call that reads or writes text passes an encoding, so that any locale works."""
 
 import ast
 import doctest
@@ -14,7 +14,7 @@ FILES += [p for f in FOLDERS for p in sorted((ROOT / f).rglob("*")) if p.suffix 
 
 
 def reads_or_writes_text(name, call, words):
-    """Whether a call of this name opens, reads or writes a text."""
+    """Whether a call of this name opens, reads or writes text."""
     if name in ("read_text", "write_text"):
         return len(call.args) <= (name == "write_text")  # the encoding can be positional
     if name not in ("open", "fdopen"):
@@ -30,7 +30,7 @@ def reads_or_writes_text(name, call, words):
 
 
 def without_encoding(source):
-    """Return the calls that read or write text in the encoding of the system."""
+    """Return the calls that read or write text without an encoding."""
     found = []
     for call in ast.walk(ast.parse(source)):
         if isinstance(call, ast.Call):
@@ -46,7 +46,7 @@ def name_of(path):
 
 
 def programs(path):
-    """Return the programs of a file: its source and the examples in it, or the blocks of a page."""
+    """Return the programs of a file: its source and its examples, or the code blocks of a page."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return [block.code for block in blocks(text)]
@@ -54,7 +54,7 @@ def programs(path):
     return [text, *(example.source for example in examples)]
 
 
-def test_every_text_has_its_encoding():
+def test_every_text_call_has_an_encoding():
     found = {
         name_of(path): [call for code in programs(path) for call in without_encoding(code)]
         for path in FILES

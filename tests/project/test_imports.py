@@ -1,4 +1,4 @@
-"""Who may import whom: one table of folders, from the ground floor to the roof."""
+"""Allowed imports between folders: one table, ordered from the lowest layer to the highest."""
 
 import ast
 import graphlib
@@ -21,10 +21,10 @@ OPTIONAL |= {"torch", "tqdm"}
 VALUES = "tree random _constructor _calls _allowance _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
-COMPAT = f"{PROTOCOL} functional compat/_habits compat/_named compat/utils"
+COMPAT = f"{PROTOCOL} functional compat/_keras_arguments compat/_named compat/utils"
 
-# Folder, or file of a folder whose files lie on several floors: the folders that it may import.
-# Each may import those above it alone, so there is no circle.
+# Folder, or file of a folder with several levels → the folders that it may import. Each may import
+# only folders above it in the table, which rules out circles.
 TABLE = {
     "_version": "",
     "_warn": "",
@@ -69,9 +69,9 @@ TABLE = {
     "distributed": f"{PROTOCOL} _data",
     "training": f"{FUNCTIONAL} _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
-    "compat/_habits": "",
+    "compat/_keras_arguments": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
-    "compat/_named": f"{PROTOCOL} compat/_habits",
+    "compat/_named": f"{PROTOCOL} compat/_keras_arguments",
     "compat/_checks": f"{PROTOCOL} compat/utils",
     "compat/activations": COMPAT,
     "compat/initializations": f"{COMPAT} functional/_initializers",
@@ -87,15 +87,15 @@ TABLE = {
 }
 
 
-def floor_of(module):
-    """Return the key of a module in the table: the file itself, or the folder that holds it."""
+def key_of(module):
+    """Return the key of a module in the table: its file, otherwise its folder."""
     path = FILES[module].relative_to(ROOT)
     file = path.with_suffix("").as_posix()
     return file if file in TABLE else path.parent.as_posix().removeprefix(".")
 
 
 def imports(module):
-    """Yield each imported module, and whether the import stands at the top level."""
+    """Yield each imported module, and whether the import is at the top level."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -110,7 +110,7 @@ def imports(module):
 
 
 def within(module):
-    """Return the modules of npdl that a module imports, anywhere in it."""
+    """Return all modules of npdl that a module imports."""
     return {name for name, _ in imports(module) if name.split(".")[0] == "npdl"}
 
 
@@ -123,12 +123,12 @@ def test_the_table_has_no_circle():
 
 def test_a_file_imports_only_what_the_table_allows():
     for module in FILES:
-        floor = floor_of(module)
-        found = {floor_of(name) for name in within(module)} - {floor}
-        assert found <= set(TABLE[floor].split()), module
+        key = key_of(module)
+        found = {key_of(name) for name in within(module)} - {key}
+        assert found <= set(TABLE[key].split()), module
 
 
-def test_no_files_import_one_another_in_a_circle():
+def test_no_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
 
 
@@ -138,7 +138,7 @@ DOCUMENTED = "activations initializations layers model objectives optimizers uti
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"
 
 
-def test_a_private_module_has_an_underscore_or_lies_in_a_private_folder():
+def test_a_private_module_or_its_folder_has_an_underscore():
     for module in FILES:
         _, *parts = module.split(".")
         if any(part.startswith("_") for part in parts):
@@ -148,7 +148,7 @@ def test_a_private_module_has_an_underscore_or_lies_in_a_private_folder():
         assert set(parts[1:]) <= set(known.split()), module
 
 
-def test_no_file_has_the_name_of_what_it_defines():
+def test_no_file_has_the_name_of_its_function():
     for module, path in FILES.items():
         nodes = ast.parse(path.read_text(encoding="utf-8")).body
         names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -163,21 +163,21 @@ def test_optional_libraries_are_imported_where_they_are_used():
         assert top <= set(sys.stdlib_module_names) | {"npdl", "numpy", "attrs"}, module
 
 
-def test_the_package_files_only_reexport():
+def test_package_files_only_reexport():
     reexports = ast.Expr | ast.Import | ast.ImportFrom | ast.Assign | ast.AugAssign
     for module, path in FILES.items():
         if path.name != "__init__.py":
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if module == "npdl.checkpoint" and isinstance(node, ast.If | ast.FunctionDef):
-                continue  # the readers of weights are imported when they are asked for
+                continue  # from_torch and from_keras are imported on first use
             assert isinstance(node, reexports)
             if isinstance(node, ast.Assign | ast.AugAssign):
                 target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
                 assert target.id == "__all__"
 
 
-def test_importing_npdl_loads_no_more_than_it_needs():
+def test_importing_npdl_loads_only_required_modules():
     program = "import sys, npdl.functional; print(*sys.modules)"
     loaded = subprocess.check_output(
         [sys.executable, "-c", program], text=True, encoding="utf-8"

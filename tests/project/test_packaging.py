@@ -1,4 +1,4 @@
-"""The distribution: one name and one version, in the metadata and in every hint to install."""
+"""The distribution: one name and one version, in the metadata and in every install hint."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ FOLDERS = ("npdl", "docs", "examples", "tests", "benchmarks")
 
 
 def hints():
-    """Yield file, name and extra of each hint to install an extra in a text of the project."""
+    """Yield file, distribution name and extra of each install hint in the project."""
     files = [
         ROOT / "README.md",
         *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*")),
@@ -24,7 +24,7 @@ def hints():
                 yield file.relative_to(ROOT).as_posix(), name, extra
 
 
-def test_hints_to_install_name_this_distribution_and_its_extras():
+def test_install_hints_name_this_distribution_and_its_extras():
     found = list(hints())
     assert len(found) > 8
     extras = PROJECT["optional-dependencies"]
@@ -32,6 +32,6 @@ def test_hints_to_install_name_this_distribution_and_its_extras():
     assert not wrong
 
 
-def test_the_version_stands_in_the_package_alone():
+def test_only_the_package_defines_the_version():
     assert "version" in PROJECT["dynamic"]
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", npdl.__version__)

@@ -1,4 +1,4 @@
-"""What the tests run under mpiexec: ``mpi_job.py NAME DIRECTORY``; rank by rank, or without MPI."""
+"""The jobs that the tests run under mpiexec or without MPI: ``mpi_job.py NAME DIRECTORY``."""
 
 import os
 import pickle
@@ -22,30 +22,29 @@ STEPS, BATCH, SHARDS = 100, 22, 8  # shards of two and three examples
 
 
 def train(comm, model=MODEL, count=60, steps=STEPS, on_step=lambda step: None):
-    """Train; each rank reads its own rows alone."""
+    """Train; each rank reads only its rows."""
     generator = random.generator(1)
     x = generator.normal(size=(count, 2, 6, 6)).astype(np.float32)
     labels = generator.integers(3, size=count)
     optimizer = F.adam(0.01)
     state = TrainState.create(model, optimizer, (2, 6, 6), rng=3)
     check_agreement(comm, model=model, state=state, lengths=count)
-    metrics = {"accuracy": F.accuracy}
     step = train_step(
-        model, F.softmax_cross_entropy, optimizer, metrics=metrics, donate=True, shards=SHARDS,
-        comm=comm,
+        model, F.softmax_cross_entropy, optimizer, metrics={"accuracy": F.accuracy}, donate=True,
+        shards=SHARDS, comm=comm,
     )  # fmt: skip
     history = []
     for number in range(steps):
         on_step(number)
         order = random.generator((5, number)).permutation(count)[:BATCH]
         rows = order[rows_of(BATCH, SHARDS, comm)]
-        state, figures = step(state, (x[rows], labels[rows]), size=BATCH)
-        history.append(figures)
+        state, metrics = step(state, (x[rows], labels[rows]), size=BATCH)
+        history.append(metrics)
     return state, history
 
 
 def resumed(comm, directory, epochs, die_at=None):
-    """Train with `fit`, from the newest checkpoint on; rank 1 is killed at a step, or none is."""
+    """Resume with `fit` from the newest checkpoint; kill rank 1 at step `die_at`, if passed."""
     generator = random.generator(1)
     x = generator.normal(size=(66, 2, 6, 6)).astype(np.float32)
     data = x, generator.integers(3, size=66)
@@ -63,7 +62,7 @@ def resumed(comm, directory, epochs, die_at=None):
 
 
 def fails(rank, how):
-    """Return what one rank does in the middle of training."""
+    """Return a function that calls `how` on one rank, in step 5."""
 
     def on_step(number):
         if number == 5 and rank == 1:

@@ -624,7 +624,7 @@ def test_files_that_a_kill_has_left_beyond_keep_are_removed(epochs, tmp_path):
 
 def test_a_checkpoint_of_save_alone_is_none_of_fit(tmp_path):
     checkpoint.save(tmp_path / "step-000000001.npz", {"a": 1})
-    with pytest.raises(CheckpointError, match="is damaged, or is no checkpoint of fit"):
+    with pytest.raises(CheckpointError, match="is damaged, or not a checkpoint of fit"):
         train(tmp_path, resume=True)
 
 
@@ -804,7 +804,7 @@ def test_what_a_broken_disk_brings_back_does_not_take_the_place_of_what_was_ther
     monkeypatch.setattr(os, "fsync", flip)
     with pytest.raises(CheckpointError, match="is the disk or the memory broken") as caught:
         checkpoint.save(path, {"a": np.zeros(9)})
-    assert "what was there is untouched" in str(caught.value.__notes__)
+    assert "an old file is unchanged" in str(caught.value.__notes__)
     monkeypatch.undo()
     assert identical(checkpoint.load(path, like={"a": np.ones(9)}), {"a": np.ones(9)})
     assert names(tmp_path) == ["run.npz"]

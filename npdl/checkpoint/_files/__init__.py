@@ -1,1 +1,1 @@
-"""Files: `.npz` and `.safetensors`, their limits, and their replacement as a whole."""
+"""File formats `.npz` and `.safetensors`, their limits, and atomic replacement of files."""

@@ -1,7 +1,7 @@
-"""The files of checkpoints: a header and named arrays, in an `.npz` or a `.safetensors`.
+"""Checkpoint files: a header and named arrays, in an `.npz` or a `.safetensors` file.
 
-An opened container has the header and the type and shape of every array, but has read no array
-yet. So an unexpected file costs no memory. A damaged file raises; nothing in it is executed.
+An opened container has the header and the type and shape of every array; arrays are read on
+demand. So an unexpected file costs no memory. A damaged file raises. No code in it is executed.
 """
 
 import contextlib
@@ -36,19 +36,19 @@ __all__ = ["container_format", "opened"]
 
 @attrs.frozen(eq=False, repr=False)
 class Format:
-    """How to write and to open the files of one suffix."""
+    """The functions that write and open the files of one suffix."""
 
     write: Callable[[BinaryIO, str, dict[str, np.ndarray]], None]
     open: Callable[[Path, BinaryIO], AbstractContextManager[Container]]
 
 
 def container_format(path: str | os.PathLike[str]) -> Format:
-    """Return the format that belongs to the suffix of a path.
+    """Return the format for the suffix of a path.
 
     Raises
     ------
     ValueError
-        If no format does.
+        If the suffix is unknown.
     """
     suffix = Path(path).suffix
     if suffix not in _FORMATS:
@@ -61,7 +61,7 @@ def container_format(path: str | os.PathLike[str]) -> Format:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Container]:
-    """Open a file; errors of NumPy or zipfile over its contents mean damage."""
+    """Open a file; errors of NumPy or zipfile become a CheckpointError."""
     opener = container_format(path).open
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(Path(path).open("rb"))
@@ -79,13 +79,13 @@ _HEADER = "npdl.json"
 
 
 def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> None:
-    import zipfile  # here, because `import npdl` would take noticeably longer with it
+    import zipfile  # imported late, because it makes `import npdl` noticeably slower
 
     check_length(len(header))
     check_names(arrays)
     archive = zipfile.ZipFile(file, "w")
     try:
-        # Without the date of today, so that equal trees make equal files.
+        # A fixed date, so that equal trees give equal files.
         archive.writestr(zipfile.ZipInfo(_HEADER), header)
         for path, array in arrays.items():
             with archive.open(f"{path}.npy", "w", force_zip64=True) as member:
@@ -93,16 +93,16 @@ def _write_npz(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> No
         archive.comment = _list_sum(archive)
         archive.close()
     except BaseException:
-        # The half-written archive is thrown away. Closing it with an open member would raise
-        # another error and hide a KeyboardInterrupt.
+        # Discard the incomplete archive. Closing it with an open member would raise another error
+        # and hide a KeyboardInterrupt.
         archive.fp = None
         raise
 
 
 def _list_sum(archive: "zipfile.ZipFile") -> bytes:
-    """Return a checksum of the members' names and checksums, so that none can be of another file.
+    """Return a checksum of the members' names and checksums.
 
-    A zip protects the bytes of each member, but not which member they belong to.
+    A zip file has a checksum for the bytes of each member, but none for their order and names.
     """
     listed = [[member.filename, member.CRC] for member in archive.infolist()]
     return f"npdl {zlib.crc32(json.dumps(listed).encode()):08x}".encode()
@@ -117,7 +117,7 @@ def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
         members = _members(path, archive, os.fstat(file.fileno()).st_size)
         header = members.pop(_HEADER, None)
         if header is not None and archive.comment != _list_sum(archive):
-            raise ValueError("the checksum of the list of members is another")
+            raise ValueError("the checksum of the list of members is wrong")
         check_length(header.file_size if header else 0)
         kinds: dict[str, Kind] = {}
         short: set[str] = set()
@@ -129,29 +129,29 @@ def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
 
         def read(path: str) -> np.ndarray:
             if path in short:
-                raise ValueError(f"the member {path!r} is shorter than the array that it declares")
+                raise ValueError(f"the member {path!r} is shorter than its header declares")
             with archive.open(members[f"{path}.npy"]) as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
-                # zipfile compares the checksum where a member ends, so read on to the end.
+                # zipfile compares the checksum at the end of a member, so read to the end.
                 if member.read(1):
                     raise ValueError(f"the member {path!r} is longer than its array")
             return array
 
-        # The header that save writes is ASCII, so its text takes no more memory than its bytes.
+        # The header is ASCII, so the string takes no more memory than the bytes.
         text = None if header is None else archive.read(header).decode("ascii")
         yield Container(text, kinds, read, frozenset(short))
 
 
 def _size_of_list(file: BinaryIO) -> int:
-    """Return how long the list of members is, of each of which zipfile makes a large object."""
+    """Return the size in bytes of the list of members; zipfile builds a large object for each."""
     file.seek(max(file.seek(0, os.SEEK_END) - (1 << 17), 0))
     tail = file.read()
     file.seek(0)
     end = tail.rfind(b"PK\x05\x06")
     if end < 0:
-        raise ValueError("there is no list of members, as at the end of each .npz")
+        raise ValueError("the list of members at the end of an .npz file is missing")
     (size,) = struct.unpack_from("<L", tail, end + 12)
-    if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # of more than 4 GB
+    if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07":  # an archive over 4 GB
         (size,) = struct.unpack_from("<Q", tail, end - 36)
     return int(size)
 
@@ -167,11 +167,11 @@ def _members(path: Path, archive: "zipfile.ZipFile", size: int) -> "dict[str, zi
             raise ValueError(f"two members have the name {name!r}")
         if name != _HEADER and not name.endswith(".npy"):
             raise ValueError(f"the member {name!r} is not an array")
-        # A few compressed bytes can swell to any size.
+        # A few compressed bytes can expand to any size.
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             raise CheckpointError(
-                f"{path}: the member {name!r} is compressed; save and np.savez never do so, but "
-                f"np.savez_compressed does. Write the file anew with np.savez(other, "
+                f"{path}: the member {name!r} is compressed, as np.savez_compressed does; save and "
+                f"np.savez do not compress. Write the file again with np.savez(other, "
                 f"**np.load({path.name!r}))"
             )
         if member.header_offset + member.file_size > size:
@@ -197,7 +197,7 @@ _NPY_LIMIT, _EXTRA_LIMIT = 1024, 64
 
 
 def _npy_kind(file: BinaryIO, member: "zipfile.ZipInfo") -> tuple[Kind, int]:
-    """Return the kind of an array and how many bytes it needs; only its header is read."""
+    """Return the kind of an array and its size in bytes; only its header is read."""
     name = member.filename
     file.seek(member.header_offset)
     name_length, extra = struct.unpack_from("<HH", file.read(30), 26)
@@ -214,7 +214,7 @@ def _npy_kind(file: BinaryIO, member: "zipfile.ZipInfo") -> tuple[Kind, int]:
         raise ValueError(f"the member {name!r} has an npy header of {length} bytes")
     text = file.read(length)
     if b"'descr': [" in text:
-        return ("void", ()), 0  # of several fields; nothing here has such a type
+        return ("void", ()), 0  # a structured type, which no checkpoint has
     found = _NPY.fullmatch(text)
     groups = [group for group in found.groups() if group is not None] if found else []
     if len(groups) != 2:

@@ -1,4 +1,4 @@
-"""Atomic replacement of files: write a temporary file, force it to the disk, rename it."""
+"""Atomic replacement of files: write a temporary file, sync it to disk, rename it."""
 
 import contextlib
 import errno
@@ -17,13 +17,14 @@ def replace_file(
     """Write a temporary file, check it on the disk, and rename it to `path`.
 
     The new file has the mode of the old one. The temporary file is locked, so that another process
-    can tell it from the leftover of a kill.
+    can distinguish it from the leftover of a killed process. `check` gets the path of the temporary
+    file.
 
     Raises
     ------
     OSError
-        If the file system refuses; a note says whether `path` is as it was. No temporary file is
-        left. The same holds for the errors of `check`, which gets the path of the temporary file.
+        If the file system fails. A note on this error, and on errors of `check`, says whether
+        `path` is unchanged. The temporary file is removed.
     """
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
     renaming = False
@@ -32,13 +33,13 @@ def replace_file(
             with _created(temporary, _mode(path)) as file:
                 _lock(file.fileno())
                 if os.name == "posix":
-                    # The lock lasts as long as one of the descriptors.
+                    # The lock lasts until all descriptors are closed.
                     held.callback(os.close, os.dup(file.fileno()))
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
                 if hasattr(os, "posix_fadvise"):
-                    # The check then reads the disk, not the memory that was written from.
+                    # Drop the page cache, so that the check reads the disk.
                     with contextlib.suppress(OSError):
                         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             check(temporary)
@@ -46,20 +47,20 @@ def replace_file(
             temporary.replace(path)
     except BaseException as error:
         if renaming and not os.path.lexists(temporary):
-            error.add_note(f"{path} was written, and has replaced what was there")
+            error.add_note(f"{path} was written, and has replaced the old file")
         else:
-            error.add_note(f"{path} was not written; what was there is untouched")
+            error.add_note(f"{path} was not written; an old file is unchanged")
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     try:
         sync_directory(path.parent)
     except OSError as error:
-        error.add_note(f"{path} was written, but a loss of power may bring back what was there")
+        error.add_note(f"{path} was written, but a power failure may bring back the old file")
         raise
 
 
-# How systems say that a directory cannot be opened or synced; a disk that fails says EIO.
+# Errors of systems that cannot open or sync a directory; a failing disk gives EIO.
 _UNSUPPORTED = {
     *(errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
     *(errno.EBADF, errno.EISDIR, errno.ENOTTY, errno.EROFS),
@@ -67,7 +68,7 @@ _UNSUPPORTED = {
 
 
 def sync_directory(directory: Path) -> None:
-    """Force the names in a directory to the disk, where the system and the file system can.
+    """Sync the names in a directory to disk, if the system and the file system support it.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def remove_abandoned(directory: Path, pattern: str) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """Return a path that nothing has: the one given, or one with a number after it."""
+    """Return an unused path: the given one, or the given one with a number appended."""
     found, number = path, 1
     while os.path.lexists(found):
         number += 1
@@ -111,7 +112,7 @@ def _where_supported() -> Iterator[None]:
 
 
 def _mode(path: Path) -> int | None:
-    """Return the mode of a file that is there; a private file stays private, or is an error."""
+    """Return the mode of an existing file, so that a private file stays private."""
     try:
         return stat.S_IMODE(path.stat().st_mode) & 0o777
     except FileNotFoundError:
@@ -123,14 +124,14 @@ def _created(path: Path, mode: int | None) -> Any:
     if mode is None:
         return path.open("xb")
     file = open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode | 0o200))  # noqa: SIM115
-    # The umask has taken away from the mode; some file systems have none.
+    # The umask has removed bits of the mode. Some file systems have no modes.
     with contextlib.suppress(OSError):
         path.chmod(mode)
     return file
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file, and say whether another process has not locked it."""
+    """Lock a file; return `False` if another process holds the lock."""
     try:
         import fcntl
 
@@ -138,12 +139,12 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except (ImportError, OSError):
-        pass  # neither Windows nor all file systems have such locks
+        pass  # Windows and some file systems lack such locks
     return True
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether another process may be writing a file: also one that cannot be opened now."""
+    """Whether another process may be writing a file; true for a file that cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:

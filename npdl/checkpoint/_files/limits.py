@@ -1,7 +1,7 @@
-"""Limits for the parts of a file that are read before its arrays are compared with `like`.
+"""Limits for the header and the list of arrays of a file.
 
-The caller expects the arrays of a file, but not its header and its list of arrays. These are
-bounded by their length and by the number of their Python objects.
+Both are read before the arrays are compared with `like`. So their length and the number of their
+Python objects are limited.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Kind: TypeAlias = tuple[str, tuple[int, ...] | None]
-"""The type and the shape of an array, or the type of a Python scalar and `None`."""
+"""The type and shape of an array, or the type of a Python scalar and `None`."""
 
 HEADER_LIMIT = 1 << 24
 _NAMES_LIMIT = 1 << 22
@@ -41,9 +41,10 @@ class CheckpointError(ValueError):
 
 @attrs.frozen(eq=False, repr=False)
 class Container:
-    """An open file: its header, `None` where npdl did not write it, and its arrays.
+    """An open file: its header and its arrays.
 
-    Those in `short` have fewer bytes than their kinds need, and cannot be read.
+    The header is `None` if npdl did not write the file. The arrays in `short` have fewer bytes than
+    their types and shapes need, and cannot be read.
     """
 
     header: str | None
@@ -54,36 +55,36 @@ class Container:
 
 @contextlib.contextmanager
 def damage(path: Any, what: str = "checkpoint") -> Iterator[None]:
-    """Turn errors over the contents of a file into a CheckpointError.
+    """Turn errors in the contents of a file into a CheckpointError.
 
-    Errors of the system, such as a failing disk or too many open files, pass unchanged.
+    Errors of the system, such as a failing disk or too many open files, propagate unchanged.
 
     Raises
     ------
     CheckpointError
-        With the error as its cause.
+        With the original error as its cause.
     """
     try:
         yield
     except (CheckpointError, ImportError, MemoryError):
         raise
     except Exception as error:
-        # A wrong position in the file gives EINVAL, or no number at all.
+        # A seek to an invalid offset gives EINVAL, or an OSError without errno.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise CheckpointError(
-            f"{path} is damaged, or is no {what} ({type(error).__name__}: {error}); "
+            f"{path} is damaged, or not a {what} ({type(error).__name__}: {error}); "
             f"restore it from a copy, or load an earlier one"
         ) from error
 
 
 def read_json(text: str, grown: bool = False) -> Any:
-    """Return the value of a JSON text, or raise if the value would take too much memory.
+    """Return the value of a JSON string, or raise if the value would take too much memory.
 
     Raises
     ------
     ValueError
-        If it is not JSON, or :func:`check_json` refuses it.
+        If the string is not JSON, or :func:`check_json` refuses it.
     """
     check_json(text, grown)
     try:
@@ -93,27 +94,27 @@ def read_json(text: str, grown: bool = False) -> Any:
 
 
 def check_json(text: str, grown: bool = False) -> None:
-    """Raise unless a text has so few values that :func:`read_json` reads it.
+    """Raise if a JSON string has too many brackets or values.
 
     Parameters
     ----------
     text : str
         JSON.
     grown : bool
-        Whether the text may have any length, with one bracket for four characters at most;
-        ``json.dumps`` never writes more. Its value takes some twenty times as much memory.
+        Whether the string may have any length, with at most one bracket per four characters;
+        ``json.dumps`` never writes more. The value takes about twenty times as much memory.
     """
     limit = _BRACKETS_LIMIT + (len(text) // 4 if grown else 0)
     count = text.count("[") + text.count("{")
     if count > limit:
-        raise ValueError(f"the header has {count} brackets, and no more than {limit} may be")
+        raise ValueError(f"the header has {count} brackets, but at most {limit} are allowed")
     if grown or len(text) <= _VALUES_LIMIT:
         return
     count = text.count(",") + text.count(":")
     if count > _VALUES_LIMIT:
         count -= sum(part[0].count(",") + part[0].count(":") for part in _STRING.finditer(text))
     if count > _VALUES_LIMIT:
-        raise ValueError(f"the header has {count} values, and no more than {_VALUES_LIMIT} may be")
+        raise ValueError(f"the header has {count} values, but at most {_VALUES_LIMIT} are allowed")
 
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -121,19 +122,20 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 def check_length(length: int, is_ascii: bool = True) -> None:
     """Raise if a header is too long."""
-    # One character beyond the first 65,536 makes Python take four bytes for each.
+    # A single character above U+FFFF makes Python store four bytes per character.
     limit = HEADER_LIMIT if is_ascii else HEADER_LIMIT // 4
     if length > limit:
         raise ValueError(
-            f"the header takes {length} bytes, more than {limit}; make arrays of long lists of "
-            f"Python scalars"
+            f"the header takes {length} bytes, more than {limit}; turn long lists of Python "
+            f"scalars into arrays"
         )
 
 
 def check_names(names: Iterable[str], size: int = 0) -> None:
-    """Raise if the list of arrays is too long; libraries make large objects of each entry."""
+    """Raise if the list of arrays is too long; libraries build a large object for each entry."""
     size = max(size, sum(len(name.encode()) + 100 for name in names))
     if size > _NAMES_LIMIT:
         raise ValueError(
-            f"the list of arrays takes {size} bytes, more than {_NAMES_LIMIT}; join small arrays"
+            f"the list of arrays takes {size} bytes, more than {_NAMES_LIMIT}; join small arrays "
+            f"into larger ones"
         )

@@ -1,8 +1,8 @@
-"""The format of `.safetensors`, by the library of that name, which is an extra.
+"""The `.safetensors` format, written and read by the library safetensors, an extra.
 
-The library reads the header before anything can bound it, so it is looked at first. The header is
-written anew with sorted keys, since the library has no order among them: equal trees make equal
-files. The checksums that the format lacks are in its metadata.
+The library reads a header of any size, so the header is checked first. The library writes the keys
+in no fixed order, so the header is rewritten with sorted keys: equal trees give equal files. The
+format has no checksums, so npdl stores them in the metadata.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from npdl.checkpoint._files.limits import Container, Kind, check_length, check_n
 
 __all__ = ["TYPES", "open_safetensors", "write_safetensors"]
 
-# Integers of 8 to 64 bits, booleans and floats: the types that other libraries read.
+# Integers of 8 to 64 bits, booleans and floats: the types that other libraries can read.
 TYPES = {"BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64"}
 TYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 TYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
@@ -31,7 +31,7 @@ def write_safetensors(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]
     Raises
     ------
     TypeError, ValueError
-        If the format has no such type or path, or the header is too long.
+        If the format cannot hold a type or path, or the header is too long.
     ImportError
         If the library is not installed.
     """
@@ -58,7 +58,7 @@ def write_safetensors(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
-    """Open a file; its header is bounded before the library sees it."""
+    """Open a file; its header is checked before the library reads it."""
     library = _library()
     header, sums = _metadata(file)
     with library.safe_open(path, framework="numpy") as tensors:
@@ -67,7 +67,7 @@ def open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
             array = np.array(tensors.get_tensor(path))
             little = array.astype(_little(array), copy=False)
             if header is not None and _sum(little) != sums[path]:
-                raise ValueError(f"the checksum of {path!r} is another")
+                raise ValueError(f"the checksum of {path!r} is wrong")
             return array
 
         slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
@@ -79,7 +79,7 @@ def open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
 
 
 def _metadata(file: BinaryIO) -> tuple[str | None, dict[str, str]]:
-    """Return the header of npdl and the checksums of arrays, or raise over a list that is large."""
+    """Return the header of npdl and the checksums of arrays, or raise if they are too long."""
     (length,) = struct.unpack("<Q", file.read(8))
     check_length(length)
     data = file.read(length)
@@ -89,7 +89,7 @@ def _metadata(file: BinaryIO) -> tuple[str | None, dict[str, str]]:
     check_names(declared)
     header, sums = metadata.get("npdl"), metadata.get("sums", "{}")
     if header is not None and metadata.get("sum") != _joint_sum(header, sums):
-        raise ValueError("the checksum of the header is another")
+        raise ValueError("the checksum of the header is wrong")
     return header, read_json(sums)
 
 
@@ -98,7 +98,7 @@ def _library() -> Any:
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(
-            "files that end in .safetensors need the library of that name: "
+            "files that end in .safetensors need the library safetensors: "
             "pip install 'npdl-functional[safetensors]'"
         ) from error
     return safetensors

@@ -1,4 +1,4 @@
-"""Stateful layers.
+"""Stateful layers of the NumpyDL API.
 
 >>> from npdl.compat import layers
 >>> str(layers.Dense(n_out=10))

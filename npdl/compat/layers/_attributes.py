@@ -1,30 +1,30 @@
-"""Attributes of layers: arrays of their trees, and names that Keras's layers have."""
+"""Descriptors for attributes of layers: parameter arrays, and attributes of Keras's layers."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from npdl.compat._habits import translated
+from npdl.compat._keras_arguments import translated
 
 __all__ = ["Absent", "Derived", "Parameter"]
 
 
 class Parameter:
-    """An attribute of a :class:`Stateful` layer: an array of its tree, or a block of one.
+    """An attribute of a :class:`Stateful` layer: a leaf of its parameter tree, or a block of one.
 
-    It is `None` until the layer is connected. An attribute ``dW`` is the gradient of ``W``, which
-    is `None` until there is one. Assigning copies numbers into the layer's array, so that the
-    array that was given stays its owner's.
+    It is `None` until the layer is connected. The attribute ``dW`` is the gradient of ``W``, or
+    `None` before the first backward pass. An assignment copies the values into the layer's array,
+    so later changes of the assigned array have no effect.
 
     Parameters
     ----------
     path : str
-        Where the array is in the tree, such as ``"0/weight"``.
+        The path of the leaf in the tree, such as ``"0/weight"``.
     block : pair of ints, optional
-        Which of how many equal blocks of the last axis it is.
+        Index and number of equal blocks along the last axis.
     trained : bool
-        Whether it is one of the layer's `params`.
+        Whether the array is one of the layer's `params`.
     """
 
     def __init__(self, path: str, block: tuple[int, int] = (0, 1), trained: bool = True) -> None:
@@ -45,7 +45,7 @@ class Parameter:
     def __set__(self, layer: Any, value: Any) -> None:
         array, given = self.__get__(layer), np.asarray(value)
         if array is None:
-            raise AttributeError(f"{layer} has no {self.name} yet: call connect_to(...) first")
+            raise AttributeError(f"{layer} has no {self.name} yet; call connect_to(...) first")
         if given.shape != array.shape:
             raise ValueError(
                 f"{layer}.{self.name} has the shape {array.shape}, got an array of {given.shape}"
@@ -68,7 +68,7 @@ class Parameter:
 
 
 class Derived:
-    """An attribute that is computed, unless a layer of the user's has set it."""
+    """A computed attribute; a user's layer may override it by assignment."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
@@ -78,7 +78,7 @@ class Derived:
 
 
 class Absent:
-    """An attribute of Keras's layers that has no counterpart; a user's subclass may have it."""
+    """An attribute of Keras's layers without a counterpart; a user's subclass may define it."""
 
     def __init__(self, name: str) -> None:
         self.name = name

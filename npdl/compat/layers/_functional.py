@@ -1,4 +1,4 @@
-"""Any layer of `npdl.functional`, as a layer of a model."""
+"""Wrapper of any layer of `npdl.functional` as a layer of a model."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,21 +16,21 @@ __all__ = ["Functional", "from_config"]
 
 
 def from_config(config: Mapping[str, Any], constructors: Iterable[Any] = ()) -> F.Layer:
-    """Return the functional layer of a configuration, of npdl's constructors and of others."""
+    """Return the functional layer of a configuration; `constructors` are the user's own."""
     known = (softmax_before_cross_entropy, *constructors)
     return F.from_config(dict(config), known)  # type: ignore[no-any-return]
 
 
 class Functional(Stateful):
-    """A layer of `npdl.functional` in a model, for all beyond the documented layers.
+    """A layer of `npdl.functional` as a layer of a model.
 
     Parameters
     ----------
     layer : npdl.functional.Layer
         The layer, with one input and one output; or its configuration.
     params : tree, optional
-        Its parameters, which are copied; left out, :meth:`connect_to` makes them. They are no part
-        of the configuration.
+        Its parameters, which are copied. By default, :meth:`connect_to` initializes them. The
+        configuration does not contain them.
     input_shape : tuple, optional
         The shape of one example, without the batch, for the first layer of a model.
 
@@ -46,12 +46,12 @@ class Functional(Stateful):
     [(8,), (8,), (8,), (8, 8)]
     """
 
-    as_first = "Functional(layer, input_shape=(8,))"
-    weights_given = ("params",)
-    # It is not known whether there is a dropout inside.
-    draws = True
-    # The shape of the first example that came, for a layer that was made without one.
-    seen: Shape = ()
+    usage = "Functional(layer, input_shape=(8,))"
+    weight_arguments = ("params",)
+    # The layer may contain a dropout.
+    needs_key = True
+    # The shape of the first example, for a layer without `input_shape`.
+    seen_shape: Shape = ()
 
     def __init__(
         self,
@@ -59,34 +59,36 @@ class Functional(Stateful):
         params: Any = None,
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        made = from_config(layer) if isinstance(layer, Mapping) else layer
-        if not isinstance(made, F.Layer):
+        functional = from_config(layer) if isinstance(layer, Mapping) else layer
+        if not isinstance(functional, F.Layer):
             raise TypeError(
                 f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
                 f"{layer!r}"
             )
-        self.layer = made
-        self.given = params
-        self.told = () if input_shape is None else tuple(input_shape)
+        self.layer = functional
+        self.given_params = params
+        self.input_sizes = () if input_shape is None else tuple(input_shape)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         return self.layer
 
-    def initial(self, layer: F.Layer, shape: Shape) -> Any:
-        """Return the initial parameters of a layer for examples of a shape."""
-        return super().initial(layer, shape) if self.given is None else self.given
+    def _initial_params(self, layer: F.Layer, shape: Shape) -> Any:
+        return (
+            super()._initial_params(layer, shape)
+            if self.given_params is None
+            else self.given_params
+        )
 
-    def hold(self) -> None:
-        """Take the given parameters, without the shape of an example."""
-        self._hold(())
+    def initialize_without_shape(self) -> None:
+        """Initialize the layer with the passed parameters, without the shape of an example."""
+        self._initialize(())
 
     def _apply(self, x: Any, train: bool) -> Any:
-        self.seen = self.seen or x.shape[1:]
+        self.seen_shape = self.seen_shape or x.shape[1:]
         return super()._apply(x, train)
 
-    def tried(self, input: Any) -> Any:
-        """Return the output of a step for an input; nothing is changed, nor drawn.
+    def probe(self, input: Any) -> Any:
+        """Return the output in training mode, without side effects or draws from the generator.
 
         Parameters
         ----------
@@ -94,8 +96,8 @@ class Functional(Stateful):
             The input, the batch first.
         """
         x = self._as_input(input)
-        self.seen = self.seen or x.shape[1:]
-        # A batch norm inside needs two examples.
+        self.seen_shape = self.seen_shape or x.shape[1:]
+        # A batch norm needs at least two examples.
         batch = x if len(x) > 1 else np.concatenate([x, x])
         return self.functional.apply(self.tree, batch, train=True, rng=(0,))[0][: len(x)]
 
@@ -103,7 +105,7 @@ class Functional(Stateful):
         return self.layer.config() if name == "layer" else super()._encoded(name, value)
 
     def _as_input(self, input: Any) -> Any:
-        # Ids stay ints.
+        # Ids must stay ints.
         array = plain_array(input, type(self).__name__)
         return array if array.dtype.kind in "iub" else super()._as_input(array)
 

@@ -1,6 +1,6 @@
-"""Layers under the names that Keras has for them, with Keras's order and defaults of arguments.
+"""Layers under Keras's names, with Keras's order and defaults of arguments.
 
-They return layers of this API, so a saved model has no others.
+The functions return layers of this API, so saved models do not contain other classes.
 """
 
 from typing import Any
@@ -16,16 +16,16 @@ __all__ = ["AveragePooling2D", "BatchNormalization", "Conv2D", "Input", "MaxPool
 
 
 def Input(shape: Any, dtype: Any = None, **options: Any) -> Functional:  # noqa: N802
-    """Return a first layer that changes nothing, and knows the shape of an example.
+    """Return an identity layer with a known input shape, as the first layer of a model.
 
     Parameters
     ----------
     shape : tuple of ints
-        The shape of one example, without the batch; of images, channels first.
+        The shape of one example, without the batch; images have channels first.
     dtype : str, optional
-        Makes no difference: floats stay floats, and ids for an :class:`Embedding` stay ids.
+        Ignored: floats stay floats, and ids for an :class:`Embedding` stay ints.
     **options
-        `name`.
+        Further options of the layer, `name`.
 
     Examples
     --------
@@ -55,9 +55,9 @@ def Conv2D(  # noqa: N802
     Parameters
     ----------
     filters, kernel_size, strides, padding, activation
-        Keras's names of `nb_filter`, `filter_size`, `stride`, `padding` and `activation`.
+        Keras's names for `nb_filter`, `filter_size`, `stride`, `padding` and `activation`.
     **keywords
-        The other arguments of :class:`Convolution`, such as `input_shape`, channels first.
+        Other arguments of :class:`Convolution`, such as `input_shape` (channels first).
 
     Examples
     --------
@@ -70,16 +70,16 @@ def Conv2D(  # noqa: N802
 
 
 def MaxPooling2D(pool_size: Any = (2, 2), strides: Any = None, **keywords: Any) -> MaxPooling:  # noqa: N802
-    """Return a :class:`MaxPooling`, of blocks of 2×2 by default.
+    """Return a :class:`MaxPooling` layer, with 2×2 blocks by default.
 
     Parameters
     ----------
     pool_size : int or pair of ints
         Rows and columns of a block.
     strides : int or pair of ints, optional
-        The same, as blocks lie side by side.
+        Must be equal to `pool_size`, since blocks do not overlap.
     **keywords
-        The options of all layers, such as `name`.
+        Options of all layers, such as `name`.
 
     Examples
     --------
@@ -93,12 +93,12 @@ def MaxPooling2D(pool_size: Any = (2, 2), strides: Any = None, **keywords: Any) 
 def AveragePooling2D(  # noqa: N802
     pool_size: Any = (2, 2), strides: Any = None, **keywords: Any
 ) -> MeanPooling:
-    """Return a :class:`MeanPooling`, of blocks of 2×2 by default.
+    """Return a :class:`MeanPooling` layer, with 2×2 blocks by default.
 
     Parameters
     ----------
     pool_size, strides, **keywords
-        As of :func:`MaxPooling2D`.
+        As in :func:`MaxPooling2D`.
 
     Examples
     --------
@@ -117,9 +117,9 @@ def BatchNormalization(  # noqa: N802
     Parameters
     ----------
     axis : int
-        The axis of the channels; -1 is axis 1 of images, as channels come first, else the last.
+        The channel axis; -1 is axis 1 for images (channels first), otherwise the last axis.
     momentum, epsilon, **keywords
-        As of :class:`BatchNormal`.
+        As in :class:`BatchNormal`.
 
     Examples
     --------

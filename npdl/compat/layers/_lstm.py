@@ -1,4 +1,4 @@
-"""Long short-term memory, with its parameters in twelve arrays or in one."""
+"""Long short-term memory, with parameters in twelve arrays or in one matrix."""
 
 import copy
 from typing import Any
@@ -15,13 +15,13 @@ __all__ = ["LSTM", "BatchLSTM", "packed_lstm"]
 
 
 class _Memory(Gated):
-    """A recurrent layer with the states c and h, which the caller may give and gets back.
+    """A recurrent layer with the states c and h, as optional inputs and as attributes.
 
-    After `forward`, `c0` and `h0` are the last states; after `backward`, `dc0` and `dh0` are the
-    gradients in the ones that `forward` began with.
+    After `forward`, `c0` and `h0` are the last states. After `backward`, `dc0` and `dh0` are the
+    gradients in the initial states.
     """
 
-    # Whether the functional layer returns the states too.
+    # Whether the functional layer also returns the states.
     return_state = True
     c0: Any = None
     h0: Any = None
@@ -45,19 +45,18 @@ class _Memory(Gated):
             )
         self.forget_bias_num = forget_bias_num
 
-    def lstm(self) -> F.Layer:
-        """Return the functional layer."""
+    def _lstm(self) -> F.Layer:
         return F.lstm(
             forget_bias=float(self.forget_bias_num),
             return_state=self.return_state,
-            **self.arguments(),
+            **self._functional_arguments(),
         )
 
     def pure(self) -> F.Layer:
         """Return the functional layer from one input to one output, with its exact derivative."""
         alone = copy.copy(self)
         alone.return_state = False
-        layer = alone.lstm()
+        layer = alone._lstm()
         return layer if self.trainable else F.freeze(layer)
 
     def _run(self, input: Any, mask: Any, c0: Any, h0: Any, train: bool) -> Any:
@@ -72,21 +71,21 @@ class _Memory(Gated):
     def backward(
         self, pre_grad: Any, dcn: Any = None, dhn: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Return the gradient in the input, and keep those of the parameters in `grads`.
+        """Return the gradient in the input; store the parameter gradients in `grads`.
 
         Parameters
         ----------
         pre_grad : array or None
-            The gradient in the output of the last :meth:`forward`; `None`, where only the states
-            were used.
+            The gradient in the output of the last :meth:`forward`; `None` if only the states were
+            used.
         dcn, dhn : array, optional
             The gradients in the last states, (batch, n_out).
 
         Returns
         -------
         array or None
-            The gradient in the input; `None`, if this is the first layer of a model, where `dc0`
-            and `dh0` are `None` too.
+            The gradient in the input; `None` for the first layer of a model, where `dc0` and `dh0`
+            are also `None`.
         """
         shape = self.last_shape
         states = tuple(
@@ -117,12 +116,12 @@ class LSTM(_Memory):
     Parameters
     ----------
     gate_activation : str or Activation
-        The activation of the gates, σ.
+        The activation σ of the gates.
     need_grad : bool
-        Whether the parameters are trained. Otherwise their gradients are `None`, and
-        :meth:`backward` returns that in the input alone.
+        Whether the parameters are trained. If not, their gradients are `None`, and
+        :meth:`backward` returns only the gradient in the input.
     forget_bias_num : float
-        The initial value of `b_f`, so that the state is kept at first.
+        The initial value of `b_f`; a positive value keeps the state at first.
     **kwargs
         `n_out` and the other arguments of :class:`Recurrent`.
 
@@ -134,9 +133,9 @@ class LSTM(_Memory):
     dU_g, ... : array
         Their gradients, summed over the batch.
     c0, h0 : array
-        The states after the last step of the last :meth:`forward`, which a decoder feeds back.
+        The states after the last time step of the last :meth:`forward`; a decoder feeds them back.
     dc0, dh0 : array
-        The gradients in the states that :meth:`forward` began with.
+        The gradients in the initial states of :meth:`forward`.
 
     References
     ----------
@@ -160,9 +159,8 @@ class LSTM(_Memory):
     W_g, W_i, W_f, W_o = (Parameter("recurrent_weight", block=(i, 4)) for i in range(4))
     b_g, b_i, b_f, b_o = (Parameter("bias", block=(i, 4)) for i in range(4))
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return self.lstm()
+    def _build(self, shape: Shape) -> F.Layer:
+        return self._lstm()
 
     def forward(
         self,
@@ -183,45 +181,45 @@ class LSTM(_Memory):
         mask : array, optional
             (batch, time), true or 1 where there is data.
         c0, h0 : array, optional
-            The states to begin with, (batch, n_out); zeros by default.
+            The initial states, (batch, n_out); zeros by default.
         train : bool
-            Makes no difference here.
+            Ignored by this layer.
 
         Returns
         -------
         array
-            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
+            (batch, n_out), or (batch, time, n_out) with `return_sequence`.
         """
         return self._run(input, mask, c0, h0, train)
 
 
 class BatchLSTM(_Memory):
-    """Long short-term memory, the same as :class:`LSTM`, with all parameters in one matrix.
+    """The same layer as :class:`LSTM`, with all parameters in one matrix.
 
     Parameters
     ----------
     gate_activation : str or Activation
         The activation of the gates.
     need_grad : bool
-        Whether the parameters are trained. Otherwise their gradient is `None`, and
-        :meth:`backward` returns that in the input alone.
+        Whether the parameters are trained. If not, their gradient is `None`, and
+        :meth:`backward` returns only the gradient in the input.
     forget_bias_num : float
-        The initial value of the bias of the forget gate, so that the state is kept at first.
+        The initial bias of the forget gate; a positive value keeps the state at first.
     **kwargs
         `n_out` and the other arguments of :class:`Recurrent`.
 
     Attributes
     ----------
     AllW : array
-        The parameters, (1 + n_in + n_out, 4 n_out): a row of biases, the rows from the input, and
-        those from `h`, with the columns of the gates i, f, o and g.
+        The parameters, (1 + n_in + n_out, 4 n_out): a row of biases, n_in rows of input weights and
+        n_out rows of weights of `h`. The columns are the gates i, f, o and g.
     dAllW : array
         Its gradient, summed over the batch; also under its old name ``d_AllW``.
     c0, h0 : array
-        The states after the last step of the last :meth:`forward`.
+        The states after the last time step of the last :meth:`forward`.
     dc0, dh0 : array
-        The gradients in the states that :meth:`forward` began with; also under their old names
-        ``d_c0`` and ``d_h0``.
+        The gradients in the initial states of :meth:`forward`; also under their old names ``d_c0``
+        and ``d_h0``.
 
     References
     ----------
@@ -244,17 +242,16 @@ class BatchLSTM(_Memory):
 
     def pure_params(self) -> Any:
         """Return the parameters of :meth:`pure`."""
-        return None if self.tree is None else _split(self.AllW)
+        return None if self.tree is None else _unpack(self.AllW)
 
     d_AllW = property(lambda self: self.dAllW)  # noqa: N815
     d_c0 = property(lambda self: self.dc0)
     d_h0 = property(lambda self: self.dh0)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return packed_lstm(self.lstm())
+    def _build(self, shape: Shape) -> F.Layer:
+        return packed_lstm(self._lstm())
 
-    # The order of the arguments is the documented one.
+    # The documentation of NumpyDL has this order of arguments.
     def forward(  # type: ignore[override]
         self,
         input: Any,
@@ -272,59 +269,59 @@ class BatchLSTM(_Memory):
         input : array
             Sequences (batch, time, n_in).
         c0, h0 : array, optional
-            The states to begin with, (batch, n_out); zeros by default.
+            The initial states, (batch, n_out); zeros by default.
         mask : array, optional
             (batch, time), true or 1 where there is data.
         train : bool
-            Makes no difference here.
+            Ignored by this layer.
 
         Returns
         -------
         array
-            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
+            (batch, n_out), or (batch, time, n_out) with `return_sequence`.
         """
         return self._run(input, mask, c0, h0, train)
 
 
 @F.layer
 def packed_lstm(lstm: F.Layer) -> F.Layer:
-    """Keep the parameters of an LSTM in one matrix: its rows are bias, x2h and h2h.
+    """Pack the parameters of an LSTM into one matrix with the rows bias, x2h and h2h.
 
     Parameters
     ----------
     lstm : Layer
-        What :func:`npdl.functional.lstm` returns.
+        A layer of :func:`npdl.functional.lstm`.
 
     Returns
     -------
     Layer
-        The same, with the parameter ``AllW`` (1 + features + units, 4 units), whose columns are
-        those of the gates i, f, o and g.
+        The same layer with one parameter ``AllW``, (1 + features + units, 4 units). Its columns are
+        the gates i, f, o and g.
     """
 
     def init(rng: KeyLike, shape: Any) -> Any:
-        return {"AllW": _joined(lstm.init(rng, shape))}
+        return {"AllW": _pack(lstm.init(rng, shape))}
 
     def apply(params: Any, x: Any) -> tuple[Any, Any]:
-        parts = _split(params["AllW"])
+        parts = _unpack(params["AllW"])
         y, cache = lstm.apply(parts, x)
         return y, (parts, cache)
 
     def backward(params: Any, cache: Any, g: Any, *, input_grad: bool = True) -> tuple[Any, Any]:
         grads, dx = lstm.backward(*cache, g, input_grad=input_grad)
-        return {"AllW": _joined(grads)}, dx
+        return {"AllW": _pack(grads)}, dx
 
     return F.Layer(init, apply, backward, lstm.out_shape)
 
 
-def _joined(parts: Any) -> Any:
-    """Return one matrix, where the gate g, which comes first in the parts, comes last."""
+def _pack(parts: Any) -> Any:
+    """Return one matrix; the gate g, first in the functional layer, becomes the last."""
     rows = np.vstack([parts["bias"], parts["weight"], parts["recurrent_weight"]])
     return np.roll(rows, -(rows.shape[1] // 4), axis=1)
 
 
-def _split(matrix: Any) -> Any:
-    """Return the parts of the matrix; one copy for the order of the gates."""
+def _unpack(matrix: Any) -> Any:
+    """Return the three parameters in the matrix, with the gate g first; one copy reorders them."""
     units = matrix.shape[1] // 4
     rows = np.roll(matrix, units, axis=1)
     return {"bias": rows[0], "weight": rows[1:-units], "recurrent_weight": rows[-units:]}

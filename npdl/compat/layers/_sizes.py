@@ -1,4 +1,4 @@
-"""Sizes of layers, from their constructors and from the layers before them."""
+"""Input sizes of layers, from their constructors and from the layers before them."""
 
 import operator
 from typing import Any, TypeAlias
@@ -12,80 +12,83 @@ Shape: TypeAlias = tuple[Any, ...]  # of ints, and of None where a size is not k
 
 
 def shape_before(
-    layer: Any, prev_layer: Any, told: Shape = (), known_axes: int = 0, as_first: str = ""
+    layer: Any,
+    prev_layer: Any,
+    input_sizes: Shape = (),
+    known_axes: int = 0,
+    usage: str = "",
 ) -> Shape:
     """Return the shape of the input of a layer, the batch first.
 
     Parameters
     ----------
     layer : Layer
-        The layer that is being connected, for messages.
+        The layer to connect, for messages.
     prev_layer : Layer or None
-        The one before, any object with an attribute ``out_shape``.
-    told : tuple
-        The last sizes of the input, as far as the layer was told them.
+        The layer before: any object with an attribute ``out_shape``.
+    input_sizes : tuple
+        The last sizes of the input, from the constructor of the layer.
     known_axes : int
-        How many of the last sizes must be known.
-    as_first : str
-        How to write the layer as a first one; empty, where it cannot be.
+        The number of last axes whose sizes must be known.
+    usage : str
+        A constructor call as first layer, for messages; empty if the layer cannot be the first.
 
     Raises
     ------
     ValueError
-        If a size is not known.
+        If a size is unknown.
 
     Warns
     -----
     UserWarning
-        If the layer was told another size than the layer before has, which counts.
+        If `input_sizes` differ from the output of the layer before, which is used.
     """
-    told = tuple(map(_size, told))
+    input_sizes = tuple(map(_size, input_sizes))
     if prev_layer is None:
-        if not told:
+        if not input_sizes:
             raise ValueError(
-                f"{layer}: a first layer needs the size of its input, as in {as_first}"
-                if as_first
-                else f"{layer}: nothing comes before it, so that its sizes are not known; connect "
-                f"it to a layer, or begin the model with one that is told the size of its input"
+                f"{layer}: a first layer needs the size of its input, as in {usage}"
+                if usage
+                else f"{layer}: there is no layer before it, so its sizes are unknown; connect it "
+                f"to a layer, or start the model with a layer that has the size of its input"
             )
-        return (None, *told)
+        return (None, *input_sizes)
     shape = getattr(prev_layer, "out_shape", None)
     if shape is None:
         raise ValueError(f"{layer}: {prev_layer} has no out_shape; connect it first")
     before = tuple(map(_size, shape))
-    start = len(before) - len(told)
-    pairs = list(zip(before[start:], told, strict=True)) if start >= 1 else []
+    start = len(before) - len(input_sizes)
+    pairs = list(zip(before[start:], input_sizes, strict=True)) if start >= 1 else []
     if start < 1 or any(a != b for a, b in pairs if a is not None and b is not None):
         warn(
-            f"{layer}: the sizes {told} of its input were passed, but {prev_layer} gives "
-            f"{before}, which counts; leave that argument out, or correct it"
+            f"{layer}: the input sizes {input_sizes} were passed, but {prev_layer} has the output "
+            f"{before}, which is used; omit that argument, or correct it"
         )
     sizes = (*before[:start], *(b if a is None else a for a, b in pairs)) if pairs else before
     if None in sizes[max(len(sizes) - known_axes, 1) :]:
         raise ValueError(
-            f"{layer}: {prev_layer} gives {before}, of which not all sizes that it needs are "
-            f"known; tell the layers before, as in Embedding(..., nb_seq=20), or LSTM(nb_seq=20, "
-            f"...)"
+            f"{layer}: {prev_layer} has the output {before} with unknown sizes; pass the sizes to "
+            f"the layers before, as in Embedding(..., nb_seq=20), or LSTM(nb_seq=20, ...)"
         )
     return sizes
 
 
 def check_channels(image: Shape) -> None:
-    """Warn if the shape of an image seems to have its channels last."""
+    """Warn if the shape of an image seems to have the channels last."""
     if len(image) == 3 and image[0] == image[1] and (image[0] or 0) > 4 and image[2] in (1, 3, 4):
         warn(
             f"the image shape {image} means {image[0]} channels: channels come first, as in "
-            f"{(image[2], *image[:2])}, and in data as in x.transpose(0, 3, 1, 2)"
+            f"{(image[2], *image[:2])}; convert the data with x.transpose(0, 3, 1, 2)"
         )
 
 
 def positive_int(layer: Any, name: str, value: Any) -> int:
-    """Return the value, or raise."""
+    """Return a positive int, or raise."""
     return check_int(value, f"{layer}({name}=32)")
 
 
 def optional_int(layer: Any, name: str, value: Any) -> int | None:
-    """Return the value or `None`, or raise."""
+    """Return a positive int or `None`, or raise."""
     return None if value is None else positive_int(layer, name, value)
 
 

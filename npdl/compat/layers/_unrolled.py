@@ -1,7 +1,7 @@
-"""The base classes of recurrent layers, over the time axis of (batch, time, features).
+"""Base classes of recurrent layers, over the time axis of (batch, time, features).
 
-All take a mask (batch, time), true or 1 where there is data: a step without data carries the state
-through, and whatever the input holds there has no effect. Gradients are exact, through all steps.
+All accept a mask (batch, time), true or 1 where there is data. A masked time step keeps the state,
+and its input has no effect. Gradients are exact, through all time steps.
 """
 
 from typing import Any
@@ -18,25 +18,24 @@ __all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
 
 
 class Recurrent(Layer):
-    """The base of recurrent layers: their arguments and sizes, without a step.
+    """The base class of recurrent layers: arguments and sizes, without computation.
 
     Parameters
     ----------
     n_out : int
         Number of hidden units.
     n_in : int, optional
-        Number of input features; the first layer of a model needs it, others know it from the
-        layer before.
+        Number of input features; required only for the first layer of a model.
     nb_batch, nb_seq : int, optional
-        Sizes of the batch and of the time axis, for `out_shape` alone, where the layer before
-        does not say them.
+        Sizes of the batch and the time axis; used only for `out_shape`, if the layer before does
+        not define them.
     init, inner_init : str or Initializer
-        Initial values of the weights from the input, and of those from the state.
+        Initial values of the input weights and of the recurrent weights.
     activation : str or Activation
         The activation.
     return_sequence : bool
-        Whether the output is that of all steps, (batch, time, n_out), or of the last one only,
-        (batch, n_out).
+        Whether to return the outputs of all time steps, (batch, time, n_out), or only the last
+        output, (batch, n_out).
 
     Examples
     --------
@@ -60,7 +59,7 @@ class Recurrent(Layer):
     ) -> None:
         self.n_out = positive_int(self, "n_out", n_out)
         self.n_in = optional_int(self, "n_in", n_in)
-        self.told = () if n_in is None else (n_in,)
+        self.input_sizes = () if n_in is None else (n_in,)
         self.nb_batch = optional_int(self, "nb_batch", nb_batch)
         self.nb_seq = optional_int(self, "nb_seq", nb_seq)
         self.init = initializations.get(init)
@@ -70,24 +69,24 @@ class Recurrent(Layer):
         self.return_sequence = check_flag(return_sequence, call)
 
     def connect_to(self, prev_layer: Any = None) -> None:
-        """Take the sizes from the layer before.
+        """Set the sizes from the layer before.
 
         Parameters
         ----------
         prev_layer : Layer, optional
-            Any object with an attribute ``out_shape``, (batch, time, features); left out for a
-            first layer, which has been told `n_in`.
+            Any object with an attribute ``out_shape``, (batch, time, features); omitted for a first
+            layer with `n_in`.
 
         Raises
         ------
         ValueError
-            If the size of the input is not known.
+            If the size of the input is unknown.
         """
-        shape = shape_before(self, prev_layer, self.told, 1, f"{self}(n_out=32, n_in=64)")
+        shape = shape_before(self, prev_layer, self.input_sizes, 1, f"{self}(n_out=32, n_in=64)")
         shape = (None,) * (3 - len(shape)) + shape if prev_layer is None else shape
         if len(shape) != 3:
             raise ValueError(
-                f"{self}: expected (batch, time, features), but {prev_layer} gives {shape}"
+                f"{self}: expected (batch, time, features), but {prev_layer} has the output {shape}"
             )
         self.nb_batch, self.nb_seq = shape[0] or self.nb_batch, shape[1] or self.nb_seq
         self.n_in = shape[2]
@@ -96,13 +95,13 @@ class Recurrent(Layer):
 
 
 class Unrolled(Recurrent, Stateful):
-    """A recurrent layer of `npdl.functional`, whose inputs are (x, mask) or (x, mask, state)."""
+    """A recurrent layer of `npdl.functional` with the inputs (x, mask) or (x, mask, state)."""
 
     activation_cls = property(lambda self: type(self.activation))
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # The first argument is the activation of gates; an int can only be the number of units.
+        # The first argument is the gate activation; an int can only be the number of units.
         if not args or isinstance(args[0], bool) or not isinstance(args[0], int | np.integer):
             return args, keywords
         if len(args) > 1 or "n_out" in keywords:
@@ -118,19 +117,19 @@ class Unrolled(Recurrent, Stateful):
         super().__init__(**kwargs)
 
     def connect_to(self, prev_layer: Any = None) -> None:
-        """Make the parameters, of the sizes that the layer before asks for.
+        """Initialize the parameters for the output of the layer before.
 
         Parameters
         ----------
         prev_layer : Layer, optional
-            Any object with an attribute ``out_shape``, (batch, time, features); left out for a
-            first layer, which has been told `n_in`.
+            Any object with an attribute ``out_shape``, (batch, time, features); omitted for a first
+            layer with `n_in`.
         """
         super().connect_to(prev_layer)
-        self._hold((self.nb_seq, self.n_in))
+        self._initialize((self.nb_seq, self.n_in))
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that all functional layers have."""
+    def _functional_arguments(self) -> dict[str, Any]:
+        """Return the common arguments of the functional layers."""
         return {
             "units": self.n_out,
             "activation": self.activation.layer,
@@ -151,12 +150,12 @@ class Unrolled(Recurrent, Stateful):
         mask : array, optional
             (batch, time), true or 1 where there is data.
         train : bool
-            Makes no difference here.
+            Ignored by this layer.
 
         Returns
         -------
         array
-            (batch, n_out), or (batch, time, n_out) where `return_sequence`.
+            (batch, n_out), or (batch, time, n_out) with `return_sequence`.
         """
         return self._apply((self._as_input(input), as_mask(mask)), train)
 
@@ -172,26 +171,25 @@ class Gated(Unrolled):
         super().__init__(**kwargs)
         self.gate_activation = activations.get(gate_activation)
         call = f"{type(self).__name__}(n_out=8, need_grad=False)"
-        self.trained_at_first = check_flag(need_grad, call)
+        self.trainable_by_default = check_flag(need_grad, call)
 
     gate_activation_cls = property(lambda self: type(self.gate_activation))
 
     @property
     def need_grad(self) -> bool:
-        """Whether the parameters are trained: the same as `trainable`."""
+        """Whether the parameters are trained; alias of `trainable`."""
         return self.trainable
 
     @need_grad.setter
     def need_grad(self, value: bool) -> None:
         self.trainable = value
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that all functional layers have."""
-        return super().arguments() | {"gate_activation": self.gate_activation.layer}
+    def _functional_arguments(self) -> dict[str, Any]:
+        return super()._functional_arguments() | {"gate_activation": self.gate_activation.layer}
 
 
 def as_mask(mask: Any) -> Any:
-    """Return an array of booleans, from one of ones and zeros too."""
+    """Return a mask as an array of booleans, or raise unless all elements are 0 or 1."""
     if mask is None:
         return None
     given = plain_array(mask, "mask")
@@ -199,6 +197,6 @@ def as_mask(mask: Any) -> Any:
     if not np.array_equal(given, flags):
         raise ValueError(
             "the mask must be 1 (true) where there is data and 0 (false) elsewhere, but it has "
-            "other numbers"
+            "other values"
         )
     return flags

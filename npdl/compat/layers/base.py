@@ -1,6 +1,6 @@
-"""The protocol of stateful layers, and the layer that keeps a functional one.
+"""The protocol of stateful layers, and the base class of layers with a functional layer.
 
-A layer is made without sizes, connected to the one before it, and then goes forward and back:
+A layer is created without sizes, then connected to the layer before it, then called:
 
 >>> import numpy as np
 >>> import npdl
@@ -12,9 +12,9 @@ A layer is made without sizes, connected to the one before it, and then goes for
 >>> [array.shape for array in layer.grads]
 [(3, 2), (2,)]
 
-The gradient of a parameter is the sum over the batch. A layer of your own is a subclass of
-:class:`Layer`; those here are subclasses of :class:`Stateful`, which holds a layer of
-`npdl.functional`, its parameters and the last cache, and has no arithmetic of its own.
+The gradient of a parameter is the sum over the batch. Your own layer is a subclass of
+:class:`Layer`. The layers of this package are subclasses of :class:`Stateful`. It holds a layer of
+`npdl.functional`, its parameters and the last cache, and calls its functions.
 """
 
 import re
@@ -24,7 +24,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import tree
-from npdl.compat._habits import ABSENT
+from npdl.compat._keras_arguments import ABSENT
 from npdl.compat._named import Named
 from npdl.compat.layers._attributes import Absent, Derived, Parameter
 from npdl.compat.layers._sizes import Shape, shape_before
@@ -41,23 +41,23 @@ def _snake_case(name: str) -> str:
 
 
 class Layer(Named):
-    """A layer of a network: the base class of layers of your own.
+    """A layer of a network: the base class of your own layers.
 
     Attributes
     ----------
     out_shape : tuple or None
-        The shape of the output, whose first entry is the batch, often `None`; known after
-        :meth:`connect_to`.
+        The shape of the output, set by :meth:`connect_to`. The first entry is the batch size, often
+        `None`.
     first_layer : bool
-        Whether nothing comes before, so that :meth:`backward` need not return a gradient.
+        Whether no trained layer comes before, so that :meth:`backward` need not return a gradient.
     trainable : bool
-        Whether a model changes the parameters; it can be set at any time, also by the constructor.
+        Whether a model trains the parameters; set by the constructor or by assignment.
     name : str
-        The name for ``model.get_layer``; the class in small letters by default.
+        The name for ``model.get_layer``; by default, the class name in snake case.
     output_shape : tuple or None
-        The same as `out_shape`.
+        Alias of `out_shape`.
     weights : list of arrays
-        The arrays themselves, in the order of :meth:`get_weights`.
+        The arrays of the layer (not copies), in the order of :meth:`get_weights`.
 
     Examples
     --------
@@ -81,14 +81,14 @@ class Layer(Named):
     options: ClassVar[tuple[str, ...]] = ("name", "trainable")
     first_layer: bool = False
     out_shape: Any = None
-    # A model trains the layers for which this is not False.
+    # A model trains a layer unless this is False.
     trainable: Any = True
     name = Derived(lambda layer: _snake_case(type(layer).__name__))
     output_shape = Derived(lambda layer: layer.out_shape)
     weights = Derived(lambda layer: weights_of(layer))
 
     def __init__(self) -> None:
-        """Take the options of all layers, `name` and `trainable`, by keyword."""
+        """Accept the options of all layers, `name` and `trainable`, by keyword."""
 
     def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the output for an input.
@@ -101,7 +101,7 @@ class Layer(Named):
         raise NotImplementedError(f"{self}.forward")
 
     def backward(self, pre_grad: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the gradient in the input, and keep those of the parameters in :attr:`grads`.
+        """Return the gradient in the input; store the parameter gradients in :attr:`grads`.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Layer(Named):
         raise NotImplementedError(f"{self}.backward")
 
     def connect_to(self, prev_layer: Any) -> None:
-        """Make the parameters, of the sizes that the layer before asks for.
+        """Initialize the parameters for the output of the layer before.
 
         Parameters
         ----------
@@ -128,21 +128,21 @@ class Layer(Named):
 
     @property
     def params(self) -> list[Any]:
-        """The arrays of the parameters; empty, where there are none."""
+        """The parameter arrays; empty for a layer without parameters."""
         return []
 
     @property
     def grads(self) -> list[Any]:
-        """The gradients of the parameters from the last :meth:`backward`, in their order."""
+        """The parameter gradients of the last :meth:`backward`, in the order of :attr:`params`."""
         return []
 
     @property
     def param_grads(self) -> list[tuple[Any, Any]]:
-        """Each parameter with its gradient."""
+        """The pairs of parameter and gradient."""
         return list(zip(self.params, self.grads, strict=True))
 
     def get_weights(self) -> list[Any]:
-        """Return copies of the layer's arrays: its `params`, then those that are not trained."""
+        """Return copies of the layer's arrays: its `params`, then its untrained arrays."""
         return [np.array(array) for array in weights_of(self)]
 
     def set_weights(self, weights: Any) -> None:
@@ -151,12 +151,12 @@ class Layer(Named):
         Parameters
         ----------
         weights : list of arrays
-            In the order of :meth:`get_weights`; they are copied.
+            Arrays in the order of :meth:`get_weights`, which are copied.
 
         Raises
         ------
         ValueError
-            If the number of arrays or a shape differs; the layer is then as it was.
+            If the number of arrays or a shape differs; the layer is then unchanged.
         """
         set_weights(str(self), [self], weights)
 
@@ -164,35 +164,36 @@ class Layer(Named):
 class Stateful(Layer):
     """A functional layer with a state: its parameters, the last cache and the last gradients.
 
-    A subclass says in :meth:`make` which layer, and names its arrays with :class:`Parameter`.
+    A subclass returns its functional layer in `_build(shape)`, and defines attributes for its
+    arrays with :class:`Parameter`.
 
     Attributes
     ----------
     functional : npdl.functional.Layer
-        The layer; known after :meth:`connect_to`.
+        The functional layer, set by :meth:`connect_to`.
     tree, gradients : tree
-        Its parameters, and their gradients from the last :meth:`backward`.
+        Its parameters, and their gradients of the last :meth:`backward`.
     cache
-        What the last :meth:`forward` kept for :meth:`backward`.
+        The cache of the last :meth:`forward` for :meth:`backward`.
     """
 
-    # What a subclass says of itself.
+    # Attributes that subclasses override.
     parameter_names: tuple[str, ...] = ()
-    # How to write it as the first layer of a model; empty, where it cannot be the first.
-    as_first: ClassVar[str] = ""
-    # How many of the last sizes of its input must be known to connect it.
+    # A constructor call as first layer of a model, for messages; empty if it cannot be the first.
+    usage: ClassVar[str] = ""
+    # The number of last axes of the input whose sizes must be known to connect the layer.
     known_axes: ClassVar[int] = 0
-    # The arguments that hold weights, and so are no part of the configuration.
-    weights_given: ClassVar[tuple[str, ...]] = ()
-    # Whether the parameters are trained, until `trainable` is set.
-    trained_at_first: bool = True
-    # Whether training needs a key, which is then drawn from the generator at each step.
-    draws: ClassVar[bool] = False
+    # The constructor arguments with weights, which are not in the configuration.
+    weight_arguments: ClassVar[tuple[str, ...]] = ()
+    # Whether the parameters are trained, unless `trainable` is set.
+    trainable_by_default: bool = True
+    # Whether each training step needs a key, drawn from the generator.
+    needs_key: ClassVar[bool] = False
 
     options = (*Layer.options, "input_shape")
 
-    # What the constructor was told of the last sizes of the input.
-    told: tuple[Any, ...] = ()
+    # The last sizes of the input, from the constructor.
+    input_sizes: tuple[Any, ...] = ()
     input_shape: Any = None
     output_shape = property(lambda self: self.out_shape)
     weights = property(weights_of)
@@ -203,95 +204,98 @@ class Stateful(Layer):
     gradients: Any = None
     cache: Any = None
     dtype: Any = None
-    # The shape of the last output; None before the first forward.
+    # The shape of the last output; None before the first forward pass.
     last_shape: tuple[int, ...] | None = None
 
     @property
     def trainable(self) -> bool:
-        """Whether the parameters are trained; if not, the functional layer is ``F.freeze`` of it.
+        """Whether the parameters are trained; if not, the functional layer is frozen (`F.freeze`).
 
-        An assigned value counts from the next step on, without another compile.
+        An assignment takes effect at the next update, without another compile.
         """
-        return vars(self).get("trainable", self.trained_at_first)  # type: ignore[no-any-return]
+        return vars(self).get("trainable", self.trainable_by_default)  # type: ignore[no-any-return]
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{self}.trainable must be True or False, got {value!r}")
         vars(self)["trainable"] = bool(value)
-        self._renew()
+        self._rebuild()
 
-    def _renew(self) -> None:
-        """Make the functional layer anew; parameters stay."""
+    def _rebuild(self) -> None:
+        """Rebuild the functional layer; the parameters are unchanged."""
         if self.functional is not None:
-            self.functional = self.made(self.shape or ())
+            self.functional = self._build_frozen(self.shape or ())
             self.gradients = self.cache = self.last_shape = None
 
-    def _take(self, options: Any) -> None:
-        super()._take(options)
+    def _set_options(self, options: Any) -> None:
+        super()._set_options(options)
         if options.get("input_shape") is not None:
-            self.told = tuple(options["input_shape"])
+            self.input_sizes = tuple(options["input_shape"])
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        raise NotImplementedError(f"{self}.make")
+    def _build(self, shape: Shape) -> F.Layer:
+        """Return the functional layer for examples of shape `shape`, without the batch axis."""
+        raise NotImplementedError(f"{self}._build")
 
-    def made(self, shape: Shape) -> F.Layer:
-        """Return the layer of :meth:`make`, frozen unless it is trained."""
-        layer = self.make(shape)
+    def _build_frozen(self, shape: Shape) -> F.Layer:
+        """Return the layer of `_build(shape)`, frozen if it is not trained."""
+        layer = self._build(shape)
         return layer if self.trainable else F.freeze(layer)
 
     def pure(self) -> F.Layer:
-        """Return the functional layer from one input to one output, with its exact derivative."""
+        """Return the functional layer with one input, one output and the exact derivative."""
         return self.functional  # type: ignore[no-any-return]
 
     def pure_params(self) -> Any:
         """Return the parameters of :meth:`pure`."""
         return self.tree
 
-    def initial(self, layer: F.Layer, shape: Shape) -> Any:
-        """Return the initial parameters of a layer for examples of a shape."""
+    def _initial_params(self, layer: F.Layer, shape: Shape) -> Any:
+        """Return the initial parameters of a layer for examples of shape `shape`."""
         return tree.astype(layer.init(new_key(), shape), get_dtype())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values, no weights."""
+        """Return the configuration: the class and its arguments without weights, as JSON values."""
         config = super().to_json()
-        return {name: value for name, value in config.items() if name not in self.weights_given}
+        return {name: value for name, value in config.items() if name not in self.weight_arguments}
 
     def _encoded(self, name: str, value: Any) -> Any:
-        return None if name in self.weights_given else super()._encoded(name, value)
+        return None if name in self.weight_arguments else super()._encoded(name, value)
 
     def connect_to(self, prev_layer: Any = None) -> None:
-        """Make the parameters, of the sizes that the layer before asks for.
+        """Initialize the parameters for the output of the layer before.
 
-        A layer that has been connected before keeps those whose shapes are still right.
+        A connected layer keeps its parameters if their shapes stay the same.
 
         Parameters
         ----------
         prev_layer : Layer, optional
-            Any object with an attribute ``out_shape``; left out for a first layer, which has been
-            told its input's size.
+            Any object with an attribute ``out_shape``; omitted for a first layer with a known input
+            size.
 
         Raises
         ------
         ValueError
-            If the size of the input is not known.
+            If the size of the input is unknown.
 
         Warns
         -----
         UserWarning
-            If the layer was told another size than the layer before has, which counts.
+            If the input size of the constructor differs from the output of the layer before, which
+            is used.
         """
-        batch, *sizes = shape_before(self, prev_layer, self.told, self.known_axes, self.as_first)
-        self._hold(tuple(sizes))
+        batch, *sizes = shape_before(
+            self, prev_layer, self.input_sizes, self.known_axes, self.usage
+        )
+        self._initialize(tuple(sizes))
         self.out_shape = (batch, *self.functional.out_shape(tuple(sizes)))
 
-    def _hold(self, shape: Shape) -> None:
-        """Take a layer for examples of a shape, with new parameters unless there are such."""
-        layer = self.made(shape)
-        params = self.initial(layer, shape)
+    def _initialize(self, shape: Shape) -> None:
+        """Build the layer for examples of a shape; keep the parameters if their shapes fit."""
+        layer = self._build_frozen(shape)
+        params = self._initial_params(layer, shape)
         if tree.map(np.shape, self.tree) != tree.map(np.shape, params):
-            # The copy may be written: it is the state of this layer alone.
+            # A writable copy, owned by this layer.
             self.tree = tree.map(lambda array: np.array(array, order="C"), params)
         self.shape, self.functional = shape, layer
         names = type(self).parameter_names
@@ -307,7 +311,7 @@ class Stateful(Layer):
         input : array
             The input, the batch first.
         train : bool
-            Whether this is training, where dropout drops and statistics are gathered.
+            Whether to run in training mode: dropout is active, running statistics are updated.
         """
         return self._apply(self._as_input(input), train)
 
@@ -316,7 +320,7 @@ class Stateful(Layer):
             raise RuntimeError(f"{self}.forward: call connect_to(...) first")
         if type(train) is not bool:
             train = check_flag(train, f"{type(self).__name__}.forward(x, train=False)")
-        rng = new_key() if train and self.draws else None
+        rng = new_key() if train and self.needs_key else None
         try:
             y, self.cache = self.functional.apply(self.tree, x, train=train, rng=rng)
         except Exception as error:
@@ -328,14 +332,14 @@ class Stateful(Layer):
         return y
 
     def _as_input(self, input: Any) -> Any:
-        """Return an array in the data type of the parameters."""
+        """Return the input as an array in the data type of the parameters."""
         x = check_numbers(type(self).__name__, plain_array(input, type(self).__name__))
         if self.dtype is not None:
             return x.astype(self.dtype, copy=False)
         return x if x.dtype.kind == "f" else x.astype(get_dtype())
 
     def backward(self, pre_grad: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the gradient in the input, and keep those of the parameters in `grads`.
+        """Return the gradient in the input; store the parameter gradients in `grads`.
 
         Parameters
         ----------
@@ -345,18 +349,18 @@ class Stateful(Layer):
         Returns
         -------
         array or None
-            The gradient in the input; `None`, if this is the first layer of a model.
+            The gradient in the input; `None` for the first layer of a model.
         """
         return self._backward(self._as_gradient(pre_grad, self.last_shape))
 
     def _as_gradient(self, pre_grad: Any, shape: Any) -> Any:
-        """Return an array in the data type of the parameters, which has that shape."""
+        """Return the gradient as an array in the data type of the parameters; check its shape."""
         if shape is None:
             raise RuntimeError(f"{self}.backward: call forward(...) first")
         if np.shape(pre_grad) != shape:
             raise ValueError(
-                f"{self}.backward: expected the gradient in an array of the shape {shape}, got "
-                f"one of the shape {np.shape(pre_grad)}"
+                f"{self}.backward: expected a gradient of the shape {shape}, got one of the shape "
+                f"{np.shape(pre_grad)}"
             )
         return Stateful._as_input(self, pre_grad)
 
@@ -368,14 +372,14 @@ class Stateful(Layer):
 
     @property
     def params(self) -> list[Any]:
-        """The arrays of the parameters; empty, where there are none."""
+        """The parameter arrays; empty for a layer without parameters."""
         return [getattr(self, name) for name in self.parameter_names]
 
     @property
     def grads(self) -> list[Any]:
-        """The gradients of the parameters from the last :meth:`backward`, in their order.
+        """The parameter gradients of the last :meth:`backward`, in the order of :attr:`params`.
 
-        Each is `None` before that, and where a parameter is not trained.
+        A gradient is `None` before the first backward pass, and for an untrained parameter.
         """
         return [getattr(self, f"d{name}") for name in self.parameter_names]
 

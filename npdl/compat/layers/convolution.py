@@ -12,14 +12,14 @@ __all__ = ["Convolution"]
 
 
 class Convolution(Affine, Activated):
-    """Move filters over images, and apply an activation; only places inside the image count.
+    """Convolution of images with filters, followed by an activation.
 
-    ``y[f, p] = a(b[f] + Σ_c,k w[f, c, k] · x[c, s·p + k])``, where p is a place, k an element of
-    the filter, s the stride and a the activation.
+    ``y[f, p] = a(b[f] + Σ_c,k w[f, c, k] · x[c, s·p + k])``, with output position p, filter element
+    k, stride s and activation a.
 
-    From (batch, channels, rows, columns) to (batch, nb_filter, places down, places across), with
-    ``(size - filter_size) // stride + 1`` places. ``padding="same"``, by keyword, puts zeros around
-    the image, so that there are ``ceil(size / stride)``.
+    From (batch, channels, rows, columns) to (batch, nb_filter, output rows, output columns).
+    Without padding, an output size is ``(size - filter_size) // stride + 1``. With the keyword
+    ``padding="same"``, zeros around the image give an output size of ``ceil(size / stride)``.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ class Convolution(Affine, Activated):
     filter_size : pair of ints
         Rows and columns of a filter.
     input_shape : tuple, optional
-        (channels, rows, columns) of the input, also with the size of the batch or `None` before
-        them; the first layer of a model needs it, others know it from the layer before.
+        (channels, rows, columns) of the input, optionally with the batch size or `None` before
+        them; required only for the first layer of a model.
     stride : int
-        Pixels from one place of the filter to the next.
+        Step between filter positions, in pixels.
     init : str or Initializer
-        Initial values of `W`; `b` begins with zeros.
+        Initial values of `W`; `b` is initialized to zeros.
     activation : str or Activation
         The activation.
 
@@ -54,7 +54,7 @@ class Convolution(Affine, Activated):
     (None, 8, 26, 24)
     """
 
-    as_first = "Convolution(8, (3, 3), input_shape=(3, 128, 128))"
+    usage = "Convolution(8, (3, 3), input_shape=(3, 128, 128))"
     known_axes = 3
     options = (*Affine.options, "padding")
     padding = "valid"
@@ -75,22 +75,21 @@ class Convolution(Affine, Activated):
         pair = isinstance(stride, tuple | list) and len(stride) == 2 and stride[0] == stride[1]
         self.stride = positive_int(self, "stride", stride[0] if pair else stride)
         self.input_shape = input_shape
-        self.told = _image(input_shape)
+        self.input_sizes = _image(input_shape)
         self.init = initializations.get(init)
         self.activation = activation_of(activation)
-        # Says what is wrong with a filter size now rather than when the layer is connected.
-        self.make(())
+        # Raises on an invalid filter size now, not when the layer is connected.
+        self._build(())
 
-    def _take(self, options: Any) -> None:
-        super()._take(options)
+    def _set_options(self, options: Any) -> None:
+        super()._set_options(options)
         if self.padding not in ("valid", "same"):
             raise ValueError(
                 f"{self}: padding must be 'valid' or 'same', got {self.padding!r}; "
-                f"Functional(F.conv2d(8, 3, padding=1)) takes numbers"
+                f"Functional(F.conv2d(8, 3, padding=1)) accepts numbers"
             )
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         convolution = F.conv2d(
             self.nb_filter,
             self.filter_size,
@@ -99,11 +98,11 @@ class Convolution(Affine, Activated):
             bias=self.use_bias,
             weight_init=self.init.pure,
         )
-        return F.serial(convolution, self.last())
+        return F.serial(convolution, self._activation_layer())
 
 
 def _image(input_shape: Any) -> Shape:
-    """Return (channels, rows, columns), or nothing where it is not given."""
+    """Return (channels, rows, columns), or () if the shape is not passed."""
     sizes = () if input_shape is None else tuple(input_shape)
     if len(sizes) not in (0, 3, 4):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Fully connected layers, and dropout."""
+"""Fully connected layers, activations and dropout."""
 
 import copy
 from typing import Any
@@ -23,18 +23,18 @@ __all__ = [
 
 
 class Activated(Stateful):
-    """A layer whose last step is an activation.
+    """A layer that ends with an activation.
 
-    The derivative of a softmax is one by definition here, since the gradient that comes from
-    :class:`npdl.objectives.SCCE` is already that in the input of the softmax.
+    The derivative of a softmax is one by definition in this API: the gradient of
+    :class:`npdl.objectives.SCCE` is already the gradient in the input of the softmax.
 
     Attributes
     ----------
     activation : Activation
         The activation.
     exact_softmax : bool
-        Whether a softmax has its own derivative instead. A model sets it for every softmax that is
-        not right before that objective.
+        Whether a softmax has its exact derivative instead. A model sets it for every softmax that
+        is not directly before that objective.
     """
 
     activation: activations.Activation
@@ -42,22 +42,22 @@ class Activated(Stateful):
 
     @property
     def exact_softmax(self) -> bool:
-        """Whether a softmax has its own derivative."""
+        """Whether a softmax has its exact derivative."""
         return self._exact_softmax
 
     @exact_softmax.setter
     def exact_softmax(self, value: bool) -> None:
         self._exact_softmax = value
         if self.shape is not None:
-            self.functional = self.made(self.shape)
+            self.functional = self._build_frozen(self.shape)
 
     def pure(self) -> F.Layer:
-        """Return the functional layer from one input to one output, with its exact derivative."""
+        """Return the functional layer with one input, one output and the exact derivative."""
         exact = copy.copy(self)
         exact.exact_softmax = True
         return exact.functional  # type: ignore[no-any-return]
 
-    def last(self) -> F.Layer:
+    def _activation_layer(self) -> F.Layer:
         """Return the functional layer of the activation."""
         layer = self.activation.layer
         if layer == F.softmax() and not self.exact_softmax:
@@ -66,18 +66,20 @@ class Activated(Stateful):
 
 
 class Affine(Stateful):
-    """A layer with weights `W`, and with `b` unless ``use_bias=False`` is passed by keyword."""
+    """A layer with weights `W` and a bias `b`; the keyword ``use_bias=False`` omits the bias."""
 
     options = (*Stateful.options, "use_bias")
     use_bias = True
 
-    def _take(self, options: Any) -> None:
-        super()._take(options)
-        self.use_bias = check_flag(self.use_bias, f"{type(self).__name__}(8, use_bias=False)")
+    def _set_options(self, options: Any) -> None:
+        super()._set_options(options)
+        if "use_bias" in options:
+            call = f"{type(self).__name__}(8, use_bias=False)"
+            self.use_bias = check_flag(self.use_bias, call)
 
 
 def activation_of(value: Any) -> activations.Activation:
-    """Return an activation; `None` is none, as in Keras."""
+    """Return an activation; `None` is the identity, as in Keras."""
     return activations.get("linear" if value is None else value)
 
 
@@ -103,7 +105,7 @@ class Activation(Activated):
         self.activation = activation_of(activation)
 
     def connect_to(self, prev_layer: Any = None) -> None:
-        """Take the sizes of the layer before.
+        """Set the sizes from the layer before.
 
         Parameters
         ----------
@@ -113,7 +115,7 @@ class Activation(Activated):
         Warns
         -----
         UserWarning
-            If that layer has an activation already, which it was not asked for.
+            If that layer has an activation by default, in addition to this one.
         """
         before = getattr(prev_layer, "activation", None)
         by_default = isinstance(prev_layer, Affine) and "activation" not in prev_layer._arguments()
@@ -124,23 +126,21 @@ class Activation(Activated):
             )
         super().connect_to(prev_layer)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return self.last()
+    def _build(self, shape: Shape) -> F.Layer:
+        return self._activation_layer()
 
 
 class Linear(Affine):
-    """Multiply by a matrix and add a vector: ``y = x W + b``, over the last axis.
+    """Affine map over the last axis: ``y = x W + b``.
 
     Parameters
     ----------
     n_out : int
         Number of output features.
     n_in : int, optional
-        Number of input features; the first layer of a model needs it, others know it from the
-        layer before.
+        Number of input features; required only for the first layer of a model.
     init : str or Initializer
-        Initial values of `W`; `b` begins with zeros.
+        Initial values of `W`; `b` is initialized to zeros.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Linear(Affine):
     (2, 5)
     """
 
-    as_first = "Linear(n_out=10, n_in=64)"
+    usage = "Linear(n_out=10, n_in=64)"
     known_axes = 1
     W = Parameter("0/weight")
     b = Parameter("0/bias")
@@ -167,31 +167,29 @@ class Linear(Affine):
     def __init__(self, n_out: int, n_in: int | None = None, init: Any = "glorot_uniform") -> None:
         self.n_out = positive_int(self, "n_out", n_out)
         self.n_in = optional_int(self, "n_in", n_in)
-        self.told = () if n_in is None else (n_in,)
+        self.input_sizes = () if n_in is None else (n_in,)
         self.init = initializations.get(init)
         self.out_shape = (None, self.n_out)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return F.serial(self.affine())
+    def _build(self, shape: Shape) -> F.Layer:
+        return F.serial(self._affine())
 
-    def affine(self) -> F.Layer:
-        """Return the functional layer of the matrix and the vector."""
+    def _affine(self) -> F.Layer:
+        """Return the functional layer of the affine map."""
         return F.dense(self.n_out, bias=self.use_bias, weight_init=self.init.pure)
 
 
 class Dense(Linear, Activated):
-    """A :class:`Linear` layer and an activation: ``y = f(x W + b)``, over the last axis.
+    """A :class:`Linear` layer with an activation, over the last axis: ``y = f(x W + b)``.
 
     Parameters
     ----------
     n_out : int
         Number of output features.
     n_in : int, optional
-        Number of input features; the first layer of a model needs it, others know it from the
-        layer before.
+        Number of input features; required only for the first layer of a model.
     init : str or Initializer
-        Initial values of `W`; `b` begins with zeros.
+        Initial values of `W`; `b` is initialized to zeros.
     activation : str or Activation
         The activation.
 
@@ -214,7 +212,7 @@ class Dense(Linear, Activated):
     (2, 5)
     """
 
-    as_first = "Dense(n_out=10, n_in=64)"
+    usage = "Dense(n_out=10, n_in=64)"
 
     def __init__(
         self,
@@ -228,18 +226,17 @@ class Dense(Linear, Activated):
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # The second argument is a number of features; a name can only be the activation.
+        # The second argument is the number of features; a string can only be the activation.
         if cls is Dense and len(args) == 2 and isinstance(args[1], str):
             return args[:1], {"activation": args[1], **keywords}
         return args, keywords
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return F.serial(self.affine(), self.last())
+    def _build(self, shape: Shape) -> F.Layer:
+        return F.serial(self._affine(), self._activation_layer())
 
 
 class Softmax(Dense):
-    """A :class:`Dense` layer whose activation is the softmax: class probabilities.
+    """A :class:`Dense` layer with a softmax, which gives class probabilities.
 
     ``yᵢ = exp(zᵢ) / Σⱼ exp(zⱼ)``, with ``z = x W + b``.
 
@@ -248,10 +245,9 @@ class Softmax(Dense):
     n_out : int
         Number of classes.
     n_in : int, optional
-        Number of input features; the first layer of a model needs it, others know it from the
-        layer before.
+        Number of input features; required only for the first layer of a model.
     init : str or Initializer
-        Initial values of `W`; `b` begins with zeros.
+        Initial values of `W`; `b` is initialized to zeros.
 
     Examples
     --------
@@ -263,17 +259,17 @@ class Softmax(Dense):
     array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
 
-    as_first = "Softmax(n_out=10, n_in=64)"
+    usage = "Softmax(n_out=10, n_in=64)"
 
     def __init__(self, n_out: int, n_in: int | None = None, init: Any = "glorot_uniform") -> None:
         super().__init__(n_out, n_in, init, activation="softmax")
 
 
 class Dropout(Stateful):
-    """Set elements to zero at random, in training, and scale up the rest.
+    """Dropout: in training mode, set random elements to zero and scale the others.
 
-    ``y = x · kept / (1 - p)``, where kept is 0 with the probability p, and else 1. The expectation
-    of the output is the input, and evaluation is the identity.
+    ``y = x · kept / (1 - p)``, where kept is 0 with probability p, otherwise 1. The expectation of
+    the output is the input. In evaluation mode, the layer is the identity.
 
     Parameters
     ----------
@@ -291,7 +287,7 @@ class Dropout(Stateful):
     True
     """
 
-    draws = True
+    needs_key = True
 
     def __init__(self, p: float = 0.0) -> None:
         if not 0 <= p < 1:
@@ -301,8 +297,7 @@ class Dropout(Stateful):
             )
         self.p = p
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         return F.dropout(self.p)
 
     def forward(self, input: Any, train: bool = True, *args: Any, **kwargs: Any) -> Any:
@@ -313,6 +308,6 @@ class Dropout(Stateful):
         input : array
             The input, the batch first.
         train : bool
-            Whether this is training; in evaluation, the output is the input.
+            Whether to run in training mode; in evaluation mode, the output is the input.
         """
         return super().forward(input, train=train)

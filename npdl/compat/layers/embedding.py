@@ -1,4 +1,4 @@
-"""Vectors for ids."""
+"""Embedding of ids as vectors."""
 
 from typing import Any
 
@@ -17,31 +17,28 @@ __all__ = ["Embedding"]
 
 
 class Embedding(Stateful):
-    """Look up a row of a table for each id: from (batch, time) to (batch, time, n_out).
+    """Look up a table row for each id, ``y = table[ids]``: (batch, time) to (batch, time, n_out).
 
-    ``y = table[ids]``. The table is there from the beginning, so that a stand-alone layer works
-    without :meth:`connect_to`.
+    The constructor initializes the table, so a single layer works without :meth:`connect_to`.
 
     Parameters
     ----------
     embed_words : array, optional
-        The table (input_size, n_out), which is copied. It is no part of the configuration, which
-        has its sizes.
+        The table (input_size, n_out), which is copied. The configuration has only its sizes.
     static : bool, optional
-        Whether the table stays as it is. It is trained only where this is `False`.
+        Whether the table is constant. It is trained only if this is `False`.
     input_size, n_out : int, optional
-        The number of ids, which are 0 to input_size - 1, and the length of a row; needed where no
-        table is given.
+        The number of ids (0 to input_size - 1) and the length of a row; required without a table.
     nb_batch, nb_seq : int, optional
-        Sizes of the batch and of the time axis, for `out_shape` alone.
+        Sizes of the batch and the time axis; used only for `out_shape`.
     init : str or Initializer
-        Initial rows, where no table is given.
+        Initial values of the table, if `embed_words` is not passed.
 
     Attributes
     ----------
     W : array
-        The table; also under its old name ``embed_words``. Of the parameters only where it is
-        trained.
+        The table; also under its old name ``embed_words``. It is one of the parameters only if it
+        is trained.
     dW : array or None
         Its gradient, summed over the batch; also under its old name ``d_embed_words``.
 
@@ -57,7 +54,7 @@ class Embedding(Stateful):
     array([0., 0., 0., 0., 1.], dtype=float32)
     """
 
-    weights_given = ("embed_words",)
+    weight_arguments = ("embed_words",)
     W = Parameter("table")
     embed_words = Parameter("table", trained=False)
     d_embed_words = property(lambda self: self.dW)
@@ -74,20 +71,20 @@ class Embedding(Stateful):
     ) -> None:
         if static is not None:
             static = check_flag(static, "Embedding(input_size=5000, n_out=64, static=False)")
-        self.trained_at_first = static is False
-        self.given = embed_words
+        self.trainable_by_default = static is False
+        self.given_table = embed_words
         self.input_size, self.n_out = _sizes(embed_words, input_size, n_out)
         self.nb_batch = optional_int(self, "nb_batch", nb_batch)
         self.nb_seq = optional_int(self, "nb_seq", nb_seq)
         self.init = initializations.get(init)
-        self._hold(())
-        # The sum of the drawn numbers: a table with another sum has been set.
+        self._initialize(())
+        # The sum of the initial random table: a table with another sum was set by the user.
         random = embed_words is None and static is None
         self._drawn_sum = float(np.sum(self.W)) if random else None
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # The first argument is a table; an int can only be the number of ids.
+        # The first argument is the table; an int can only be the number of ids.
         if not args or not is_int(args[0]):
             return args, keywords
         if len(args) > 2:
@@ -99,7 +96,7 @@ class Embedding(Stateful):
 
     @property
     def static(self) -> bool:
-        """Whether the table stays as it is: the opposite of `trainable`."""
+        """Whether the table is constant: the opposite of `trainable`."""
         return not self.trainable
 
     @static.setter
@@ -107,43 +104,41 @@ class Embedding(Stateful):
         self.trainable = not check_flag(value, "Embedding(static=False)")
 
     def warn_if_random(self) -> None:
-        """Warn, once, if the table is random, stays as it is, and nobody asked for that."""
+        """Warn once if the table is random and untrained, and `static` was not passed."""
         drawn, self._drawn_sum = self._drawn_sum, None
         if drawn is not None and self.static and drawn == float(np.sum(self.W)):
             warn(
-                f"{self}: the table has random numbers and is not trained; "
-                f"Embedding(..., static=False) trains it, and static=True is for one that stays"
+                f"{self}: the table is random and not trained; Embedding(..., static=False) trains "
+                f"it, and static=True keeps it without this warning"
             )
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         return F.embedding(self.input_size, self.n_out, table_init=self.init.pure)
 
-    def initial(self, layer: F.Layer, shape: Shape) -> Any:
-        """Return the initial parameters of a layer for examples of a shape."""
-        if self.given is None:
-            return super().initial(layer, shape)
-        return {"table": np.asarray(self.given, get_dtype())}
+    def _initial_params(self, layer: F.Layer, shape: Shape) -> Any:
+        if self.given_table is None:
+            return super()._initial_params(layer, shape)
+        return {"table": np.asarray(self.given_table, get_dtype())}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, without the table."""
+        """Return the configuration: the class and its arguments without the table."""
         config = super().to_json()
         sizes = {"input_size": self.input_size, "n_out": self.n_out}
-        return config if self.given is None else config | sizes
+        return config if self.given_table is None else config | sizes
 
     def connect_to(self, prev_layer: Any = None) -> None:
-        """Take the sizes of the batch and of the time axis; the table stays as it is.
+        """Set the sizes of the batch and the time axis; the table is unchanged.
 
         Parameters
         ----------
         prev_layer : Layer, optional
             Any object with an attribute ``out_shape``, (batch, time).
         """
-        first = (None, *(self.told or (None,)))
+        first = (None, *(self.input_sizes or (None,)))
         before = first if prev_layer is None else prev_layer.out_shape
         if before is None or len(before) != 2:
             raise ValueError(
-                f"Embedding: the input is (batch, time), but {prev_layer} gives {before}"
+                f"Embedding: expected (batch, time), but {prev_layer} has the output {before}"
             )
         self.out_shape = (self.nb_batch or before[0], self.nb_seq or before[1], self.n_out)
 
@@ -155,28 +150,28 @@ class Embedding(Stateful):
             )
         if ids.dtype.kind != "f":
             return ids
-        # Old scripts keep ids in arrays of floats.
+        # Old scripts store ids in arrays of floats.
         if not (np.isfinite(ids) & (np.rint(ids) == ids)).all():
-            raise ValueError("Embedding: expected ids, but the input has numbers that are no ints")
+            raise ValueError("Embedding: expected ids, but the input has values that are not ints")
         return ids.astype(np.int64)
 
     @property
     def params(self) -> list[Any]:
-        """The table, where it is trained."""
-        return super().params if self.trained_at_first or self.trainable else []
+        """The table if it is trained; otherwise empty."""
+        return super().params if self.trainable_by_default or self.trainable else []
 
     @property
     def grads(self) -> list[Any]:
-        """Its gradient from the last :meth:`backward`, `None` before that."""
-        return super().grads if self.trained_at_first or self.trainable else []
+        """The gradient of the last :meth:`backward`; `None` before the first backward pass."""
+        return super().grads if self.trainable_by_default or self.trainable else []
 
 
 def _sizes(table: Any, input_size: int | None, n_out: int | None) -> tuple[int, int]:
-    """Return the number of ids and the length of a row, from the table or as they are given."""
+    """Return the number of ids and the length of a row, from the table or the arguments."""
     if table is None:
         if input_size is None or n_out is None:
             raise ValueError(
-                "Embedding: without a table, it needs both sizes, as in Embedding(input_size=5000, "
+                "Embedding: without a table, pass both sizes, as in Embedding(input_size=5000, "
                 f"n_out=64), got input_size={input_size!r} and n_out={n_out!r}"
             )
         return (
@@ -187,7 +182,7 @@ def _sizes(table: Any, input_size: int | None, n_out: int | None) -> tuple[int, 
     if len(shape) != 2:
         raise ValueError(
             f"Embedding: embed_words must be a table (input_size, n_out), got "
-            f"{describe(table)}; without one, as in Embedding(input_size=5000, n_out=64, "
+            f"{describe(table)}; without a table, call Embedding(input_size=5000, n_out=64, "
             f"static=False)"
         )
     for name, size, value in zip(("input_size", "n_out"), shape, (input_size, n_out), strict=True):

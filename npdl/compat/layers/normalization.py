@@ -18,21 +18,21 @@ __all__ = ["BatchNormal", "by_position"]
 class BatchNormal(Stateful):
     """Normalize over the batch: ``y = gamma (x - mean) / √(variance + ε) + beta``.
 
-    Training takes the statistics of the batch and brings the running ones forward: ``running =
-    momentum · running + (1 - momentum) · batch``, from mean 0 and variance 1, with the unbiased
-    variance of the batch. Evaluation takes the running ones. These are not among the parameters,
-    so whoever copies a layer's weights copies them too.
+    Training mode uses the statistics of the batch and updates the running statistics: ``running =
+    momentum · running + (1 - momentum) · batch``, with the unbiased variance of the batch. They
+    start at mean 0 and variance 1. Evaluation mode uses the running statistics. They are not in
+    `params`, so copy them too when you copy a layer's weights.
 
     Parameters
     ----------
     epsilon : float
-        Added to the variance, which may be zero.
+        Constant added to the variance, which may be zero.
     momentum : float
-        The weight of the past in the running statistics, from 0 to below 1.
+        Decay factor of the running statistics, from 0 to below 1.
     axis : int or str
-        0: each position of an example has statistics of its own, over the batch. Otherwise, each
-        index of that axis of the batch's array has, over all other axes: 1 for the channels of
-        images, 2 for the features of sequences, ``"channels"`` for either.
+        With 0, each element of an example has separate statistics over the batch. Otherwise, each
+        index along this axis has separate statistics over all other axes: 1 for the channels of
+        images, 2 for the features of sequences, ``"channels"`` for both.
     beta_init, gamma_init : str or Initializer
         Initial values of the shift and of the scale.
     input_shape : tuple, optional
@@ -41,11 +41,11 @@ class BatchNormal(Stateful):
     Attributes
     ----------
     beta, gamma : array
-        Parameters, in this order: of the shape of one example, or (size of the axis,).
+        Parameters, in this order, of the shape of one example or (size of the axis,).
     dbeta, dgamma : array
         Their gradients, summed over the batch.
     running_mean, running_variance : array
-        What evaluation uses.
+        The running statistics for evaluation mode.
 
     References
     ----------
@@ -64,7 +64,7 @@ class BatchNormal(Stateful):
     array([0.2, 0.7], dtype=float32)
     """
 
-    as_first = "BatchNormal(input_shape=(64,))"
+    usage = "BatchNormal(input_shape=(64,))"
     beta = Parameter("shift")
     gamma = Parameter("scale")
     running_mean = Parameter("mean", trained=False)
@@ -82,7 +82,7 @@ class BatchNormal(Stateful):
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(
-                f"BatchNormal: momentum is the weight of the past, from 0 to below 1, as in "
+                f"BatchNormal: momentum must be a decay factor from 0 to below 1, as in "
                 f"BatchNormal(momentum=0.9), got {momentum!r}"
             )
         of_channels = isinstance(axis, str) and axis == "channels"
@@ -97,12 +97,11 @@ class BatchNormal(Stateful):
         self.axis = axis if of_channels else int(axis)
         self.beta_init = initializations.get(beta_init)
         self.gamma_init = initializations.get(gamma_init)
-        self.told = () if input_shape is None else tuple(input_shape)
-        # Says what is wrong with an epsilon now rather than when the layer is connected.
-        self.make(())
+        self.input_sizes = () if input_shape is None else tuple(input_shape)
+        # Raises on an invalid epsilon now, not when the layer is connected.
+        self._build(())
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         layer = self._batch_norm(shape)
         return by_position(layer) if self._is_by_position(shape) else layer
 
@@ -111,7 +110,7 @@ class BatchNormal(Stateful):
         return F.batch_norm(axis=axis, momentum=1 - self.momentum, epsilon=self.epsilon)
 
     def _axis(self, axes: int) -> int:
-        """Return the axis of arrays of so many axes; "channels" is 1 for images, else the last."""
+        """Return the axis for arrays with `axes` axes; "channels" is 1 for images, else last."""
         if self.axis == "channels":
             return 2 if axes == 3 else 1
         return self.axis
@@ -120,7 +119,7 @@ class BatchNormal(Stateful):
         return self.axis == 0 and len(shape) != 1
 
     def pure(self) -> F.Layer:
-        """Return the functional layer from one input to one output, with its exact derivative."""
+        """Return the functional layer with one input, one output and the exact derivative."""
         shape = self.shape or ()
         if not self._is_by_position(shape):
             return super().pure()
@@ -133,40 +132,39 @@ class BatchNormal(Stateful):
         return ((), _flat(self.tree), ()) if by_position else self.tree
 
     def connect_to(self, prev_layer: Any = None) -> None:
-        """Make the parameters, of the sizes that the layer before asks for.
+        """Initialize the parameters for the output of the layer before.
 
         Parameters
         ----------
         prev_layer : Layer, optional
-            Any object with an attribute ``out_shape``; left out for a first layer, which has been
-            told its input's size.
+            Any object with an attribute ``out_shape``; omitted for a first layer with a known input
+            size.
         """
         known_axes = 0 if self.axis else 4
-        shape = shape_before(self, prev_layer, self.told, known_axes, self.as_first)
+        shape = shape_before(self, prev_layer, self.input_sizes, known_axes, self.usage)
         axis = self._axis(len(shape)) or -1
         if axis >= len(shape) or shape[axis] is None:
             raise ValueError(
-                f"BatchNormal: there is no axis {self.axis} of a known size in inputs of the shape "
+                f"BatchNormal: expected a known size of axis {self.axis}, got inputs of the shape "
                 f"{shape}"
             )
-        # The other sizes make no difference, so that a sequence may be of any length.
-        self._hold(tuple(size or 1 for size in shape[1:]))
+        # The other sizes have no effect, so that a sequence may have any length.
+        self._initialize(tuple(size or 1 for size in shape[1:]))
         self.out_shape = shape
 
-    def initial(self, layer: F.Layer, shape: Shape) -> Any:
-        """Return the initial parameters of a layer for examples of a shape."""
-        params = super().initial(layer, shape)
+    def _initial_params(self, layer: F.Layer, shape: Shape) -> Any:
+        params = super()._initial_params(layer, shape)
         return params | {
             "shift": self.beta_init(params["shift"].shape),
             "scale": self.gamma_init(params["scale"].shape),
-            # As if they had seen a batch, so that a new model can be evaluated.
+            # A count of one batch allows evaluation of a new model.
             "count": np.ones_like(params["count"]),
         }
 
 
 @F.layer
 def by_position(layer: F.Layer) -> F.Layer:
-    """Apply a batch norm of features to examples of any shape; its vectors have that shape too."""
+    """Apply a batch norm over features to examples of any shape, with parameters of that shape."""
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         return _shaped(layer.init(rng, (math.prod(shape),)), shape)
@@ -175,8 +173,8 @@ def by_position(layer: F.Layer) -> F.Layer:
         shape = params["mean"].shape
         if x.shape[1:] != shape:
             raise ValueError(
-                f"BatchNormal: it was connected for examples of the shape {shape}, got an input of "
-                f"the shape {x.shape}"
+                f"BatchNormal: expected examples of the shape {shape}, as connected, got an input "
+                f"of the shape {x.shape}"
             )
         y, cache = layer.apply(_flat(params), x.reshape(len(x), math.prod(shape)), train=train)
         return y.reshape(x.shape), cache

@@ -1,4 +1,4 @@
-"""Pooling: each block of an image becomes one number."""
+"""Pooling layers, which reduce each block of an image to one number."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["MaxPooling", "MeanPooling"]
 
 
 class _Pooling(Stateful):
-    """Divide the last two axes into blocks, side by side."""
+    """Divide the last two axes into adjacent blocks."""
 
     known_axes = 2
 
@@ -25,25 +25,24 @@ class _Pooling(Stateful):
 
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # Blocks lie side by side: strides of another size are refused as an unknown argument.
+        # Blocks are adjacent: strides of another size are refused as an unknown argument.
         size = args[0] if args else keywords.get("pool_size")
         strides = keywords.get("strides")
         if strides is not None and _pair(strides) == _pair(size):
             keywords = {name: value for name, value in keywords.items() if name != "strides"}
         return args, keywords
 
-    def pool(self) -> F.Layer:
+    def _pool(self) -> F.Layer:
         """Return the functional layer for images."""
-        raise NotImplementedError(f"{self}.pool")
+        raise NotImplementedError(f"{self}._pool")
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         self._check(shape)
         if len(shape) == 3:
-            return self.pool()
+            return self._pool()
         (rows, columns), (down, across) = shape, self.pool_size
         return F.serial(
-            F.expand_dims(axis=1), self.pool(), F.reshape((rows // down, columns // across))
+            F.expand_dims(axis=1), self._pool(), F.reshape((rows // down, columns // across))
         )
 
     def forward(self, input: Any, *args: Any, train: bool = True, **kwargs: Any) -> Any:
@@ -54,25 +53,25 @@ class _Pooling(Stateful):
         input : array
             (batch, channels, rows, columns) or (batch, rows, columns).
         train : bool
-            Makes no difference here.
+            Ignored by this layer.
         """
         x = self._as_input(input)
         if self.functional is not None and x.shape[1:] != self.shape:
-            self._hold(x.shape[1:])  # images of another size
+            self._initialize(x.shape[1:])  # images of another size
         return self._apply(x, train)
 
     def _check(self, shape: Shape) -> None:
         """Raise unless the blocks fill the last two axes of an example."""
         if len(shape) not in (2, 3):
             raise ValueError(
-                f"{self}: expected inputs with 3 or 4 axes, the batch among them, got examples of "
+                f"{self}: expected inputs with 3 or 4 axes, including the batch, got examples of "
                 f"the shape {tuple(shape)}"
             )
         (rows, columns), (down, across) = shape[-2:], self.pool_size
         if rows % down or columns % across:
             raise ValueError(
                 f"{self}: blocks of {down}×{across} do not fill {rows}×{columns} (the last two "
-                f"axes of the input); each size must divide the other"
+                f"axes of the input); each block size must divide the input size"
             )
 
 
@@ -81,17 +80,17 @@ def _pair(size: Any) -> Any:
 
 
 class MeanPooling(_Pooling):
-    """Take the mean of each block of an image: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
+    """Mean of each block of an image: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
 
-    Here p is a block, k one of its n pixels, and s its size.
+    The index p is a block, k one of its n pixels, and s its size.
 
-    From (batch, channels, rows, columns), or (batch, rows, columns), to the same with fewer rows
-    and columns. ``MeanPooling((time, 1))`` takes the mean over time of (batch, time, features).
+    From (batch, channels, rows, columns) or (batch, rows, columns) to the same axes with fewer rows
+    and columns. ``MeanPooling((time, 1))`` computes the mean over time of (batch, time, features).
 
     Parameters
     ----------
     pool_size : pair of ints
-        Rows and columns of a block, which divide the image; an int for both.
+        Rows and columns of a block; they must divide the image. An int sets both.
 
     Examples
     --------
@@ -105,23 +104,22 @@ class MeanPooling(_Pooling):
     array([[[[2.5, 4.5]]]])
     """
 
-    def pool(self) -> F.Layer:
-        """Return the functional layer for images."""
+    def _pool(self) -> F.Layer:
         return F.avg_pool2d(self.pool_size)
 
 
 class MaxPooling(_Pooling):
-    """Take the maximum of each block of an image: ``y[c, p] = max_k x[c, s·p + k]``.
+    """Maximum of each block of an image: ``y[c, p] = max_k x[c, s·p + k]``.
 
-    Here p is a block, k one of its pixels, and s its size.
+    The index p is a block, k one of its pixels, and s its size.
 
-    From (batch, channels, rows, columns), or (batch, rows, columns), to the same with fewer rows
-    and columns. The gradient goes to the first maximum, in the order of rows.
+    From (batch, channels, rows, columns) or (batch, rows, columns) to the same axes with fewer rows
+    and columns. The gradient goes to the first maximum in row-major order.
 
     Parameters
     ----------
     pool_size : pair of ints
-        Rows and columns of a block, which divide the image; an int for both.
+        Rows and columns of a block; they must divide the image. An int sets both.
 
     Examples
     --------
@@ -135,6 +133,5 @@ class MaxPooling(_Pooling):
     array([[[[5., 7.]]]])
     """
 
-    def pool(self) -> F.Layer:
-        """Return the functional layer for images."""
+    def _pool(self) -> F.Layer:
         return F.max_pool2d(self.pool_size)

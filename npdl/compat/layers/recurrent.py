@@ -1,4 +1,4 @@
-"""Recurrent layers: each carries a state along the time axis of (batch, time, features)."""
+"""Recurrent layers over the time axis of (batch, time, features)."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["GRU", "LSTM", "BatchLSTM", "Recurrent", "SimpleRNN"]
 
 
 class SimpleRNN(Unrolled):
-    """Carry a state along a sequence: ``hₜ = tanh(xₜ W + hₜ₋₁ U + b)``.
+    """Simple recurrent layer: ``hₜ = tanh(xₜ W + hₜ₋₁ U + b)``.
 
     Parameters
     ----------
@@ -47,13 +47,12 @@ class SimpleRNN(Unrolled):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return F.rnn(**self.arguments())
+    def _build(self, shape: Shape) -> F.Layer:
+        return F.rnn(**self._functional_arguments())
 
 
 class GRU(Gated):
-    """Gated recurrent unit, with the reset gate before the recurrent product.
+    """Gated recurrent unit, with the reset gate before the recurrent matrix product.
 
     With s = sₜ₋₁::
 
@@ -65,10 +64,10 @@ class GRU(Gated):
     Parameters
     ----------
     gate_activation : str or Activation
-        The activation of the gates, σ.
+        The activation σ of the gates.
     need_grad : bool
-        Whether the parameters are trained. Otherwise their gradients are `None`, and
-        :meth:`backward` returns that in the input alone.
+        Whether the parameters are trained. If not, their gradients are `None`, and
+        :meth:`backward` returns only the gradient in the input.
     **kwargs
         `n_out` and the other arguments of :class:`Recurrent`.
 
@@ -104,6 +103,5 @@ class GRU(Gated):
     ) -> None:
         super().__init__(gate_activation, need_grad, **kwargs)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
-        return F.gru(reset_after=False, **self.arguments())
+    def _build(self, shape: Shape) -> F.Layer:
+        return F.gru(reset_after=False, **self._functional_arguments())

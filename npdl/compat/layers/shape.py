@@ -1,4 +1,4 @@
-"""Layers that put the elements into another shape."""
+"""Layers that change the shape of their input."""
 
 import npdl.functional as F
 from npdl.compat.layers._sizes import Shape, positive_int
@@ -8,12 +8,12 @@ __all__ = ["DimShuffle", "Flatten"]
 
 
 class Flatten(Stateful):
-    """Join the last axes into one: (batch, channels, rows, columns) becomes (batch, features).
+    """Flatten the last axes: (batch, channels, rows, columns) becomes (batch, features).
 
     Parameters
     ----------
     outdim : int
-        Number of axes of the output: the first ``outdim - 1`` axes stay, the batch among them.
+        Number of axes of the output; the first ``outdim - 1`` axes, including the batch, are kept.
 
     Examples
     --------
@@ -30,12 +30,11 @@ class Flatten(Stateful):
         self.outdim = positive_int(self, "outdim", outdim)
         if outdim == 1:
             raise ValueError(
-                "Flatten: outdim counts the axis of the batch, which stays, so that it is 2 or "
-                "more, as in Flatten(outdim=2); got 1"
+                "Flatten: outdim includes the batch axis, so it must be at least 2, as in "
+                "Flatten(outdim=2); got 1"
             )
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         return F.flatten(self.outdim - 1)
 
 
@@ -45,7 +44,7 @@ class DimShuffle(Stateful):
     Parameters
     ----------
     axis : int
-        Where it is in the output, the batch being axis 0.
+        Index of the new axis in the output; the batch is axis 0.
 
     Examples
     --------
@@ -61,6 +60,5 @@ class DimShuffle(Stateful):
     def __init__(self, axis: int = 1) -> None:
         self.axis = positive_int(self, "axis", axis)
 
-    def make(self, shape: Shape) -> F.Layer:
-        """Return the functional layer for examples of a shape, without the batch."""
+    def _build(self, shape: Shape) -> F.Layer:
         return F.expand_dims(self.axis)

@@ -1,4 +1,4 @@
-"""Helpers of the stateful API: one-hot labels, the generator, the data type."""
+"""Helper functions of the stateful API: one-hot labels, the generator, the data type."""
 
 from npdl.compat.utils.data import one_hot, unhot
 from npdl.compat.utils.random import get_dtype, get_rng, set_dtype, set_rng, set_seed

@@ -1,8 +1,8 @@
-"""The states of NumPy's generators as JSON, each field of which is checked before it is set.
+"""States of NumPy's generators as JSON, checked field by field before they are set.
 
-A bit generator does not check its state: a Mersenne twister whose position lies outside of its key
-reads foreign memory at the next draw. So a state from a file is compared with a table of the five
-bit generators of NumPy, and no other name is looked up.
+A bit generator does not check its state: a Mersenne twister with a position outside its key reads
+foreign memory at the next draw. So a state from a file is checked against a table of NumPy's five
+bit generators; other names are refused.
 """
 
 import json
@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["check_bit_generator", "read_generator", "set_global", "written"]
+__all__ = ["check_bit_generator", "read_generator", "set_global", "write_generator"]
 
-# An int from 0 to below a bound, or that many of them.
+# The exclusive upper bound of a non-negative int, or the number of such ints and their bound.
 _Field: TypeAlias = int | tuple[int, int]
 
 _U32, _U64, _U128 = 1 << 32, 1 << 64, 1 << 128
-# The half of a 64-bit draw that a draw of 32 bits has left.
+# The unused half of a 64-bit draw after a 32-bit draw.
 _HALF: dict[str, _Field] = {"has_uint32": 2, "uinteger": _U32}
-# For each bit generator the fields of its "state", and the fields next to it.
+# For each bit generator: the fields inside "state", and the other fields.
 _BITS: dict[str, tuple[dict[str, _Field], dict[str, _Field]]] = {
     "MT19937": ({"key": (624, _U32), "pos": 625}, {}),
     "PCG64": ({"state": _U128, "inc": _U128}, _HALF),
@@ -34,7 +34,7 @@ _KINDS = ("Generator", "RandomState", "numpy.random")
 
 
 def check_bit_generator(rng: Any) -> None:
-    """Raise unless a generator draws from a bit generator whose state can be written.
+    """Raise unless the state of a generator's bit generator can be saved.
 
     Raises
     ------
@@ -44,13 +44,13 @@ def check_bit_generator(rng: Any) -> None:
     bits = _bits(rng)
     if type(bits) is not _classes().get(type(bits).__name__):
         raise TypeError(
-            f"expected a generator on one of NumPy's bit generators {', '.join(_BITS)}, such as "
-            f"numpy.random.default_rng(0), got one on {type(bits).__name__}, whose state cannot be "
-            f"saved"
+            f"expected a generator with one of NumPy's bit generators {', '.join(_BITS)}, such as "
+            f"numpy.random.default_rng(0), got the bit generator {type(bits).__name__}, whose "
+            f"state cannot be saved"
         )
 
 
-def written(rng: Any) -> str:
+def write_generator(rng: Any) -> str:
     """Return the kind and the state of a generator as JSON.
 
     Raises
@@ -68,30 +68,30 @@ def written(rng: Any) -> str:
 
 
 def read_generator(text: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the generator that a text describes, and the state to set if it is `numpy.random`.
+    """Return the generator for a JSON string, and its state.
 
     Parameters
     ----------
     text : str
-        What :func:`written` returned.
+        The result of :func:`write_generator`.
 
     Returns
     -------
     rng : Generator, RandomState or the module numpy.random
-        The first two are new and in the state of the text; the global generator is left as it is.
+        A new generator with this state; or `numpy.random`, whose state is not changed.
     state : dict
-        The state, for ``rng.set_state(state)``.
+        The state, for :func:`set_global` if `rng` is `numpy.random`.
 
     Raises
     ------
     ValueError
-        If it describes no state of a generator of NumPy.
+        If the string is not a state of a generator of NumPy.
     """
     try:
         kind, state = _checked(json.loads(text))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"expected the state of a generator of NumPy, as get_state() returns it, got "
+            f"expected the state of a NumPy generator, as get_state() returns it, got "
             f"{text!r:.80} ({type(error).__name__}: {error})"
         ) from error
     if kind == "numpy.random":
@@ -106,7 +106,7 @@ def read_generator(text: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def set_global(state: dict[str, Any]) -> None:
-    """Set NumPy's global generator, on another bit generator than now if the state is of one."""
+    """Set the state of NumPy's global generator, and its bit generator if that differs."""
     numpy_random: Any = np.random
     if type(_bits(numpy_random)).__name__ != state["bit_generator"]:
         numpy_random.set_bit_generator(_classes()[state["bit_generator"]]())
@@ -114,7 +114,7 @@ def set_global(state: dict[str, Any]) -> None:
 
 
 def _classes() -> dict[str, Any]:
-    """Return the bit generators of the table; numpy.random takes a while to import."""
+    """Return the bit generator classes; not at import, since numpy.random is slow to import."""
     return {name: getattr(np.random, name) for name in _BITS}
 
 
@@ -125,14 +125,14 @@ def _bits(rng: Any) -> Any:
 
 
 def _checked(found: Any) -> tuple[str, dict[str, Any]]:
-    """Return the kind and the state, or raise unless each field is one of the bit generator's."""
-    _check_keys("text", found, {"generator", "state"})
+    """Return the kind and the state, or raise unless each field is valid for the bit generator."""
+    _check_keys("JSON", found, {"generator", "state"})
     kind, state = found["generator"], found["state"]
     if kind not in _KINDS:
-        raise ValueError(f"the generator is {kind!r}, and not one of {', '.join(_KINDS)}")
+        raise ValueError(f"expected a generator of {', '.join(_KINDS)}, got {kind!r}")
     name = state["bit_generator"]
     if name not in _BITS:
-        raise ValueError(f"the bit generator is {name!r}, and not one of {', '.join(_BITS)}")
+        raise ValueError(f"expected a bit generator of {', '.join(_BITS)}, got {name!r}")
     inner, outer = _BITS[name]
     legacy = {"has_gauss", "gauss"} if kind != "Generator" else set()
     _check_keys("state", state, {"bit_generator", "state", *outer, *legacy})
@@ -142,23 +142,23 @@ def _checked(found: Any) -> tuple[str, dict[str, Any]]:
     if values["state"].get("inc", 1) % 2 == 0:
         raise ValueError("inc must be odd")
     if name == "MT19937" and not values["state"]["key"].any():
-        raise ValueError("key is zero throughout, of which only zeros are drawn")
+        raise ValueError("all elements of key are 0, so all draws would be 0")
     if legacy:
         values["has_gauss"] = _value("has_gauss", state["has_gauss"], 2)
         values["gauss"] = state["gauss"]
         if type(state["gauss"]) is not float or not math.isfinite(state["gauss"]):
-            raise ValueError(f"gauss is {state['gauss']!r}, and no finite float")
+            raise ValueError(f"gauss must be a finite float, got {state['gauss']!r}")
     return kind, {"bit_generator": name, **values}
 
 
 def _check_keys(what: str, found: Any, keys: set[str]) -> None:
     if not isinstance(found, dict) or found.keys() != keys:
         shown = sorted(found) if isinstance(found, dict) else found
-        raise ValueError(f"the {what} is {shown!r:.80}, and has not the keys {sorted(keys)}")
+        raise ValueError(f"the {what} must have the keys {sorted(keys)}, got {shown!r:.80}")
 
 
 def _value(name: str, value: Any, field: _Field) -> Any:
-    """Return the value of a field, as an array where there are several numbers."""
+    """Return the value of a field, as an array if it has several numbers."""
     count, bound = field if isinstance(field, tuple) else (1, field)
     values = value if isinstance(field, tuple) else [value]
     if (

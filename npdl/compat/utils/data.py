@@ -1,4 +1,4 @@
-"""Class labels, as numbers and as rows with a single one.
+"""Class labels as ints and as one-hot rows.
 
 >>> from npdl.utils import one_hot, unhot
 >>> one_hot([0, 2], nb_classes=3)
@@ -22,25 +22,25 @@ Array = np.ndarray[Any, Any]
 
 
 def one_hot(labels: Any, nb_classes: int | None = None) -> Array:
-    """Return a row for each label, of zeros but for a one in the column of its class.
+    """Return a one-hot row for each label: 1 in the column of its class, 0 elsewhere.
 
     Parameters
     ----------
     labels : iterable
-        The labels (samples,): anything that can be sorted or, with `nb_classes`, ints.
+        The labels (samples,): sortable values or, with `nb_classes`, ints.
     nb_classes : int, optional
-        The number of columns; class k is column k. Left out, there is a column for each class
-        that is present, in sorted order.
+        The number of columns; class k is column k. By default, the columns are the distinct labels
+        in sorted order.
 
     Returns
     -------
     array
-        (samples, classes).
+        The rows (samples, classes).
 
     Raises
     ------
     ValueError
-        If there is more than one axis, or a label outside 0 to nb_classes - 1.
+        If the labels have more than one axis, or a label is outside 0 to nb_classes - 1.
 
     Examples
     --------
@@ -67,17 +67,17 @@ def one_hot(labels: Any, nb_classes: int | None = None) -> Array:
 
 
 def unhot(one_hot_labels: Any) -> Array:
-    """Return the column of the largest number in each row.
+    """Return the column index of the largest value in each row.
 
     Parameters
     ----------
     one_hot_labels : array
-        (samples, classes): one-hot rows, or the outputs of a model.
+        One-hot rows or outputs of a model, (samples, classes).
 
     Returns
     -------
     array
-        The ints (samples,).
+        The class indices (samples,), ints.
 
     Examples
     --------

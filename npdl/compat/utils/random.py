@@ -1,4 +1,4 @@
-"""The one generator and the one data type of the stateful API.
+"""The global generator and the global data type of the stateful API.
 
 >>> from npdl.utils import set_seed
 >>> set_seed(1)
@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from npdl.compat.utils._states import check_bit_generator, read_generator, set_global, written
+from npdl.compat.utils._states import (
+    check_bit_generator,
+    read_generator,
+    set_global,
+    write_generator,
+)
 from npdl.functional._layer import describe
 from npdl.random import Key
 
@@ -25,7 +30,7 @@ __all__ = [
 ]
 
 # The global state of the stateful API; nothing outside npdl.compat reads it.
-_rng: Any = None  # numpy.random, which takes a while to import
+_rng: Any = None  # None means numpy.random, which is slow to import
 _dtype: Any = "float32"
 
 
@@ -35,8 +40,8 @@ def get_rng() -> Any:
     Returns
     -------
     numpy.random.RandomState
-        What was last passed to :func:`set_rng`, or made by :func:`set_seed`; before that, the
-        module `numpy.random`, whose functions draw from NumPy's global generator.
+        The last argument of :func:`set_rng`, or the generator of the last :func:`set_seed`. Before
+        these calls, the module `numpy.random`, whose functions draw from NumPy's global generator.
 
     Examples
     --------
@@ -49,7 +54,7 @@ def get_rng() -> Any:
 
 
 def set_rng(rng: Any) -> None:
-    """Let all layers and initializers draw from another generator.
+    """Set the generator of all layers and initializers.
 
     Parameters
     ----------
@@ -59,7 +64,7 @@ def set_rng(rng: Any) -> None:
     Raises
     ------
     TypeError
-        If it is none of these, or draws from a bit generator that is not one of NumPy's.
+        If it has another type, or a bit generator that is not NumPy's.
 
     Examples
     --------
@@ -72,7 +77,7 @@ def set_rng(rng: Any) -> None:
     if rng is not np.random and not isinstance(rng, np.random.RandomState | np.random.Generator):
         raise TypeError(
             f"set_rng: expected numpy.random, a RandomState or a Generator, got {rng!r}; "
-            f"set_seed(0) makes one of a number"
+            f"set_seed(0) creates one from a seed"
         )
     check_bit_generator(rng)
     global _rng
@@ -80,12 +85,12 @@ def set_rng(rng: Any) -> None:
 
 
 def set_seed(seed: int) -> None:
-    """Let all layers and initializers draw from a new `RandomState`.
+    """Set the generator of all layers and initializers to a new `RandomState`.
 
     Parameters
     ----------
     seed : int
-        From 0 to 2³² - 1.
+        The seed, from 0 to 2³² - 1.
 
     Examples
     --------
@@ -102,12 +107,12 @@ def set_seed(seed: int) -> None:
 
 
 def get_dtype() -> Any:
-    """Return the data type of new parameters, ``"float32"`` until it is set.
+    """Return the data type of new parameters, ``"float32"`` by default.
 
     Returns
     -------
     str or numpy.dtype
-        As it was given to :func:`set_dtype`.
+        The last argument of :func:`set_dtype`.
 
     Examples
     --------
@@ -125,7 +130,7 @@ def set_dtype(dtype: Any) -> None:
     Parameters
     ----------
     dtype : str or numpy.dtype
-        ``"float32"`` or ``"float64"``. Layers that are connected already keep theirs.
+        ``"float32"`` or ``"float64"``. Connected layers keep their data type.
 
     Raises
     ------
@@ -148,7 +153,7 @@ def set_dtype(dtype: Any) -> None:
 
 
 def as_floats(name: str, values: Any) -> Any:
-    """Return an array of floats; ints and truth values become those of :func:`get_dtype`.
+    """Return an array of floats; ints and booleans are converted to :func:`get_dtype`.
 
     Examples
     --------
@@ -174,14 +179,14 @@ def check_numbers(name: str, array: Any) -> Any:
     """
     if array.dtype.kind not in "fiub":
         raise TypeError(
-            f"{name}: expected an array of numbers, got {describe(array)}; convert it, as with "
+            f"{name}: expected an array of numbers, got {describe(array)}; convert it with "
             f"x.astype(np.float32)"
         )
     return array
 
 
 def new_key() -> Key:
-    """Draw a key for a pure function from the generator.
+    """Draw a key for a functional layer from the generator.
 
     Examples
     --------
@@ -199,7 +204,7 @@ def new_key() -> Key:
 
 
 def get_state() -> str:
-    """Return the state of the generator, and of what kind it is, as JSON.
+    """Return the kind and the state of the generator as JSON.
 
     Examples
     --------
@@ -209,21 +214,21 @@ def get_state() -> str:
     >>> get_state()[:60]
     '{"generator": "RandomState", "state": {"bit_generator": "MT1'
     """
-    return written(get_rng())
+    return write_generator(get_rng())
 
 
 def set_state(state: str) -> None:
-    """Let all layers and initializers draw from a generator in this state.
+    """Restore the generator of all layers and initializers.
 
     Parameters
     ----------
     state : str
-        What :func:`get_state` returned.
+        The result of :func:`get_state`.
 
     Raises
     ------
     ValueError
-        If it is no state of a generator of NumPy; nothing is changed then.
+        If it is not a state of a NumPy generator; the generator is then unchanged.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What belongs to another layer, optimizer or loss is an error, whatever it looks like."""
+"""Parameters, states and gradients of another layer, optimizer or loss raise an error."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ STATES = [
 
 
 @pytest.mark.parametrize(("optimizer", "other"), STATES, ids=repr)
-def test_the_state_of_another_optimizer_is_refused(optimizer, other):
+def test_the_state_of_another_optimizer_raises(optimizer, other):
     params = {"a": np.ones(3, np.float32)}
     with pytest.raises(ValueError, match="of another optimizer"):
         optimizer.update(params, other.init(params), params)
@@ -80,18 +80,18 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("loss", "error", "message"), LOSSES.values(), ids=LOSSES)
-def test_a_loss_must_return_its_value_and_a_gradient_like_the_outputs(loss, error, message):
+def test_a_loss_must_return_its_value_and_gradient(loss, error, message):
     model = F.dense(3)
     with pytest.raises(error, match=message):
         F.value_and_grad(model, loss)(model.init(0, (6,)), X, np.arange(4) % 3)
 
 
-def test_a_name_is_no_loss():
+def test_a_string_is_not_accepted_as_a_loss():
     with pytest.raises(TypeError, match="expected a loss, such as"):
         F.value_and_grad(F.dense(3), "mse")
 
 
-def test_a_layer_of_ones_own_must_return_its_cache():
+def test_a_users_layer_must_return_its_cache():
     @F.layer
     def double():
         return F.Layer(lambda r, s: (), lambda p, x: 2 * x, lambda p, c, g: (None, 2 * g))
@@ -109,13 +109,13 @@ def test_a_constructor_must_return_a_layer():
         nothing()
 
 
-def test_dropout_is_no_activation_of_a_recurrent_layer():
+def test_dropout_is_refused_as_a_recurrent_activation():
     with pytest.raises(ValueError, match="in training too"):
         F.lstm(3, activation=F.dropout(0.9))
 
 
 @pytest.mark.parametrize("layer", [F.sigmoid(), F.silu()], ids=repr)
-def test_far_from_zero_float64_has_all_its_range(layer):
+def test_sigmoids_use_the_full_range_of_float64(layer):
     x = np.array([-100.0, -300.0, -1000.0])
     factor = x if layer == F.silu() else np.ones(3)
     np.testing.assert_allclose(layer((), x), factor * np.exp(x), rtol=1e-12, atol=1e-304)

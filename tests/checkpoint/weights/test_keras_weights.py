@@ -1,7 +1,7 @@
-"""Weights of Keras's layers, in npdl's: the outputs are those of the documented formulas.
+"""Loading of Keras weights: the outputs agree with the documented formulas of Keras.
 
-Keras itself is not needed: its names, layouts and formulas are written down here, with loops over
-places and steps, and the channels last.
+Keras is not required: this file defines its names, layouts and formulas, with loops over positions
+and time steps, and channels last.
 """
 
 import functools
@@ -306,7 +306,7 @@ def flat(x):
 
 
 def pooled(x):
-    """The largest of each two by two pixels."""
+    """Return the maximum of each block of 2×2 pixels."""
     rows, columns = x.shape[1] // 2, x.shape[2] // 2
     x = x[:, : 2 * rows, : 2 * columns].reshape(len(x), rows, 2, columns, 2, -1)
     return x.max((2, 4))
@@ -370,7 +370,7 @@ def number(i):
 
 
 def layers(**parts):
-    """The weights of several layers, in the order in which Keras makes them."""
+    """Return the weights of several layers, in the order of Keras."""
     return [
         (f"{layer}/{name}", f"layers/{layer}/{h5}", shape)
         for layer, entries in parts.items()
@@ -481,7 +481,7 @@ CASES = LAYERS | MODELS
 
 
 def example(shapes):
-    """The shape of an example, and a batch, of one input or of several."""
+    """Return the shape of an example and a batch, for one input or several."""
     if shapes == ["ids"]:
         return (7,), random.generator(2).integers(0, 10, (BATCH, 7))
     shape = tuple(shapes) if len(shapes) > 1 else shapes[0]
@@ -490,7 +490,7 @@ def example(shapes):
 
 
 def channels_last(array, shapes):
-    """An array as Keras has it."""
+    """Return an array in the channel layout of Keras."""
     return np.moveaxis(array, 1, -1) if shapes[0] in (IMAGES, (4, 9)) else array
 
 
@@ -503,7 +503,7 @@ def drawn(entries):
 
 
 def stored(entries, weights, way, directory):
-    """The weights in one of the ways in which they may be given."""
+    """Return the weights as one of the accepted arguments of `from_keras`."""
     if way == "h5":
         named = {h5: weights[name] for name, h5, _ in entries}
         return {name: named[name] for name in sorted(named)}
@@ -525,7 +525,7 @@ WAYS = ["mapping", "npz", "h5", pytest.param("safetensors", marks=needs_safetens
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_outputs_are_those_of_the_formulas(case, way, tmp_path):
+def test_outputs_agree_with_the_documented_formulas(case, way, tmp_path):
     model, entries, formula, shapes = case
     weights = drawn(entries)
     shape, x = example(shapes)
@@ -544,7 +544,7 @@ def test_outputs_are_those_of_the_formulas(case, way, tmp_path):
 
 
 def images(*layers):
-    """A model of images of two channels, 3 by 3 pixels, and Keras's weights in its order."""
+    """Return a model for images of 2 channels and 3×3 pixels, its params and Keras weights."""
     model = F.serial(F.conv2d(2, 1), *layers)
     return model, model.init(0, (2, 3, 3)), drawn(layers_of_images(model))
 
@@ -557,12 +557,12 @@ def layers_of_images(model):
 
 @F.layer
 def shifted():
-    """A layer of the user's, of which nobody knows what it does to the order."""
+    """A user's layer with an unknown effect on the order of features."""
     return F.Layer(lambda rng, shape: (), lambda params, x: (x + 1, None), lambda p, c, g: ((), g))
 
 
 @pytest.mark.parametrize("between", [shifted(), F.reshape((9, 2))], ids=repr)
-def test_where_the_order_of_features_cannot_be_followed_it_is_asked_for(between):
+def test_an_unknown_order_of_features_requires_flattened(between):
     model, like, weights = images(between, F.flatten(), F.dense(4))
     with pytest.raises(ValueError, match=r"which order .*flattened=\{'3': 64\}") as caught:
         from_keras(weights, model, like)
@@ -577,21 +577,21 @@ def test_where_the_order_of_features_cannot_be_followed_it_is_asked_for(between)
             np.testing.assert_array_equal(row, kernel[2 * pixel + channel])
 
 
-def test_images_that_no_convolution_has_seen_keep_the_order_in_which_they_are_given():
+def test_images_without_a_convolution_keep_their_order():
     model = F.serial(F.flatten(), F.dense(4))
     weights = drawn(layers(dense=biased((18, 4))))
     params = from_keras(weights, model, model.init(0, (3, 3, 2)))
     np.testing.assert_array_equal(params[1]["weight"], weights["dense/kernel"])
 
 
-def test_global_pooling_and_channels_moved_last_need_nothing():
+def test_global_pooling_and_transposed_channels_need_no_option():
     for between in (F.global_avg_pool(), F.serial(F.transpose((0, 2, 3, 1)), F.flatten())):
         model, like, weights = images(between, F.dense(4))
         params = from_keras(weights, model, like)
         np.testing.assert_array_equal(params[2]["weight"], weights["dense/kernel"])
 
 
-def test_what_is_no_weight_is_left_out():
+def test_arrays_that_are_not_weights_are_ignored():
     model = F.serial(F.dense(4), F.dropout(0.5))
     weights = drawn(layers(dense=biased((3, 4))))
     others = {
@@ -677,6 +677,6 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_calls_are_refused(call, message):
+def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

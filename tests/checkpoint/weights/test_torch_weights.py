@@ -1,4 +1,4 @@
-"""Weights of PyTorch's layers, in npdl's: the outputs agree, whatever file they come in."""
+"""Loading of PyTorch weights: the outputs agree, for every file format."""
 
 import importlib.util
 import re
@@ -28,7 +28,7 @@ def normal(*shape, seed=1):
 
 
 def drawn(module, seed=0):
-    """The module with all weights random, scales and statistics too; in evaluation."""
+    """Return the module in evaluation mode, with random weights, scales and statistics."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in module.state_dict().items():
         if weight.is_floating_point():
@@ -39,7 +39,7 @@ def drawn(module, seed=0):
 
 
 def stored(module, way, directory):
-    """The weights in one of the ways in which they may be given."""
+    """Return the weights as one of the accepted arguments of `from_torch`."""
     weights = module.state_dict()
     if way == "state_dict":
         return weights
@@ -62,7 +62,7 @@ def assert_agreement(found, expected):
 
 
 class First(nn.Module):
-    """The first output of a module, as of an LSTM, which returns its states too."""
+    """Return the first output of a module; an LSTM also returns its states."""
 
     def __init__(self, inner, *inputs):
         super().__init__()
@@ -99,7 +99,7 @@ class Decoder(nn.TransformerDecoderLayer):
 IMAGES, SEQUENCES, CONTEXT = (4, 9, 8), (7, 6), (5, 10)
 SEQUENCE = {"return_sequence": True}
 BLOCK = {"batch_first": True, "dropout": 0.0, "dim_feedforward": 11}
-# npdl's layer, PyTorch's, and the shapes of its inputs.
+# Layer of npdl, module of PyTorch, and input shapes.
 LAYERS = {
     "dense": (F.dense(5), nn.Linear(6, 5), [(6,)]),
     "square dense": (F.dense(6), nn.Linear(6, 6), [SEQUENCES]),
@@ -260,7 +260,7 @@ CASES = LAYERS | MODELS
 
 
 def example(shapes):
-    """The shape of an example, and a batch, of one input or of several."""
+    """Return the shape of an example and a batch, for one input or several."""
     if shapes == ["ids"]:
         return (7,), random.generator(2).integers(0, 10, (BATCH, 7))
     shape = tuple(shapes) if len(shapes) > 1 else shapes[0]
@@ -270,7 +270,7 @@ def example(shapes):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_outputs_agree(case, way, tmp_path):
+def test_outputs_agree_with_pytorch(case, way, tmp_path):
     model, module, shapes = case
     module = drawn(module)
     shape, x = example(shapes or [(6,)])
@@ -286,7 +286,7 @@ def test_outputs_agree(case, way, tmp_path):
     assert_agreement(model(params, x), expected)
 
 
-def test_what_npdl_saves_other_libraries_read(tmp_path):
+def test_other_libraries_read_saved_files(tmp_path):
     pytest.importorskip("safetensors")
     from safetensors.torch import load_file
 
@@ -306,7 +306,7 @@ def test_what_npdl_saves_other_libraries_read(tmp_path):
             np.testing.assert_array_equal(np.asarray(array), arrays[name])
 
 
-def test_running_statistics_count_as_seen_and_go_on():
+def test_running_statistics_are_loaded_and_updated():
     model, module = F.batch_norm(), drawn(nn.BatchNorm1d(6)).train()
     params = from_torch(module.state_dict(), model, model.init(0, (6,)))
     x = normal(BATCH, 6)
@@ -317,7 +317,7 @@ def test_running_statistics_count_as_seen_and_go_on():
     assert_agreement(params["variance"], module.running_var)
 
 
-def test_the_type_is_that_of_like_where_no_digit_is_lost():
+def test_arrays_are_cast_to_the_type_of_like_without_loss():
     model, module = F.dense(5), drawn(nn.Linear(6, 5))
     like = model.init(0, (6,))
     for half in (module.half().state_dict(), module.float().state_dict()):
@@ -329,7 +329,7 @@ def test_the_type_is_that_of_like_where_no_digit_is_lost():
         from_torch(module.double().state_dict(), model, like)
 
 
-def test_the_arrays_are_new_and_the_sources_are_left_alone():
+def test_loaded_arrays_are_new_and_sources_unchanged():
     module, model = drawn(nn.LSTM(3, 4)), F.lstm(4)
     weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     before = {name: array.copy() for name, array in weights.items()}
@@ -354,7 +354,7 @@ TWO = F.serial(F.dense(4), F.relu(), F.dense(4, bias=False))  # of 4 features
 FULL = arrays(a__weight=(4, 4), a__bias=(4,), b__weight=(4, 4))
 
 
-# What is wrong with FULL, and what the error says beside "nothing was loaded".
+# Changes of FULL, and the lines of the error in addition to "nothing was loaded".
 FAULTS = {
     "missing": ({"a.bias": None}, ["missing: a.bias, [4], for 0/bias of dense(units=4)"]),
     "unexpected": ({"c.weight": (2, 3)}, ["unexpected: c.weight, float32[2, 3]"]),
@@ -376,7 +376,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("way", ["mapping", "npz"])
 @pytest.mark.parametrize(("changes", "lines"), FAULTS.values(), ids=FAULTS)
-def test_all_that_does_not_fit_is_listed_with_both_names(changes, lines, way, tmp_path):
+def test_all_mismatches_are_listed_with_both_names(changes, lines, way, tmp_path):
     shapes = {name: array.shape for name, array in FULL.items()} | changes
     source = {name: np.ones(shape, "f4") for name, shape in shapes.items() if shape is not None}
     if way == "npz":
@@ -393,14 +393,14 @@ def test_all_that_does_not_fit_is_listed_with_both_names(changes, lines, way, tm
         assert any(line in each for each in found)
 
 
-def test_arrays_of_half_a_recurrent_layer_are_missed():
+def test_missing_arrays_of_a_recurrent_layer_are_named():
     model, weights = F.lstm(4), nn.LSTM(3, 4).state_dict()
     del weights["bias_hh_l0"]
     with pytest.raises(CheckpointError, match=r"missing: l0\.bias_hh, \[16\], for bias of lstm"):
         from_torch(weights, model, model.init(0, (None, 3)))
 
 
-def test_names_in_order_tell_equal_layers_apart_and_sorted_ones_by_their_numbers():
+def test_order_or_numbers_in_names_distinguish_equal_layers():
     model = F.serial(*[F.dense(2, bias=False)] * 3)
     like = model.init(0, (2,))
 
@@ -421,7 +421,7 @@ def test_names_in_order_tell_equal_layers_apart_and_sorted_ones_by_their_numbers
             order(*names)
 
 
-def test_names_say_which_layer_is_which():
+def test_the_argument_names_assigns_modules_to_layers():
     model = F.graph(
         "x",
         {
@@ -436,20 +436,20 @@ def test_names_say_which_layer_is_which():
     params = from_torch(source, model, like, names={"query": "c", "tied/0": "a", "last": "b"})
     found = [params["query"], params["tied"][0], params["last"]]
     assert [part["weight"][0, 0] for part in found] == [2, 0, 1]
-    # With one of them given, the others are still unclear; with two, they are not.
+    # With one name, the other layers are still ambiguous; with two names, they are not.
     with pytest.raises(CheckpointError, match=r"a, c, for query = dense.*last = dense"):
         from_torch(source, model, like, names={"tied/0": "b"})
     params = from_torch(source, model, like, names={"tied/0": "b", "query": "c"})
     assert params["last"]["weight"][0, 0] == 0
 
 
-def test_a_model_without_parameters_takes_an_empty_state_dict():
+def test_a_model_without_parameters_accepts_an_empty_dict():
     assert from_torch(nn.ReLU().state_dict(), F.relu(), ()) == ()
     with pytest.raises(CheckpointError, match=r"unexpected: weight, float32\[5, 6\]"):
         from_torch(nn.Linear(6, 5).state_dict(), F.relu(), ())
 
 
-def test_layers_of_a_recurrent_module_have_names_of_their_own():
+def test_each_layer_of_a_recurrent_module_can_be_named():
     model = F.serial(*[F.rnn(4, return_sequence=True)] * 2)
     like, weights = model.init(0, (None, 4)), drawn(nn.RNN(4, 4, num_layers=2)).state_dict()
     swapped = from_torch(weights, model, like, names={"0": "l1", "1": "l0"})
@@ -459,14 +459,14 @@ def test_layers_of_a_recurrent_module_have_names_of_their_own():
 
 @F.layer
 def own():
-    """A layer of the user's."""
+    """A user's layer."""
     inner = F.serial(F.dense(4), F.relu())
     return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape)
 
 
 @F.layer
 def own_recurrent(reverse=False):
-    """A recurrent layer of the user's."""
+    """A user's recurrent layer."""
     inner = F.lstm(4, reverse=reverse)
     return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape)
 
@@ -540,18 +540,18 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), BAD.values(), ids=BAD)
-def test_bad_calls_are_refused(call, kind, message):
+def test_bad_arguments_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
 
 
-def test_files_of_npdl_and_damaged_and_strange_ones_are_told_apart(tmp_path):
+def test_files_of_npdl_and_damaged_and_compressed_files_differ(tmp_path):
     path = tmp_path / "w.npz"
     checkpoint.save(path, LIKE)
     with pytest.raises(CheckpointError, match=r"was written by npdl\.checkpoint\.save"):
         from_torch(path, TWO, LIKE)
     np.savez_compressed(path, **FULL)
-    with pytest.raises(CheckpointError, match=r"is compressed; save and np\.savez never do so"):
+    with pytest.raises(CheckpointError, match=r"is compressed, as np\.savez_compressed does"):
         from_torch(path, TWO, LIKE)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -572,9 +572,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("names", "error", "message"), WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_wrong_names_with_a_file_are_what_they_are_with_a_mapping(
-    names, error, message, suffix, tmp_path
-):
+def test_wrong_names_raise_equally_for_files_and_mappings(names, error, message, suffix, tmp_path):
     path = tmp_path / f"w{suffix}"
     if suffix == ".npz":
         np.savez(path, **FULL)
@@ -586,7 +584,7 @@ def test_wrong_names_with_a_file_are_what_they_are_with_a_mapping(
         assert not isinstance(caught.value, CheckpointError)
 
 
-def test_a_model_that_is_none_with_a_file_is_no_damage(tmp_path):
+def test_an_invalid_model_is_not_reported_as_file_damage(tmp_path):
     np.savez(tmp_path / "w.npz", **FULL)
     with pytest.raises(TypeError, match="expected the model as a layer"):
         from_torch(tmp_path / "w.npz", None, LIKE)
@@ -595,20 +593,20 @@ def test_a_model_that_is_none_with_a_file_is_no_damage(tmp_path):
             raise error
 
 
-def test_names_that_are_nested_without_end_take_no_memory(tmp_path):
+def test_deeply_nested_names_take_no_memory(tmp_path):
     np.savez(tmp_path / "w.npz", **{"a." * 20_000 + "weight": np.ones(2)})
     with pytest.raises(CheckpointError, match="20001 parts; no module is nested so deep"):
         from_torch(tmp_path / "w.npz", TWO, LIKE)
 
 
 @pytest.mark.parametrize("way", WAYS[2:])
-def test_types_that_numpy_lacks_are_named(way, tmp_path):
+def test_types_without_a_numpy_counterpart_are_named(way, tmp_path):
     path = stored(nn.Linear(4, 4).bfloat16(), way, tmp_path)
     with pytest.raises(CheckpointError, match="another type: weight is BF16, but weight of dense"):
         from_torch(path, F.dense(4), F.dense(4).init(0, (4,)))
 
 
-def test_a_file_that_does_not_fit_costs_no_memory(tmp_path):
+def test_a_file_that_does_not_fit_takes_no_memory(tmp_path):
     path, shape = tmp_path / "w.npz", (1 << 40,)
     with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -618,7 +616,7 @@ def test_a_file_that_does_not_fit_costs_no_memory(tmp_path):
         from_torch(path, F.dense(4), F.dense(4).init(0, (4,)))
 
 
-def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
+def test_examples_of_the_documentation_run(tmp_path, monkeypatch):
     path = Path(__file__).parents[3] / "docs" / "weights.md"
     monkeypatch.chdir(tmp_path)
     names = {}
