@@ -32,9 +32,11 @@ def frames_above(name, file):
 
 def test_a_matrix_product_is_eight_calls_below_fit():
     way = frames_above("apply", "_dense.py")
-    assert way[0] == "fit" and len(way) <= 8, way
+    assert way[0] == "fit"
+    assert len(way) <= 8, way
 
 
 def test_the_equation_of_adam_is_nine_calls_below_fit():
     way = frames_above("rule", "_adam.py")
-    assert way[0] == "fit" and len(way) <= 9, way
+    assert way[0] == "fit"
+    assert len(way) <= 9, way
