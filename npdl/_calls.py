@@ -185,6 +185,8 @@ def _as_layer(value: Any) -> str | None:
     """Return the call that makes a layer, of the layer, its constructor or its name."""
     if isinstance(value, str):
         value = getattr(sys.modules.get("npdl.functional"), value.lower(), None)
+        if ".activations." not in getattr(inspect.unwrap(value or len), "__module__", ""):
+            return None
     if not hasattr(value, "is_constructor"):
         return repr(value) if hasattr(value, "apply") and hasattr(value, "backward") else None
     kind = getattr(signature_of(value).return_annotation, "__name__", None)

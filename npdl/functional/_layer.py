@@ -85,6 +85,11 @@ class Layer(Recorded):
         ``out_shape(shape) -> shape``. Left out, it is found by a try with a batch of one.
     update_stats : callable, optional
         ``update_stats(params, cache) -> params``, with the statistics of the batch folded in.
+    parts : Parts, optional
+        The children of a layer made of layers, and what each one reads; see :func:`parts`.
+    keeps_axes : bool
+        Whether each axis of the output is the same axis of the input, as in activations, norms
+        and pooling.
 
     Examples
     --------
@@ -104,6 +109,8 @@ class Layer(Recorded):
     backward: Callable[..., tuple[Any, Any]]
     out_shape: Callable[[Shape], Shape] | Any = None
     update_stats: Callable[[Params, Any], Params] = keep_params
+    parts: Any = None  # a Parts, whose class is defined above this one
+    keeps_axes: bool = False
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "apply", with_mode(self.apply))

@@ -1,19 +1,16 @@
 """A table of a model: its layers, the shapes of their outputs, the parameters that are trained.
 
-Nothing is asked of a layer but what the protocol says, so combinators of your own show up like
-those of npdl. The model is made anew with the layers among the arguments of its constructors
-watched, all the way down. When the parameters are made, a combinator tells each part the shape of
-its input, and puts the part's parameters where they belong; both are written down.
+The rows are the declared parts of a model, and their parts in turn. The parameters are made once,
+and shapes go from part to part by `out_shape`.
 
-Whether a parameter is trained is what `backward` says of it: `None` is not. To hear that without
-computing anything, `backward` of the combinators runs over parts that give zeros of the right
-shape, and a layer without parts runs by itself on a batch of no examples. Where that is an error,
-as for a batch norm, which needs statistics, it runs on two examples in training mode.
+A parameter is trained unless its gradient is `None`. To see that, `backward` of a layer without
+parts runs on a batch of no examples. Where that is an error, as for a batch norm, which needs
+statistics, it runs on two examples in training mode.
 """
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -22,8 +19,7 @@ import numpy as np
 from npdl import tree
 from npdl.functional._layer import Layer, Params, Shape
 from npdl.functional._text_table import html_table, text_table
-from npdl.functional.combinators._serial import with_functions, with_parts
-from npdl.random import KeyLike
+from npdl.functional.combinators._parts import at, bound, flat, found, is_several
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -37,8 +33,8 @@ class Row:
     depth : int
         How many layers it stands in.
     name : str
-        The key or the path of its parameters in those of the layer it stands in; empty where they
-        are the same, as in ``freeze``.
+        The path of its parameters in those of the layer in the row above; empty where they are the
+        same, as in ``freeze``.
     label : str
         The call that made it, without its parts, which are the rows that follow.
     shape : tuple
@@ -120,14 +116,14 @@ class Summary:
 def summary(model: Layer, shape: Shape) -> Summary:
     """Return a table of the layers of a model, their output shapes and parameter counts.
 
-    The parameters are made once, and nothing is computed with them, but that layers which leave
-    `out_shape` out find it with one example.
+    The parameters are made once. No forward pass runs, except that a layer without `out_shape` is
+    applied to one example.
 
     Parameters
     ----------
     model : Layer
-        The model. Layers that a constructor makes by itself, rather than take them as arguments,
-        are part of its row.
+        The model. A combinator of your own has rows for its layers if it declares its
+        :func:`parts`.
     shape : tuple
         The shape of one example, without the batch; a tuple of shapes for several inputs.
 
@@ -164,70 +160,45 @@ def summary(model: Layer, shape: Shape) -> Summary:
         raise TypeError(f"summary: expected a layer, got {model!r}")
     if not isinstance(shape, tuple | list):
         raise TypeError(f"summary: expected the shape of one example, such as (64,), got {shape!r}")
-    found: list[_Made] = []
-    watched = _watched(model, found.append)
-    params = watched.init(0, shape)
+    params = model.init(0, shape)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        grads = _gradient(watched, params, shape)
-    leaves = tree.leaves(params)
-    # A parameter counts in the row of the innermost layer that made it.
-    unclaimed: dict[int, list[tuple[int, bool]]] = {}
-    for leaf, gradient in zip(leaves, tree.aligned(grads, params), strict=True):
-        unclaimed.setdefault(id(leaf), []).append((tree.count(leaf), gradient is not None))
-    rows = _rows(found[-1], "", 0, unclaimed)
-    return Summary(shape, tuple(rows), sum(np.asarray(leaf).nbytes for leaf in leaves))
+        rows = _rows(Row(0, "", "", shape, 0, 0), model, params, True, set())
+    return Summary(shape, tuple(rows), sum(np.asarray(leaf).nbytes for leaf in tree.leaves(params)))
 
 
-@attrs.frozen(eq=False, repr=False)
-class _Made:
-    """What a layer was asked to make parameters for, and those of its parts."""
+def _rows(row: Row, layer: Layer, params: Params, trained: bool, counted: set[int]) -> list[Row]:
+    """Return the rows of a layer and its parts, from a row that has the shape of its input.
 
-    layer: Layer
-    shape: Shape
-    params: Params
-    parts: tuple["_Made", ...]
-
-
-class _Nothing(tuple[()]):
-    """Empty parameters that are not the same object as those of all other layers without any."""
-
-
-def _watched(layer: Layer, report: Callable[[_Made], None]) -> Layer:
-    """Return the layer with an `init` that reports; it and its parts compute nothing but zeros."""
-    parts: list[_Made] = []
-    inner = with_parts(layer, lambda part: _watched(part, parts.append))
-
-    def init(rng: KeyLike, shape: Shape) -> Params:
-        # A constructor may have tried its parts before.
-        parts.clear()
-        params = inner.init(rng, shape)
-        if type(params) is tuple and not params:
-            params = _Nothing()
-        report(_Made(layer, shape, params, tuple(parts)))
-        return params
-
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        if parts:
-            return inner.apply(params, x, train=train, rng=rng)
-        shape = tree.map(lambda array: array.shape[1:], x)
-        batch = len(next(iter(tree.leaves(x)), ()))
-        return _zeros(layer.out_shape(shape), batch, np.float32), (shape, batch)
-
-    def backward(
-        params: Params, cache: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        if parts:
-            return inner.backward(params, cache, g, input_grad=input_grad)
-        shape, batch = cache
-        dx = _zeros(shape, batch, np.float32) if input_grad else None
-        return _gradient(layer, params, shape), dx
-
-    return with_functions(
-        layer, lambda other: _watched(other, report), init=init, apply=apply, backward=backward
+    A parameter counts in the row of the innermost layer that has it, and once.
+    """
+    below: list[Row] = []
+    if layer.parts is not None:
+        parts, shapes = layer.parts.of_shape(row.shape)
+        reached = parts.reached()
+        for node in parts.nodes:
+            given = found(shapes, node.sources)
+            shapes |= bound(parts.name, node.names, node.layer.out_shape(given))
+            if node.path is None:
+                continue
+            child = Row(row.depth + 1, node.label, "", given, 0, 0)
+            used = trained and parts.trained and not reached.isdisjoint(flat(node.names))
+            below += _rows(child, node.layer, at(params, node.path), used, counted)
+    own = [leaf for leaf in tree.leaves(params) if id(leaf) not in counted]
+    counted.update(map(id, own))
+    count = sum(map(tree.count, own))
+    untrained = count
+    if trained and own:
+        gradient = _gradient(layer, params, row.shape)
+        mine = {id(leaf) for leaf in own}
+        pairs = zip(tree.leaves(params), tree.aligned(gradient, params), strict=True)
+        untrained = sum(tree.count(leaf) for leaf, g in pairs if g is None and id(leaf) in mine)
+    label = _label(layer)
+    out = layer.out_shape(row.shape)
+    whole = attrs.evolve(
+        row, label=label, shape=out, trained=count - untrained, untrained=untrained
     )
+    return [whole, *below]
 
 
 def _gradient(layer: Layer, params: Params, shape: Shape) -> Params:
@@ -255,55 +226,17 @@ def _zeros(shape: Any, batch: int, dtype: Any) -> Any:
     """Return zeros for a shape, for several, or for none; a size left open is 1."""
     if shape is None:
         return None
-    if _is_several(shape):
+    if is_several(shape):
         return tuple(_zeros(part, batch, dtype) for part in shape)
     return np.zeros((batch, *(1 if size is None else size for size in shape)), dtype)
 
 
-def _is_several(shape: Any) -> bool:
-    return any(isinstance(part, tuple | list) for part in shape)
-
-
-def _rows(
-    made: _Made, name: str, depth: int, unclaimed: dict[int, list[tuple[int, bool]]]
-) -> list[Row]:
-    """Return the rows of a layer and its parts, and take their parameters out of `unclaimed`."""
-    below = [
-        row
-        for part, key in zip(made.parts, _names(made), strict=True)
-        for row in _rows(part, key, depth + 1, unclaimed)
-    ]
-    own = [entry for leaf in tree.leaves(made.params) for entry in unclaimed.pop(id(leaf), ())]
-    trained = sum(count for count, is_trained in own if is_trained)
-    untrained = sum(count for count, is_trained in own if not is_trained)
-    label, out = _label(made), made.layer.out_shape(made.shape)
-    return [Row(depth, name, label, out, trained, untrained), *below]
-
-
-def _names(made: _Made) -> list[str]:
-    """Return for each part the path of its parameters in those of the whole."""
-    places = {id(node): "/".join(map(str, path)) for path, node in _nodes(made.params, ())}
-    return [places.get(id(part.params), "") for part in made.parts]
-
-
-def _nodes(params: Params, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield all nodes of a tree of parameters with their paths."""
-    yield path, params
-    children: Any = ()
-    if isinstance(params, dict):
-        children = params.items()
-    elif isinstance(params, tuple | list):
-        children = enumerate(params)
-    for key, child in children:
-        yield from _nodes(child, (*path, key))
-
-
-def _label(made: _Made) -> str:
-    """Return the call that made a layer, without the layers among its arguments."""
-    call = made.layer.call
+def _label(layer: Layer) -> str:
+    """Return the call that made a layer, without the parts among its arguments."""
+    call = layer.call
     if call is None:
         return "Layer"
-    if not made.parts:
+    if layer.parts is None or not layer.parts.nodes:
         return repr(call)
     positional = tuple(value for value in call.positional if not _has_layers(value))
     keywords = {name: value for name, value in call.keywords.items() if not _has_layers(value)}
@@ -318,7 +251,7 @@ def _batched(shape: Any) -> str:
     """Write a shape with its batch, such as ``(batch, 32)``; several in a tuple."""
     if shape is None:
         return "None"
-    if _is_several(shape):
+    if is_several(shape):
         return f"({', '.join(map(_batched, shape))}{',' * (len(shape) == 1)})"
     return f"({', '.join(['batch', *map(str, shape)])}{',' * (not shape)})"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npdl.functional._layer import Layer, Shape
-from npdl.functional.combinators._graph import graph as graph_layer
+from npdl.functional.combinators._parts import flat as names_of
 from npdl.plot._blocks import LINE, SMALL, TEXT, Block, arranged
 from npdl.plot._canvas import DARK, axes_or_new, check_axes, width_of
 from npdl.plot._wiring import flat, shape_text, wired
@@ -25,8 +25,8 @@ def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
     """Draw the layers of a model from top to bottom, with the shapes of their outputs.
 
     Boxes of layers with parameters are blue. What stands in a combinator inside another one has a
-    frame around it. A combinator of your own is a box. The layers of a ``Model`` of `npdl.compat`
-    are those of ``model.to_functional()[0]``.
+    frame around it. A combinator of your own is a box, unless it declares its :func:`parts`. The
+    layers of a ``Model`` of `npdl.compat` are those of ``model.to_functional()[0]``.
 
     Parameters
     ----------
@@ -81,19 +81,23 @@ def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
 
 def _ends(model: Layer, shape: Shape, out: Shape) -> tuple[list[str], list[str]]:
     """Return what is written in the boxes of the inputs and outputs."""
-    call = model.call
-    given: Any = (None, None)
-    if call is not None and call.constructor is graph_layer:
-        given = call.keywords["inputs"], call.keywords["outputs"]
-    return _end("input", given[0], shape), _end("output", given[1], out)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    if model.parts is not None:
+        parts, _ = model.parts.of_shape(shape)
+        inputs = names_of(parts.inputs)
+        # Names of the user's, whose parameters have them too.
+        named = {name for node in parts.nodes for name in names_of(node.names) if node.path}
+        outputs = names_of(parts.outputs)
+        if not named.intersection(outputs) or all(name.isdecimal() for name in outputs):
+            outputs = ()
+    return _end("input", inputs, shape), _end("output", outputs, out)
 
 
-def _end(word: str, names: Any, shape: Shape) -> list[str]:
+def _end(word: str, names: tuple[str, ...], shape: Shape) -> list[str]:
     shapes = flat(shape)
-    if isinstance(names, str):
-        names = (names,)
-    if names is None or len(names) != len(shapes):
-        names = [word] if len(shapes) == 1 else [f"{word} {i}" for i in range(len(shapes))]
+    if len(names) != len(shapes) or any(name.startswith("*") for name in names):
+        names = tuple(f"{word} {i}" for i in range(len(shapes))) if len(shapes) > 1 else (word,)
     return [f"{name}\n{shape_text(part)}" for name, part in zip(names, shapes, strict=True)]
 
 

@@ -3,10 +3,11 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 
 from npdl.functional._layer import Array, Layer, Params, describe
-from npdl.functional.combinators._serial import check_count, serial, short
+from npdl.functional.combinators._children import check_params, connected, short
 from npdl.plot._canvas import as_floats, axes_or_new
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def feature_maps(
     Parameters
     ----------
     model : Layer
-        A :func:`serial`.
+        A :func:`serial`, or another model of layers.
     params : tree
         Its parameters.
     image : array (channels, height, width)
@@ -102,7 +103,7 @@ def feature_maps(
     ValueError
         If the layer does not exist, or its output is no map.
     TypeError
-        If the model is not a `serial`.
+        If the model is not made of layers.
 
     Examples
     --------
@@ -115,22 +116,29 @@ def feature_maps(
     >>> ax.get_title()
     '1: relu()'
     """
-    layers = _layers(model)
-    check_count("feature_maps", len(layers), params)
-    if type(layer) is not int or not -len(layers) <= layer < len(layers):
+    if not isinstance(model, Layer) or model.parts is None:
+        raise TypeError(
+            f"feature_maps: expected a serial(...), got {model!r}"
+        )
+    if not model.parts.nodes:
+        raise ValueError("feature_maps: the model has no layers")
+    check_params("feature_maps", model.parts, params)
+    nodes = [node for node in model.parts.nodes if node.path is not None]
+    if type(layer) is not int or not -len(nodes) <= layer < len(nodes):
         raise ValueError(
-            f"feature_maps: layer must be the position of one of the {len(layers)} layers, "
-            f"0 to {len(layers) - 1}, got {layer!r}"
+            f"feature_maps: layer must be the position of one of the {len(nodes)} layers, "
+            f"0 to {len(nodes) - 1}, got {layer!r}"
         )
     if np.ndim(image) != 3:
         raise ValueError(
             f"feature_maps: expected one image (channels, height, width), got {describe(image)}"
         )
     as_floats("feature_maps", "the image", image, 3)
-    place = layer % len(layers)
-    first = serial(*layers[: place + 1])
-    y = first(tuple(params[: place + 1]), np.asarray(image)[None])
-    title = f"{place}: {short(layers[place])}"
+    node = nodes[layer]
+    before = model.parts.nodes[: model.parts.nodes.index(node) + 1]
+    first = attrs.evolve(model.parts, nodes=before, outputs=node.names)
+    y = connected(first, exact=False)(params, np.asarray(image)[None])
+    title = f"{node.label}: {short(node.layer)}"
     if not isinstance(y, np.ndarray) or y.ndim != 4 or not y.size:
         raise ValueError(
             f"feature_maps: the output of {title} is {describe(y)}, which is no map; choose a "
@@ -144,15 +152,6 @@ def feature_maps(
     axes.set_title(title, fontsize=10)
     axes.axis("off")
     return axes
-
-
-def _layers(model: Any) -> tuple[Layer, ...]:
-    call = getattr(model, "call", None)
-    if call is None or call.constructor is not serial:
-        raise TypeError(f"feature_maps: expected a serial(...), got {model!r}")
-    if not call.positional:
-        raise ValueError("feature_maps: the model has no layers")
-    return call.positional  # type: ignore[no-any-return]
 
 
 def _columns(name: str, columns: int | None, count: int) -> int:

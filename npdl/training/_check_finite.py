@@ -8,7 +8,7 @@ import numpy as np
 
 from npdl import tree
 from npdl.functional._layer import Layer, Params
-from npdl.functional.combinators._serial import with_functions, with_parts
+from npdl.functional.combinators._rebuilt import changed, rebuilt
 from npdl.random import Key
 
 __all__ = ["checking_gradients", "checking_updates"]
@@ -80,9 +80,8 @@ def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> No
 
 def _watched(model: Layer) -> Layer:
     """Return the same model, in which every layer checks its results."""
-    made = with_parts(model, _watched)
-    if made is not model:
-        return made
+    if model.parts is not None:
+        return rebuilt(model, _watched)
 
     def apply(params: Params, x: Any, *, train: bool, rng: Any) -> tuple[Any, Any]:
         y, cache = model.apply(params, x, train=train, rng=rng)
@@ -95,7 +94,7 @@ def _watched(model: Layer) -> Layer:
         _check("the gradient of the input", dx)
         return grads, dx
 
-    return with_functions(model, _watched, apply=apply, backward=backward)
+    return changed(model, apply=apply, backward=backward)
 
 
 def _check(what: str, values: Any) -> None:

@@ -122,7 +122,7 @@ def test_every_layer_has_a_summary_with_its_shape_and_numbers(case):
     assert summary.bytes == sum(leaf.nbytes for leaf in tree.leaves(params))
 
 
-def test_the_combinators_of_users_show_their_parts():
+def test_a_user_s_combinator_shows_the_parts_that_it_declares():
     @F.layer
     def twice(inner):
         def apply(params, x):
@@ -135,7 +135,8 @@ def test_the_combinators_of_users_show_their_parts():
             more, g = inner.backward(params, caches[0], g)
             return tree.add(grads, more), g
 
-        return F.Layer(inner.init, apply, backward)
+        nodes = {"first": (inner, "x", ()), "second": (inner, "first", ())}
+        return F.Layer(inner.init, apply, backward, parts=F.parts("x", nodes, "second"))
 
     summary = F.summary(F.serial(twice(F.dense(4)), F.relu()), (4,))
     found = [(row.depth, row.name, row.label, row.trained) for row in summary.rows]
@@ -143,56 +144,72 @@ def test_the_combinators_of_users_show_their_parts():
         (0, "", "serial", 0),
         (1, "0", "twice", 0),
         (2, "", "dense(units=4)", 20),
+        (2, "", "dense(units=4)", 0),
         (1, "1", "relu()", 0),
     ]
 
 
-def test_a_part_has_the_name_of_its_own_place_also_where_it_has_no_parameters():
+def test_the_parts_of_a_transformer_block_are_rows():
     block = F.transformer_encoder_block(2, 5, activation=F.tanh())
-    names = [(row.name, row.label) for row in F.summary(block, (3, 4)).rows]
-    assert names == [
-        ("", "transformer_encoder_block(heads=2, hidden_units=5)"),
-        ("feed_forward/1", "tanh()"),
-    ]
-
-    @F.layer
-    def swapped(first, second):
-        """Make the parameters of the second part first."""
-
-        def init(rng, shape):
-            made = second.init(1, shape)
-            return {"first": first.init(0, shape), "second": made}
-
-        return F.Layer(init, first.apply, first.backward, lambda shape: shape)
-
-    rows = F.summary(swapped(F.serial(F.relu()), F.tanh()), (3,)).rows
-    assert [(row.depth, row.name, row.label) for row in rows] == [
-        (0, "", "swapped"),
-        (1, "second", "tanh()"),
-        (1, "first", "serial"),
-        (2, "0", "relu()"),
+    rows = F.summary(block, (3, 4)).rows
+    assert [(row.depth, row.name, row.label, row.trained) for row in rows] == [
+        (0, "", "transformer_encoder_block(heads=2, hidden_units=5)", 0),
+        (1, "attention_norm", "layer_norm()", 8),
+        (1, "attention", "multi_head_attention(heads=2)", 80),
+        (1, "attention_dropout", "dropout(rate=0.0)", 0),
+        (1, "attention_sum", "add()", 0),
+        (1, "feed_forward_norm", "layer_norm()", 8),
+        (1, "feed_forward", "feed_forward(units=5, dropout=0.0)", 0),
+        (2, "0", "dense(units=5)", 25),
+        (2, "1", "tanh()", 0),
+        (2, "2", "dropout(rate=0.0)", 0),
+        (2, "3", "dense_like()", 24),
+        (1, "feed_forward_dropout", "dropout(rate=0.0)", 0),
+        (1, "feed_forward_sum", "add()", 0),
     ]
 
 
-def test_what_init_made_of_a_part_counts_for_the_layer_above():
+def test_a_combinator_s_own_parameters_count_in_its_row():
     @F.layer
-    def small(inner):
+    def scaled(inner):
         def init(rng, shape):
-            params = inner.init(rng, shape)
-            own = {"weight": 0.1 * params["weight"], "unused": np.zeros(7, np.float32)}
-            return params | own
+            own = {"scale": np.ones(3, np.float32), "fixed": np.zeros(7, np.float32)}
+            return {"inner": inner.init(rng, shape)} | own
+
+        def apply(params, x):
+            y, cache = inner.apply(params["inner"], x)
+            return params["scale"] * y, (y, cache)
 
         def backward(params, cache, g):
-            grads, dx = inner.backward(params, cache, g)
-            return grads | {"unused": None}, dx
+            grads, dx = inner.backward(params["inner"], cache[1], params["scale"] * g)
+            return {"inner": grads, "scale": (cache[0] * g).sum(axis=0), "fixed": None}, dx
 
-        return F.Layer(init, inner.apply, backward, inner.out_shape)
+        parts = F.parts("x", {"inner": (inner, "x")}, "inner")
+        return F.Layer(init, apply, backward, inner.out_shape, parts=parts)
 
-    rows = F.summary(small(F.dense(4)), (3,)).rows
+    rows = F.summary(scaled(F.dense(3)), (3,)).rows
     assert [(row.label, row.trained, row.untrained) for row in rows] == [
-        ("small", 12, 7),
-        ("dense(units=4)", 4, 0),
+        ("scaled", 3, 7),
+        ("dense(units=3)", 12, 0),
     ]
+
+
+def test_layers_among_the_arguments_that_are_not_declared_have_no_rows():
+    @F.layer
+    def closed(inner):
+        return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape)
+
+    (row,) = F.summary(closed(F.dense(4)), (3,)).rows
+    assert (row.label, row.trained) == ("closed(inner=dense(units=4))", 16)
+
+
+def test_everything_in_a_frozen_part_is_not_trained_also_by_a_constructor_of_the_user_s():
+    @F.layer
+    def pretrained(units):
+        return F.freeze(F.serial(F.dense(units), F.batch_norm()))
+
+    summary = F.summary(F.serial(pretrained(2), F.dense(2)), (3,))
+    assert (summary.trained, summary.untrained) == (6, 17)
 
 
 def test_what_leads_nowhere_is_not_trained():

@@ -62,7 +62,7 @@ TABLE = {
     "functional/_summary functional/_from_config",
     "gradcheck": PROTOCOL,
     "checkpoint/_files": "",
-    "checkpoint/weights": f"{PROTOCOL} functional checkpoint/_files",
+    "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",
     "checkpoint": "_version tree checkpoint/_files checkpoint/weights",
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,

@@ -109,6 +109,9 @@ add(
     (3,),
 )
 add("add", F.add(), ((2, 3), (2, 3), (2, 3)))
+add("multiply", F.multiply(), ((2, 3), (2, 3), (2, 3)))
+add("concatenate", F.concatenate(), ((2, 3), (2, 1), (2, 4)))
+add("concatenate channels", F.concatenate(axis=1), ((2, 3), (4, 3)))
 
 # normalization
 _STATISTICS = {"statistics": True, "empty": False}

@@ -102,6 +102,10 @@ def from_keras(
     return load_foreign(source, model, like, _RULES, names, flattened)
 
 
+def _dense(p: Named, given: Given) -> Weights:
+    return {"kernel": p["weight"], "bias": p["bias"]}
+
+
 def _gru(p: Named, given: Given) -> Weights:
     weights = _LAYERS["rnn"](gates(p, "rzn", "zrn"), given)
     if p["recurrent_bias"] is not None:
@@ -141,7 +145,8 @@ def _attention(p: Named, given: Given) -> Weights:
 
 
 _LAYERS: dict[str, Rule] = {
-    "dense": lambda p, given: {"kernel": p["weight"], "bias": p["bias"]},
+    "dense": _dense,
+    "dense_like": _dense,
     "conv1d": lambda p, given: {"kernel": turned(p["weight"], 2, 1, 0), "bias": p["bias"]},
     "conv2d": lambda p, given: {"kernel": turned(p["weight"], 2, 3, 1, 0), "bias": p["bias"]},
     "conv2d_transpose": lambda p, given: {
@@ -197,29 +202,23 @@ def _spellings(names: list[str]) -> list[list[str]]:
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv2d_transpose")
 # What may stand behind a flatten, and what acts on each of the channels.
-_BY_FEATURE = ("dense", "batch_norm", "layer_norm", "rms_norm")
+_BY_FEATURE = ("dense", "dense_like", "batch_norm", "layer_norm", "rms_norm")
 _BY_CHANNEL = (*_CONVOLUTIONS, "batch_norm", "group_norm")
-_KEEPING = (
-    *("batch_norm", "layer_norm", "group_norm", "rms_norm", "dropout", "gaussian_noise", "add"),
-    *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"),
-    *("linear", "sigmoid", "tanh", "softsign", "symmetric_elliot", "elliot", "hard_sigmoid"),
-    *("hard_tanh", "relu", "leaky_relu", "elu", "selu", "softplus", "silu", "hard_silu", "gelu"),
-    *("mish", "softmax", "log_softmax"),
-)
 
 
-def _follow(name: str, given: Given, before: Channels | None) -> Channels | None:
+def _follow(layer: Layer, given: Given, before: Channels | None) -> Channels | None:
     """Return which channels come first behind a layer."""
+    name = "" if layer.call is None else layer.call.name
     if name in _CONVOLUTIONS:
         return Channels(given["filters"], False)
     moved = name == "transpose" and given["axes"] in ((0, 2, 1), (0, 2, 3, 1))
-    if before is None or name in ("dense", "global_avg_pool", "global_max_pool"):
+    if before is None or name in ("dense", "dense_like", "global_avg_pool", "global_max_pool"):
         return None
     if moved and not before.flat:
         return None
     if name == "flatten" and given["axes"] == 1:
         return attrs.evolve(before, flat=True)
-    return before if name in _KEEPING else UNKNOWN
+    return before if layer.keeps_axes else UNKNOWN
 
 
 def _rearranged(leaf: Leaf, channels: Channels) -> Params:

@@ -1,14 +1,14 @@
 """The layers of a model that have parameters, in the order in which they are applied."""
 
 import inspect
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container
 from typing import Any, TypeAlias
 
 import attrs
 
-import npdl.functional as F
 from npdl import tree
 from npdl.functional._layer import Layer, Params
+from npdl.functional.combinators._parts import Parts, at, flat
 
 __all__ = ["UNKNOWN", "Channels", "Follow", "Leaf", "constructor_of", "leaf_layers"]
 
@@ -25,9 +25,9 @@ class Channels:
 
 UNKNOWN = Channels(0, False)
 
-# follow(name, arguments, before) -> after: the channels behind a layer. `None` where both
+# follow(layer, arguments, before) -> after: the channels behind a layer. `None` where both
 # libraries have the numbers of an example in one order.
-Follow: TypeAlias = Callable[[str, dict[str, Any], Channels | None], Channels | None]
+Follow: TypeAlias = Callable[[Layer, dict[str, Any], Channels | None], Channels | None]
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ def leaf_layers(
     Parameters
     ----------
     model : Layer
-        The model; what is made of layers by `serial`, `graph` and the like is opened.
+        The model; layers that declare their parts are opened.
     params : Params
         Its parameters, or anything in their place.
     whole : container of str
@@ -59,7 +59,7 @@ def leaf_layers(
         What to know of the arrays between the layers.
     """
     walk = _Walk(whole, follow, [])
-    walk.visit(model, params, (), None)
+    walk.visit(model, params, (), [None])
     return walk.found
 
 
@@ -68,82 +68,64 @@ Path: TypeAlias = tuple[str, ...]
 
 @attrs.frozen
 class _Walk:
-    """A way through a model in the order of its layers; each method returns what is behind."""
+    """Visits the layers of a model in their order; each visit returns the channels behind it."""
 
     whole: Container[str]
     follow: Follow
     found: list[Leaf]
 
     def visit(
-        self, layer: Layer, params: Params, path: Path, before: Channels | None
+        self, layer: Layer, params: Params, path: Path, read: list[Channels | None]
     ) -> Channels | None:
+        """Visit a layer whose inputs have these channels."""
         name, given = constructor_of(layer)
-        if name in ("freeze", "one_step"):
-            return self.visit(given["inner"], params, path, before)
-        if name in ("serial", "residual", "stack"):
-            for child, part, place in _children(name, given["layers"], params, path):
-                before = self.visit(child, part, place, before)
-            return before
-        if name == "parallel":
-            branches = _children(name, given["layers"], params, path)
-            return _joined(given, [self.visit(*branch, before) for branch in branches])
-        if name == "graph":
-            return self.nodes(given, params, path, before)
-        if name in _BLOCKS:
-            parts = _block_parts(name, given["heads"])
-            _check_keys(name, list(parts), params, path, exactly=False)
+        if layer.parts is not None:
+            _check_like(layer, layer.parts, params, path)
             if name not in self.whole:
-                for key, part in parts.items():
-                    self.visit(part, params[key], (*path, key), before)
-                return before
+                return self.visit_parts(layer.parts, params, path, _merged(read))
         if tree.leaves(params):
-            if name == "bidirectional":
-                _children(name, (layer, layer), params, path)
-            elif name in self.whole and not isinstance(params, dict):
+            if name in self.whole and layer.parts is None and not isinstance(params, dict):
                 raise _other_params(name, "a dict", params, path)
-            self.found.append(Leaf("/".join(path), name, layer, given, params, before))
-        return self.follow(name, given, before)
+            self.found.append(Leaf("/".join(path), name, layer, given, params, _merged(read)))
+        if name in ("joined", "concatenate") and given.get("join", name) == "concatenate":
+            return _concatenated(given["axis"], read)
+        return self.follow(layer, given, _merged(read))
 
-    def nodes(
-        self, given: dict[str, Any], params: Params, path: Path, before: Channels | None
+    def visit_parts(
+        self, parts: Parts, params: Params, path: Path, before: Channels | None
     ) -> Channels | None:
-        """Visit the nodes of a graph."""
-        nodes = [(_names(names), *node) for names, node in given["nodes"].items()]
-        _check_keys("graph", [names[0] for names, _, _ in nodes], params, path)
-        known = dict.fromkeys(_names(given["inputs"]), before)
-        for names, child, sources in nodes:
-            merged = _merged(known[source] for source in _names(sources))
-            after = self.visit(child, params[names[0]], (*path, names[0]), merged)
-            known |= dict.fromkeys(names, after)
-        return _merged(known[output] for output in _names(given["outputs"]))
+        """Visit the children of a layer."""
+        known = dict.fromkeys(flat(parts.inputs), before)
+        for node in parts.nodes:
+            place = (*path, *map(str, node.path or ()))
+            read = [known[source] for source in flat(node.sources)]
+            after = self.visit(node.layer, at(params, node.path), place, read)
+            known |= dict.fromkeys(flat(node.names), after)
+        return _merged([known[output] for output in flat(parts.outputs)])
 
 
 def constructor_of(layer: Layer) -> tuple[str, dict[str, Any]]:
     """Return the name and all arguments of one of npdl's constructors, or nothing."""
     call = layer.call
-    if call is None or getattr(F, call.name, None) is not call.constructor:
+    if call is None or call.constructor.__module__ != "npdl.functional":
         return "", {}
     bound = inspect.signature(call.constructor).bind(*call.positional, **call.keywords)
     bound.apply_defaults()
     return call.name, bound.arguments
 
 
-def _children(
-    name: str, layers: Sequence[Layer], params: Params, path: Path
-) -> list[tuple[Layer, Params, Path]]:
-    """Return the layers with their parameters and paths."""
-    if not isinstance(params, tuple | list) or len(params) != len(layers):
-        raise _other_params(name, f"a tuple of {len(layers)}", params, path)
-    return [(layer, params[i], (*path, str(i))) for i, layer in enumerate(layers)]
-
-
-def _check_keys(
-    name: str, keys: list[str], params: Params, path: Path, exactly: bool = True
-) -> None:
-    wanted = set(keys)
-    given = params.keys() if isinstance(params, dict) else set()
-    if not wanted <= given or (exactly and wanted != given):
-        raise _other_params(name, f"a dict of {', '.join(keys)}", params, path)
+def _check_like(layer: Layer, parts: Parts, params: Params, path: Path) -> None:
+    """Raise unless the parameters are in the containers that a declaration names."""
+    keys = list(dict.fromkeys(node.path[0] for node in parts.nodes if node.path))
+    if all(isinstance(key, int) for key in keys):
+        fits = not keys or (isinstance(params, tuple | list) and len(params) == len(keys))
+        wanted = f"a tuple of {len(keys)}"
+    else:
+        fits = isinstance(params, dict) and params.keys() >= set(keys)
+        wanted = f"a dict of {', '.join(map(str, keys))}"
+    if not fits:
+        name = "Layer" if layer.call is None else layer.call.name
+        raise _other_params(name, wanted, params, path)
 
 
 def _other_params(name: str, wanted: str, params: Params, path: Path) -> ValueError:
@@ -161,39 +143,19 @@ def _described(params: Params) -> str:
     return "an array"
 
 
-def _names(names: Any) -> list[str]:
-    given = names if isinstance(names, tuple | list) else (names,)
-    return [name for name in given if name is not None]
-
-
-def _merged(several: Iterable[Channels | None]) -> Channels | None:
+def _merged(several: list[Channels | None]) -> Channels | None:
     """Return what is known of several arrays together; masks and the like make no difference."""
     distinct = {channels for channels in several if channels is not None}
     return UNKNOWN if len(distinct) > 1 else next(iter(distinct), None)
 
 
-def _joined(given: dict[str, Any], branches: list[Channels | None]) -> Channels | None:
-    """Return the channels behind a `parallel`."""
-    if given["join"] != "concatenate":
-        return _merged(branches)
-    if all(channels is None for channels in branches):
+def _concatenated(axis: int, several: list[Channels | None]) -> Channels | None:
+    """Return the channels of arrays that are joined along an axis."""
+    if all(channels is None for channels in several):
         return None
     count = 0
-    for channels in branches:
-        if channels is None or channels.flat or not channels.count or given["axis"] != 1:
+    for channels in several:
+        if channels is None or channels.flat or not channels.count or axis != 1:
             return UNKNOWN
         count += channels.count
     return Channels(count, False)
-
-
-_BLOCKS = ("transformer_encoder_block", "transformer_decoder_block")
-
-
-def _block_parts(name: str, heads: int) -> dict[str, Layer]:
-    """Return the layers of a block under the names of their parameters; sizes do not matter."""
-    parts = {"attention": F.multi_head_attention(heads)}
-    if name == "transformer_decoder_block":
-        parts["cross_attention"] = F.multi_head_attention(heads, cross=True)
-    parts["feed_forward"] = F.serial(F.dense(1), F.linear(), F.dropout(0.0), F.dense(1))
-    norms = {f"{part}_norm": F.layer_norm() for part in parts}
-    return parts | norms

@@ -1,8 +1,10 @@
 """Layers made of layers; each declares its children once."""
 
 from npdl.functional.combinators._bidirectional import bidirectional, one_step
-from npdl.functional.combinators._graph import add, graph
+from npdl.functional.combinators._graph import graph
+from npdl.functional.combinators._joins import add, concatenate, multiply
 from npdl.functional.combinators._parallel import parallel
+from npdl.functional.combinators._parts import parts
 from npdl.functional.combinators._serial import freeze, residual, serial
 from npdl.functional.combinators._stack import stack
 from npdl.functional.combinators._transformer import (
@@ -13,10 +15,13 @@ from npdl.functional.combinators._transformer import (
 __all__ = [
     "add",
     "bidirectional",
+    "concatenate",
     "freeze",
     "graph",
+    "multiply",
     "one_step",
     "parallel",
+    "parts",
     "residual",
     "serial",
     "stack",

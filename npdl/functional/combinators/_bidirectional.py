@@ -5,20 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from npdl import tree
 from npdl._calls import shown
 from npdl.functional._checks import refusal
 from npdl.functional._layer import (
+    Array,
     Layer,
     Params,
-    Shape,
     check_arrays,
-    check_mode,
     describe,
     layer,
+    no_params,
 )
-from npdl.functional.combinators._serial import stats_of
-from npdl.random import KeyLike, fold
+from npdl.functional.combinators._children import connected
+from npdl.functional.combinators._joins import joined
+from npdl.functional.combinators._parts import declared
 
 __all__ = ["bidirectional", "one_step"]
 
@@ -62,110 +62,19 @@ def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
     if not (join is None or isinstance(join, str)) or join not in ("concatenate", "add", None):
         expected = "'concatenate', 'add' or None"
         raise ValueError(refusal(join, 'bidirectional(lstm(64), join="add")', expected))
-    layers = (inner, _again("bidirectional", inner, reverse=True))
-    return_state = bool(_arguments(inner).arguments.get("return_state", False))
-
-    def init(rng: KeyLike, shape: Shape) -> Params:
-        return tuple(
-            child.init(fold(rng, i), part)
-            for i, (child, part) in enumerate(zip(layers, _branches(shape), strict=True))
-        )
-
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        check_mode(train, rng)
-        if not isinstance(params, tuple | list) or len(params) != 2:
-            raise ValueError(
-                f"bidirectional: expected the tuple of both directions' parameters, as "
-                f"init(rng, shape) returns it, got {describe(params)}"
-            )
-        outputs, caches = [], []
-        for i, part in enumerate(_branches(x)):
-            child_key = None if rng is None else fold(rng, i)
-            y, cache = layers[i].apply(params[i], part, train=train, rng=child_key)
-            outputs.append(y)
-            caches.append(cache)
-        if not return_state:
-            return _joined(join, *outputs), caches
-        (y, state), (reverse_y, reverse_state) = outputs
-        return (_joined(join, y, reverse_y), (state, reverse_state)), caches
-
-    def backward(
-        params: Params, caches: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        g, g_state = g if return_state and g is not None else (g, None)
-        parts: Any = _split(join, g)
-        if return_state:
-            parts = zip(parts, (None, None) if g_state is None else g_state, strict=True)
-        grads, inputs = [None, None], [None, None]
-        for i, part in enumerate(parts):
-            if part is not None:
-                grads[i], inputs[i] = layers[i].backward(
-                    params[i], caches[i], part, input_grad=input_grad
-                )
-        return tuple(grads), _merged(*inputs)
-
-    def out_shape(shape: Shape) -> Shape:
-        shapes = [
-            child.out_shape(part) for child, part in zip(layers, _branches(shape), strict=True)
-        ]
-        if not return_state:
-            return _joined_shape(join, *shapes)
-        (y, state), (reverse_y, reverse_state) = shapes
-        return _joined_shape(join, y, reverse_y), (state, reverse_state)
-
-    def update_stats(params: Params, caches: Any) -> Params:
-        if caches is None:
-            return params
-        return tuple(
-            child.update_stats(part, cache)
-            for child, part, cache in zip(layers, params, caches, strict=True)
-        )
-
-    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
-
-
-def _branches(x: Any) -> tuple[Any, Any]:
-    """Return the inputs, or their shapes, for each direction: they differ in the state."""
-    if not isinstance(x, tuple) or len(x) != 3 or x[2] is None or isinstance(x[2], int):
-        return x, x
-    state = x[2]
-    if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(
-            f"bidirectional: the state must be the tuple of both directions' states, got "
-            f"{describe(state)}"
-        )
-    return (*x[:2], state[0]), (*x[:2], state[1])
-
-
-def _merged(dx: Any, reverse_dx: Any) -> Any:
-    """Add up the gradients of what both directions read; each has a state of its own."""
-    pair = (dx, reverse_dx)
-    if not any(isinstance(part, tuple) and len(part) == 3 for part in pair):
-        return tree.add(dx, reverse_dx)
-    states = tuple(None if part is None else part[2] for part in pair)
-    shared = tree.add(*(None if part is None else part[:2] for part in pair))
-    return (*shared, None if all(state is None for state in states) else states)
-
-
-def _joined(join: str | None, y: Any, reverse_y: Any) -> Any:
-    if join is None:
-        return y, reverse_y
-    return y + reverse_y if join == "add" else np.concatenate((y, reverse_y), axis=-1)
-
-
-def _joined_shape(join: str | None, shape: Shape, reverse_shape: Shape) -> Shape:
-    if join is None:
-        return shape, reverse_shape
-    return shape if join == "add" else (*shape[:-1], shape[-1] + reverse_shape[-1])
-
-
-def _split(join: str | None, g: Any) -> tuple[Any, Any]:
-    if g is None or join != "concatenate":
-        return (g, g) if g is None or join == "add" else g
-    units = g.shape[-1] // 2
-    return g[..., :units], g[..., units:]
+    reverse = _again("bidirectional", inner, reverse=True)
+    return_state = _call_of("bidirectional", inner).arguments.get("return_state", False)
+    nodes: dict[Any, Any] = {}
+    for i, (name, child) in enumerate((("forward", inner), ("reverse", reverse))):
+        names = (name, f"{name}_last") if return_state else name
+        nodes[names] = (child, ("x", "mask", f"{name}_state"), (i,))
+    y: Any = ("forward", "reverse")
+    if join is not None:
+        nodes["joined"] = (joined(join, name="bidirectional"), y, None)
+        y = "joined"
+    outputs = (y, ("forward_last", "reverse_last")) if return_state else y
+    inputs = ("x", "mask", ("forward_state", "reverse_state"))
+    return connected(declared("bidirectional", inputs, nodes, outputs, optional=2))
 
 
 @layer
@@ -200,66 +109,50 @@ def one_step(inner: Layer) -> Layer:
     True
     """
     sequence = _again("one_step", inner, return_sequence=False, return_state=True)
+    nodes = {
+        "sequence": (_sequence_of_one(), "x", None),
+        ("y", "last"): (sequence, ("sequence", None, "state"), ()),
+    }
+    return connected(declared("one_step", ("x", "state"), nodes, ("y", "last"), optional=1))
 
-    def init(rng: KeyLike, shape: Shape) -> Params:
-        return sequence.init(rng, _sequence_shape(shape))
 
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        features, state = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
-        check_arrays(features, "one_step")
-        if not isinstance(features, np.ndarray) or features.ndim != 2:
+@layer
+def _sequence_of_one() -> Layer:
+    """Return (batch, features) as a sequence (batch, 1, features)."""
+
+    def apply(params: Params, x: Array) -> tuple[Array, None]:
+        check_arrays(x, "one_step")
+        if not isinstance(x, np.ndarray) or x.ndim != 2:
             raise ValueError(
                 f"one_step: the input is x or (x, state), where x is (batch, features), got "
                 f"{describe(x)}"
             )
-        given = (features[:, None], None, state)
-        y, cache = sequence.apply(params, given, train=train, rng=rng)
-        return y, (cache, isinstance(x, tuple))
+        return x[:, None], None
 
-    def backward(
-        params: Params, cache: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        kept, has_state = cache
-        grads, dx = sequence.backward(params, kept, g, input_grad=input_grad)
-        if not input_grad:
-            return grads, None
-        step = dx[0][:, 0]
-        return grads, (step, dx[2]) if has_state else step
+    def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
+        return None, g[:, 0]
 
-    def out_shape(shape: Shape) -> Shape:
-        return sequence.out_shape(_sequence_shape(shape))
-
-    return Layer(init, apply, backward, out_shape)
-
-
-def _sequence_shape(shape: Shape) -> Shape:
-    """Return the shapes of a sequence of one step, from ``(features,)`` or with a state's."""
-    features, state = shape if shape and isinstance(shape[0], tuple | list) else (shape, None)
-    return (1, *features), None, state
+    return Layer(no_params, apply, backward, lambda shape: (1, *shape))
 
 
 def _again(name: str, inner: Layer, **changes: Any) -> Layer:
     """Make a recurrent layer once more, with other arguments."""
-    call = inner.call if isinstance(inner, Layer) else None
-    known = inspect.signature(call.constructor).parameters if call else {}
-    if call is None or not {"reverse", *changes} <= known.keys():
-        raise TypeError(
-            f"{name}: expected a recurrent layer, as in {name}(lstm(64)), got {shown(inner)}"
-        )
-    bound = _arguments(inner)
+    bound = _call_of(name, inner, *changes)
     if bound.arguments["reverse"]:
         raise ValueError(f"{name}: expected a layer that runs forward, got {inner!r}")
     bound.arguments.update(changes)
-    return call.constructor(*bound.args, **bound.kwargs)  # type: ignore[return-value]
-
-
-def _arguments(inner: Layer) -> inspect.BoundArguments:
-    """Return all arguments of the call that made a layer, defaults included."""
     assert inner.call is not None
-    bound = inspect.signature(inner.call.constructor).bind(
-        *inner.call.positional, **inner.call.keywords
-    )
+    return inner.call.constructor(*bound.args, **bound.kwargs)  # type: ignore[return-value]
+
+
+def _call_of(name: str, inner: Any, *needed: str) -> inspect.BoundArguments:
+    """Return all arguments of the call that made a recurrent layer, defaults included."""
+    call = inner.call if isinstance(inner, Layer) else None
+    signature = None if call is None else inspect.signature(call.constructor)
+    if call is None or signature is None or not {"reverse", *needed} <= signature.parameters.keys():
+        raise TypeError(
+            f"{name}: expected a recurrent layer, as in {name}(lstm(64)), got {shown(inner)}"
+        )
+    bound = signature.bind(*call.positional, **call.keywords)
     bound.apply_defaults()
     return bound

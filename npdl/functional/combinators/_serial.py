@@ -1,30 +1,32 @@
-"""Layers made of layers: they are the chain rule, so whoever composes layers needs no derivative.
+"""Layers one after another: the chain rule, so whoever composes layers needs no derivative."""
 
-Each combinator gives its child *i* the key ``fold(rng, i)``, and puts a note on any error that
-comes out of a child, so that the notes of the first error spell its place in the model.
-"""
-
-import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-import numpy as np
 
-from npdl import random, tree
-from npdl._calls import shown
-from npdl._constructor import Call
+from npdl import random
 from npdl.functional._layer import (
-    Array,
     Layer,
     Params,
     Shape,
     check_arrays,
     check_mode,
-    describe,
-    keep_params,
     layer,
 )
+from npdl.functional.combinators._children import (
+    chain,
+    check_count,
+    check_layers,
+    connected,
+    is_trained,
+    note_backward,
+    note_init,
+    note_place,
+    stats_of,
+)
+from npdl.functional.combinators._joins import joined
+from npdl.functional.combinators._parts import declared
+from npdl.functional.combinators._rebuilt import with_stored_statistics
 
 __all__ = ["freeze", "residual", "serial"]
 
@@ -51,12 +53,9 @@ def serial(*layers: Layer) -> Layer:
     >>> model.out_shape((64,))
     (10,)
     """
-    return sequence("serial", layers)
-
-
-def sequence(name: str, layers: Sequence[Layer]) -> Layer:
-    """Make what :func:`serial` returns, under the name of the combinator that it is part of."""
-    check_layers(name, layers)
+    check_layers("serial", layers)
+    nodes, last = chain(layers)
+    parts = declared("serial", "input", nodes, last)
     count = len(layers)
     # Layers without a mode are called as they are written, which saves the adapter's time.
     applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
@@ -69,7 +68,7 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
                 params.append(child.init((*key, i), shape))
                 shape = child.out_shape(shape)
             except Exception as error:
-                error.add_note(f"in {name}[{i}] = {short(child)}, made for the shape {shape}")
+                note_init(error, f"serial[{i}]", child, shape)
                 raise
         return tuple(params)
 
@@ -81,9 +80,9 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
         # A tuple is checked where it is used; that of training is known to be right.
         key = rng if rng is None or type(rng) is tuple else random.key(rng)
         if type(params) is not tuple or len(params) != count:
-            check_count(name, count, params)
+            check_count("serial", count, params)
         if not count:
-            check_arrays(x, name)
+            check_arrays(x, "serial")
         caches = []
         i = 0
         try:
@@ -95,7 +94,7 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
                     x, cache = full(params[i], x, train=train, rng=child_key)
                 caches.append(cache)
         except Exception as error:
-            note_place(error, f"{name}[{i}]", layers[i], params[i], x)
+            note_place(error, f"serial[{i}]", layers[i], params[i], x)
             raise
         return x, tuple(caches)
 
@@ -113,7 +112,7 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
                     params[i], caches[i], g, input_grad=input_grad or i > first
                 )
         except Exception as error:
-            error.add_note(f"in backward of {name}[{i}] = {short(layers[i])}, given {describe(g)}")
+            note_backward(error, f"serial[{i}]", layers[i], g)
             raise
         return tuple(grads), g if input_grad else None
 
@@ -130,7 +129,7 @@ def sequence(name: str, layers: Sequence[Layer]) -> Layer:
             for child, p, cache in zip(layers, params, caches, strict=True)
         )
 
-    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats))
+    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats), parts)
 
 
 @layer
@@ -157,36 +156,17 @@ def residual(*layers: Layer) -> Layer:
     >>> F.residual(F.dense(8), F.relu(), F.dense(4)).out_shape((4,))
     (4,)
     """
-    inner = sequence("residual", layers)
-
-    def apply(
-        params: Params, x: Array, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Array, Any]:
-        y, cache = inner.apply(params, x, train=train, rng=rng)
-        if y.shape != x.shape or y.dtype != x.dtype:
-            raise ValueError(
-                f"residual: the layers turn {describe(x)} into {describe(y)}, and the sum needs "
-                f"equal shapes; end them with a layer that restores the shape"
-            )
-        return x + y, cache
-
-    def backward(
-        params: Params, cache: Any, g: Array, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        grads, dx = inner.backward(params, cache, g, input_grad=input_grad)
-        return grads, (g if dx is None else g + dx) if input_grad else None
-
-    def out_shape(shape: Shape) -> Shape:
-        if (out := inner.out_shape(shape)) != tuple(shape):
-            raise ValueError(f"residual: the layers turn the shape {shape} into {out}")
-        return out
+    check_layers("residual", layers)
+    nodes, last = chain(layers)
+    nodes["sum"] = (joined("add", name="residual"), ("input", last), None)
+    made = connected(declared("residual", "input", nodes, "sum"))
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
-        params = inner.init(rng, shape)
-        out_shape(shape)
+        params = made.init(rng, shape)
+        made.out_shape(shape)  # refuses layers that change it
         return params
 
-    return Layer(init, apply, backward, out_shape, inner.update_stats)
+    return attrs.evolve(made, init=init)
 
 
 @layer
@@ -195,7 +175,7 @@ def freeze(inner: Layer) -> Layer:
 
     Layers with running statistics, such as :func:`batch_norm`, use the stored ones in training
     too, and these stay as they are. Dropout inside still drops in training. A layer of your own
-    with running statistics evaluates as a whole, unless it is made of layers that are arguments.
+    with running statistics evaluates as a whole, unless it declares its :func:`parts`.
 
     Parameters
     ----------
@@ -224,119 +204,21 @@ def freeze(inner: Layer) -> Layer:
     True
     """
     check_layers("freeze", (inner,))
-    stored = _with_stored_statistics(inner)
+    stored = with_stored_statistics(inner)
+    nodes = {"inner": (inner, "input", ())}
+    parts = declared("freeze", "input", nodes, "inner", trained=False)
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[None, Any]:
         return None, stored.backward(params, cache, g)[1] if input_grad else None
 
-    return Layer(inner.init, stored.apply, backward, inner.out_shape)
+    return Layer(inner.init, stored.apply, backward, inner.out_shape, parts=parts)
 
 
-def _with_stored_statistics(layer: Layer) -> Layer:
-    """Return the layer with its running statistics as constants, in training too."""
-    if layer.update_stats is keep_params:
-        return layer
-    # A constructor may return the layer of a combinator: this one's call has all of the parts.
-    calls, call = [], layer.call
-    while call is not None:
-        calls.append(call)
-        call = call.inner
-    for call in reversed(calls):
-        made = changed_parts(call, _with_stored_statistics)
-        if made is not None:
-            functions = {"apply": made.apply, "backward": made.backward}
-            return with_functions(layer, _with_stored_statistics, **functions)
-
-    def apply(params: Params, x: Any, *, train: bool = False, rng: Any = None) -> tuple[Any, Any]:
-        return layer.apply(params, x)
-
-    return with_functions(layer, _with_stored_statistics, apply=apply)
-
-
-def _first_trained(layers: Sequence[Layer], params: Params) -> int:
+def _first_trained(layers: tuple[Layer, ...], params: Params) -> int:
     """Return the position of the first child that is trained."""
     for i, child in enumerate(layers):
         if is_trained(child, params[i]):
             return i
     return len(layers)
-
-
-def is_trained(child: Layer, params: Params) -> bool:
-    """Whether a layer has parameters that are not frozen; all below it needs no gradient."""
-    if child.call is not None and child.call.constructor is freeze:
-        return False
-    # The common case first, because training asks this at each step.
-    if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:
-        return True
-    return next(tree.items(params), None) is not None
-
-
-def with_parts(model: Layer, change: Callable[[Layer], Layer]) -> Layer:
-    """Make a layer anew with the layers among its arguments changed; itself, if there are none."""
-    made = None if model.call is None else changed_parts(model.call, change)
-    return model if made is None else made
-
-
-def changed_parts(call: Call, change: Callable[[Layer], Layer]) -> Layer | None:
-    """Repeat a call with the layers among its arguments changed; `None`, if there are none."""
-    given = (call.positional, call.keywords)
-    if not any(isinstance(leaf, Layer) for leaf in tree.leaves(given)):
-        return None
-    positional, keywords = tree.map(
-        lambda leaf: change(leaf) if isinstance(leaf, Layer) else leaf, given
-    )
-    return call.constructor(*positional, **keywords)  # type: ignore[return-value]
-
-
-def with_functions(layer: Layer, change: Callable[[Layer], Layer], **functions: Any) -> Layer:
-    """Return a changed layer: with other functions, here and where its call is repeated.
-
-    :func:`bidirectional` repeats the call of a layer for the other direction.
-    """
-    call = layer.call
-    if call is not None:
-        construct = call.constructor
-
-        @functools.wraps(construct)
-        def again(*args: Any, **kwargs: Any) -> Layer:
-            return change(construct(*args, **kwargs))  # type: ignore[arg-type]
-
-        call = attrs.evolve(call, constructor=again)
-    return attrs.evolve(layer, call=call, **functions)
-
-
-def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
-    """Training skips `update_stats` where it is known to do nothing."""
-    idle = all(child.update_stats is keep_params for child in layers)
-    return keep_params if idle else update_stats
-
-
-def check_layers(name: str, layers: Sequence[Any]) -> None:
-    for i, child in enumerate(layers):
-        if not isinstance(child, Layer):
-            raise TypeError(
-                f"{name}: argument {i} is {shown(child)}, not a layer; layers are made by calls "
-                f"such as {name}(dense(8), relu()), and a list of them is given as {name}(*layers)"
-            )
-
-
-def check_count(name: str, count: int, params: Params) -> None:
-    if not isinstance(params, tuple | list) or len(params) != count:
-        raise ValueError(
-            f"{name}: expected the parameters of {count} layers, as init(rng, shape) returns them, "
-            f"got {describe(params)}; are they of another model?"
-        )
-
-
-def note_place(error: Exception, place: str, child: Layer, params: Params, x: Any) -> None:
-    note = f"in {place} = {short(child)}, given {describe(x)}"
-    if isinstance(error, KeyError | TypeError | IndexError | ValueError):
-        note += f", with params {describe(params)}"
-    error.add_note(note)
-
-
-def short(child: Layer) -> str:
-    text = repr(child)
-    return text if len(text) <= 72 or child.call is None else f"{child.call.name}(…)"

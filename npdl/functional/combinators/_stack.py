@@ -1,10 +1,8 @@
 """Layers one after another that all read the same further inputs, such as a mask."""
 
-from typing import Any
-
-from npdl import random, tree
-from npdl.functional._layer import Layer, Params, Shape, describe, keep_params, layer
-from npdl.functional.combinators._serial import check_layers, sequence
+from npdl.functional._layer import Layer, layer
+from npdl.functional.combinators._children import chain, check_layers, connected
+from npdl.functional.combinators._parts import declared
 
 __all__ = ["stack"]
 
@@ -38,62 +36,5 @@ def stack(*layers: Layer) -> Layer:
     (2, 5, 4)
     """
     check_layers("stack", layers)
-    inner = sequence("stack", [*map(_carrying, layers)])
-
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        y, caches = inner.apply(params, x, train=train, rng=rng)
-        return (y[0], (caches, len(x))) if isinstance(x, tuple) else (y, (caches, 0))
-
-    def backward(
-        params: Params, cache: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        caches, count = cache
-        g = (g, *[None] * (count - 1)) if count else g
-        return inner.backward(params, caches, g, input_grad=input_grad)
-
-    def out_shape(shape: Shape) -> Shape:
-        out = inner.out_shape(shape)
-        return out[0] if _several(shape) else out
-
-    def update_stats(params: Params, cache: Any) -> Params:
-        return inner.update_stats(params, None if cache is None else cache[0])
-
-    idle = inner.update_stats is keep_params
-    stats = keep_params if idle else update_stats
-    return Layer(inner.init, apply, backward, out_shape, stats)
-
-
-def _carrying(child: Layer) -> Layer:
-    """Let a layer give its further inputs beside its output."""
-
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
-    ) -> tuple[Any, Any]:
-        y, cache = child.apply(params, x, train=train, rng=rng)
-        if isinstance(y, tuple):
-            raise ValueError(f"stack: each layer has one output, but this one gives {describe(y)}")
-        return ((y, *x[1:]) if isinstance(x, tuple) else y), cache
-
-    def backward(
-        params: Params, cache: Any, g: Any, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        if not isinstance(g, tuple):
-            return child.backward(params, cache, g, input_grad=input_grad)
-        if g[0] is None:
-            return None, g
-        grads, dx = child.backward(params, cache, g[0], input_grad=input_grad)
-        if dx is None:
-            return grads, (None, *g[1:])
-        return grads, (dx[0], *map(tree.add, g[1:], dx[1:]))
-
-    def out_shape(shape: Shape) -> Shape:
-        out = child.out_shape(shape)
-        return (out, *shape[1:]) if _several(shape) else out
-
-    return Layer(child.init, apply, backward, out_shape, child.update_stats, call=child.call)
-
-
-def _several(shape: Shape) -> bool:
-    return bool(shape) and isinstance(shape[0], tuple | list)
+    nodes, last = chain(layers, "*more")
+    return connected(declared("stack", ("input", "*more"), nodes, last), single=True)

@@ -8,16 +8,25 @@ it or behind the sum:
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from npdl.functional._checks import check_flag, check_int, check_number, refusal
 from npdl.functional._kernels.masked_steps import Replaced, replace_steps
-from npdl.functional._layer import Array, Layer, Params, Shape, check_float, describe, layer
-from npdl.functional.combinators._graph import add, graph
-from npdl.functional.combinators._serial import serial
+from npdl.functional._layer import (
+    Array,
+    Layer,
+    Params,
+    Shape,
+    check_float,
+    describe,
+    layer,
+    no_params,
+)
+from npdl.functional.combinators._children import chain, connected
+from npdl.functional.combinators._joins import add
+from npdl.functional.combinators._parts import declared, is_several
 from npdl.functional.layers._dense import dense
 from npdl.functional.layers._dropout import dropout as dropped
 from npdl.functional.layers._normalization import layer_norm
@@ -116,16 +125,15 @@ def transformer_encoder_block(
     """
     name = "transformer_encoder_block"
     heads, hidden_units = _check_needed(name, heads, hidden_units, activation)
+    dropout = check_number(dropout, f"{name}(8, 2048, dropout=0.1)", "in [0, 1)")
     causal = check_flag(causal, f"{name}(8, 2048, causal=True)")
 
-    def parts(features: int) -> Parts:
-        attention = multi_head_attention(heads, causal=causal, dropout=dropout)
-        return {
-            "attention": (attention, ("mask",)),
-            "feed_forward": (_feed_forward(hidden_units, activation, dropout, features), ()),
-        }
-
-    return _block(name, ("x", "mask"), 1, parts, dropout, pre_norm, causal)
+    attention = multi_head_attention(heads, causal=causal, dropout=dropout)
+    parts = {
+        "attention": (attention, ("steps_mask",)),
+        "feed_forward": (feed_forward(hidden_units, activation, dropout), ()),
+    }
+    return _block(name, ("x", "mask"), parts, dropout, pre_norm, causal)
 
 
 @layer
@@ -187,21 +195,15 @@ def transformer_decoder_block(
     name = "transformer_decoder_block"
     heads, hidden_units = _check_needed(name, heads, hidden_units, activation)
 
-    def parts(features: int) -> Parts:
-        attention = multi_head_attention(heads, causal=True, dropout=dropout)
-        cross = multi_head_attention(heads, cross=True, dropout=dropout)
-        return {
-            "attention": (attention, ("mask",)),
-            "cross_attention": (cross, ("memory", "memory_mask")),
-            "feed_forward": (_feed_forward(hidden_units, activation, dropout, features), ()),
-        }
-
+    attention = multi_head_attention(heads, causal=True, dropout=dropout)
+    cross = multi_head_attention(heads, cross=True, dropout=dropout)
+    parts = {
+        "attention": (attention, ("steps_mask",)),
+        "cross_attention": (cross, ("memory", "memory_mask")),
+        "feed_forward": (feed_forward(hidden_units, activation, dropout), ()),
+    }
     inputs = ("x", "memory", "memory_mask", "mask")
-    return _block(name, inputs, 2, parts, dropout, pre_norm, True)
-
-
-# The parts of a block by name: a layer, and the names of its inputs beside x.
-Parts = dict[str, tuple[Layer, tuple[str, ...]]]
+    return _block(name, inputs, parts, dropout, pre_norm, True)
 
 
 def _check_needed(name: str, heads: Any, hidden_units: Any, activation: Any) -> tuple[int, int]:
@@ -213,93 +215,21 @@ def _check_needed(name: str, heads: Any, hidden_units: Any, activation: Any) -> 
     )
 
 
-def _feed_forward(units: int, activation: Layer, dropout: float, features: int) -> Layer:
-    return serial(dense(units), activation, dropped(dropout), dense(features))
-
-
 def _block(
     name: str,
     inputs: tuple[str, ...],
-    needed: int,
-    parts: Callable[[int], Parts],
+    parts: dict[str, tuple[Layer, tuple[str, ...]]],
     dropout: float,
     pre_norm: bool,
     causal: bool,
 ) -> Layer:
-    """Connect the parts; all inputs but the first `needed` may be left out."""
-    dropout = check_number(dropout, f"{name}(8, 2048, dropout=0.1)", "in [0, 1)")
+    """Connect the parts, each with its norm, dropout and sum; each reads `x` and other inputs."""
     pre_norm = check_flag(pre_norm, f"{name}(8, 2048, pre_norm=False)")
-
-    # Only the input tells how many features the feed-forward network has to restore.
-    @functools.cache
-    def of_width(features: int) -> Layer:
-        return _connected(inputs, parts(features), dropout, pre_norm)
-
-    of_width(1)  # raises here if an argument is wrong
-
-    def filled(given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not needed <= len(given) <= len(inputs):
-            ways = [f"({', '.join(inputs[:i])})" for i in range(needed, len(inputs) + 1)]
-            ways[0] = inputs[0] if needed == 1 else ways[0]
-            raise ValueError(f"{name}: expected {' or '.join(ways)}, got {describe(given)}")
-        return (*given, *[None] * (len(inputs) - len(given)))
-
-    def of_shape(shape: Shape) -> tuple[Layer, tuple[Any, ...]]:
-        several = bool(shape) and isinstance(shape[0], tuple | list)
-        given = filled(tuple(shape) if several else (shape,))
-        if len(given[0]) != 2 or not isinstance(given[0][1], int):
-            raise ValueError(
-                f"{name}: expected the shape (time, features) of one example of x, got {shape!r}"
-            )
-        return of_width(given[0][1]), given
-
-    def init(rng: KeyLike, shape: Shape) -> Params:
-        inner, given = of_shape(shape)
-        return inner.init(rng, given)
-
-    def apply(
-        params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
-    ) -> tuple[Array, Any]:
-        several = isinstance(x, tuple)
-        given = filled(x if several else (x,))
-        check_float(given[0], name)
-        if given[0].ndim != 3:
-            raise ValueError(
-                f"{name}: expected x of shape (batch, time, features), got {describe(given[0])}"
-            )
-        steps, replaced = _without_masked(given[0], given[-1], causal)
-        given = (steps, *given[1:])
-        y, cache = of_width(steps.shape[2]).apply(params, given, train=train, rng=rng)
-        return replaced.outputs(y), (cache, len(x) if several else 0, replaced)
-
-    def backward(
-        params: Params, cache: Any, g: Array, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        inner_cache, count, replaced = cache
-        inner, g = of_width(g.shape[2]), replaced.cotangent(g)
-        grads, dx = inner.backward(params, inner_cache, g, input_grad=input_grad)
-        if dx is None:
-            return grads, None
-        dx = (replaced.gradient(dx[0]), *dx[1:])
-        return grads, dx[:count] if count else dx[0]
-
-    def out_shape(shape: Shape) -> Shape:
-        inner, given = of_shape(shape)
-        return inner.out_shape(given)
-
-    return Layer(init, apply, backward, out_shape)
-
-
-def _without_masked(x: Array, mask: Any, causal: bool) -> tuple[Array, Replaced]:
-    """Replace the masked steps as attention does, before norms and dense layers see them."""
-    fits = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == x.shape[:2]
-    return replace_steps(x, mask if fits else None, causal)  # attention refuses other masks
-
-
-def _connected(inputs: tuple[str, ...], parts: Parts, dropout: float, pre_norm: bool) -> Layer:
-    """Return the graph of the parts, each with its norm, dropout and sum."""
-    nodes: dict[str | tuple[str, ...], tuple[Layer, Any]] = {}
-    x = inputs[0]
+    # Masked steps are replaced as attention does, before norms and dense layers see them.
+    nodes: dict[Any, Any] = {
+        ("steps", "steps_mask", "lost"): (_finite_steps(name, causal), ("x", "mask"), None)
+    }
+    x = "steps"
     for part, (inner, others) in parts.items():
         norm, noisy, total = f"{part}_norm", f"{part}_dropout", f"{part}_sum"
         if pre_norm:
@@ -311,4 +241,84 @@ def _connected(inputs: tuple[str, ...], parts: Parts, dropout: float, pre_norm: 
         if not pre_norm:
             nodes[norm] = (layer_norm(), total)
         x = total if pre_norm else norm
-    return graph(inputs, nodes, x)
+    nodes["y"] = (_lost_steps(), (x, "lost"), None)
+    return connected(declared(name, inputs, nodes, "y", optional=len(parts) - 1))
+
+
+@layer
+def feed_forward(units: int, activation: Layer, dropout: float) -> Layer:
+    """Apply two dense layers with an activation between, and keep the number of features."""
+    nodes, last = chain((dense(units), activation, dropped(dropout)))
+    nodes["3"] = (dense_like(), (last, "input"), (3,))
+    return connected(declared("feed_forward", "input", nodes, "3"))
+
+
+@layer
+def dense_like() -> Layer:
+    """Apply :func:`dense` to the first input, with as many units as the second has features."""
+    of_width = functools.cache(dense)
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        return of_width(shape[1][-1]).init(rng, shape[0])
+
+    def apply(params: Params, x: tuple[Array, Array]) -> tuple[Array, Any]:
+        return of_width(x[1].shape[-1]).apply(params, x[0])
+
+    def backward(
+        params: Params, cache: Any, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        inner = of_width(g.shape[-1])
+        grads, dx = inner.backward(params, cache, g, input_grad=input_grad)
+        return grads, (dx, None) if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        return of_width(shape[1][-1]).out_shape(shape[0])
+
+    return Layer(init, apply, backward, out_shape)
+
+
+@layer
+def _finite_steps(name: str, causal: bool) -> Layer:
+    """Replace steps that no output may depend on; the outputs are `x`, mask and lost steps."""
+
+    def apply(params: Params, x: Any) -> tuple[Any, Any]:
+        steps, mask = x if isinstance(x, tuple) else (x, None)
+        check_float(steps, name)
+        if steps.ndim != 3:
+            raise ValueError(
+                f"{name}: expected x of shape (batch, time, features), got {describe(steps)}"
+            )
+        fits = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == steps.shape[:2]
+        # Attention refuses other masks.
+        steps, replaced = replace_steps(steps, mask if fits else None, causal)
+        return (steps, mask, replaced.lost), (replaced, isinstance(x, tuple))
+
+    def backward(params: Params, cache: Any, g: Any) -> tuple[None, Any]:
+        replaced, several = cache
+        dx = replaced.gradient(g[0])
+        return None, (dx, None) if several else dx
+
+    def out_shape(shape: Shape) -> Shape:
+        steps, mask = shape if is_several(shape) else (shape, None)
+        if len(steps) != 2 or not isinstance(steps[1], int):
+            raise ValueError(
+                f"{name}: expected the shape (time, features) of one example of x, got {steps!r}"
+            )
+        return tuple(steps), mask, None
+
+    return Layer(no_params, apply, backward, out_shape)
+
+
+@layer
+def _lost_steps() -> Layer:
+    """Set the outputs of lost steps to NaN; they depend on a step that is not finite."""
+
+    def apply(params: Params, x: tuple[Array, Array | None]) -> tuple[Array, Replaced]:
+        y, lost = x
+        replaced = Replaced(None, lost)
+        return replaced.outputs(y), replaced
+
+    def backward(params: Params, replaced: Replaced, g: Array) -> tuple[None, Any]:
+        return None, (replaced.cotangent(g), None)
+
+    return Layer(no_params, apply, backward, lambda shape: shape[0], keeps_axes=True)

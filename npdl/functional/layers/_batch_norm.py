@@ -185,7 +185,7 @@ def batch_norm(
             "count": np.asarray(params["count"] + 1),
         }
 
-    return Layer(init, apply, backward, out_shape, update_stats)
+    return Layer(init, apply, backward, out_shape, update_stats, keeps_axes=True)
 
 
 def _memory_order(x: Array) -> tuple[int, ...]:

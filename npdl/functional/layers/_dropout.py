@@ -91,7 +91,7 @@ def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
         dx *= scale
         return None, dx
 
-    return Layer(no_params, apply, backward, same_shape)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
 
 
 _LEVELS = 1 << 16
@@ -161,4 +161,4 @@ def gaussian_noise(std: float) -> Layer:
     def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
         return None, g
 
-    return Layer(no_params, apply, backward, same_shape)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)

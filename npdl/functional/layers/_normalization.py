@@ -164,7 +164,7 @@ def _over_last_axes(
         normalized_shape(shape)
         return shape
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, keeps_axes=True)
 
 
 @layer
@@ -250,7 +250,7 @@ def group_norm(
         channels(shape)
         return shape
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, keeps_axes=True)
 
 
 def _normalize(

@@ -269,7 +269,7 @@ def _pooling(
         channels, *image = image_shape(window.name, shape, axes)
         return (channels, *window.out(*image)[-axes:])
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, keeps_axes=True)
 
 
 def _unlike_images(y: Array, axes: int) -> Array:

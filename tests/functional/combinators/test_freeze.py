@@ -9,7 +9,7 @@ from cases import CASES
 from layers import notes_of, numbers
 
 import npdl.functional as F
-from npdl import tree
+from npdl import random, tree
 from npdl.training import TrainState, train_step
 
 
@@ -58,10 +58,16 @@ def of_serial_with_noise(units):
 
 @F.layer
 def around(inner):
-    """A combinator of the user's."""
+    """Twice a layer: a combinator of the user's."""
+    parts = F.parts(
+        "x",
+        {"inner": (inner, "x"), "twice": (F.add(), ("inner", "inner"), None)},
+        "twice",
+    )
 
     def apply(params, x, *, train=False, rng=None):
-        y, cache = inner.apply(params["inner"], x, train=train, rng=rng)
+        key = None if rng is None else random.fold(rng, 0)
+        y, cache = inner.apply(params["inner"], x, train=train, rng=key)
         return 2 * y, cache
 
     def backward(params, cache, g):
@@ -69,11 +75,12 @@ def around(inner):
         return {"inner": grads}, dx
 
     return F.Layer(
-        lambda rng, shape: {"inner": inner.init(rng, shape)},
+        lambda rng, shape: {"inner": inner.init(random.fold(rng, 0), shape)},
         apply,
         backward,
         inner.out_shape,
         lambda params, cache: {"inner": inner.update_stats(params["inner"], cache)},
+        parts,
     )
 
 

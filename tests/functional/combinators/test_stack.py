@@ -171,7 +171,7 @@ ADD = {
         TypeError,
         r"data types must be equal.*float64\[2, 3\]",
     ),
-    "declared": (lambda: F.add().out_shape(((2, 3), (3,))), ValueError, "equal shapes"),
+    "declared": (lambda: F.add().out_shape(((2, 3), (3,))), ValueError, "must be equal"),
     "declared alone": (lambda: F.add().out_shape((3,)), ValueError, "two or more equal shapes"),
 }
 

@@ -285,7 +285,8 @@ WRONG_INPUTS = {
     "heads that do not divide": (
         lambda: F.transformer_encoder_block(4, 8).init(0, (5, 6)),
         "4 heads do not divide the 6 features",
-        "in graph['attention'] = multi_head_attention(heads=4), made for the shape ((5, 6), None)",
+        "in transformer_encoder_block['attention'] = multi_head_attention(heads=4), made for the "
+        "shape ((5, 6), None)",
     ),
     "one axis": (
         lambda: ENCODER.init(0, (6,)),
@@ -331,37 +332,37 @@ WRONG_INPUTS = {
     "other features": (
         lambda: ENCODER(ENCODER.init(0, ENCODER_SHAPE), X[..., :4]),
         r"features of shape \(6,\), but the input is float32\[3, 5, 4\]",
-        "in graph['attention_norm'] = layer_norm(), given float32[3, 5, 4]",
+        "in transformer_encoder_block['attention_norm'] = layer_norm(), given float32[3, 5, 4]",
     ),
     "no steps": (
         lambda: ENCODER(ENCODER.init(0, ENCODER_SHAPE), X[:, :0]),
         r"a time of one step or more, got float32\[3, 0, 6\]",
-        "in graph['attention'] = ",
+        "in transformer_encoder_block['attention'] = ",
     ),
     "mask of floats": (
         lambda: ENCODER(ENCODER.init(0, ENCODER_SHAPE), (X, MASK.astype("f4"))),
         r"the mask must be bool\[3, 5\].*got float32\[3, 5\]",
-        "in graph['attention'] = ",
+        "in transformer_encoder_block['attention'] = ",
     ),
     "mask of another batch": (
         lambda: ENCODER(ENCODER.init(0, ENCODER_SHAPE), (X, MASK[:2])),
         r"the mask must be bool\[3, 5\].*got bool\[2, 5\]",
-        "in graph['attention'] = ",
+        "in transformer_encoder_block['attention'] = ",
     ),
     "memory of another batch": (
         lambda: DECODER(DECODER.init(0, DECODER_SHAPE), (X, MEMORY[:2])),
         r"batches of different sizes: \(float32\[3, 5, 6\], float32\[2, 7, 4\]\)",
-        "in graph['cross_attention'] = ",
+        "in transformer_decoder_block['cross_attention'] = ",
     ),
     "memory of no steps": (
         lambda: DECODER(DECODER.init(0, DECODER_SHAPE), (X, MEMORY[:, :0])),
         r"one step or more, got float32\[3, 0, 4\]",
-        "in graph['cross_attention'] = ",
+        "in transformer_decoder_block['cross_attention'] = ",
     ),
     "masks in the wrong order": (
         lambda: DECODER(DECODER.init(0, DECODER_SHAPE), (X, MEMORY, MASK, MEMORY_MASK)),
         r"the mask must be bool\[3, 5\].*got bool\[3, 7\]",
-        "in graph['attention'] = ",
+        "in transformer_decoder_block['attention'] = ",
     ),
 }
 

@@ -48,7 +48,7 @@ def linear() -> Layer:
     def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
         return None, g
 
-    return Layer(no_params, apply, backward, same_shape)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
 
 
 @layer
@@ -292,7 +292,7 @@ def softmax() -> Layer:
         dx *= y
         return None, dx
 
-    return Layer(no_params, apply, backward, same_shape)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
 
 
 @layer
@@ -328,4 +328,4 @@ def log_softmax() -> Layer:
         dx *= g.sum(axis=-1, keepdims=True)
         return None, np.subtract(g, dx, out=dx)
 
-    return Layer(no_params, apply, backward, same_shape)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)

@@ -52,7 +52,7 @@ def elementwise(
         dx *= g
         return None, dx
 
-    return Layer(no_params, apply, backward, same_shape)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
 
 
 _BLOCK = 1 << 14  # so many elements of a dozen temporaries stay in the cache

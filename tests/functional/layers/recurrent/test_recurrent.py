@@ -596,9 +596,9 @@ def test_a_wrong_argument_is_an_error_where_it_is_given(case):
 def test_bidirectional_and_one_step_say_what_they_take():
     both = F.bidirectional(F.gru(UNITS))
     params = both.init(0, (TIME, FEATURES))
-    with pytest.raises(ValueError, match="tuple of both directions' parameters"):
+    with pytest.raises(ValueError, match="bidirectional: expected the parameters of 2 layers"):
         both.apply(params[0], X)
-    with pytest.raises(ValueError, match=r"tuple of both directions' states, got float32\[3, 4\]"):
+    with pytest.raises(ValueError, match=r"forward_state, reverse_state, got float32\[3, 4\]"):
         both.apply(params, (X, None, H))
     step = F.one_step(F.gru(UNITS))
     with pytest.raises(ValueError, match=r"one_step: .*got float32\[3, 5, 2\]"):

@@ -1,0 +1,346 @@
+"""The work that all combinators share: keys, notes on errors, gradients and statistics of children.
+
+:func:`connected` makes a layer of a declaration. It gives child *i* the key ``fold(rng, i)``, and
+puts a note on any error of a child, so that the notes of an error spell its place in the model.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npdl import random, tree
+from npdl._calls import shown
+from npdl.functional._layer import (
+    Layer,
+    Params,
+    Shape,
+    check_arrays,
+    check_mode,
+    describe,
+    keep_params,
+)
+from npdl.functional.combinators._parts import Names, Parts, at, bound, flat, found
+
+__all__ = [
+    "chain",
+    "check_count",
+    "check_layers",
+    "check_params",
+    "connected",
+    "is_trained",
+    "note_backward",
+    "note_init",
+    "note_place",
+    "short",
+    "stats_of",
+]
+
+
+class _Step(NamedTuple):
+    """A node, in the form in which a pass through the children needs it."""
+
+    layer: Layer
+    plain: Callable[..., tuple[Any, Any]] | None  # apply without mode and key
+    names: Names
+    sources: Names
+    path: Any
+    number: int | None  # of the key; `None` for the key of the whole
+    slot: int | None  # of the gradient
+    all_names: tuple[str, ...]
+    all_sources: tuple[str, ...]
+
+
+def _steps(parts: Parts, slots: list[Any]) -> list[_Step]:
+    """Return the nodes of a declaration without optional inputs in the form for a pass."""
+    steps, number = [], 0
+    for node in parts.nodes:
+        steps.append(
+            _Step(
+                node.layer,
+                getattr(node.layer.apply, "plain", None),
+                node.names,
+                node.sources,
+                node.path,
+                number if node.path else None,
+                None if node.path is None else slots.index(node.path),
+                flat(node.names),
+                flat(node.sources),
+            )
+        )
+        number += node.path is not None
+    return steps
+
+
+class _Params:
+    """The parameters of all children: where each child has its own, and what holds them."""
+
+    def __init__(self, parts: Parts) -> None:
+        paths = [node.path for node in parts.nodes if node.path is not None]
+        self.paths = list(dict.fromkeys(paths))
+        self.keys = [path[0] for path in self.paths if len(path) == 1]
+        self.whole = self.paths == [()]
+        # Of a declaration with longer paths, which has functions of its own.
+        self.other = not self.whole and len(self.keys) < len(self.paths)
+        self.names = None if all(isinstance(key, int) for key in self.keys) else {*self.keys}
+
+    def packed(self, values: list[Any], like: Params = None) -> Params:
+        """Return a tree of the values of the children."""
+        if self.whole or self.other:
+            return values[0] if self.whole else None
+        if self.names is None:
+            return tuple([values[i] for i in sorted(range(len(values)), key=self.keys.__getitem__)])
+        named = dict(zip(self.keys, values, strict=True))
+        return named if like is None else {key: named.get(key) for key in like}
+
+    def check(self, name: str, params: Params) -> None:
+        """Raise unless there are the parameters of all children, and no others."""
+        if self.whole:
+            return
+        if self.names is None:
+            if type(params) is not tuple or len(params) != len(self.keys):
+                check_count(name, len(self.keys), params)
+        elif not isinstance(params, dict) or params.keys() != self.names:
+            keys = ", ".join(map(str, self.keys))
+            raise ValueError(
+                f"{name}: expected a dict of the parameters of {keys}, as init(rng, shape) returns "
+                f"it, got {describe(params)}; are they of another model?"
+            )
+
+
+def check_params(name: str, parts: Parts, params: Params) -> None:
+    """Raise unless the parameters are those of the children in a declaration."""
+    _Params(parts).check(name, params)
+
+
+def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Layer:
+    """Make the layer that a declaration describes.
+
+    Parameters
+    ----------
+    parts : Parts
+        The declaration, with paths of at most one key.
+    single : bool
+        Whether each child must have one output.
+    exact : bool
+        Whether the parameters have to be those of the children and no others.
+    """
+    name = parts.name
+    children = _Params(parts)
+    slots = children.paths
+
+    @functools.cache
+    def known(count: int | None) -> Any:
+        fitting = parts.given(count)
+        return None if fitting is None else (fitting, _steps(fitting, slots))
+
+    def init(rng: random.KeyLike, shape: Shape) -> Params:
+        key = random.key(rng)
+        fitting, values = parts.of_shape(shape)
+        steps = _steps(fitting, slots)
+        made: dict[int, Params] = {}
+        last = max((i for i, step in enumerate(steps) if step.slot is not None), default=-1)
+        for step in steps[: last + 1]:
+            given = found(values, step.sources)
+            try:
+                if step.slot is not None and step.slot not in made:
+                    made[step.slot] = step.layer.init(_key(key, step.number), given)
+                values |= bound(name, step.names, step.layer.out_shape(given))
+            except Exception as error:
+                note_init(error, _place(name, step.path), step.layer, given)
+                raise
+        return children.packed([made[slot] for slot in range(len(slots))])
+
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+    ) -> tuple[Any, Any]:
+        if train is not True and (train is not False or rng is not None):
+            check_mode(train, rng)
+        key = rng if rng is None or type(rng) is tuple else random.key(rng)
+        if exact:
+            children.check(name, params)
+        count = len(x) if isinstance(x, tuple | list) else None
+        if (plan := known(count)) is None:
+            raise parts.refusal(x)
+        fitting, steps = plan
+        values, caches = bound(name, fitting.inputs, x), []
+        if not steps:
+            check_arrays(x, name)
+        step = given = p = None
+        try:
+            for step in steps:
+                sources, names = step.sources, step.names
+                given = values[sources] if type(sources) is str else found(values, sources)
+                p = at(params, step.path)
+                if step.plain is not None:
+                    y, cache = step.plain(p, given)
+                else:
+                    child_key = None if key is None else _key(key, step.number)
+                    y, cache = step.layer.apply(p, given, train=train, rng=child_key)
+                caches.append(cache)
+                if type(names) is not str:
+                    values |= bound(name, names, y)
+                elif single and isinstance(y, tuple):
+                    raise ValueError(
+                        f"{name}: each layer has one output, but this one gives {describe(y)}"
+                    )
+                else:
+                    values[names] = y
+        except Exception as error:
+            if step is not None and step.path:
+                note_place(error, _place(name, step.path), step.layer, p, given)
+            raise
+        return found(values, fitting.outputs), (caches, count)
+
+    def backward(
+        params: Params, cache: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        caches, count = cache
+        fitting, steps = known(count)
+        needed = None if input_grad else _needed(steps, params)
+        flow: dict[str, Any] = {}
+        _send(flow, fitting.outputs, g)
+        grads: list[Any] = [None] * len(slots)
+        for step, kept in zip(reversed(steps), reversed(caches), strict=True):
+            given = _gathered(flow, step.names)
+            for each in step.all_names:
+                flow.pop(each, None)
+            if given is None or (needed is not None and needed.isdisjoint(step.all_names)):
+                continue
+            wanted = needed is None or not needed.isdisjoint(step.all_sources)
+            try:
+                part, dx = step.layer.backward(
+                    at(params, step.path), kept, given, input_grad=wanted
+                )
+            except Exception as error:
+                if step.path:
+                    note_backward(error, _place(name, step.path), step.layer, given)
+                raise
+            if step.slot is not None:
+                grads[step.slot] = tree.add(grads[step.slot], part)
+            _send(flow, step.sources, dx)
+        gradient = children.packed(grads, params) if parts.trained else None
+        return gradient, _gathered(flow, fitting.inputs) if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        fitting, values = parts.of_shape(shape)
+        for node in fitting.nodes:
+            values |= bound(name, node.names, node.layer.out_shape(found(values, node.sources)))
+        return found(values, fitting.outputs)  # type: ignore[no-any-return]
+
+    def update_stats(params: Params, cache: Any) -> Params:
+        if cache is None:
+            return params
+        caches, count = cache
+        updated = [at(params, path) for path in slots]
+        for step, kept in zip(known(count)[1], caches, strict=True):
+            if step.slot is not None:
+                updated[step.slot] = step.layer.update_stats(updated[step.slot], kept)
+        return children.packed(updated)
+
+    layers = [node.layer for node in parts.nodes]
+    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats), parts)
+
+
+def chain(layers: Sequence[Layer], *more: str) -> tuple[dict[str, Any], str]:
+    """Return the nodes of layers one after another, which all read `more`, and the last name."""
+    nodes: dict[str, Any] = {}
+    before = "input"
+    for i, child in enumerate(layers):
+        nodes[str(i)] = (child, (before, *more) if more else before, (i,))
+        before = str(i)
+    return nodes, before
+
+
+def _key(key: Any, number: int | None) -> Any:
+    return key if number is None else (*key, number)
+
+
+def _send(flow: dict[str, Any], names: Names, g: Any) -> None:
+    """Add gradients to those that these names have so far."""
+    if g is None or names is None:
+        return
+    if isinstance(names, str):
+        flow[names] = tree.add(flow.get(names), g)
+        return
+    for name, part in zip(names, g, strict=True):
+        _send(flow, name, part)
+
+
+def _gathered(flow: dict[str, Any], names: Names) -> Any:
+    """Return the gradients of names; `None` if there are none at all."""
+    if names is None or isinstance(names, str):
+        return flow.get(names)  # type: ignore[arg-type]
+    gathered = tuple([_gathered(flow, name) for name in names])
+    return None if all(part is None for part in gathered) else gathered
+
+
+def _needed(steps: list[_Step], params: Params) -> set[str]:
+    """Return the names of the values whose gradient trained parameters need."""
+    needed: set[str] = set()
+    for step in steps:
+        own = at(params, step.path)
+        if not needed.isdisjoint(step.all_sources) or is_trained(step.layer, own):
+            needed.update(step.all_names)
+    return needed
+
+
+def is_trained(child: Layer, params: Params) -> bool:
+    """Whether a layer has parameters that are not frozen; all below it needs no gradient."""
+    if child.parts is not None and not child.parts.trained:
+        return False
+    # The common case first, because training asks this at each step.
+    if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:
+        return True
+    return next(tree.items(params), None) is not None
+
+
+def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
+    """Training skips `update_stats` where it is known to do nothing."""
+    idle = all(child.update_stats is keep_params for child in layers)
+    return keep_params if idle else update_stats
+
+
+# Errors
+
+
+def check_layers(name: str, layers: Sequence[Any]) -> None:
+    for i, child in enumerate(layers):
+        if not isinstance(child, Layer):
+            raise TypeError(
+                f"{name}: argument {i} is {shown(child)}, not a layer; layers are made by calls "
+                f"such as {name}(dense(8), relu()), and a list of them is given as {name}(*layers)"
+            )
+
+
+def check_count(name: str, count: int, params: Params) -> None:
+    if not isinstance(params, tuple | list) or len(params) != count:
+        raise ValueError(
+            f"{name}: expected the parameters of {count} layers, as init(rng, shape) returns them, "
+            f"got {describe(params)}; are they of another model?"
+        )
+
+
+def _place(name: str, path: Any) -> str:
+    return f"{name}[{path[-1]!r}]" if path else name
+
+
+def note_place(error: Exception, place: str, child: Layer, params: Params, x: Any) -> None:
+    note = f"in {place} = {short(child)}, given {describe(x)}"
+    if isinstance(error, KeyError | TypeError | IndexError | ValueError):
+        note += f", with params {describe(params)}"
+    error.add_note(note)
+
+
+def note_backward(error: Exception, place: str, child: Layer, g: Any) -> None:
+    error.add_note(f"in backward of {place} = {short(child)}, given {describe(g)}")
+
+
+def note_init(error: Exception, place: str, child: Layer, shape: Shape) -> None:
+    error.add_note(f"in {place} = {short(child)}, made for the shape {shape}")
+
+
+def short(child: Layer) -> str:
+    text = repr(child)
+    return text if len(text) <= 72 or child.call is None else f"{child.call.name}(…)"

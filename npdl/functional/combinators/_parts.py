@@ -1,0 +1,358 @@
+"""The declaration of a layer made of layers: which layers there are, and which values they read.
+
+Every tool that looks into a model reads this declaration alone: summary, pictures, weights of other
+libraries, `freeze`, and the search for numbers that are not finite.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import attrs
+
+from npdl._calls import shown
+from npdl.functional._checks import check_flag, check_int, refusal
+from npdl.functional._layer import Layer, Params, Shape, describe
+
+__all__ = [
+    "Names",
+    "Node",
+    "Parts",
+    "at",
+    "bound",
+    "declared",
+    "flat",
+    "found",
+    "is_several",
+    "parts",
+]
+
+# A name, `None` for a missing input, or a tuple of these.
+Names: TypeAlias = Any
+# Keys from the parameters of the whole to those of a child; `None` without parameters.
+Path: TypeAlias = "tuple[int | str, ...] | None"
+
+
+@attrs.frozen
+class Node:
+    """A child of a combinator.
+
+    Parameters
+    ----------
+    names : str or tuple of str
+        Names of its outputs.
+    layer : Layer
+        The child.
+    sources : str, None or tuple
+        Names of the values that it reads.
+    path : tuple, optional
+        The keys of its parameters in those of the whole; `None` for a child without parameters.
+    """
+
+    names: Names
+    layer: Layer
+    sources: Names
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """The path as a string."""
+        return "/".join(map(str, self.path or ()))
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """The structure of a layer made of layers, which :func:`parts` makes.
+
+    Parameters
+    ----------
+    inputs, outputs : str or tuple
+        Names of the inputs and outputs, in nested tuples where the values are.
+    nodes : tuple of Node
+        The children, each after those that it reads.
+    optional : int
+        How many of the last inputs may be left out.
+    trained : bool
+        Whether the parameters of the children get gradients and new statistics.
+    name : str
+        The name of the combinator, for errors.
+    """
+
+    inputs: Names
+    nodes: tuple[Node, ...]
+    outputs: Names
+    optional: int = 0
+    trained: bool = True
+    name: str = ""
+
+    def given(self, count: int | None) -> "Parts | None":
+        """Return the declaration for a number of inputs, or `None` if it does not take so many.
+
+        A count of `None` is one input without a tuple. The result has neither optional inputs nor
+        a starred name.
+        """
+        inputs = self.inputs
+        if isinstance(inputs, str):
+            return self
+        starred = _starred(inputs)
+        if count == len(inputs) and not starred:
+            return self
+        number = 1 if count is None else count
+        if number < self._least or (number > len(inputs) and not starred):
+            return None
+        if count is None and not (self.optional or starred):
+            return None
+        rest: tuple[str, ...] = ()
+        if starred:
+            rest = tuple(f"{inputs[-1]}{i}" for i in range(len(inputs), number + 1))
+            inputs = (*inputs[:-1], *rest)
+        present = inputs[:number]
+        known = {*_flat(present), *(name for node in self.nodes for name in _flat(node.names))}
+        nodes = tuple(
+            attrs.evolve(node, sources=_present(node.sources, known, rest)) for node in self.nodes
+        )
+        names = present[0] if count is None else present
+        return attrs.evolve(self, inputs=names, nodes=nodes, optional=0)
+
+    def of(self, x: Any) -> tuple["Parts", dict[str, Any]]:
+        """Return the declaration for arrays or other values, and these by name."""
+        fitting = self.given(len(x) if isinstance(x, tuple | list) else None)
+        if fitting is None:
+            raise self.refusal(x)
+        return fitting, bound(self.name, fitting.inputs, x)
+
+    def of_shape(self, shape: Shape) -> tuple["Parts", dict[str, Any]]:
+        """Return the declaration for the shape of an example, and the shapes by name."""
+        fitting = self.given(len(shape) if is_several(shape) else None)
+        if fitting is None:
+            raise ValueError(
+                f"{self.name or 'parts'}: expected {self._ways()}, got the shape {shape}"
+            )
+        return fitting, bound(self.name, fitting.inputs, shape)
+
+    def reached(self) -> set[str]:
+        """Return the names of the values that some output depends on."""
+        names = set(_flat(self.outputs))
+        for node in reversed(self.nodes):
+            if not names.isdisjoint(_flat(node.names)):
+                names.update(_flat(node.sources))
+        return names
+
+    def refusal(self, x: Any) -> ValueError:
+        """Return the error of a wrong number of inputs."""
+        given = (x,) if self.optional and not isinstance(x, tuple | list) else x
+        return ValueError(f"{self.name or 'parts'}: expected {self._ways()}, got {describe(given)}")
+
+    @property
+    def _least(self) -> int:
+        """The smallest number of inputs."""
+        return max(1, len(self.inputs) - self.optional - _starred(self.inputs))
+
+    def _ways(self) -> str:
+        """Return the possible inputs in words."""
+        inputs = self.inputs
+        if not self.optional:
+            return f"a tuple of {len(inputs)} for {', '.join(map(_written, inputs))}"
+        ways = [_written(inputs[:i]) for i in range(self._least, len(inputs) + 1)]
+        return " or ".join([_written(inputs[0]), *ways[1:]] if self._least == 1 else ways)
+
+
+def parts(
+    inputs: str | tuple[Any, ...],
+    nodes: dict[Any, tuple[Any, ...]],
+    outputs: str | tuple[Any, ...],
+    *,
+    optional: int = 0,
+    trained: bool = True,
+) -> Parts:
+    """Declare the parts of a combinator of your own, in the notation of :func:`graph`.
+
+    ``F.Layer(init, apply, backward, parts=F.parts(...))`` is then open to `summary`, to pictures,
+    to the readers of weights, to `freeze` and to ``check_finite=True``. All computations of `apply`
+    are nodes: sums and products are the layers :func:`add` and :func:`multiply`. Node *i* gets the
+    key ``fold(rng, i)``, where nodes without parameters do not count.
+
+    Parameters
+    ----------
+    inputs : str or tuple
+        Names of the inputs. The last name may be ``"*more"``, for any number of further inputs.
+    nodes : dict
+        ``name: (layer, sources)`` or ``name: (layer, sources, path)``. The path is a tuple of keys,
+        from the parameters of the whole to those of the layer; left out, it is the name. It is
+        `None` for a layer without parameters, and ``()`` for a layer that has the parameters and
+        the key of the whole. Several nodes with one path share parameters.
+    outputs : str or tuple
+        Names of the outputs.
+    optional : int
+        How many of the last inputs may be left out.
+    trained : bool
+        Whether the parameters get gradients; False, if they are constants as in :func:`freeze`.
+
+    Raises
+    ------
+    TypeError
+        If a node is not a tuple of a layer and its sources, or a name is not a string.
+    ValueError
+        If a name is unknown or used twice.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> declared = F.parts(
+    ...     "x",
+    ...     {"gate": (F.dense(3), "x"), "y": (F.multiply(), ("x", "gate"), None)},
+    ...     "y",
+    ... )
+    >>> [node.path for node in declared.nodes]
+    [('gate',), None]
+    """
+    return declared("", inputs, nodes, outputs, optional=optional, trained=trained)
+
+
+def declared(
+    name: str, inputs: Names, nodes: Any, outputs: Names, *, optional: int = 0, trained: bool = True
+) -> Parts:
+    """Return the declaration of a combinator with a name, which its errors begin with."""
+    who = name or "parts"
+    call = f'{who}("x", {{"y": (dense(8), "x")}}, outputs="y")'
+    for names in (inputs, outputs):
+        if not all(isinstance(each, str) for each in _flat(names, keep_none=True)):
+            place = call if names is outputs else f'{who}(inputs="x", …)'
+            raise TypeError(refusal(names, place, "a name or a tuple of names"))
+    if not isinstance(nodes, dict):
+        raise TypeError(refusal(nodes, f'{who}("x", nodes={{"y": (dense(8), "x")}}, …)', "a dict"))
+    known: list[str] = []
+    _add_names(who, known, inputs)
+    made = []
+    for names, value in nodes.items():
+        node = _node(who, names, value)
+        for source in _flat(node.sources):
+            if source not in known:
+                raise ValueError(
+                    f"{who}: node {names!r} reads {source!r}, which is neither an input nor an "
+                    f"earlier node; known here are {', '.join(map(repr, known))}"
+                )
+        _add_names(who, known, node.names)
+        made.append(node)
+    for each in _flat(outputs):
+        if each not in known:
+            raise ValueError(
+                f"{who}: no node or input is called {each!r}, which is asked for as output; "
+                f"there are {', '.join(map(repr, known))}"
+            )
+    return Parts(
+        _tuples(inputs),
+        tuple(made),
+        _tuples(outputs),
+        check_int(optional, f"{who}(…, optional=1)", 0),
+        check_flag(trained, f"{who}(…, trained=False)"),
+        name,
+    )
+
+
+def _node(who: str, names: Names, value: Any) -> Node:
+    sizes = (2,) if who == "graph" else (2, 3)
+    if not (
+        isinstance(value, tuple | list) and len(value) in sizes and isinstance(value[0], Layer)
+    ):
+        raise TypeError(
+            f"{who}: node {names!r} must be (layer, source) or (layer, (source, source)), "
+            f"got {shown(value)}"
+        )
+    child, sources, *rest = value
+    path = rest[0] if rest else (next(_flat(names)),)
+    if path is not None and not isinstance(path, tuple | list):
+        raise TypeError(
+            f"{who}: the path of node {names!r} must be None or a tuple of keys, as in (0,), got "
+            f"{shown(path)}"
+        )
+    return Node(_tuples(names), child, _tuples(sources), None if path is None else tuple(path))
+
+
+def bound(who: str, names: Names, values: Any) -> dict[str, Any]:
+    """Return values by name; a nested tuple of names may be missing as a whole."""
+    if isinstance(names, str):
+        return {names: values}
+    if not isinstance(values, tuple | list) or len(values) != len(names):
+        raise ValueError(
+            f"{who}: expected a tuple of {len(names)} for {', '.join(map(_written, names))}, got "
+            f"{describe(values)}"
+        )
+    result: dict[str, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(name, str):
+            result[name] = value
+        elif value is not None:
+            result |= bound(who, name, value)
+    return result
+
+
+def found(values: dict[str, Any], names: Names) -> Any:
+    """Return the values of names; `None` where there are none."""
+    if names is None or isinstance(names, str):
+        return values.get(names)  # type: ignore[arg-type]
+    return tuple([found(values, name) for name in names])
+
+
+def at(params: Params, path: Path) -> Any:
+    """Return the parameters at a path."""
+    if path is None:
+        return ()
+    for key in path:
+        params = params[key]
+    return params
+
+
+def is_several(shape: Any) -> bool:
+    """Whether a shape is a tuple of the shapes of several arrays."""
+    return isinstance(shape, tuple | list) and any(isinstance(each, tuple | list) for each in shape)
+
+
+def flat(names: Names) -> tuple[str, ...]:
+    """Return the single names."""
+    return tuple(_flat(names))
+
+
+def _flat(names: Names, keep_none: bool = False) -> Iterator[str]:
+    if isinstance(names, tuple | list):
+        for name in names:
+            yield from _flat(name, keep_none)
+    elif names is not None or keep_none:
+        yield names
+
+
+def _tuples(names: Names) -> Names:
+    return tuple(map(_tuples, names)) if isinstance(names, list | tuple) else names
+
+
+def _starred(inputs: Names) -> bool:
+    last = inputs[-1] if inputs else None
+    return isinstance(last, str) and last.startswith("*")
+
+
+def _present(sources: Names, known: set[str], rest: tuple[str, ...]) -> Names:
+    """Return the sources without missing ones at the end; a single one stands alone."""
+    if not isinstance(sources, tuple):
+        return sources if sources in known else None
+    kept: list[Names] = []
+    for source in sources:
+        if isinstance(source, str) and source.startswith("*"):
+            kept += rest
+        else:
+            kept.append(source)
+    while kept and isinstance(kept[-1], str) and kept[-1] not in known:
+        del kept[-1]
+    kept = [_present(each, known, rest) for each in kept]
+    return kept[0] if len(kept) == 1 < len(sources) else tuple(kept)
+
+
+def _add_names(who: str, known: list[str], names: Names) -> None:
+    for name in _flat(names):
+        if name in known:
+            raise ValueError(f"{who}: the name {name!r} is used twice")
+        known.append(name)
+
+
+def _written(names: Names) -> str:
+    if isinstance(names, tuple):
+        return f"({', '.join(map(_written, names))})"
+    return str(names)

@@ -1,0 +1,69 @@
+"""Layers with other functions or other children, made through the declaration of their parts."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from npdl._constructor import Call
+from npdl.functional._layer import Layer, Params, keep_params
+from npdl.functional.combinators._children import connected
+from npdl.functional.combinators._parts import Parts
+
+__all__ = ["changed", "first_call", "rebuilt", "with_stored_statistics"]
+
+
+def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
+    """Return a layer with the same parts, each of them changed.
+
+    The statistics inside of what is not trained are the stored ones.
+    """
+    parts: Parts = layer.parts
+    nodes = tuple(
+        attrs.evolve(
+            node,
+            layer=change(node.layer if parts.trained else with_stored_statistics(node.layer)),
+        )
+        for node in parts.nodes
+    )
+    call = first_call(layer)
+    name = parts.name or ("Layer" if call is None else call.name)
+    made = connected(attrs.evolve(parts, nodes=nodes, name=name), exact=False)
+    return changed(layer, apply=made.apply, backward=made.backward, parts=made.parts)
+
+
+def with_stored_statistics(layer: Layer) -> Layer:
+    """Return the layer with its running statistics as constants, in training too."""
+    if layer.update_stats is keep_params:
+        return layer
+    if layer.parts is not None:
+        stored = rebuilt(layer, with_stored_statistics)
+        return attrs.evolve(stored, update_stats=keep_params)
+
+    def apply(params: Params, x: Any, *, train: bool = False, rng: Any = None) -> tuple[Any, Any]:
+        return layer.apply(params, x)
+
+    return changed(layer, apply=apply, update_stats=keep_params)
+
+
+def changed(layer: Layer, **functions: Any) -> Layer:
+    """Return a layer with other functions, which prints like the first and does not equal it."""
+    call = layer.call
+    if call is not None:
+        construct = call.constructor
+
+        @functools.wraps(construct)
+        def again(*args: Any, **kwargs: Any) -> Any:
+            return construct(*args, **kwargs)
+
+        call = attrs.evolve(call, constructor=again)
+    return attrs.evolve(layer, call=call, **functions)
+
+
+def first_call(layer: Layer) -> Call | None:
+    """Return the call that made a layer, within all constructors that returned it."""
+    call = layer.call
+    while call is not None and call.inner is not None:
+        call = call.inner
+    return call
