@@ -117,9 +117,7 @@ def feature_maps(
     '1: relu()'
     """
     if not isinstance(model, Layer) or model.parts is None:
-        raise TypeError(
-            f"feature_maps: expected a serial(...), got {model!r}"
-        )
+        raise TypeError(f"feature_maps: expected a serial(...), got {model!r}")
     if not model.parts.nodes:
         raise ValueError("feature_maps: the model has no layers")
     check_params("feature_maps", model.parts, params)

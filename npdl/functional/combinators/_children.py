@@ -31,10 +31,8 @@ __all__ = [
     "connected",
     "is_trained",
     "note_backward",
-    "note_init",
     "note_place",
     "short",
-    "stats_of",
 ]
 
 
@@ -52,7 +50,7 @@ class _Step(NamedTuple):
     all_sources: tuple[str, ...]
 
 
-def _steps(parts: Parts, slots: list[Any]) -> list[_Step]:
+def _steps(parts: Parts, slots: dict[Any, int]) -> list[_Step]:
     """Return the nodes of a declaration without optional inputs in the form for a pass."""
     steps, number = [], 0
     for node in parts.nodes:
@@ -64,7 +62,7 @@ def _steps(parts: Parts, slots: list[Any]) -> list[_Step]:
                 node.sources,
                 node.path,
                 number if node.path else None,
-                None if node.path is None else slots.index(node.path),
+                None if node.path is None else slots[node.path],
                 flat(node.names),
                 flat(node.sources),
             )
@@ -128,7 +126,7 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
     """
     name = parts.name
     children = _Params(parts)
-    slots = children.paths
+    slots = {path: slot for slot, path in enumerate(children.paths)}
 
     @functools.cache
     def known(count: int | None) -> Any:
@@ -148,7 +146,8 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                     made[step.slot] = step.layer.init(_key(key, step.number), given)
                 values |= bound(name, step.names, step.layer.out_shape(given))
             except Exception as error:
-                note_init(error, _place(name, step.path), step.layer, given)
+                place = f"in {_place(name, step.path)} = {short(step.layer)}"
+                error.add_note(f"{place}, made for the shape {given}")
                 raise
         return children.packed([made[slot] for slot in range(len(slots))])
 
@@ -218,7 +217,8 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                     note_backward(error, _place(name, step.path), step.layer, given)
                 raise
             if step.slot is not None:
-                grads[step.slot] = tree.add(grads[step.slot], part)
+                before = grads[step.slot]
+                grads[step.slot] = part if before is None else tree.add(before, part)
             _send(flow, step.sources, dx)
         gradient = children.packed(grads, params) if parts.trained else None
         return gradient, _gathered(flow, fitting.inputs) if input_grad else None
@@ -239,8 +239,9 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                 updated[step.slot] = step.layer.update_stats(updated[step.slot], kept)
         return children.packed(updated)
 
-    layers = [node.layer for node in parts.nodes]
-    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats), parts)
+    # Training skips `update_stats` where it is known to do nothing.
+    idle = all(node.layer.update_stats is keep_params for node in parts.nodes)
+    return Layer(init, apply, backward, out_shape, keep_params if idle else update_stats, parts)
 
 
 def chain(layers: Sequence[Layer], *more: str) -> tuple[dict[str, Any], str]:
@@ -296,12 +297,6 @@ def is_trained(child: Layer, params: Params) -> bool:
     return next(tree.items(params), None) is not None
 
 
-def stats_of(layers: Sequence[Layer], update_stats: Callable[..., Params]) -> Callable[..., Params]:
-    """Training skips `update_stats` where it is known to do nothing."""
-    idle = all(child.update_stats is keep_params for child in layers)
-    return keep_params if idle else update_stats
-
-
 # Errors
 
 
@@ -335,10 +330,6 @@ def note_place(error: Exception, place: str, child: Layer, params: Params, x: An
 
 def note_backward(error: Exception, place: str, child: Layer, g: Any) -> None:
     error.add_note(f"in backward of {place} = {short(child)}, given {describe(g)}")
-
-
-def note_init(error: Exception, place: str, child: Layer, shape: Shape) -> None:
-    error.add_note(f"in {place} = {short(child)}, made for the shape {shape}")
 
 
 def short(child: Layer) -> str:

@@ -220,7 +220,7 @@ def declared(
             raise TypeError(refusal(names, place, "a name or a tuple of names"))
     if not isinstance(nodes, dict):
         raise TypeError(refusal(nodes, f'{who}("x", nodes={{"y": (dense(8), "x")}}, …)', "a dict"))
-    known: list[str] = []
+    known: dict[str, None] = {}
     _add_names(who, known, inputs)
     made = []
     for names, value in nodes.items():
@@ -345,11 +345,11 @@ def _present(sources: Names, known: set[str], rest: tuple[str, ...]) -> Names:
     return kept[0] if len(kept) == 1 < len(sources) else tuple(kept)
 
 
-def _add_names(who: str, known: list[str], names: Names) -> None:
+def _add_names(who: str, known: dict[str, None], names: Names) -> None:
     for name in _flat(names):
         if name in known:
             raise ValueError(f"{who}: the name {name!r} is used twice")
-        known.append(name)
+        known[name] = None
 
 
 def _written(names: Names) -> str:

@@ -20,9 +20,7 @@ from npdl.functional.combinators._children import (
     connected,
     is_trained,
     note_backward,
-    note_init,
     note_place,
-    stats_of,
 )
 from npdl.functional.combinators._joins import joined
 from npdl.functional.combinators._parts import declared
@@ -55,22 +53,11 @@ def serial(*layers: Layer) -> Layer:
     """
     check_layers("serial", layers)
     nodes, last = chain(layers)
-    parts = declared("serial", "input", nodes, last)
+    made = connected(declared("serial", "input", nodes, last))
     count = len(layers)
     # Layers without a mode are called as they are written, which saves the adapter's time.
     applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
     backwards = [child.backward for child in layers]
-
-    def init(rng: random.KeyLike, shape: Shape) -> Params:
-        key, params = random.key(rng), []
-        for i, child in enumerate(layers):
-            try:
-                params.append(child.init((*key, i), shape))
-                shape = child.out_shape(shape)
-            except Exception as error:
-                note_init(error, f"serial[{i}]", child, shape)
-                raise
-        return tuple(params)
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
@@ -96,11 +83,12 @@ def serial(*layers: Layer) -> Layer:
         except Exception as error:
             note_place(error, f"serial[{i}]", layers[i], params[i], x)
             raise
-        return x, tuple(caches)
+        return x, (caches, None)  # the cache of `made`, whose other functions are kept
 
     def backward(
-        params: Params, caches: Any, g: Any, *, input_grad: bool = True
+        params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
+        caches, _ = cache
         grads: list[Any] = [None] * count
         first = 0 if input_grad else _first_trained(layers, params)
         i = count
@@ -116,20 +104,7 @@ def serial(*layers: Layer) -> Layer:
             raise
         return tuple(grads), g if input_grad else None
 
-    def out_shape(shape: Shape) -> Shape:
-        for child in layers:
-            shape = child.out_shape(shape)
-        return shape
-
-    def update_stats(params: Params, caches: Any) -> Params:
-        if caches is None:
-            return params
-        return tuple(
-            child.update_stats(p, cache)
-            for child, p, cache in zip(layers, params, caches, strict=True)
-        )
-
-    return Layer(init, apply, backward, out_shape, stats_of(layers, update_stats), parts)
+    return attrs.evolve(made, apply=apply, backward=backward)
 
 
 @layer
