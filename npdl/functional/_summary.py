@@ -33,7 +33,7 @@ class Row:
     depth : int
         How many layers it stands in.
     name : str
-        The path of its parameters in those of the layer in the row above; empty where they are the
+        The path from the parameters of the layer above it to its own; empty where both are the
         same, as in ``freeze``.
     label : str
         The call that made it, without its parts, which are the rows that follow.

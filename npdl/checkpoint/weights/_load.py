@@ -160,8 +160,8 @@ def _unit(leaf: Leaf, rules: Rules) -> Unit:
     if rule is None:
         raise ValueError(
             f"{where} = {leaf.layer!r} has parameters for which {rules.library} has no names; "
-            f"what a layer of your own is made of cannot be seen: build the model of npdl's layers "
-            f"{', '.join(rules.layers)}"
+            f"a layer of your own is opened if it declares its parts, as in F.Layer(…, "
+            f"parts=F.parts(…)); the layers in it must be npdl's {', '.join(rules.layers)}"
         )
     params = leaf.params
     try:

@@ -72,14 +72,14 @@ def _steps(parts: Parts, slots: dict[Any, int]) -> list[_Step]:
 
 
 class _Params:
-    """The parameters of all children: where each child has its own, and what holds them."""
+    """The paths of the children's parameters, and the container of these."""
 
     def __init__(self, parts: Parts) -> None:
         paths = [node.path for node in parts.nodes if node.path is not None]
         self.paths = list(dict.fromkeys(paths))
         self.keys = [path[0] for path in self.paths if len(path) == 1]
         self.whole = self.paths == [()]
-        # Of a declaration with longer paths, which has functions of its own.
+        # Longer paths are those of a combinator with functions of its own.
         self.other = not self.whole and len(self.keys) < len(self.paths)
         self.names = None if all(isinstance(key, int) for key in self.keys) else {*self.keys}
 
@@ -108,7 +108,7 @@ class _Params:
 
 
 def check_params(name: str, parts: Parts, params: Params) -> None:
-    """Raise unless the parameters are those of the children in a declaration."""
+    """Raise unless the parameters belong to the children in a declaration."""
     _Params(parts).check(name, params)
 
 
@@ -122,7 +122,7 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
     single : bool
         Whether each child must have one output.
     exact : bool
-        Whether the parameters have to be those of the children and no others.
+        Whether parameters without a child are an error.
     """
     name = parts.name
     children = _Params(parts)
@@ -259,7 +259,7 @@ def _key(key: Any, number: int | None) -> Any:
 
 
 def _send(flow: dict[str, Any], names: Names, g: Any) -> None:
-    """Add gradients to those that these names have so far."""
+    """Accumulate gradients by name."""
     if g is None or names is None:
         return
     if isinstance(names, str):
@@ -270,7 +270,7 @@ def _send(flow: dict[str, Any], names: Names, g: Any) -> None:
 
 
 def _gathered(flow: dict[str, Any], names: Names) -> Any:
-    """Return the gradients of names; `None` if there are none at all."""
+    """Return the gradients of names; `None` if no name has one."""
     if names is None or isinstance(names, str):
         return flow.get(names)  # type: ignore[arg-type]
     gathered = tuple([_gathered(flow, name) for name in names])
@@ -288,7 +288,7 @@ def _needed(steps: list[_Step], params: Params) -> set[str]:
 
 
 def is_trained(child: Layer, params: Params) -> bool:
-    """Whether a layer has parameters that are not frozen; all below it needs no gradient."""
+    """Whether a layer has parameters that are not frozen."""
     if child.parts is not None and not child.parts.trained:
         return False
     # The common case first, because training asks this at each step.

@@ -179,7 +179,7 @@ def _refusal(name: str, join: str, axis: int, *given: str) -> ValueError:
 
 
 class Join(NamedTuple):
-    """A way to join arrays: the join, what its derivative needs of them, and the derivative."""
+    """A way to join arrays: the join, the cache of its derivative, and the derivative."""
 
     join: Callable[[tuple[Array, ...], int], Array]
     kept: Callable[[tuple[Array, ...], int], Any]

@@ -28,7 +28,7 @@ __all__ = [
 
 # A name, `None` for a missing input, or a tuple of these.
 Names: TypeAlias = Any
-# Keys from the parameters of the whole to those of a child; `None` without parameters.
+# The keys on the way to the parameters of a child; `None` without parameters.
 Path: TypeAlias = "tuple[int | str, ...] | None"
 
 
@@ -45,7 +45,7 @@ class Node:
     sources : str, None or tuple
         Names of the values that it reads.
     path : tuple, optional
-        The keys of its parameters in those of the whole; `None` for a child without parameters.
+        The keys on the way to its parameters; `None` for a child without parameters.
     """
 
     names: Names
@@ -176,10 +176,10 @@ def parts(
     inputs : str or tuple
         Names of the inputs. The last name may be ``"*more"``, for any number of further inputs.
     nodes : dict
-        ``name: (layer, sources)`` or ``name: (layer, sources, path)``. The path is a tuple of keys,
-        from the parameters of the whole to those of the layer; left out, it is the name. It is
-        `None` for a layer without parameters, and ``()`` for a layer that has the parameters and
-        the key of the whole. Several nodes with one path share parameters.
+        ``name: (layer, sources)`` or ``name: (layer, sources, path)``. The path is a tuple of the
+        keys on the way to the layer's parameters; left out, it is the name. It is `None` for a
+        layer without parameters, and ``()`` for a layer that takes all parameters and the
+        combinator's own key. Several nodes with one path share parameters.
     outputs : str or tuple
         Names of the outputs.
     optional : int
@@ -287,7 +287,7 @@ def bound(who: str, names: Names, values: Any) -> dict[str, Any]:
 
 
 def found(values: dict[str, Any], names: Names) -> Any:
-    """Return the values of names; `None` where there are none."""
+    """Return the values of names, with `None` for a missing one."""
     if names is None or isinstance(names, str):
         return values.get(names)  # type: ignore[arg-type]
     return tuple([found(values, name) for name in names])
@@ -330,7 +330,7 @@ def _starred(inputs: Names) -> bool:
 
 
 def _present(sources: Names, known: set[str], rest: tuple[str, ...]) -> Names:
-    """Return the sources without missing ones at the end; a single one stands alone."""
+    """Return the sources without missing ones at the end, and a single source without a tuple."""
     if not isinstance(sources, tuple):
         return sources if sources in known else None
     kept: list[Names] = []

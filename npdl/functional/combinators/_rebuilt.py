@@ -17,7 +17,7 @@ __all__ = ["changed", "first_call", "rebuilt", "with_stored_statistics"]
 def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
     """Return a layer with the same parts, each of them changed.
 
-    The statistics inside of what is not trained are the stored ones.
+    Children that are not trained use their stored statistics.
     """
     parts: Parts = layer.parts
     nodes = tuple(
