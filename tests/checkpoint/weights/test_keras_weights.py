@@ -438,6 +438,29 @@ MODELS = {
         inception,
         [IMAGES],
     ),
+    "branches of a graph": (
+        F.graph(
+            "x",
+            {
+                "c": (F.conv2d(4, 3, padding="same"), "x"),
+                "d": (F.conv2d(2, 1), "x"),
+                "a": (F.concatenate(axis=1), ("c", "d")),
+                "b": (F.conv2d(6, 3, padding="same"), "a"),
+                "sum": (F.add(), ("a", "b")),
+                "flat": (F.flatten(), "sum"),
+                "scores": (F.dense(5), "flat"),
+            },
+            "scores",
+        ),
+        layers(
+            conv2d=biased((3, 3, 4, 4)),
+            conv2d_1=biased((1, 1, 4, 2)),
+            conv2d_2=biased((3, 3, 6, 6)),
+            dense=biased((6 * 72, 5)),
+        ),
+        inception,
+        [IMAGES],
+    ),
     "convolution, then lstm": (
         F.serial(
             *(F.conv1d(6, 3), F.relu(), F.transpose((0, 2, 1)), F.lstm(4, **S)),
@@ -575,6 +598,21 @@ def test_an_unknown_order_of_features_requires_flattened(between):
         for pixel in range(9):
             row = moved[3]["weight"][9 * channel + pixel]
             np.testing.assert_array_equal(row, kernel[2 * pixel + channel])
+
+
+def test_an_elementwise_layer_of_ones_own_can_be_followed():
+    @F.layer
+    def shifted(by):
+        def apply(params, x):
+            return x + by, None
+
+        return F.Layer(lambda rng, shape: (), apply, lambda p, c, g: ((), g), keeps_axes=True)
+
+    model, like, weights = images(shifted(1), F.flatten(), F.dense(4))
+    expected_model, expected_like, _ = images(F.tanh(), F.flatten(), F.dense(4))
+    params = from_keras(weights, model, like)
+    expected = from_keras(weights, expected_model, expected_like)
+    np.testing.assert_array_equal(params[3]["weight"], expected[3]["weight"])
 
 
 def test_images_without_a_convolution_keep_their_order():

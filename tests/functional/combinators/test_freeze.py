@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from cases import CASES
-from layers import notes_of, numbers
+from layers import notes_of, numbers, spy
 
 import npdl.functional as F
 from npdl import random, tree
@@ -211,6 +211,20 @@ def test_dropout_in_a_frozen_layer_still_drops(layer):
     assert not np.allclose(frozen(params, x, train=True, rng=1), frozen(params, x), atol=1e-3)
     with pytest.raises(ValueError, match="needs a key"):
         frozen(params, x, train=True)
+
+
+def test_a_constructor_that_returns_a_frozen_layer_is_frozen():
+    @F.layer
+    def pretrained(units):
+        return F.freeze(F.dense(units))
+
+    log = []
+    model = F.serial(spy(log, "below", False), pretrained(2), F.dense(3))
+    params, x = model.init(0, (4,)), numbers(5, 4)
+    y, cache = model.apply(params, x)
+    grads, _ = model.backward(params, cache, np.ones_like(y), input_grad=False)
+    assert log == []
+    assert grads[1] is None
 
 
 def test_a_layer_with_parts_of_its_own_evaluates_as_a_whole():

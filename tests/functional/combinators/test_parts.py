@@ -12,6 +12,7 @@ from npdl import checkpoint, random, tree
 from npdl.functional import combinators
 from npdl.functional.combinators._parts import at, bound, found
 from npdl.functional.combinators._rebuilt import rebuilt
+from npdl.functional.layers import activations
 from npdl.gradcheck import check_gradients
 from npdl.training import fit
 
@@ -122,6 +123,20 @@ def test_the_declared_shapes_are_those_of_the_combinator(case):
         out = node.layer.out_shape(found(shapes, node.sources))
         shapes |= bound(parts.name, node.names, out)
     assert found(shapes, parts.outputs) == layer.out_shape(shape)
+
+
+KEEPING = [case for case in CASES.values() if case.layer.keeps_axes]
+
+
+@pytest.mark.parametrize("case", KEEPING, ids=lambda case: repr(case.layer)[:50])
+def test_a_layer_that_keeps_the_axes_has_as_many_of_them(case):
+    shape = case.shape[0] if isinstance(case.shape[0], tuple) else case.shape
+    assert len(case.layer.out_shape(case.shape)) == len(shape)
+
+
+@pytest.mark.parametrize("name", activations.__all__)
+def test_all_activations_keep_the_axes(name):
+    assert getattr(F, name)().keeps_axes
 
 
 def test_all_public_combinators_declare_their_parts():
