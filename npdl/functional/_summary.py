@@ -19,7 +19,7 @@ import numpy as np
 from npdl import tree
 from npdl.functional._layer import Layer, Params, Shape
 from npdl.functional._text_table import html_table, text_table
-from npdl.functional.combinators._parts import at, bound, flat, found, is_several
+from npdl.functional.combinators._parts import at, bound, found, is_several
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -182,7 +182,7 @@ def _rows(row: Row, layer: Layer, params: Params, trained: bool, counted: set[in
             if node.path is None:
                 continue
             child = Row(row.depth + 1, node.label, "", given, 0, 0)
-            used = trained and parts.trained and not reached.isdisjoint(flat(node.names))
+            used = trained and parts.trained and not reached.isdisjoint(node.written)
             below += _rows(child, node.layer, at(params, node.path), used, counted)
     own = [leaf for leaf in tree.leaves(params) if id(leaf) not in counted]
     counted.update(map(id, own))

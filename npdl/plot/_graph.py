@@ -87,7 +87,7 @@ def _ends(model: Layer, shape: Shape, out: Shape) -> tuple[list[str], list[str]]
         parts, _ = model.parts.of_shape(shape)
         inputs = names_of(parts.inputs)
         # Names of the user's, whose parameters have them too.
-        named = {name for node in parts.nodes for name in names_of(node.names) if node.path}
+        named = {name for node in parts.nodes for name in node.written if node.path}
         outputs = names_of(parts.outputs)
         if not named.intersection(outputs) or all(name.isdecimal() for name in outputs):
             outputs = ()

@@ -98,9 +98,9 @@ class _Walk:
         known = dict.fromkeys(flat(parts.inputs), before)
         for node in parts.nodes:
             place = (*path, *map(str, node.path or ()))
-            read = [known[source] for source in flat(node.sources)]
+            read = [known[source] for source in node.read]
             after = self.visit(node.layer, at(params, node.path), place, read)
-            known |= dict.fromkeys(flat(node.names), after)
+            known |= dict.fromkeys(node.written, after)
         return _merged([known[output] for output in flat(parts.outputs)])
 
 

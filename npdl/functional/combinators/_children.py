@@ -5,8 +5,8 @@ puts a note on any error of a child, so that the notes of an error spell its pla
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from npdl.functional._layer import (
     describe,
     keep_params,
 )
-from npdl.functional.combinators._parts import Names, Parts, at, bound, flat, found
+from npdl.functional.combinators._parts import Names, Parts, at, bound, found
 
 __all__ = [
     "chain",
@@ -34,41 +34,6 @@ __all__ = [
     "note_place",
     "short",
 ]
-
-
-class _Step(NamedTuple):
-    """A node, in the form in which a pass through the children needs it."""
-
-    layer: Layer
-    plain: Callable[..., tuple[Any, Any]] | None  # apply without mode and key
-    names: Names
-    sources: Names
-    path: Any
-    number: int | None  # of the key; `None` for the key of the whole
-    slot: int | None  # of the gradient
-    all_names: tuple[str, ...]
-    all_sources: tuple[str, ...]
-
-
-def _steps(parts: Parts, slots: dict[Any, int]) -> list[_Step]:
-    """Return the nodes of a declaration without optional inputs in the form for a pass."""
-    steps, number = [], 0
-    for node in parts.nodes:
-        steps.append(
-            _Step(
-                node.layer,
-                getattr(node.layer.apply, "plain", None),
-                node.names,
-                node.sources,
-                node.path,
-                number if node.path else None,
-                None if node.path is None else slots[node.path],
-                flat(node.names),
-                flat(node.sources),
-            )
-        )
-        number += node.path is not None
-    return steps
 
 
 class _Params:
@@ -127,29 +92,24 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
     name = parts.name
     children = _Params(parts)
     slots = {path: slot for slot, path in enumerate(children.paths)}
-
-    @functools.cache
-    def known(count: int | None) -> Any:
-        fitting = parts.given(count)
-        return None if fitting is None else (fitting, _steps(fitting, slots))
+    known: Any = functools.cache(parts.given)
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
         key = random.key(rng)
         fitting, values = parts.of_shape(shape)
-        steps = _steps(fitting, slots)
-        made: dict[int, Params] = {}
-        last = max((i for i, step in enumerate(steps) if step.slot is not None), default=-1)
-        for step in steps[: last + 1]:
-            given = found(values, step.sources)
+        made: dict[Any, Params] = {}
+        last = max((i for i, node in enumerate(fitting.nodes) if node.path is not None), default=-1)
+        for node in fitting.nodes[: last + 1]:
+            given = found(values, node.sources)
             try:
-                if step.slot is not None and step.slot not in made:
-                    made[step.slot] = step.layer.init(_key(key, step.number), given)
-                values |= bound(name, step.names, step.layer.out_shape(given))
+                if node.path is not None and node.path not in made:
+                    made[node.path] = node.layer.init(_key(key, node.number), given)
+                values |= bound(name, node.names, node.layer.out_shape(given))
             except Exception as error:
-                place = f"in {_place(name, step.path)} = {short(step.layer)}"
+                place = f"in {_place(name, node.path)} = {short(node.layer)}"
                 error.add_note(f"{place}, made for the shape {given}")
                 raise
-        return children.packed([made[slot] for slot in range(len(slots))])
+        return children.packed([made[path] for path in slots])
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
@@ -160,23 +120,20 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
         if exact:
             children.check(name, params)
         count = len(x) if isinstance(x, tuple | list) else None
-        if (plan := known(count)) is None:
+        fitting = known(count)
+        if fitting is None:
             raise parts.refusal(x)
-        fitting, steps = plan
         values, caches = bound(name, fitting.inputs, x), []
-        if not steps:
+        if not fitting.nodes:
             check_arrays(x, name)
-        step = given = p = None
+        node = given = p = None
         try:
-            for step in steps:
-                sources, names = step.sources, step.names
+            for node in fitting.nodes:
+                sources, names = node.sources, node.names
                 given = values[sources] if type(sources) is str else found(values, sources)
-                p = at(params, step.path)
-                if step.plain is not None:
-                    y, cache = step.plain(p, given)
-                else:
-                    child_key = None if key is None else _key(key, step.number)
-                    y, cache = step.layer.apply(p, given, train=train, rng=child_key)
+                p = at(params, node.path)
+                child_key = None if key is None else _key(key, node.number)
+                y, cache = node.layer.apply(p, given, train=train, rng=child_key)
                 caches.append(cache)
                 if type(names) is not str:
                     values |= bound(name, names, y)
@@ -187,8 +144,8 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                 else:
                     values[names] = y
         except Exception as error:
-            if step is not None and step.path:
-                note_place(error, _place(name, step.path), step.layer, p, given)
+            if node is not None and node.path:
+                note_place(error, _place(name, node.path), node.layer, p, given)
             raise
         return found(values, fitting.outputs), (caches, count)
 
@@ -196,30 +153,29 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
         caches, count = cache
-        fitting, steps = known(count)
-        needed = None if input_grad else _needed(steps, params)
+        fitting = known(count)
+        needed = None if input_grad else _needed(fitting, params)
         flow: dict[str, Any] = {}
         _send(flow, fitting.outputs, g)
         grads: list[Any] = [None] * len(slots)
-        for step, kept in zip(reversed(steps), reversed(caches), strict=True):
-            given = _gathered(flow, step.names)
-            for each in step.all_names:
+        for node, kept in zip(reversed(fitting.nodes), reversed(caches), strict=True):
+            given = _gathered(flow, node.names)
+            for each in node.written:
                 flow.pop(each, None)
-            if given is None or (needed is not None and needed.isdisjoint(step.all_names)):
+            if given is None or (needed is not None and needed.isdisjoint(node.written)):
                 continue
-            wanted = needed is None or not needed.isdisjoint(step.all_sources)
+            wanted = needed is None or not needed.isdisjoint(node.read)
+            p = at(params, node.path)
             try:
-                part, dx = step.layer.backward(
-                    at(params, step.path), kept, given, input_grad=wanted
-                )
+                part, dx = node.layer.backward(p, kept, given, input_grad=wanted)
             except Exception as error:
-                if step.path:
-                    note_backward(error, _place(name, step.path), step.layer, given)
+                if node.path:
+                    note_backward(error, _place(name, node.path), node.layer, given)
                 raise
-            if step.slot is not None:
-                before = grads[step.slot]
-                grads[step.slot] = part if before is None else tree.add(before, part)
-            _send(flow, step.sources, dx)
+            if node.path is not None:
+                slot = slots[node.path]
+                grads[slot] = part if grads[slot] is None else tree.add(grads[slot], part)
+            _send(flow, node.sources, dx)
         gradient = children.packed(grads, params) if parts.trained else None
         return gradient, _gathered(flow, fitting.inputs) if input_grad else None
 
@@ -233,11 +189,11 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
         if cache is None:
             return params
         caches, count = cache
-        updated = [at(params, path) for path in slots]
-        for step, kept in zip(known(count)[1], caches, strict=True):
-            if step.slot is not None:
-                updated[step.slot] = step.layer.update_stats(updated[step.slot], kept)
-        return children.packed(updated)
+        updated = {path: at(params, path) for path in slots}
+        for node, kept in zip(known(count).nodes, caches, strict=True):
+            if node.path is not None:
+                updated[node.path] = node.layer.update_stats(updated[node.path], kept)
+        return children.packed(list(updated.values()))
 
     # Training skips `update_stats` where it is known to do nothing.
     idle = all(node.layer.update_stats is keep_params for node in parts.nodes)
@@ -277,13 +233,12 @@ def _gathered(flow: dict[str, Any], names: Names) -> Any:
     return None if all(part is None for part in gathered) else gathered
 
 
-def _needed(steps: list[_Step], params: Params) -> set[str]:
+def _needed(parts: Parts, params: Params) -> set[str]:
     """Return the names of the values whose gradient trained parameters need."""
     needed: set[str] = set()
-    for step in steps:
-        own = at(params, step.path)
-        if not needed.isdisjoint(step.all_sources) or is_trained(step.layer, own):
-            needed.update(step.all_names)
+    for node in parts.nodes:
+        if not needed.isdisjoint(node.read) or is_trained(node.layer, at(params, node.path)):
+            needed.update(node.written)
     return needed
 
 

@@ -46,12 +46,23 @@ class Node:
         Names of the values that it reads.
     path : tuple, optional
         The keys on the way to its parameters; `None` for a child without parameters.
+    number : int, optional
+        The number in its key, ``fold(rng, number)``; `None` for the key of the whole.
+    written, read : tuple of str
+        The single names of its outputs and sources.
     """
 
     names: Names
     layer: Layer
     sources: Names
     path: Path
+    number: int | None
+    written: tuple[str, ...] = attrs.field(init=False)
+    read: tuple[str, ...] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "written", flat(self.names))
+        object.__setattr__(self, "read", flat(self.sources))
 
     @property
     def label(self) -> str:
@@ -106,7 +117,7 @@ class Parts:
             rest = tuple(f"{inputs[-1]}{i}" for i in range(len(inputs), number + 1))
             inputs = (*inputs[:-1], *rest)
         present = inputs[:number]
-        known = {*_flat(present), *(name for node in self.nodes for name in _flat(node.names))}
+        known = {*_flat(present), *(name for node in self.nodes for name in node.written)}
         nodes = tuple(
             attrs.evolve(node, sources=_present(node.sources, known, rest)) for node in self.nodes
         )
@@ -133,8 +144,8 @@ class Parts:
         """Return the names of the values that some output depends on."""
         names = set(_flat(self.outputs))
         for node in reversed(self.nodes):
-            if not names.isdisjoint(_flat(node.names)):
-                names.update(_flat(node.sources))
+            if not names.isdisjoint(node.written):
+                names.update(node.read)
         return names
 
     def refusal(self, x: Any) -> ValueError:
@@ -222,10 +233,11 @@ def declared(
         raise TypeError(refusal(nodes, f'{who}("x", nodes={{"y": (dense(8), "x")}}, …)', "a dict"))
     known: dict[str, None] = {}
     _add_names(who, known, inputs)
-    made = []
+    made, number = [], 0
     for names, value in nodes.items():
-        node = _node(who, names, value)
-        for source in _flat(node.sources):
+        node = _node(who, names, value, number)
+        number += node.path is not None
+        for source in node.read:
             if source not in known:
                 raise ValueError(
                     f"{who}: node {names!r} reads {source!r}, which is neither an input nor an "
@@ -249,7 +261,7 @@ def declared(
     )
 
 
-def _node(who: str, names: Names, value: Any) -> Node:
+def _node(who: str, names: Names, value: Any, number: int) -> Node:
     sizes = (2,) if who == "graph" else (2, 3)
     if not (
         isinstance(value, tuple | list) and len(value) in sizes and isinstance(value[0], Layer)
@@ -265,7 +277,8 @@ def _node(who: str, names: Names, value: Any) -> Node:
             f"{who}: the path of node {names!r} must be None or a tuple of keys, as in (0,), got "
             f"{shown(path)}"
         )
-    return Node(_tuples(names), child, _tuples(sources), None if path is None else tuple(path))
+    path = None if path is None else tuple(path)
+    return Node(_tuples(names), child, _tuples(sources), path, number if path else None)
 
 
 def bound(who: str, names: Names, values: Any) -> dict[str, Any]:

@@ -20,10 +20,8 @@ from npdl.training import fit
 def run(layer, params, x, train=False, rng=None):
     """Apply each node of a declaration to what it reads; return the outputs."""
     parts, values = layer.parts.of(x)
-    i = 0
     for node in parts.nodes:
-        key = rng if rng is None or node.path == () else random.fold(rng, i)
-        i += node.path is not None
+        key = rng if rng is None or node.number is None else random.fold(rng, node.number)
         y, _ = node.layer.apply(
             at(params, node.path), found(values, node.sources), train=train, rng=key
         )
