@@ -1,10 +1,10 @@
 """Layers made of layers; each declares its children once."""
 
 from npdl.functional.combinators._bidirectional import bidirectional, one_step
+from npdl.functional.combinators._declared import parts
 from npdl.functional.combinators._graph import graph
 from npdl.functional.combinators._joins import add, concatenate, multiply
 from npdl.functional.combinators._parallel import parallel
-from npdl.functional.combinators._parts import parts
 from npdl.functional.combinators._serial import freeze, residual, serial
 from npdl.functional.combinators._stack import stack
 from npdl.functional.combinators._transformer import (

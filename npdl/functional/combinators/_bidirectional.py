@@ -17,8 +17,8 @@ from npdl.functional._layer import (
     no_params,
 )
 from npdl.functional.combinators._children import connected
+from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._joins import joined
-from npdl.functional.combinators._parts import declared
 
 __all__ = ["bidirectional", "one_step"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from npdl.functional._layer import Layer, layer
 from npdl.functional.combinators._children import connected
-from npdl.functional.combinators._parts import declared
+from npdl.functional.combinators._declared import declared
 
 __all__ = ["graph"]
 

@@ -5,8 +5,8 @@ from typing import Any
 from npdl.functional._checks import check_axis, refusal
 from npdl.functional._layer import Layer, layer
 from npdl.functional.combinators._children import check_layers, connected
+from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._joins import JOINS, joined
-from npdl.functional.combinators._parts import declared
 
 __all__ = ["parallel"]
 

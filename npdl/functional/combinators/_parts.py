@@ -1,16 +1,13 @@
-"""The declaration of a layer made of layers: which layers there are, and which values they read.
+"""The structure of a layer made of layers: its children, and the values that each of them reads.
 
-Every tool that looks into a model reads this declaration alone: summary, pictures, weights of other
+Every tool that looks into a model reads this record alone: summary, pictures, weights of other
 libraries, `freeze`, and the search for numbers that are not finite.
 """
 
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import attrs
 
-from npdl._calls import shown
-from npdl.functional._checks import check_flag, check_int, refusal
 from npdl.functional._layer import Layer, Params, Shape, describe
 
 __all__ = [
@@ -19,11 +16,10 @@ __all__ = [
     "Parts",
     "at",
     "bound",
-    "declared",
     "flat",
     "found",
     "is_several",
-    "parts",
+    "nested",
 ]
 
 # A name, `None` for a missing input, or a tuple of these.
@@ -72,7 +68,7 @@ class Node:
 
 @attrs.frozen(eq=False)
 class Parts:
-    """The structure of a layer made of layers, which :func:`parts` makes.
+    """The structure of a layer made of layers, as :func:`parts` returns it.
 
     Parameters
     ----------
@@ -117,7 +113,7 @@ class Parts:
             rest = tuple(f"{inputs[-1]}{i}" for i in range(len(inputs), number + 1))
             inputs = (*inputs[:-1], *rest)
         present = inputs[:number]
-        known = {*_flat(present), *(name for node in self.nodes for name in node.written)}
+        known = {*flat(present), *(name for node in self.nodes for name in node.written)}
         nodes = tuple(
             attrs.evolve(node, sources=_present(node.sources, known, rest)) for node in self.nodes
         )
@@ -142,7 +138,7 @@ class Parts:
 
     def reached(self) -> set[str]:
         """Return the names of the values that some output depends on."""
-        names = set(_flat(self.outputs))
+        names = set(flat(self.outputs))
         for node in reversed(self.nodes):
             if not names.isdisjoint(node.written):
                 names.update(node.read)
@@ -165,120 +161,6 @@ class Parts:
             return f"a tuple of {len(inputs)} for {', '.join(map(_written, inputs))}"
         ways = [_written(inputs[:i]) for i in range(self._least, len(inputs) + 1)]
         return " or ".join([_written(inputs[0]), *ways[1:]] if self._least == 1 else ways)
-
-
-def parts(
-    inputs: str | tuple[Any, ...],
-    nodes: dict[Any, tuple[Any, ...]],
-    outputs: str | tuple[Any, ...],
-    *,
-    optional: int = 0,
-    trained: bool = True,
-) -> Parts:
-    """Declare the parts of a combinator of your own, in the notation of :func:`graph`.
-
-    ``F.Layer(init, apply, backward, parts=F.parts(...))`` is then open to `summary`, to pictures,
-    to the readers of weights, to `freeze` and to ``check_finite=True``. All computations of `apply`
-    are nodes: sums and products are the layers :func:`add` and :func:`multiply`. Node *i* gets the
-    key ``fold(rng, i)``, where nodes without parameters do not count.
-
-    Parameters
-    ----------
-    inputs : str or tuple
-        Names of the inputs. The last name may be ``"*more"``, for any number of further inputs.
-    nodes : dict
-        ``name: (layer, sources)`` or ``name: (layer, sources, path)``. The path is a tuple of the
-        keys on the way to the layer's parameters; left out, it is the name. It is `None` for a
-        layer without parameters, and ``()`` for a layer that takes all parameters and the
-        combinator's own key. Several nodes with one path share parameters.
-    outputs : str or tuple
-        Names of the outputs.
-    optional : int
-        How many of the last inputs may be left out.
-    trained : bool
-        Whether the parameters get gradients; False, if they are constants as in :func:`freeze`.
-
-    Raises
-    ------
-    TypeError
-        If a node is not a tuple of a layer and its sources, or a name is not a string.
-    ValueError
-        If a name is unknown or used twice.
-
-    Examples
-    --------
-    >>> import npdl.functional as F
-    >>> declared = F.parts(
-    ...     "x",
-    ...     {"gate": (F.dense(3), "x"), "y": (F.multiply(), ("x", "gate"), None)},
-    ...     "y",
-    ... )
-    >>> [node.path for node in declared.nodes]
-    [('gate',), None]
-    """
-    return declared("", inputs, nodes, outputs, optional=optional, trained=trained)
-
-
-def declared(
-    name: str, inputs: Names, nodes: Any, outputs: Names, *, optional: int = 0, trained: bool = True
-) -> Parts:
-    """Return the declaration of a combinator with a name, which its errors begin with."""
-    who = name or "parts"
-    call = f'{who}("x", {{"y": (dense(8), "x")}}, outputs="y")'
-    for names in (inputs, outputs):
-        if not all(isinstance(each, str) for each in _flat(names, keep_none=True)):
-            place = call if names is outputs else f'{who}(inputs="x", …)'
-            raise TypeError(refusal(names, place, "a name or a tuple of names"))
-    if not isinstance(nodes, dict):
-        raise TypeError(refusal(nodes, f'{who}("x", nodes={{"y": (dense(8), "x")}}, …)', "a dict"))
-    known: dict[str, None] = {}
-    _add_names(who, known, inputs)
-    made, number = [], 0
-    for names, value in nodes.items():
-        node = _node(who, names, value, number)
-        number += node.path is not None
-        for source in node.read:
-            if source not in known:
-                raise ValueError(
-                    f"{who}: node {names!r} reads {source!r}, which is neither an input nor an "
-                    f"earlier node; known here are {', '.join(map(repr, known))}"
-                )
-        _add_names(who, known, node.names)
-        made.append(node)
-    for each in _flat(outputs):
-        if each not in known:
-            raise ValueError(
-                f"{who}: no node or input is called {each!r}, which is asked for as output; "
-                f"there are {', '.join(map(repr, known))}"
-            )
-    return Parts(
-        _tuples(inputs),
-        tuple(made),
-        _tuples(outputs),
-        check_int(optional, f"{who}(…, optional=1)", 0),
-        check_flag(trained, f"{who}(…, trained=False)"),
-        name,
-    )
-
-
-def _node(who: str, names: Names, value: Any, number: int) -> Node:
-    sizes = (2,) if who == "graph" else (2, 3)
-    if not (
-        isinstance(value, tuple | list) and len(value) in sizes and isinstance(value[0], Layer)
-    ):
-        raise TypeError(
-            f"{who}: node {names!r} must be (layer, source) or (layer, (source, source)), "
-            f"got {shown(value)}"
-        )
-    child, sources, *rest = value
-    path = rest[0] if rest else (next(_flat(names)),)
-    if path is not None and not isinstance(path, tuple | list):
-        raise TypeError(
-            f"{who}: the path of node {names!r} must be None or a tuple of keys, as in (0,), got "
-            f"{shown(path)}"
-        )
-    path = None if path is None else tuple(path)
-    return Node(_tuples(names), child, _tuples(sources), path, number if path else None)
 
 
 def bound(who: str, names: Names, values: Any) -> dict[str, Any]:
@@ -321,20 +203,15 @@ def is_several(shape: Any) -> bool:
 
 
 def flat(names: Names) -> tuple[str, ...]:
-    """Return the single names."""
-    return tuple(_flat(names))
-
-
-def _flat(names: Names, keep_none: bool = False) -> Iterator[str]:
+    """Return the single names, without those of missing inputs."""
     if isinstance(names, tuple | list):
-        for name in names:
-            yield from _flat(name, keep_none)
-    elif names is not None or keep_none:
-        yield names
+        return tuple([name for each in names for name in flat(each)])
+    return () if names is None else (names,)
 
 
-def _tuples(names: Names) -> Names:
-    return tuple(map(_tuples, names)) if isinstance(names, list | tuple) else names
+def nested(names: Names) -> Names:
+    """Return lists of names as tuples."""
+    return tuple(map(nested, names)) if isinstance(names, list | tuple) else names
 
 
 def _starred(inputs: Names) -> bool:
@@ -356,13 +233,6 @@ def _present(sources: Names, known: set[str], rest: tuple[str, ...]) -> Names:
         del kept[-1]
     kept = [_present(each, known, rest) for each in kept]
     return kept[0] if len(kept) == 1 < len(sources) else tuple(kept)
-
-
-def _add_names(who: str, known: dict[str, None], names: Names) -> None:
-    for name in _flat(names):
-        if name in known:
-            raise ValueError(f"{who}: the name {name!r} is used twice")
-        known[name] = None
 
 
 def _written(names: Names) -> str:

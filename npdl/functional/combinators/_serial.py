@@ -22,8 +22,8 @@ from npdl.functional.combinators._children import (
     note_backward,
     note_place,
 )
+from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._joins import joined
-from npdl.functional.combinators._parts import declared
 from npdl.functional.combinators._rebuilt import with_stored_statistics
 
 __all__ = ["freeze", "residual", "serial"]

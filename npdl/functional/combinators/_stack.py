@@ -2,7 +2,7 @@
 
 from npdl.functional._layer import Layer, layer
 from npdl.functional.combinators._children import chain, check_layers, connected
-from npdl.functional.combinators._parts import declared
+from npdl.functional.combinators._declared import declared
 
 __all__ = ["stack"]
 

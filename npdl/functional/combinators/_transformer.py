@@ -7,7 +7,6 @@ it or behind the sum:
     post-norm:  x = norm(x + part(x))
 """
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,15 @@ from npdl.functional._layer import (
     layer,
     no_params,
 )
-from npdl.functional.combinators._children import chain, connected
+from npdl.functional.combinators._children import connected
+from npdl.functional.combinators._declared import declared
+from npdl.functional.combinators._feed_forward import feed_forward
 from npdl.functional.combinators._joins import add
-from npdl.functional.combinators._parts import declared, is_several
-from npdl.functional.layers._dense import dense
+from npdl.functional.combinators._parts import is_several
 from npdl.functional.layers._dropout import dropout as dropped
 from npdl.functional.layers._normalization import layer_norm
 from npdl.functional.layers.activations._rectifiers import relu
 from npdl.functional.layers.attention._multi_head import multi_head_attention
-from npdl.random import KeyLike
 
 __all__ = ["transformer_decoder_block", "transformer_encoder_block"]
 
@@ -243,38 +242,6 @@ def _block(
         x = total if pre_norm else norm
     nodes["y"] = (_lost_steps(), (x, "lost"), None)
     return connected(declared(name, inputs, nodes, "y", optional=len(parts) - 1))
-
-
-@layer
-def feed_forward(units: int, activation: Layer, dropout: float) -> Layer:
-    """Apply two dense layers with an activation between, and keep the number of features."""
-    nodes, last = chain((dense(units), activation, dropped(dropout)))
-    nodes["3"] = (dense_like(), (last, "input"), (3,))
-    return connected(declared("feed_forward", "input", nodes, "3"))
-
-
-@layer
-def dense_like() -> Layer:
-    """Apply :func:`dense` to the first input, with as many units as the second has features."""
-    of_width = functools.cache(dense)
-
-    def init(rng: KeyLike, shape: Shape) -> Params:
-        return of_width(shape[1][-1]).init(rng, shape[0])
-
-    def apply(params: Params, x: tuple[Array, Array]) -> tuple[Array, Any]:
-        return of_width(x[1].shape[-1]).apply(params, x[0])
-
-    def backward(
-        params: Params, cache: Any, g: Array, *, input_grad: bool = True
-    ) -> tuple[Params, Any]:
-        inner = of_width(g.shape[-1])
-        grads, dx = inner.backward(params, cache, g, input_grad=input_grad)
-        return grads, (dx, None) if input_grad else None
-
-    def out_shape(shape: Shape) -> Shape:
-        return of_width(shape[1][-1]).out_shape(shape[0])
-
-    return Layer(init, apply, backward, out_shape)
 
 
 @layer

@@ -293,6 +293,8 @@ def test_a_layer_of_other_functions_does_not_equal_the_first():
 NODE = {"y": (F.dense(2), "x")}
 BAD = {
     "a node": (lambda: F.parts("x", {"y": F.dense(2)}, "y"), TypeError, "'y' must be .layer, sou"),
+    "a name": (lambda: F.parts("x", {0: (F.dense(2), "x")}, "x"), TypeError, "a tuple of names"),
+    "no name": (lambda: F.parts("x", {(): (F.dense(2), "x")}, "x"), TypeError, "got .."),
     "a path": (
         lambda: F.parts("x", {"y": (F.dense(2), "x", "y")}, "y"),
         TypeError,
