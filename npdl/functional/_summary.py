@@ -31,7 +31,7 @@ class Row:
     Parameters
     ----------
     depth : int
-        How many layers it stands in.
+        The number of layers around it.
     name : str
         The path from the parameters of the layer above it to its own; empty where both are the
         same, as in ``freeze``.
@@ -40,8 +40,8 @@ class Row:
     shape : tuple
         The shape of its output for one example, without the batch.
     trained, untrained : int
-        How many numbers among its parameters are trained, and how many are not; those of its parts
-        are counted in their rows.
+        The numbers of its trained and untrained parameters. The parameters of its parts are counted
+        in their rows.
     """
 
     depth: int
@@ -54,7 +54,7 @@ class Row:
 
 @attrs.frozen(repr=False)
 class Summary:
-    """What :func:`summary` returns; it prints as a table, in a notebook too.
+    """The result of :func:`summary`; it prints as a table, in a notebook too.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Summary:
 
     @property
     def untrained(self) -> int:
-        """How many numbers are not trained: running statistics, and what is frozen."""
+        """How many numbers are not trained: running statistics and frozen parameters."""
         return sum(row.untrained for row in self.rows)
 
     @property
@@ -130,14 +130,14 @@ def summary(model: Layer, shape: Shape) -> Summary:
     Returns
     -------
     Summary
-        A value with ``rows``, ``trained``, ``untrained``, ``count`` and ``bytes``. What
-        `backward` gives the gradient `None` is not trained. Where a layer of your own can be tried
-        neither on zeros nor on ids of zero, that remains unknown, and it counts as trained.
+        A value with ``rows``, ``trained``, ``untrained``, ``count`` and ``bytes``. A parameter is
+        not trained if `backward` gives `None` for its gradient. A layer of your own that fails on
+        zeros and on ids of zero counts as trained.
 
     Raises
     ------
     Exception
-        What `init` raises where a shape does not fit, with notes that say the place.
+        The error of `init` if the shape does not fit, with notes on the position in the model.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is connected to what in a model: boxes, and frames of boxes, nested as the combinators are.
+"""The connections in a model: boxes, and frames of boxes, nested as the combinators are.
 
 A value that flows is a tree of sources of the structure of its shape: a tuple where a layer has
 several inputs or outputs. A layer that does not declare its parts is a box.
@@ -33,19 +33,19 @@ class Part:
     Parameters
     ----------
     name : str
-        The path of its parameters in those of the model.
+        The path of its parameters, from the root of the model.
     label : str
         The call that made it; of a frame, the name of the combinator.
     shape : tuple
         The shape of its output.
     has_params : bool
-        Whether it is a layer with parameters of its own.
+        Whether it is a layer with parameters.
     inputs : int
         How many arrays it is given.
     is_join : bool
-        Whether it is no layer, but where values meet.
+        Whether values meet in it, by a layer without parameters.
     parts, sources, outputs
-        Of a frame: what is in it, where each of these reads, and what it returns.
+        The contents of a frame, the sources that each of them reads, and the outputs.
     """
 
     name: str
@@ -106,7 +106,7 @@ def _box(name: str, layer: Layer, has_params: bool, shape: Shape) -> Part:
 
 
 def _sign(layer: Layer) -> str:
-    """Return what is written where values meet."""
+    """Return the label of a box in which values meet."""
     call = first_call(layer)
     if call is None:
         return "Layer"

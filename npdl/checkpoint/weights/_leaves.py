@@ -15,17 +15,17 @@ __all__ = ["UNKNOWN", "Channels", "Follow", "Leaf", "constructor_of", "leaf_laye
 
 @attrs.frozen
 class Channels:
-    """What arrays are whose channels come first, where another library has them last."""
+    """The channels of an array: they come first here, and last in the other library."""
 
     # 0 where it is not known any more which numbers belong to which channel.
     count: int
-    # Whether flatten has joined the other axes to that of the channels.
+    # Whether flatten has merged the other axes with the axis of the channels.
     flat: bool
 
 
 UNKNOWN = Channels(0, False)
 
-# follow(layer, arguments, before) -> after: the channels behind a layer. `None` where both
+# follow(layer, arguments, before) -> after: the channels of a layer's output. `None` where both
 # libraries have the numbers of an example in one order.
 Follow: TypeAlias = Callable[[Layer, dict[str, Any], Channels | None], Channels | None]
 
@@ -56,7 +56,7 @@ def leaf_layers(
     whole : container of str
         Names of the blocks that are not to be opened.
     follow : callable, optional
-        What to know of the arrays between the layers.
+        How a layer changes the channels of arrays.
     """
     walk = _Walk(whole, follow, [])
     walk.visit(model, params, (), [None])
@@ -68,7 +68,7 @@ Path: TypeAlias = tuple[str, ...]
 
 @attrs.frozen
 class _Walk:
-    """Visits the layers of a model in their order; each visit returns the channels behind it."""
+    """Visits the layers of a model in order; each visit returns the channels of the output."""
 
     whole: Container[str]
     follow: Follow
@@ -144,7 +144,7 @@ def _described(params: Params) -> str:
 
 
 def _merged(several: list[Channels | None]) -> Channels | None:
-    """Return what is known of several arrays together; masks and the like make no difference."""
+    """Return the channels that several arrays share; masks and ids have none."""
     distinct = {channels for channels in several if channels is not None}
     return UNKNOWN if len(distinct) > 1 else next(iter(distinct), None)
 

@@ -44,7 +44,7 @@ class _Params:
         self.paths = list(dict.fromkeys(paths))
         self.keys = [path[0] for path in self.paths if len(path) == 1]
         self.whole = self.paths == [()]
-        # Longer paths are those of a combinator with functions of its own.
+        # Longer paths occur in combinators that are written by hand.
         self.other = not self.whole and len(self.keys) < len(self.paths)
         self.names = None if all(isinstance(key, int) for key in self.keys) else {*self.keys}
 

@@ -203,7 +203,7 @@ def is_several(shape: Any) -> bool:
 
 
 def flat(names: Names) -> tuple[str, ...]:
-    """Return the single names, without those of missing inputs."""
+    """Return the single names; a missing input has none."""
     if isinstance(names, tuple | list):
         return tuple([name for each in names for name in flat(each)])
     return () if names is None else (names,)

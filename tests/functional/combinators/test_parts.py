@@ -1,4 +1,4 @@
-"""A layer made of layers declares its parts; run as a graph, they compute what the layer does."""
+"""A layer made of layers declares its parts; run as a graph, they compute the same outputs."""
 
 import inspect
 
@@ -18,7 +18,7 @@ from npdl.training import fit
 
 
 def run(layer, params, x, train=False, rng=None):
-    """Apply each node of a declaration to what it reads; return the outputs."""
+    """Apply each node of a declaration to its sources; return the outputs."""
     parts, values = layer.parts.of(x)
     for node in parts.nodes:
         key = rng if rng is None or node.number is None else random.fold(rng, node.number)
