@@ -163,14 +163,16 @@ def summary(model: Layer, shape: Shape) -> Summary:
     params = model.init(0, shape)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        rows = _rows(Row(0, "", "", shape, 0, 0), model, params, True, set())
+        rows = _rows(Row(0, "", "", shape, 0, 0), model, params, "", True, set())
     return Summary(shape, tuple(rows), sum(np.asarray(leaf).nbytes for leaf in tree.leaves(params)))
 
 
-def _rows(row: Row, layer: Layer, params: Params, trained: bool, counted: set[int]) -> list[Row]:
+def _rows(
+    row: Row, layer: Layer, params: Params, place: str, trained: bool, counted: set[str]
+) -> list[Row]:
     """Return the rows of a layer and its parts, from a row that has the shape of its input.
 
-    A parameter counts in the row of the innermost layer that has it, and once.
+    A parameter, known by its path, counts in the row of the innermost layer that has it, and once.
     """
     below: list[Row] = []
     if layer.parts is not None:
@@ -183,22 +185,24 @@ def _rows(row: Row, layer: Layer, params: Params, trained: bool, counted: set[in
                 continue
             child = Row(row.depth + 1, node.label, "", given, 0, 0)
             used = trained and parts.trained and not reached.isdisjoint(node.written)
-            below += _rows(child, node.layer, at(params, node.path), used, counted)
-    own = [leaf for leaf in tree.leaves(params) if id(leaf) not in counted]
-    counted.update(map(id, own))
-    count = sum(map(tree.count, own))
-    untrained = count
-    if trained and own:
-        gradient = _gradient(layer, params, row.shape)
-        mine = {id(leaf) for leaf in own}
-        pairs = zip(tree.leaves(params), tree.aligned(gradient, params), strict=True)
-        untrained = sum(tree.count(leaf) for leaf, g in pairs if g is None and id(leaf) in mine)
-    label = _label(layer)
-    out = layer.out_shape(row.shape)
-    whole = attrs.evolve(
-        row, label=label, shape=out, trained=count - untrained, untrained=untrained
-    )
-    return [whole, *below]
+            inside = f"{place}/{node.label}".strip("/")
+            below += _rows(child, node.layer, at(params, node.path), inside, used, counted)
+    sizes = {f"{place}/{path}".strip("/"): tree.count(leaf) for path, leaf in tree.items(params)}
+    own = sizes.keys() - counted
+    counted |= own
+    gradient = _gradient(layer, params, row.shape) if trained and own else None
+    pairs = zip(sizes, tree.aligned(gradient, params), strict=True)
+    numbers = sum(sizes[path] for path, g in pairs if path in own and g is not None)
+    return [
+        attrs.evolve(
+            row,
+            label=_label(layer),
+            shape=layer.out_shape(row.shape),
+            trained=numbers,
+            untrained=sum(sizes[path] for path in own) - numbers,
+        ),
+        *below,
+    ]
 
 
 def _gradient(layer: Layer, params: Params, shape: Shape) -> Params:

@@ -194,6 +194,21 @@ def test_a_combinator_s_own_parameters_count_in_its_row():
     ]
 
 
+def test_an_array_that_several_layers_begin_with_counts_in_each():
+    start = np.ones(3, np.float32)
+
+    @F.layer
+    def scaled():
+        return F.Layer(
+            lambda rng, shape: {"a": start},
+            lambda params, x: (params["a"] * x, x),
+            lambda params, x, g: ({"a": (g * x).sum(axis=0)}, params["a"] * g),
+            lambda shape: shape,
+        )
+
+    assert F.summary(F.serial(scaled(), scaled()), (3,)).trained == 6
+
+
 def test_layers_among_the_arguments_that_are_not_declared_have_no_rows():
     @F.layer
     def closed(inner):
