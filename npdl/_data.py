@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional._layer import Array, conversion, describe, is_data
+from npdl.functional._arrays import conversion, describe, is_data
+from npdl.tree import Array
 
 __all__ = ["batches", "check_data", "order_of"]
 

@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 Tree: TypeAlias = Any
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class _Leaf:

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npdl.compat.utils.random import check_numbers
+from npdl.functional._arrays import describe, plain_array
 from npdl.functional._checks import is_int
-from npdl.functional._layer import describe, plain_array
 
 __all__ = [
     "Array",

@@ -20,8 +20,8 @@ from npdl.compat import optimizers
 from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat.layers._weights import weights_of
 from npdl.compat.layers.base import Layer
+from npdl.functional._arrays import plain_array
 from npdl.functional._checks import check_flag
-from npdl.functional._layer import plain_array
 
 __all__ = ["KerasMethods", "batch_size_first", "optimizer_first"]
 

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from npdl.compat._habits import VALUES, translated
 from npdl.compat._keras_arguments import VALUES, translated
-from npdl.functional._layer import describe
+from npdl.functional._arrays import describe
 
 __all__ = ["Named", "argument_names", "find", "not_too_deep"]
 

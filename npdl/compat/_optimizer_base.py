@@ -14,8 +14,8 @@ import npdl.functional as F
 from npdl import tree
 from npdl._warn import warn
 from npdl.compat._named import Named, argument_names
+from npdl.functional._arrays import describe
 from npdl.functional._checks import check_number, is_int
-from npdl.functional._layer import describe
 from npdl.functional.optimizers._packed import update_in_place
 
 __all__ = ["Functional", "Optimizer", "Slot", "npdl_clip"]

@@ -19,7 +19,8 @@ import numpy as np
 import npdl.functional as F
 from npdl.compat._named import Named, find
 from npdl.compat.utils.random import as_floats
-from npdl.functional._layer import Params, describe, no_params, same_shape
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Params, no_params, same_shape
 
 __all__ = [
     "Activation",

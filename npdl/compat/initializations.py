@@ -18,9 +18,9 @@ import npdl.functional as F
 from npdl._constructor import constructor
 from npdl.compat._named import Named, find
 from npdl.compat.utils.random import get_dtype, new_key
+from npdl.functional._arrays import describe
 from npdl.functional._initializers import Initializer as Pure
 from npdl.functional._initializers import RecordedInitializer, fans
-from npdl.functional._layer import describe
 from npdl.random import KeyLike
 
 __all__ = [

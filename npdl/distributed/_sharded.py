@@ -16,7 +16,8 @@ from npdl.distributed._shards import (
     over_shards,
     rank_and_count,
 )
-from npdl.functional._layer import Layer, Params, describe
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Layer, Params
 from npdl.tree import Tree
 
 __all__ = ["all_reduce", "fold_stats", "sharded"]

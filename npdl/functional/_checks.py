@@ -22,6 +22,7 @@ __all__ = [
     "check_flag",
     "check_function",
     "check_int",
+    "check_mode",
     "check_number",
     "check_pair",
     "is_function",
@@ -110,3 +111,14 @@ def check_function(value: Any, call: str, what: str = "an initializer") -> None:
     """Raise unless a value is a function, and neither a constructor of one nor a layer."""
     if not is_function(value):
         raise TypeError(refusal(value, call, what))
+
+
+def check_mode(train: bool, rng: Any) -> None:
+    """Raise if a key is given for inference, or if `train` is not a boolean."""
+    if train is not True and train is not False:
+        raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
+    if rng is not None and not train:
+        raise ValueError(
+            "a key was given, but train=False, and inference uses no randomness: "
+            "pass train=True as well, or leave rng out"
+        )

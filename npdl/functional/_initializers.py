@@ -16,8 +16,8 @@ import numpy as np
 from npdl._allowance import claim
 from npdl._constructor import RecordedFunction, constructor
 from npdl.functional._checks import check_number, refusal
-from npdl.functional._layer import Array
 from npdl.random import KeyLike, generator
+from npdl.tree import Array
 
 __all__ = [
     "constant",
@@ -378,3 +378,10 @@ def _truncated_normal(rng: KeyLike, shape: tuple[int, ...], std: float, mean: fl
 
 
 Initializer = Callable[[KeyLike, tuple[int, ...]], Array]
+
+
+def scale_and_shift(shape: tuple[int, ...], scale: bool, shift: bool) -> dict[str, Array]:
+    """Return the initial scale, of ones, and shift, of zeros, of a normalization, where wanted."""
+    claim(shape)
+    params = {"scale": np.ones(shape, np.float32)} if scale else {}
+    return params | {"shift": np.zeros(shape, np.float32)} if shift else params

@@ -37,19 +37,27 @@ from typing import Any, NamedTuple, TypeAlias
 import attrs
 import numpy as np
 
-from npdl import random, tree
+from npdl import random
 from npdl._allowance import at_most
 from npdl._calls import explained, shown
 from npdl._constructor import Recorded, constructor
+from npdl.functional._arrays import check_arrays, describe, has_several
 from npdl.functional._checks import check_flag
-from npdl.functional._modes import check_mode as check_mode
-from npdl.functional._modes import keep_params as keep_params
 from npdl.functional._modes import with_input_grad, with_mode
-from npdl.tree import Tree
+from npdl.tree import Array, Tree
 
-__all__ = ["Array", "Aux", "Layer", "Params", "Shape", "layer", "value_and_grad"]
+__all__ = [
+    "Aux",
+    "Layer",
+    "Params",
+    "Shape",
+    "keep_params",
+    "layer",
+    "no_params",
+    "same_shape",
+    "value_and_grad",
+]
 
-Array: TypeAlias = np.ndarray[Any, Any]
 Params: TypeAlias = Tree
 Shape: TypeAlias = tuple[Any, ...]  # of ints, or of the shapes of several inputs
 
@@ -62,6 +70,11 @@ def no_params(rng: random.KeyLike, shape: Shape) -> Params:
 def same_shape(shape: Shape) -> Shape:
     """Return the shape as it is: `out_shape` of an element-wise layer."""
     return shape
+
+
+def keep_params(params: Params, cache: Any) -> Params:
+    """Return the parameters as they are: `update_stats` of a layer without running statistics."""
+    return params
 
 
 _MISSING: Any = object()
@@ -218,162 +231,6 @@ def value_and_grad(
     return value_and_grad_of
 
 
-# The data types of layers, as NumPy's own objects: "is" takes a third of the time of "==".
-SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-
-
-def check_class(x: Any, name: str) -> None:
-    """Raise unless `x` is an array of NumPy's own class, in memory or mapped from a file.
-
-    Masked arrays, `np.matrix` and other subclasses change the meaning of arithmetic.
-    """
-    kind = type(x)
-    if kind is not np.ndarray and kind is not np.memmap and not isinstance(x, np.generic):
-        given = describe(x) if isinstance(x, np.ndarray) else kind.__name__
-        raise TypeError(f"{name}: expected a NumPy array, got {given}; {conversion(x)}")
-
-
-def plain_array(values: Any, name: str) -> Array:
-    """Return values as an array, or raise for a class whose meaning `np.asarray` would drop."""
-    if isinstance(values, np.ndarray):
-        check_class(values, name)
-    return np.asarray(values)
-
-
-def check_array(x: Any, name: str) -> None:
-    """Raise unless `x` is of NumPy's own class, and of a data type to compute with.
-
-    Float16 and bfloat16 are for files. The hot path of a layer tests ``type(x) is np.ndarray``
-    before it calls.
-    """
-    check_class(x, name)
-    if x.dtype.kind in "fV" and not is_float(x.dtype):
-        raise TypeError(
-            f"{name}: expected float32 or float64, got {describe(x)}; "
-            f"convert it with x.astype(np.float32)"
-        )
-
-
-def check_arrays(x: Any, name: str) -> None:
-    """Do the same for all arrays of a tree, whose other leaves may be anything."""
-    if type(x) is np.ndarray and x.dtype is SINGLE:
-        return
-    for leaf in tree.leaves(x):
-        if isinstance(leaf, np.ndarray):
-            check_array(leaf, name)
-
-
-def is_data(x: Any) -> bool:
-    """Whether `x` is an array of NumPy's own class, of numbers to compute with or booleans."""
-    if type(x) is not np.ndarray and type(x) is not np.memmap:
-        return False
-    return x.dtype.kind in "iub" or is_float(x.dtype)
-
-
-def conversion(x: Any) -> str:
-    """Return how to make a NumPy array of `x`: the end of an error's message."""
-    if type(x) is np.ndarray:
-        return "convert it with x.astype(np.float32)"
-    if isinstance(x, np.ma.MaskedArray):
-        return "fill it with x.filled(0), or drop its mask with np.asarray(x)"
-    if hasattr(x, "toarray"):
-        return "convert it with x.toarray()"
-    if type(x).__module__.partition(".")[0] == "torch":
-        return "convert it with np.asarray(x.detach().cpu())"
-    return "convert it with np.asarray(x)"
-
-
-def is_float(dtype: Any) -> bool:
-    """Whether layers compute in this data type: float32 or float64."""
-    return dtype is SINGLE or dtype is DOUBLE or (dtype.kind == "f" and dtype.itemsize in (4, 8))
-
-
-def check_float(x: Any, name: str, dtype: Any = None) -> None:
-    """Raise unless `x` is an array of float32 or float64 (of the type `dtype`)."""
-    if type(x) is not np.ndarray:
-        check_array(x, name)
-    given = x.dtype
-    if is_float(given) and (dtype is None or given == dtype):
-        return
-    if not is_float(given):
-        raise TypeError(
-            f"{name}: expected an array of floats, got {describe(x)}; layers take float32 and "
-            f"float64, so convert it with x.astype(np.float32)"
-        )
-    if not is_float(dtype):
-        raise _params_type(name, dtype)
-    raise TypeError(
-        f"{name}: the input is {describe(x)}, but the parameters are {dtype}, and nothing is "
-        f"promoted silently; convert one of them: x.astype(np.{dtype}) or "
-        f"npdl.tree.astype(params, np.{given})"
-    )
-
-
-def check_params(name: str, params: Params, shapes: dict[str, Shape]) -> None:
-    """Raise unless the parameters of a layer are arrays of these shapes, of one data type."""
-    if isinstance(params, dict) and params.keys() == shapes.keys():
-        check_types(name, params)
-        if all(params[key].shape == shape for key, shape in shapes.items()):
-            return
-    wanted = ", ".join(f"{key}: {list(shape)}" for key, shape in shapes.items())
-    raise ValueError(
-        f"{name}: this layer takes params with the shapes {{{wanted}}}, got "
-        f"{describe(params)}; are they of another layer?"
-    )
-
-
-def check_types(name: str, params: dict[str, Any]) -> Any:
-    """Return the data type of a layer's parameters, or raise unless it is float32 or float64."""
-    dtype = None
-    for key, array in params.items():
-        if type(array) is not np.ndarray:
-            check_array(array, f"{name}, params[{key!r}]")
-        if array.dtype is not dtype:
-            if not is_float(array.dtype):
-                raise _params_type(name, array.dtype)
-            if dtype is not None and array.dtype != dtype:
-                raise ValueError(
-                    f"{name}: this layer takes params of one data type, got {describe(params)}; "
-                    f"are they of another layer? npdl.tree.astype(params, np.{dtype}) converts them"
-                )
-            dtype = array.dtype
-    return dtype
-
-
-def _params_type(name: str, given: Any) -> TypeError:
-    return TypeError(
-        f"{name}: expected params of float32 or float64, got {given}; convert them with "
-        f"npdl.tree.astype(params, np.float32)"
-    )
-
-
-def check_mask(name: str, mask: Any, x: Array, role: str = "input") -> None:
-    """Raise unless the mask is `None`, or a boolean for each step of (batch, time, ...)."""
-    if mask is None:
-        return
-    if isinstance(mask, np.ndarray) and type(mask) is not np.ndarray:
-        check_array(mask, f"{name}, mask")
-    batch, time = x.shape[:2]
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (batch, time):
-        raise ValueError(
-            f"{name}: for the {role} {describe(x)} the mask must be bool[{batch}, {time}], true "
-            f"where there is data, got {describe(mask)}"
-        )
-
-
-def describe(value: Any) -> str:
-    """Describe arrays in a few letters: ``float32[32, 7]``, and tuples of them."""
-    if isinstance(value, np.ndarray | np.generic):
-        kind = type(value)
-        plain = kind is np.ndarray or kind is np.memmap or isinstance(value, np.generic)
-        return f"{'' if plain else f'{kind.__name__} '}{value.dtype}{list(value.shape)}"
-    if isinstance(value, tuple):
-        return f"({', '.join(describe(item) for item in value)})"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}"
-    return "None" if value is None else type(value).__name__
-
-
 class _Probe:
     """Finds `out_shape` by applying the layer to one example of zeros."""
 
@@ -381,8 +238,7 @@ class _Probe:
         self.init, self.apply = init, apply
 
     def __call__(self, shape: Shape) -> Shape:
-        several = bool(shape) and isinstance(shape[0], tuple)
-        example = tuple(map(_example, shape)) if several else _example(shape)
+        example = tuple(map(_example, shape)) if has_several(shape) else _example(shape)
         with at_most(math.inf):  # these parameters are not kept
             result = self.apply(self.init(0, shape), example)
         if not isinstance(result, tuple) or len(result) != 2:

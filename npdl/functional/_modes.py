@@ -8,27 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from npdl import random
+from npdl.functional._checks import check_mode
 from npdl.tree import Tree
 
-__all__ = ["check_mode", "keep_params", "with_input_grad", "with_mode"]
+__all__ = ["with_input_grad", "with_mode"]
 
 Function = Callable[..., Any]
-
-
-def keep_params(params: Tree, cache: Any) -> Tree:
-    """Return the parameters as they are: `update_stats` of a layer without running statistics."""
-    return params
-
-
-def check_mode(train: bool, rng: Any) -> None:
-    """Raise if a key is given for inference, or if `train` is not a boolean."""
-    if train is not True and train is not False:
-        raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
-    if rng is not None and not train:
-        raise ValueError(
-            "a key was given, but train=False, and inference uses no randomness: "
-            "pass train=True as well, or leave rng out"
-        )
 
 
 def with_mode(apply: Function) -> Function:

@@ -12,16 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._arrays import DOUBLE, SINGLE, check_array, check_class, check_float, describe
 from npdl.functional._checks import check_int
-from npdl.functional._layer import (
-    DOUBLE,
-    SINGLE,
-    Array,
-    check_array,
-    check_class,
-    check_float,
-    describe,
-)
+from npdl.tree import Array
 
 __all__ = [
     "check_probabilities",

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from npdl.functional._layer import Array, Layer, Params, describe
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_params, connected, short
+from npdl.functional.combinators._serial import short
 from npdl.plot._canvas import as_floats, axes_or_new
+from npdl.tree import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npdl.functional._layer import Array
 from npdl.plot._canvas import (
     COLOURS,
     DARK,
@@ -15,6 +14,7 @@ from npdl.plot._canvas import (
     text_width,
     width_of,
 )
+from npdl.tree import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

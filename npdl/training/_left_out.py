@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npdl import tree
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["all_finite", "check_left_out", "left_out", "refusal_of"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from npdl import checkpoint, tree
 from npdl.checkpoint._files.limits import CheckpointError, damage, read_json
 from npdl.checkpoint._json import LISTS, decoded, encoded
-from npdl.functional._layer import describe
+from npdl.functional._arrays import describe
 
 __all__ = [
     "OtherRunError",

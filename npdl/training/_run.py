@@ -8,7 +8,8 @@ import numpy as np
 
 from npdl import tree
 from npdl.checkpoint._files.limits import CheckpointError
-from npdl.functional._layer import Params, describe
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Params
 from npdl.training._learning_rate import check_factor, rate_of, scale_rate
 from npdl.training._plan import Plan
 from npdl.training._scores import Sums, mean_sums

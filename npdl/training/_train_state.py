@@ -6,7 +6,8 @@ import attrs
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional._layer import Layer, Params, Shape, describe
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Layer, Params, Shape
 from npdl.functional.optimizers._optimizer import Optimizer, apply_updates
 from npdl.functional.optimizers._packed import Packed, pack
 

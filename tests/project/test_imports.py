@@ -19,7 +19,7 @@ OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn",
 OPTIONAL |= {"torch", "tqdm"}
 
 VALUES = "tree random _constructor _calls _allowance _warn"
-PROTOCOL = f"{VALUES} functional/_checks functional/_layer"
+PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
 COMPAT = f"{PROTOCOL} functional compat/_keras_arguments compat/_named compat/utils"
 
@@ -35,20 +35,22 @@ TABLE = {
     "random": "",
     "tree": "_constructor",
     "functional/_checks": "_calls",
-    "functional/_modes": "random tree",
-    "functional/_layer": f"{VALUES} functional/_checks functional/_modes",
+    "functional/_arrays": "tree functional/_checks",
+    "functional/_modes": "random tree functional/_checks",
+    "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_modes",
+    "functional/_kernels": "random tree",
+    "functional/_kernels/conv": "tree functional/_kernels",
+    "functional/_images": "tree functional/_checks functional/_arrays functional/_kernels",
     "functional/_targets": PROTOCOL,
     "functional/_text_table": "",
     "functional/_initializers": PROTOCOL,
-    "functional/_kernels": PROTOCOL,
-    "functional/_kernels/conv": "functional/_layer functional/_kernels",
     "functional/layers/activations": f"{PROTOCOL} functional/_kernels",
     "functional/layers/attention": f"{PROTOCOL} functional/_initializers functional/_kernels",
     "functional/layers/recurrent": f"{PROTOCOL} functional/_initializers functional/_kernels "
     "functional/layers/activations",
-    "functional/layers": f"{PROTOCOL} functional/_initializers functional/_kernels "
-    "functional/_kernels/conv functional/layers/activations functional/layers/attention "
-    "functional/layers/recurrent",
+    "functional/layers": f"{PROTOCOL} functional/_images functional/_initializers "
+    "functional/_kernels functional/_kernels/conv functional/layers/activations "
+    "functional/layers/attention functional/layers/recurrent",
     "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
     "functional/layers/activations functional/layers/attention",
     "functional/losses": f"{PROTOCOL} functional/_kernels functional/_targets",

@@ -28,7 +28,8 @@ from npdl.checkpoint.weights._load import (
     under,
     weights_of,
 )
-from npdl.functional._layer import Array, Layer, Params
+from npdl.functional._layer import Layer, Params
+from npdl.tree import Array
 
 __all__ = ["from_keras"]
 

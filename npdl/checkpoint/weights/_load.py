@@ -23,7 +23,9 @@ from npdl.checkpoint._files.containers import opened
 from npdl.checkpoint._files.limits import CheckpointError, Kind
 from npdl.checkpoint.weights._leaves import Channels, Follow, Leaf, constructor_of, leaf_layers
 from npdl.checkpoint.weights._match import Modules, Unit
-from npdl.functional._layer import Array, Layer, Params, check_class
+from npdl.functional._arrays import check_class
+from npdl.functional._layer import Layer, Params
+from npdl.tree import Array
 
 __all__ = [
     "Given",

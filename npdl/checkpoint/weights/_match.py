@@ -14,7 +14,8 @@ import numpy as np
 
 from npdl import tree
 from npdl.checkpoint._files.limits import CheckpointError, Kind
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
+from npdl.tree import Array
 
 __all__ = ["Modules", "Pair", "Unit"]
 

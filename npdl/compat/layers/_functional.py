@@ -10,7 +10,7 @@ from npdl import tree
 from npdl.compat.activations import softmax_before_cross_entropy
 from npdl.compat.layers._sizes import Shape
 from npdl.compat.layers.base import Stateful
-from npdl.functional._layer import plain_array
+from npdl.functional._arrays import plain_array
 
 __all__ = ["Functional", "from_config"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from npdl.compat import activations, initializations
 from npdl.compat.layers._sizes import optional_int, positive_int, shape_before
 from npdl.compat.layers.base import Layer, Stateful
+from npdl.functional._arrays import plain_array
 from npdl.functional._checks import check_flag
-from npdl.functional._layer import plain_array
 
 __all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from npdl import tree
-from npdl.functional._layer import plain_array
+from npdl.functional._arrays import plain_array
 
 __all__ = ["set_weights", "untrained", "weights_of"]
 

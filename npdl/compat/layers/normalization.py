@@ -9,8 +9,9 @@ import npdl.functional as F
 from npdl.compat import initializations
 from npdl.compat.layers._sizes import Shape, shape_before
 from npdl.compat.layers.base import Parameter, Stateful
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["BatchNormal", "by_position"]
 

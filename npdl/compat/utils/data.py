@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from npdl.compat.utils.random import get_dtype
-from npdl.functional._layer import describe
+from npdl.functional._arrays import describe
 from npdl.functional._targets import class_ids
 
 __all__ = ["one_hot", "unhot"]

@@ -14,7 +14,7 @@ from npdl.compat.utils._states import (
     set_global,
     write_generator,
 )
-from npdl.functional._layer import describe
+from npdl.functional._arrays import describe
 from npdl.random import Key
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._kernels.blas_sums import sum_of_columns
-from npdl.functional._layer import Array
 from npdl.random import KeyLike, generator
+from npdl.tree import Array
 
 __all__ = ["attend", "attend_backward", "blocked_steps", "by_head", "kept_weights"]
 

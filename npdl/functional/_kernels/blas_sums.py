@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._layer import Array
+from npdl.tree import Array
 
 __all__ = ["sum_of_columns", "sum_of_rows", "sum_of_vector"]
 

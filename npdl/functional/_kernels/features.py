@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from npdl._allowance import claim
 from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows
-from npdl.functional._layer import Array, Params, Shape
+from npdl.tree import Array
 
-__all__ = ["around", "check_example", "exponents", "feature_dots", "feature_sums", "initial"]
-__all__ += ["scaled_epsilon"]
+__all__ = ["as_outer_features_inner", "exponents", "feature_dots", "feature_sums", "scaled_epsilon"]
 
 
-def around(x: Array, start: int, stop: int) -> Array:
+def as_outer_features_inner(x: Array, start: int, stop: int) -> Array:
     """Return `x` as (outer, features, inner), where the features are the axes start to stop."""
     shape = x.shape
     return x.reshape(
@@ -73,19 +71,3 @@ def scaled_epsilon(epsilon: float, powers: Array, dtype: Any) -> Array:
     least = np.where(powers == 0, 0, np.finfo(dtype).eps ** 2)
     scaled: Array = np.maximum(np.ldexp(epsilon, -2 * powers), least).astype(dtype)
     return scaled
-
-
-def initial(shape: Shape, scale: bool, shift: bool) -> Params:
-    """Return a scale of ones and a shift of zeros."""
-    claim(shape)
-    params = {"scale": np.ones(shape, np.float32)} if scale else {}
-    return params | {"shift": np.zeros(shape, np.float32)} if shift else params
-
-
-def check_example(name: str, shape: Any) -> None:
-    """Raise unless `shape` is that of one example of features."""
-    if not (isinstance(shape, tuple | list) and shape and all(isinstance(n, int) for n in shape)):
-        raise ValueError(
-            f"{name}: expected the shape of one example, such as (64,), got {shape!r}; "
-            f"init takes (rng, shape)"
-        )

@@ -15,7 +15,7 @@ import numpy as np
 
 from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows
 from npdl.functional._kernels.windows import Pair
-from npdl.functional._layer import Array, Shape
+from npdl.tree import Array
 
 __all__ = [
     "BLOCK",
@@ -56,13 +56,13 @@ def memory_order(x: Array) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
 
 
-def arranged(shape: Shape, order: tuple[int, ...], dtype: Any) -> Array:
+def arranged(shape: tuple[int, ...], order: tuple[int, ...], dtype: Any) -> Array:
     """Return a new array, not filled, with its axes in that order in memory."""
     array = np.empty([shape[axis] for axis in order], dtype)
     return array.transpose([order.index(axis) for axis in range(len(order))])
 
 
-def aligned(shape: Shape, dtype: Any) -> Array:
+def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return a new array, not filled, that begins with a line of the caches.
 
     NumPy's arrays begin anywhere, and then vectorised functions take up to three times as long to

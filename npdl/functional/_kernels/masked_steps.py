@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npdl.functional._layer import Array
+from npdl.tree import Array
 
 __all__ = ["Replaced", "replace_steps"]
 

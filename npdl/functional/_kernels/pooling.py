@@ -18,7 +18,7 @@ import numpy as np
 
 from npdl.functional._kernels.image_layout import BLOCK, arranged, blocks, laid_like
 from npdl.functional._kernels.windows import Pair, Window
-from npdl.functional._layer import Array, Shape
+from npdl.tree import Array
 
 __all__ = ["maxima", "maxima_gradient", "means", "means_gradient"]
 
@@ -72,7 +72,7 @@ def means(x: Array, window: Window, count_padding: bool) -> Array:
 
 
 def means_gradient(
-    g: Array, shape: Shape, order: tuple[int, ...], window: Window, count_padding: bool
+    g: Array, shape: tuple[Any, ...], order: tuple[int, ...], window: Window, count_padding: bool
 ) -> Array:
     """Return the gradient of :func:`means` for an input of that shape and memory order."""
     counts = _counts(window, shape[2:], g.dtype, count_padding)

@@ -1,71 +1,14 @@
 """Windows that slide over images, for convolution and pooling: size, stride, padding, dilation."""
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
-from npdl.functional._checks import check_int, check_pair, is_int, refusal
-from npdl.functional._layer import Array, Shape, check_float, describe
+from npdl.tree import Array
 
-__all__ = [
-    "Pair",
-    "Window",
-    "as_images",
-    "check_filters",
-    "check_images",
-    "image_shape",
-    "make_window",
-]
+__all__ = ["Pair", "Window", "as_images", "from_images"]
 
 Pair: TypeAlias = tuple[int, int]
-
-
-def make_window(
-    name: str,
-    axes: int,
-    size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any = 1,
-    size_name: str = "size",
-) -> "Window":
-    """Return the window that a constructor's arguments describe; in one dimension, of height 1."""
-    return Window(
-        name,
-        check_pair(size, f"{name}(…, {size_name}=3)", axes),
-        check_pair(stride, f"{name}(…, stride=2)", axes),
-        check_pair(dilation, f"{name}(…, dilation=2)", axes),
-        _padding(name, axes, padding),
-    )
-
-
-def _padding(name: str, axes: int, value: Any) -> str | tuple[Pair, Pair]:
-    if isinstance(value, str) and value in ("valid", "same"):
-        return value
-    if is_int(value):
-        sides: Any = ((value, value),) * axes
-    elif isinstance(value, tuple | list) and len(value) == 2:
-        sides = [(side, side) if is_int(side) else side for side in value] if axes == 2 else [value]
-    else:
-        sides = ()
-    if len(sides) == axes and all(map(_is_side, sides)):
-        pairs = [(int(before), int(after)) for before, after in sides]
-        return ((0, 0), pairs[0]) if axes == 1 else (pairs[0], pairs[1])
-    form = (
-        "a pair (before, after)"
-        if axes == 1
-        else "a pair (height, width), or ((top, bottom), (left, right))"
-    )
-    expected = f'"valid", "same", an int of at least 0, or {form}'
-    raise ValueError(refusal(value, f"{name}(…, padding=1)", expected))
-
-
-def _is_side(value: Any) -> bool:
-    return (
-        isinstance(value, tuple | list)
-        and len(value) == 2
-        and all(is_int(number) and number >= 0 for number in value)
-    )
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -76,7 +19,6 @@ class Window:
     words, or the numbers of rows (columns) before and after the image.
     """
 
-    name: str  # of the layer, for messages
     size: Pair
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
@@ -101,16 +43,9 @@ class Window:
         return pairs[0], pairs[1]
 
     def out(self, height: int, width: int) -> Pair:
-        """Return the number of places of the window, down and across."""
+        """Return the number of positions of the window, down and across; it fits the image."""
         (top, bottom), (left, right) = self.pads(height, width)
         padded = height + top + bottom, width + left + right
-        if height < 1 or width < 1 or self.reach[0] > padded[0] or self.reach[1] > padded[1]:
-            dilated = "" if self.dilation == (1, 1) else f", dilated by {self.dilation}"
-            raise ValueError(
-                f"{self.name}: the window of {self.size[0]}×{self.size[1]}{dilated} is larger than "
-                f"the padded image of {padded[0]}×{padded[1]} (height×width); use a smaller "
-                f'window, a larger image, or padding="same"'
-            )
         return (
             (padded[0] - self.reach[0]) // self.stride[0] + 1,
             (padded[1] - self.reach[1]) // self.stride[1] + 1,
@@ -129,7 +64,7 @@ class Window:
         )
 
     def mirrored(self, height: int, width: int) -> "Window":
-        """Return the window that gathers from the places what this one gave to the pixels."""
+        """Return the window of the transposed operation, which reads the outputs."""
         (top, bottom), (left, right) = self.pads(height, width)
         down, across = self.reach[0] - 1, self.reach[1] - 1
         padding = (down - top, down - bottom), (across - left, across - right)
@@ -160,49 +95,6 @@ def as_images(x: Array, axes: int) -> Array:
     return x if axes == 2 else x[:, :, None]
 
 
-def check_images(
-    name: str, x: Array, axes: int, channels: int | None = None, dtype: Any = None
-) -> None:
-    """Raise unless `x` is a batch of images (sequences) of floats, with that many channels."""
-    check_float(x, name, dtype)
-    if x.ndim != 2 + axes:
-        raise ValueError(
-            f"{name}: expected (batch, {_AXES[axes]}), got {describe(x)}"
-            + ("; one example needs a batch of one: x[None]" if x.ndim == 1 + axes else "")
-        )
-    if channels is not None and x.shape[1] != channels:
-        raise ValueError(
-            f"{name}: these params take {channels} channels (axis 1), but the input is "
-            f"{describe(x)}; init them with the shape of one example, ({_AXES[axes]})"
-        )
-
-
-def image_shape(name: str, shape: Shape, axes: int, groups: int = 1) -> tuple[int, int, int]:
-    """Return channels, height and width of an example's shape; the groups divide the channels."""
-    if (
-        not isinstance(shape, tuple | list)
-        or len(shape) != 1 + axes
-        or not all(is_int(size) and size > 0 for size in shape)
-    ):
-        raise ValueError(
-            f"{name}: expected the shape of one example, ({_AXES[axes]}), all positive, got "
-            f"{shape!r}"
-        )
-    if shape[0] % groups:
-        raise ValueError(
-            f"{name}: groups must divide the channels, but there are {shape[0]} channels, in the "
-            f"shape {shape}, and groups={groups}"
-        )
-    return (shape[0], 1, shape[1]) if axes == 1 else (shape[0], shape[1], shape[2])
-
-
-def check_filters(name: str, filters: Any, groups: Any) -> tuple[int, int]:
-    """Return both, which are positive ints; the groups divide the filters."""
-    filters = check_int(filters, f"{name}(filters=16, kernel_size=3)")
-    groups = check_int(groups, f"{name}(16, 3, groups=2)")
-    if filters % groups:
-        raise ValueError(f"{name}: groups must divide the filters, got {filters=} and {groups=}")
-    return filters, groups
-
-
-_AXES = {1: "channels, length", 2: "channels, height, width"}
+def from_images(y: Array, axes: int) -> Array:
+    """Return (batch, channels, length) of images of height 1 where there is one axis only."""
+    return y if axes == 2 else y[:, :, 0]

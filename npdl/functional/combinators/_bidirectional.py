@@ -6,19 +6,13 @@ from typing import Any
 import numpy as np
 
 from npdl._calls import shown
+from npdl.functional._arrays import check_arrays, describe
 from npdl.functional._checks import refusal
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    check_arrays,
-    describe,
-    layer,
-    no_params,
-)
+from npdl.functional._layer import Layer, Params, layer, no_params
 from npdl.functional.combinators._children import connected
 from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._joins import joined
+from npdl.tree import Array
 
 __all__ = ["bidirectional", "one_step"]
 

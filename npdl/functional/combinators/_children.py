@@ -12,15 +12,9 @@ import numpy as np
 
 from npdl import random, tree
 from npdl._calls import shown
-from npdl.functional._layer import (
-    Layer,
-    Params,
-    Shape,
-    check_arrays,
-    check_mode,
-    describe,
-    keep_params,
-)
+from npdl.functional._arrays import check_arrays, describe
+from npdl.functional._checks import check_mode
+from npdl.functional._layer import Layer, Params, Shape, keep_params
 from npdl.functional.combinators._parts import Names, Parts, at, bound, found
 
 __all__ = [

@@ -3,12 +3,13 @@
 import functools
 from typing import Any
 
-from npdl.functional._layer import Array, Layer, Params, Shape, layer
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.functional.combinators._children import chain, connected
 from npdl.functional.combinators._declared import declared
 from npdl.functional.layers._dense import dense
 from npdl.functional.layers._dropout import dropout as dropped
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["feed_forward"]
 

@@ -7,18 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npdl.functional._arrays import SINGLE, check_arrays, describe
 from npdl.functional._checks import check_axis
-from npdl.functional._layer import (
-    SINGLE,
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_arrays,
-    describe,
-    layer,
-    no_params,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer, no_params
+from npdl.tree import Array
 
 __all__ = ["add", "concatenate", "joined", "multiply"]
 

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from npdl.functional._layer import Layer, Params, Shape, describe
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Layer, Params, Shape
 
 __all__ = [
     "Names",

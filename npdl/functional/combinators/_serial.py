@@ -5,14 +5,9 @@ from typing import Any
 import attrs
 
 from npdl import random
-from npdl.functional._layer import (
-    Layer,
-    Params,
-    Shape,
-    check_arrays,
-    check_mode,
-    layer,
-)
+from npdl.functional._arrays import check_arrays
+from npdl.functional._checks import check_mode
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.functional.combinators._children import (
     chain,
     check_count,

@@ -6,27 +6,19 @@ from typing import Any
 import numpy as np
 
 from npdl._allowance import claim
+from npdl.functional._arrays import check_example, check_float, check_types, describe
 from npdl.functional._checks import check_axis, check_flag, check_number
+from npdl.functional._initializers import scale_and_shift
 from npdl.functional._kernels.features import (
-    around,
-    check_example,
+    as_outer_features_inner,
     exponents,
     feature_dots,
     feature_sums,
-    initial,
     scaled_epsilon,
 )
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_float,
-    check_types,
-    describe,
-    layer,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["batch_norm"]
 
@@ -102,7 +94,7 @@ def batch_norm(
         size = _channels(shape, axis)
         claim((size,))
         return {
-            **initial((size,), scale, shift),
+            **scale_and_shift((size,), scale, shift),
             "mean": np.zeros(size, np.float32),
             "variance": np.ones(size, np.float32),
             "count": np.zeros((), np.float32),
@@ -195,7 +187,7 @@ def _memory_order(x: Array) -> tuple[int, ...]:
 
 def _to_three(x: Array, order: tuple[int, ...], axis: int) -> Array:
     position = order.index(axis % x.ndim)
-    return around(x.transpose(order), position, position + 1)
+    return as_outer_features_inner(x.transpose(order), position, position + 1)
 
 
 def _from_three(y: Array, like: Array, order: tuple[int, ...]) -> Array:

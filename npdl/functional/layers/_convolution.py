@@ -2,20 +2,22 @@
 
 from typing import Any
 
+from npdl.functional._arrays import check_params
 from npdl.functional._checks import check_flag, check_function
-from npdl.functional._initializers import Initializer, glorot_uniform, zeros
-from npdl.functional._kernels.conv.correlation import correlate, gradients
-from npdl.functional._kernels.image_layout import sum_of_channels
-from npdl.functional._kernels.windows import (
-    Window,
-    as_images,
+from npdl.functional._images import (
     check_filters,
     check_images,
     image_shape,
     make_window,
+    output_size,
 )
-from npdl.functional._layer import Array, Layer, Params, Shape, check_params, layer
+from npdl.functional._initializers import Initializer, glorot_uniform, zeros
+from npdl.functional._kernels.conv.correlation import correlate, gradients
+from npdl.functional._kernels.image_layout import sum_of_channels
+from npdl.functional._kernels.windows import Window, as_images, from_images
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["conv1d", "conv2d"]
 
@@ -101,7 +103,7 @@ def conv2d(
     (16, 16, 14)
     """
     window = make_window("conv2d", 2, kernel_size, stride, padding, dilation, "kernel_size")
-    return _convolution(window, 2, filters, groups, bias, weight_init, bias_init)
+    return _convolution("conv2d", window, 2, filters, groups, bias, weight_init, bias_init)
 
 
 @layer
@@ -168,10 +170,11 @@ def conv1d(
     (5, 16, 50)
     """
     window = make_window("conv1d", 1, kernel_size, stride, padding, dilation, "kernel_size")
-    return _convolution(window, 1, filters, groups, bias, weight_init, bias_init)
+    return _convolution("conv1d", window, 1, filters, groups, bias, weight_init, bias_init)
 
 
 def _convolution(
+    name: str,
     window: Window,
     axes: int,
     filters: int,
@@ -181,7 +184,7 @@ def _convolution(
     bias_init: Initializer,
 ) -> Layer:
     """Return the layer; in one dimension it has images of height 1 inside."""
-    name, kernel_size = window.name, window.size[-axes:]
+    kernel_size = window.size[-axes:]
     filters, groups = check_filters(name, filters, groups)
     bias = check_flag(bias, f"{name}(16, 3, bias=False)")
     check_function(weight_init, f"{name}(16, 3, weight_init=he_uniform())")
@@ -201,22 +204,23 @@ def _convolution(
         check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = as_images(params["weight"], axes)
         check_images(name, x, axes, weight.shape[1] * groups, weight.dtype)
+        images = as_images(x, axes)
+        output_size(name, window, images.shape[2:])
         shift = params["bias"] if bias else None
-        y = correlate(as_images(x, axes), weight, shift, window, groups)
-        return y if axes == 2 else y[:, :, 0], x
+        return from_images(correlate(images, weight, shift, window, groups), axes), x
 
     def backward(
         params: Params, x: Array, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
         weight, images, g = (as_images(part, axes) for part in (params["weight"], x, g))
         dw, dx = gradients(images, g, weight, window, groups, input_grad)
-        grads = {"weight": dw if axes == 2 else dw[:, :, 0]}
+        grads = {"weight": from_images(dw, axes)}
         if bias:
             grads["bias"] = sum_of_channels(g)
-        return grads, dx if dx is None or axes == 2 else dx[:, :, 0]
+        return grads, dx if dx is None else from_images(dx, axes)
 
     def out_shape(shape: Shape) -> Shape:
-        _, *image = image_shape(name, shape, axes, groups)
-        return (filters, *window.out(*image)[-axes:])
+        _, height, width = image_shape(name, shape, axes, groups)
+        return (filters, *output_size(name, window, (height, width))[-axes:])
 
     return Layer(init, apply, backward, out_shape)

@@ -3,7 +3,9 @@
 import operator
 from typing import Any
 
+from npdl.functional._arrays import check_params
 from npdl.functional._checks import check_flag, check_function, check_pair
+from npdl.functional._images import check_filters, check_images, image_shape, make_window
 from npdl.functional._initializers import Initializer, glorot_uniform, zeros
 from npdl.functional._kernels.conv.correlation import (
     correlate_with_gradient,
@@ -11,16 +13,10 @@ from npdl.functional._kernels.conv.correlation import (
     weight_gradient,
 )
 from npdl.functional._kernels.image_layout import sum_of_channels
-from npdl.functional._kernels.windows import (
-    Pair,
-    Window,
-    check_filters,
-    check_images,
-    image_shape,
-    make_window,
-)
-from npdl.functional._layer import Array, Layer, Params, Shape, check_params, layer
+from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["conv2d_transpose"]
 
@@ -98,7 +94,7 @@ def conv2d_transpose(
     """
     name = "conv2d_transpose"
     window = make_window(name, 2, kernel_size, stride, padding, dilation, "kernel_size")
-    extra = _output_padding(window, output_padding)
+    extra = _output_padding(name, window, output_padding)
     filters, groups = check_filters(name, filters, groups)
     bias = check_flag(bias, "conv2d_transpose(16, 3, bias=False)")
     check_function(weight_init, "conv2d_transpose(16, 3, weight_init=he_uniform())")
@@ -122,7 +118,7 @@ def conv2d_transpose(
         check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = params["weight"]
         check_images(name, x, 2, weight.shape[0], weight.dtype)
-        y = spread(x, weight, window, groups, _larger(window, extra, x.shape[2:]))
+        y = spread(x, weight, window, groups, _larger(name, window, extra, x.shape[2:]))
         if bias:
             y += params["bias"][:, None, None]
         return y, x
@@ -142,35 +138,37 @@ def conv2d_transpose(
 
     def out_shape(shape: Shape) -> Shape:
         _, *image = image_shape(name, shape, 2, groups)
-        return (filters, *_larger(window, extra, (image[0], image[1])))
+        return (filters, *_larger(name, window, extra, (image[0], image[1])))
 
     return Layer(init, apply, backward, out_shape)
 
 
-def _output_padding(window: Window, value: Any) -> Pair:
-    extra = check_pair(value, f"{window.name}(…, output_padding=1)", least=0)
+def _output_padding(name: str, window: Window, value: Any) -> Pair:
+    extra = check_pair(value, f"{name}(…, output_padding=1)", least=0)
     if any(map(operator.ge, extra, window.stride)) or (
         extra != (0, 0) and window.padding == "same"
     ):
         raise ValueError(
-            f"{window.name}: output_padding must be less than the stride, and 0 where padding is "
+            f"{name}: output_padding must be less than the stride, and 0 where padding is "
             f'"same", got {value!r} with stride={window.stride} and padding={window.padding!r}'
         )
     return extra
 
 
-def _larger(window: Window, extra: Pair, image: Pair) -> Pair:
+def _larger(name: str, window: Window, extra: Pair, image: Pair) -> Pair:
     """Return the size of the output."""
     if window.padding == "same":
-        return image[0] * window.stride[0], image[1] * window.stride[1]
-    pads = window.pads(*image)
-    height, width = (
-        (image[i] - 1) * window.stride[i] + window.reach[i] + extra[i] - sum(pads[i])
-        for i in (0, 1)
-    )
-    if height < 1 or width < 1:
+        height, width = image[0] * window.stride[0], image[1] * window.stride[1]
+    else:
+        pads = window.pads(*image)
+        height, width = (
+            (image[i] - 1) * window.stride[i] + window.reach[i] + extra[i] - sum(pads[i])
+            for i in (0, 1)
+        )
+    if min(image) < 1 or height < 1 or width < 1:
         raise ValueError(
-            f"{window.name}: the padding leaves nothing of the output, which is {height}×{width} "
-            f"(height×width) for images of {image[0]}×{image[1]}; use less padding"
+            f"{name}: the padding leaves nothing of the output, which is {height}×{width} "
+            f"(height×width) for images of {image[0]}×{image[1]}; use less padding or "
+            f"larger images"
         )
     return height, width

@@ -4,22 +4,20 @@ import math
 
 import numpy as np
 
-from npdl.functional._checks import check_flag, check_function, check_int
-from npdl.functional._initializers import Initializer, glorot_uniform, zeros
-from npdl.functional._kernels.blas_sums import sum_of_rows
-from npdl.functional._layer import (
+from npdl.functional._arrays import (
     DOUBLE,
     SINGLE,
-    Array,
-    Layer,
-    Params,
-    Shape,
+    check_example,
     check_float,
     check_params,
     describe,
-    layer,
 )
+from npdl.functional._checks import check_flag, check_function, check_int
+from npdl.functional._initializers import Initializer, glorot_uniform, zeros
+from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["dense"]
 
@@ -141,9 +139,5 @@ def dense(
 
 
 def _features(shape: Shape) -> int:
-    if not isinstance(shape, tuple | list) or not shape or not isinstance(shape[-1], int):
-        raise ValueError(
-            f"dense: expected the shape of one example, such as (64,), got {shape!r}; "
-            f"init takes (rng, shape)"
-        )
-    return shape[-1]
+    check_example("dense", shape, known=1)
+    return int(shape[-1])

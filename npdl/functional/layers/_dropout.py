@@ -5,19 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._checks import check_number, is_int, refusal
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    check_float,
-    check_mode,
-    describe,
-    layer,
-    no_params,
-    same_shape,
-)
+from npdl.functional._arrays import check_float, describe
+from npdl.functional._checks import check_mode, check_number, is_int, refusal
+from npdl.functional._layer import Layer, Params, layer, no_params, same_shape
 from npdl.random import KeyLike, generator
+from npdl.tree import Array
 
 __all__ = ["dropout", "gaussian_noise"]
 

@@ -4,19 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._arrays import check_array, check_params, describe
 from npdl.functional._checks import check_function, check_int, is_int, refusal
 from npdl.functional._initializers import Initializer, normal
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_array,
-    check_params,
-    describe,
-    layer,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["embedding"]
 

@@ -16,16 +16,9 @@ import numpy as np
 
 from npdl import tree
 from npdl._calls import shown
-from npdl.functional._layer import (
-    Layer,
-    Params,
-    Shape,
-    check_arrays,
-    check_mode,
-    describe,
-    layer,
-    no_params,
-)
+from npdl.functional._arrays import check_arrays, describe
+from npdl.functional._checks import check_mode
+from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.random import KeyLike
 
 __all__ = ["from_function"]

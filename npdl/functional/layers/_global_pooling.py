@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._arrays import check_float, describe, is_example
 from npdl.functional._kernels.image_layout import arranged, blocks, memory_order
-from npdl.functional._layer import Array, Layer, Params, Shape, check_float, describe, layer
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["global_avg_pool", "global_max_pool"]
 
@@ -127,11 +129,7 @@ def _global(
         return ()
 
     def out_shape(shape: Shape) -> Shape:
-        if (
-            not isinstance(shape, tuple | list)
-            or len(shape) < 2
-            or not all(isinstance(size, int) and size > 0 for size in shape)
-        ):
+        if not is_example(shape, least=1) or len(shape) < 2:
             raise ValueError(
                 f"{name}: expected the shape of one example, (channels, ...), all positive and at "
                 f"least one behind the channels, got {shape!r}"

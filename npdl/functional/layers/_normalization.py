@@ -6,28 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._arrays import check_example, check_float, check_types, describe
 from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
+from npdl.functional._initializers import scale_and_shift
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.features import (
-    around,
-    check_example,
+    as_outer_features_inner,
     exponents,
     feature_dots,
     feature_sums,
-    initial,
     scaled_epsilon,
 )
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_float,
-    check_types,
-    describe,
-    layer,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["group_norm", "layer_norm", "rms_norm"]
 
@@ -132,11 +124,11 @@ def _over_last_axes(
         return tuple(shape[-count:])
 
     def init(rng: KeyLike, shape: Shape) -> Params:
-        return initial(normalized_shape(shape), scale, shift)
+        return scale_and_shift(normalized_shape(shape), scale, shift)
 
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
         _check_input(name, params, x, normalized_shape)
-        rows = around(x, x.ndim - count, x.ndim)[:, :, 0]
+        rows = as_outer_features_inner(x, x.ndim - count, x.ndim)[:, :, 0]
         unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
         y = np.empty(rows.shape, rows.dtype) if params else unit
         for some in _blocks(rows):
@@ -224,7 +216,7 @@ def group_norm(
         return (shape[0],)
 
     def init(rng: KeyLike, shape: Shape) -> Params:
-        return initial(channels(shape), scale, shift)
+        return scale_and_shift(channels(shape), scale, shift)
 
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
         _check_input("group_norm", params, x, channels)
@@ -232,14 +224,14 @@ def group_norm(
         rows = x.reshape(len(x) * groups, size)
         unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
         _normalize(rows, epsilon, True, unit, inverse)
-        y = _scaled(params, around(unit.reshape(x.shape), 1, 2))
+        y = _scaled(params, as_outer_features_inner(unit.reshape(x.shape), 1, 2))
         return y.reshape(x.shape), (unit, inverse)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Array | None]:
         unit, inverse = cache
-        g3 = around(g, 1, 2)
+        g3 = as_outer_features_inner(g, 1, 2)
         grads, scaled = _scaled_backward(params, unit.reshape(g3.shape), g3)
         if not input_grad:
             return grads, None

@@ -4,17 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from npdl.functional._checks import check_flag
+from npdl.functional._images import check_images, image_shape, make_window, output_size
 from npdl.functional._kernels.image_layout import memory_order
 from npdl.functional._kernels.pooling import maxima, maxima_gradient, means, means_gradient
-from npdl.functional._kernels.windows import (
-    Window,
-    as_images,
-    check_images,
-    image_shape,
-    make_window,
-)
-from npdl.functional._layer import Array, Layer, Params, Shape, layer
+from npdl.functional._kernels.windows import Window, as_images, from_images
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"]
 
@@ -71,7 +67,7 @@ def max_pool2d(
     >>> F.max_pool2d(3, stride=2, padding=1).out_shape((64, 112, 112))
     (64, 56, 56)
     """
-    return _max_pool(_window("max_pool2d", 2, size, stride, padding), 2)
+    return _max_pool("max_pool2d", 2, size, stride, padding)
 
 
 @layer
@@ -109,7 +105,7 @@ def max_pool1d(
     >>> F.max_pool1d(3, stride=2)((), x)
     array([[[5., 4.]]])
     """
-    return _max_pool(_window("max_pool1d", 1, size, stride, padding), 1)
+    return _max_pool("max_pool1d", 1, size, stride, padding)
 
 
 @layer
@@ -163,7 +159,7 @@ def avg_pool2d(
     >>> F.avg_pool2d((2, 4), stride=1, padding="same").out_shape((3, 28, 28))
     (3, 28, 28)
     """
-    return _avg_pool(_window("avg_pool2d", 2, size, stride, padding), 2, count_padding)
+    return _avg_pool("avg_pool2d", 2, size, stride, padding, count_padding)
 
 
 @layer
@@ -203,7 +199,7 @@ def avg_pool1d(
     >>> F.avg_pool1d(3, stride=2, padding=(1, 0))((), x)
     array([[[3., 3.]]])
     """
-    return _avg_pool(_window("avg_pool1d", 1, size, stride, padding), 1, count_padding)
+    return _avg_pool("avg_pool1d", 1, size, stride, padding, count_padding)
 
 
 def _window(name: str, axes: int, size: Any, stride: Any, padding: Any) -> Window:
@@ -218,10 +214,14 @@ def _window(name: str, axes: int, size: Any, stride: Any, padding: Any) -> Windo
     return window
 
 
-def _max_pool(window: Window, axes: int) -> Layer:
+def _max_pool(name: str, axes: int, size: Any, stride: Any, padding: Any) -> Layer:
+    window = _window(name, axes, size, stride, padding)
+
     def apply(params: Params, x: Array) -> tuple[Array, tuple[Array, Array]]:
-        check_images(window.name, x, axes)
-        y = _unlike_images(maxima(as_images(x, axes), window), axes)
+        check_images(name, x, axes)
+        images = as_images(x, axes)
+        output_size(name, window, images.shape[2:])
+        y = from_images(maxima(images, window), axes)
         return y, (x, y)
 
     def backward(
@@ -230,19 +230,23 @@ def _max_pool(window: Window, axes: int) -> Layer:
         if not input_grad:
             return None, None
         g, x, y = (as_images(part, axes) for part in (g, *cache))
-        return None, _unlike_images(maxima_gradient(g, x, y, window), axes)
+        return None, from_images(maxima_gradient(g, x, y, window), axes)
 
-    return _pooling(window, axes, apply, backward)
+    return _pooling(name, window, axes, apply, backward)
 
 
-def _avg_pool(window: Window, axes: int, count_padding: bool) -> Layer:
-    count_padding = check_flag(count_padding, f"{window.name}(3, count_padding=True)")
+def _avg_pool(
+    name: str, axes: int, size: Any, stride: Any, padding: Any, count_padding: bool
+) -> Layer:
+    window = _window(name, axes, size, stride, padding)
+    count_padding = check_flag(count_padding, f"{name}(3, count_padding=True)")
 
     def apply(params: Params, x: Array) -> tuple[Array, tuple[Shape, tuple[int, ...]]]:
-        check_images(window.name, x, axes)
+        check_images(name, x, axes)
         images = as_images(x, axes)
+        output_size(name, window, images.shape[2:])
         y = means(images, window, count_padding)
-        return _unlike_images(y, axes), (images.shape, memory_order(images))
+        return from_images(y, axes), (images.shape, memory_order(images))
 
     def backward(
         params: Params, cache: tuple[Shape, tuple[int, ...]], g: Array, *, input_grad: bool = True
@@ -250,12 +254,13 @@ def _avg_pool(window: Window, axes: int, count_padding: bool) -> Layer:
         if not input_grad:
             return None, None
         dx = means_gradient(as_images(g, axes), *cache, window, count_padding)
-        return None, _unlike_images(dx, axes)
+        return None, from_images(dx, axes)
 
-    return _pooling(window, axes, apply, backward)
+    return _pooling(name, window, axes, apply, backward)
 
 
 def _pooling(
+    name: str,
     window: Window,
     axes: int,
     apply: Callable[..., tuple[Any, Any]],
@@ -266,8 +271,8 @@ def _pooling(
         return ()
 
     def out_shape(shape: Shape) -> Shape:
-        channels, *image = image_shape(window.name, shape, axes)
-        return (channels, *window.out(*image)[-axes:])
+        channels, height, width = image_shape(name, shape, axes)
+        return (channels, *output_size(name, window, (height, width))[-axes:])
 
     return Layer(init, apply, backward, out_shape, keeps_axes=True)
 

@@ -9,18 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from npdl.functional._arrays import SINGLE, check_array, check_example, describe
 from npdl.functional._checks import check_axis, check_int, is_int, refusal
-from npdl.functional._layer import (
-    SINGLE,
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_array,
-    describe,
-    layer,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = ["expand_dims", "flatten", "reshape", "squeeze", "transpose"]
 
@@ -257,12 +250,7 @@ def _moved(
 
 
 def _example(name: str, shape: Shape) -> Shape:
-    if not isinstance(shape, tuple | list) or not all(
-        size is None or (is_int(size) and size >= 0) for size in shape
-    ):
-        raise ValueError(
-            f"{name}: expected the shape of one example, such as (3, 32, 32), got {shape!r}"
-        )
+    check_example(name, shape, "such as (3, 32, 32)", known=0)
     return tuple(shape)
 
 

@@ -17,8 +17,8 @@ from npdl.functional._kernels.loss_terms import (
     hellinger_distances,
     softmax_cross_entropies,
 )
-from npdl.functional._layer import Array
 from npdl.functional._targets import check_probabilities, class_items, mean_scale
+from npdl.tree import Array
 
 __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_entropy"]
 

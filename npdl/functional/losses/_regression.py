@@ -34,8 +34,8 @@ from npdl.functional._kernels.loss_terms import (
     sigmoid_cross_entropies_of_infinite,
     squared_errors,
 )
-from npdl.functional._layer import Array
 from npdl.functional._targets import check_probabilities, mean_scale, value_items
+from npdl.tree import Array
 
 __all__ = [
     "binary_cross_entropy",

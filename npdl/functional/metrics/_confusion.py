@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from npdl.functional._checks import refusal
-from npdl.functional._layer import Array
 from npdl.functional._targets import predicted_and_true, ratio
 from npdl.functional.metrics._metric import metric
+from npdl.tree import Array
 
 __all__ = ["confusion_matrix", "f1_score", "precision", "recall"]
 

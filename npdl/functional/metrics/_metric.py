@@ -13,8 +13,8 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.functional._layer import Array, describe
-from npdl.tree import Tree
+from npdl.functional._arrays import describe
+from npdl.tree import Array, Tree
 
 __all__ = ["Metric", "add_sums", "metric", "share"]
 

@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npdl.functional._checks import check_number, is_int, refusal
-from npdl.functional._layer import Array
 from npdl.functional._targets import (
     check_probabilities,
     class_items,
@@ -28,6 +27,7 @@ from npdl.functional._targets import (
     value_items,
 )
 from npdl.functional.metrics._metric import metric
+from npdl.tree import Array
 
 __all__ = ["absolute_error", "accuracy", "binary_accuracy", "r2_score", "top_k_accuracy"]
 

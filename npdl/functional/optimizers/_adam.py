@@ -13,9 +13,10 @@ import numpy as np
 
 from npdl._constructor import constructor
 from npdl.functional._checks import check_number
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
 from npdl.functional.optimizers._adaptive import moving
 from npdl.functional.optimizers._optimizer import Optimizer, elementwise
+from npdl.tree import Array
 
 __all__ = [
     "AdamState",

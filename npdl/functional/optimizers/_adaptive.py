@@ -14,10 +14,11 @@ import numpy as np
 
 from npdl._constructor import constructor
 from npdl.functional._checks import check_flag, check_number
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
 from npdl.functional.optimizers._optimizer import Optimizer, elementwise
 from npdl.functional.optimizers._schedules import Schedule
 from npdl.functional.optimizers._transforms import finite_rate
+from npdl.tree import Array
 
 __all__ = [
     "AdadeltaState",

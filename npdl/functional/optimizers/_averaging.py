@@ -13,7 +13,7 @@ import numpy as np
 from npdl import tree
 from npdl._constructor import constructor
 from npdl.functional._checks import check_int, check_number
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
 from npdl.functional.optimizers._combining import check_optimizer
 from npdl.functional.optimizers._optimizer import (
     Optimizer,
@@ -24,7 +24,7 @@ from npdl.functional.optimizers._optimizer import (
     checked_gradient,
     foreign,
 )
-from npdl.tree import Tree
+from npdl.tree import Array, Tree
 
 __all__ = ["AccumulateState", "AverageState", "accumulate", "average_params", "averaged"]
 

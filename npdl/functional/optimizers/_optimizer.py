@@ -37,8 +37,9 @@ import numpy as np
 
 from npdl import tree
 from npdl._constructor import Recorded
-from npdl.functional._layer import Array, Params, check_array, describe
-from npdl.tree import Tree
+from npdl.functional._arrays import check_array, describe
+from npdl.functional._layer import Params
+from npdl.tree import Array, Tree
 
 __all__ = [
     "Optimizer",

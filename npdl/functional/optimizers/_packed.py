@@ -14,7 +14,8 @@ import attrs
 import numpy as np
 
 from npdl import tree
-from npdl.functional._layer import Array, Params, describe
+from npdl.functional._arrays import describe
+from npdl.functional._layer import Params
 from npdl.functional.optimizers._optimizer import (
     Link,
     Optimizer,
@@ -24,7 +25,7 @@ from npdl.functional.optimizers._optimizer import (
     state_name,
     update_arrays,
 )
-from npdl.tree import Tree
+from npdl.tree import Array, Tree
 
 __all__ = ["Packed", "pack", "update_in_place"]
 

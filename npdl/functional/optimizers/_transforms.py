@@ -18,7 +18,7 @@ import numpy as np
 from npdl import tree
 from npdl._constructor import constructor
 from npdl.functional._checks import check_flag, check_number
-from npdl.functional._layer import Array, Params
+from npdl.functional._layer import Params
 from npdl.functional.optimizers._combining import masked
 from npdl.functional.optimizers._optimizer import (
     Optimizer,
@@ -32,7 +32,7 @@ from npdl.functional.optimizers._optimizer import (
     scheduled,
 )
 from npdl.functional.optimizers._schedules import Schedule, as_schedule
-from npdl.tree import Tree
+from npdl.tree import Array, Tree
 
 __all__ = [
     "CountState",

@@ -31,7 +31,7 @@ from npdl.functional._kernels.image_layout import (
     share,
 )
 from npdl.functional._kernels.windows import Pair, Window
-from npdl.functional._layer import Array
+from npdl.tree import Array
 
 __all__ = ["correlate", "gradients", "spread", "weight_gradient"]
 

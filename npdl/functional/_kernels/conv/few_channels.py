@@ -22,7 +22,7 @@ from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.conv.rows import kernel_matrix, kernel_of
 from npdl.functional._kernels.image_layout import aligned, share
 from npdl.functional._kernels.windows import Window
-from npdl.functional._layer import Array
+from npdl.tree import Array
 
 __all__ = ["fits", "products"]
 

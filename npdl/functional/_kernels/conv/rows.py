@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.windows import Window
-from npdl.functional._layer import Array
+from npdl.tree import Array
 
 __all__ = ["by_rows", "kernel_matrix", "kernel_of", "row_blocks"]
 

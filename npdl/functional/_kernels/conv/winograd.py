@@ -28,7 +28,7 @@ from numpy.lib.stride_tricks import as_strided
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.image_layout import aligned, share
 from npdl.functional._kernels.windows import Window
-from npdl.functional._layer import Array
+from npdl.tree import Array
 
 __all__ = ["fits", "is_even", "products"]
 

@@ -11,9 +11,11 @@ array([0. , 0.5, 1. ])
 
 import numpy as np
 
+from npdl.functional._arrays import check_float
 from npdl.functional._checks import check_number
-from npdl.functional._layer import Array, Layer, Params, check_float, layer, no_params, same_shape
+from npdl.functional._layer import Layer, Params, layer, no_params, same_shape
 from npdl.functional.layers.activations._elementwise import elementwise, far, logistic, ramp
+from npdl.tree import Array
 
 __all__ = [
     "elliot",

@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._layer import (
-    DOUBLE,
-    SINGLE,
-    Array,
-    Layer,
-    Params,
-    check_float,
-    no_params,
-    same_shape,
-)
+from npdl.functional._arrays import DOUBLE, SINGLE, check_float
+from npdl.functional._layer import Layer, Params, no_params, same_shape
+from npdl.tree import Array
 
 __all__ = [
     "FAR",

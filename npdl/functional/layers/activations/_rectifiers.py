@@ -16,7 +16,7 @@ import numpy as np
 
 from npdl.functional._checks import check_flag, check_number
 from npdl.functional._kernels.image_layout import laid_like, memory_order
-from npdl.functional._layer import Array, Layer, Params, layer
+from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._elementwise import (
     FAR,
     blocks,
@@ -28,6 +28,7 @@ from npdl.functional.layers.activations._elementwise import (
     normal_pdf,
     ramp,
 )
+from npdl.tree import Array
 
 __all__ = ["elu", "gelu", "hard_silu", "leaky_relu", "mish", "relu", "selu", "silu", "softplus"]
 

@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._checks import check_flag, check_function, check_int, check_number
+from npdl.functional._arrays import (
+    check_float,
+    check_mask,
+    check_types,
+    describe,
+    has_several,
+    is_example,
+)
+from npdl.functional._checks import check_flag, check_function, check_int, check_mode, check_number
 from npdl.functional._initializers import Initializer, glorot_uniform, zeros
 from npdl.functional._kernels.attention import (
     attend,
@@ -16,19 +24,9 @@ from npdl.functional._kernels.attention import (
 )
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.masked_steps import replace_steps
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_float,
-    check_mask,
-    check_mode,
-    check_types,
-    describe,
-    layer,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["multi_head_attention"]
 
@@ -249,11 +247,12 @@ def _checked(
 
 def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
     """Return the steps and features of an example, and the features of its context."""
-    several = isinstance(shape, tuple | list) and bool(shape) and not _is_time(shape[0])
-    given = tuple(shape) if several else (shape,)
+    given = tuple(shape) if has_several(shape) else (shape,)
     count = 2 if cross else 1
     sequences, mask = given[:count], given[count] if len(given) > count else None
-    if not count <= len(given) <= count + 1 or not all(map(_is_sequence, sequences)):
+    if not count <= len(given) <= count + 1 or not all(
+        is_example(sequence, axes=2, known=1) for sequence in sequences
+    ):
         expected = (
             "((time, features), (steps, features)), with (steps,) behind for a mask"
             if cross
@@ -273,20 +272,6 @@ def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
             f"multi_head_attention: {heads} heads do not divide the {features} features of x"
         )
     return steps, features, others
-
-
-def _is_sequence(shape: Any) -> bool:
-    return (
-        isinstance(shape, tuple | list)
-        and len(shape) == 2
-        and _is_time(shape[0])
-        and isinstance(shape[1], int)
-    )
-
-
-def _is_time(value: Any) -> bool:
-    """Whether `value` is a number of steps, which may be `None`, for any."""
-    return value is None or isinstance(value, int)
 
 
 def _rows(x: Array) -> Array:

@@ -8,21 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from npdl.functional._arrays import check_example, check_float, check_types, describe
 from npdl.functional._checks import check_function, check_int
 from npdl.functional._initializers import Initializer, normal
 from npdl.functional._kernels.blas_sums import sum_of_rows
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    Shape,
-    check_float,
-    check_types,
-    describe,
-    layer,
-    no_params,
-)
+from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["learned_positions", "sinusoidal_positions"]
 
@@ -167,14 +159,5 @@ def _check_length(time: int, length: int) -> None:
 
 def _sizes(name: str, shape: Any) -> tuple[Any, int]:
     """Return the steps of an example, which may be `None`, for any, and its features."""
-    if not (
-        isinstance(shape, tuple | list)
-        and len(shape) == 2
-        and (shape[0] is None or isinstance(shape[0], int))
-        and isinstance(shape[1], int)
-    ):
-        raise ValueError(
-            f"{name}: expected the shape of one example, (time, features), got {shape!r}; "
-            f"init takes (rng, shape)"
-        )
+    check_example(name, shape, "(time, features)", axes=2, known=1)
     return shape[0], shape[1]

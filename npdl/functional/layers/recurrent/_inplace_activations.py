@@ -7,8 +7,9 @@ import numpy as np
 
 from npdl import tree
 from npdl._calls import shown
-from npdl.functional._layer import Array, Layer
+from npdl.functional._layer import Layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
+from npdl.tree import Array
 
 __all__ = ["Squash", "squash"]
 

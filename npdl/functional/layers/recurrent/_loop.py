@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npdl.functional._checks import check_flag, check_function
-from npdl.functional._initializers import Initializer
-from npdl.functional._kernels.blas_sums import sum_of_columns
-from npdl.functional._layer import (
-    Array,
-    Layer,
-    Params,
-    Shape,
+from npdl.functional._arrays import (
     check_float,
     check_mask,
     check_params,
     describe,
+    has_several,
+    is_example,
 )
+from npdl.functional._checks import check_flag, check_function
+from npdl.functional._initializers import Initializer
+from npdl.functional._kernels.blas_sums import sum_of_columns
+from npdl.functional._layer import Layer, Params, Shape
 from npdl.random import KeyLike, fold
+from npdl.tree import Array
 
 __all__ = ["Cell", "columns", "recurrent"]
 
@@ -363,14 +363,9 @@ def _inputs(
 
 def _shape(cell: Cell, units: int, shape: Any) -> tuple[Any, int]:
     """Check the shape of an example; return its time and features."""
-    several = isinstance(shape, tuple | list) and shape and isinstance(shape[0], tuple | list)
+    several = has_several(shape)
     first, mask, state = (*shape, None, None)[:3] if several else (shape, None, None)
-    if (
-        not isinstance(first, tuple | list)
-        or len(first) != 2
-        or not isinstance(first[1], int)
-        or (several and len(shape) > 3)
-    ):
+    if not is_example(first, axes=2, known=1) or (several and len(shape) > 3):
         raise ValueError(
             f"{cell.name}: expected the shape of one example, (time, features), such as (20, 64) "
             f"or (None, 64), or ((time, features), (time,)) with a mask, got {shape!r}"

@@ -6,10 +6,11 @@ import numpy as np
 
 from npdl.functional._checks import check_int
 from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
-from npdl.functional._layer import Array, Layer, Params, layer
+from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import tanh
 from npdl.functional.layers.recurrent._inplace_activations import squash
 from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
+from npdl.tree import Array
 
 __all__ = ["rnn"]
 
