@@ -19,12 +19,10 @@ import numpy as np
 
 from npdl import tree
 from npdl.functional._arrays import describe
+from npdl.functional._kernels.blocks import MESSAGE_BYTES
 from npdl.tree import Array, Tree
 
 __all__ = ["Split", "Vectors", "allreduce", "chunk_range", "fixed_sum", "local_sums"]
-
-# Bytes per message: a received block is added while it is still in the cache.
-BLOCK = 1 << 21
 
 T = TypeVar("T")
 
@@ -162,7 +160,7 @@ def _add_halves(
                 source = sender
     own: Any = right if left is None else left
     for name, vector in own.vectors.items():
-        size = BLOCK // vector.itemsize
+        size = MESSAGE_BYTES // vector.itemsize
         buffer = np.empty(min(size, vector.size), vector.dtype)
         for block in _blocks(vector.size, size):
             requests = [

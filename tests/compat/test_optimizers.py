@@ -173,8 +173,8 @@ def test_the_documented_defaults_and_signatures(cls):
 @each
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_arrays_of_any_size_and_strides_update_in_place(cls, dtype, monkeypatch):
-    monkeypatch.setattr(packed, "SMALL", 12)
-    monkeypatch.setattr(packed, "BLOCK", 10)
+    monkeypatch.setattr(packed, "UPDATE_JOINED", 12)
+    monkeypatch.setattr(packed, "UPDATE_BLOCK", 10)
     whole = normal(7, 12).astype(dtype)
     kinds = {
         "contiguous": whole[:, 4:8].copy(),
@@ -321,8 +321,8 @@ def test_a_saved_state_restores_another_optimizer(cls, tmp_path):
 
 @each
 def test_a_state_is_a_copy(cls, monkeypatch):
-    monkeypatch.setattr(packed, "SMALL", 3)
-    monkeypatch.setattr(packed, "BLOCK", 5)
+    monkeypatch.setattr(packed, "UPDATE_JOINED", 3)
+    monkeypatch.setattr(packed, "UPDATE_BLOCK", 5)
     optimizer, params = cls(lr=0.1), arrays()
     train(optimizer, params, range(2))
     state = optimizer.get_state()

@@ -113,7 +113,7 @@ def terms(count):
 @pytest.mark.parametrize("count", range(1, 10))
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 8, 9])
 def test_ranks_add_in_the_order_of_one_process(count, ranks, monkeypatch):
-    monkeypatch.setattr(reduction, "BLOCK", 64)
+    monkeypatch.setattr(reduction, "MESSAGE_BYTES", 64)
     values = terms(count)
     alone = fixed_sum(0, count, lambda i: Vectors(values[i])).tree()
     split = Split(count, ranks)

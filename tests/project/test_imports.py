@@ -21,6 +21,7 @@ OPTIONAL |= {"torch", "tqdm"}
 VALUES = "tree random _constructor _calls _allowance _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
+KERNELS = "functional/_kernels/blocks functional/_kernels"
 COMPAT = f"{PROTOCOL} functional compat/_keras_arguments compat/_named compat/utils"
 
 # Folder, or file of a folder with several levels → the folders that it may import. Each may import
@@ -38,24 +39,25 @@ TABLE = {
     "functional/_arrays": "tree functional/_checks",
     "functional/_modes": "random tree functional/_checks",
     "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_modes",
-    "functional/_kernels": "random tree",
-    "functional/_kernels/conv": "tree functional/_kernels",
+    "functional/_kernels/blocks": "",
+    "functional/_kernels": "random tree functional/_kernels/blocks",
+    "functional/_kernels/conv": f"tree {KERNELS}",
     "functional/_images": "tree functional/_checks functional/_arrays functional/_kernels",
     "functional/_targets": PROTOCOL,
     "functional/_text_table": "",
     "functional/_initializers": PROTOCOL,
-    "functional/layers/activations": f"{PROTOCOL} functional/_kernels",
+    "functional/layers/activations": f"{PROTOCOL} {KERNELS}",
     "functional/layers/attention": f"{PROTOCOL} functional/_initializers functional/_kernels",
     "functional/layers/recurrent": f"{PROTOCOL} functional/_initializers functional/_kernels "
     "functional/layers/activations",
-    "functional/layers": f"{PROTOCOL} functional/_images functional/_initializers "
-    "functional/_kernels functional/_kernels/conv functional/layers/activations "
-    "functional/layers/attention functional/layers/recurrent",
+    "functional/layers": f"{PROTOCOL} {KERNELS} functional/_images functional/_initializers "
+    "functional/_kernels/conv functional/layers/activations functional/layers/attention "
+    "functional/layers/recurrent",
     "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
     "functional/layers/activations functional/layers/attention",
-    "functional/losses": f"{PROTOCOL} functional/_kernels functional/_targets",
+    "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
-    "functional/optimizers": PROTOCOL,
+    "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
     "functional/_from_config": "functional/_initializers functional/layers functional/combinators "
     "functional/optimizers",
@@ -68,7 +70,7 @@ TABLE = {
     "checkpoint": "_version tree checkpoint/_files checkpoint/weights",
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
-    "distributed": f"{PROTOCOL} _data",
+    "distributed": f"{PROTOCOL} functional/_kernels/blocks _data",
     "training": f"{FUNCTIONAL} _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
     "compat/_keras_arguments": "",

@@ -88,8 +88,8 @@ def test_a_step_is_value_and_grad_update_and_apply(optimizer, donate):
 @pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
 def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
     # Sizes that put arrays below and above the limit, and a rest behind the last block.
-    monkeypatch.setattr(packed, "SMALL", 20)
-    monkeypatch.setattr(packed, "BLOCK", 7)
+    monkeypatch.setattr(packed, "UPDATE_JOINED", 20)
+    monkeypatch.setattr(packed, "UPDATE_BLOCK", 7)
     state = TrainState.create(MODEL, optimizer, (6,), rng=4)
     expected = by_hand(MODEL, optimizer, state, batches())
     step = train_step(MODEL, LOSS, optimizer, donate=donate)
@@ -100,7 +100,7 @@ def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
 
 def test_only_small_arrays_are_joined():
     # To join large ones takes a copy of them at each step, and room for it.
-    params = [np.zeros(packed.SMALL + i, np.float32) for i in (-2, 0, -1, 1, 2, -3)]
+    params = [np.zeros(packed.UPDATE_JOINED + i, np.float32) for i in (-2, 0, -1, 1, 2, -3)]
     layout = packed.pack(F.sgd(0.1), params, F.sgd(0.1).init(params), params).layout
     assert sorted(group.leaves for group in layout.groups) == [[0, 2, 5], [1], [3], [4]]
 
@@ -658,7 +658,7 @@ LATER = [WRONG[name][0] for name in ("transposed", "masked")]
 def test_gradients_of_a_layer_that_do_not_fit_are_named(
     change, error, message, size, donate, monkeypatch
 ):
-    monkeypatch.setattr(packed, "SMALL", size)
+    monkeypatch.setattr(packed, "UPDATE_JOINED", size)
     steps = []
     model = spoiled(lambda g: change(g) if len(steps) in wrong else {})
     state = TrainState.create(model, F.adam(0.1), (6,))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._kernels.blas_sums import sum_of_columns
+from npdl.functional._kernels.blocks import ATTENTION_BLOCK
 from npdl.random import KeyLike, generator
 from npdl.tree import Array
 
@@ -62,14 +63,10 @@ def attend_backward(
         np.matmul(d_likeness.swapaxes(-1, -2), queries[some], out=d_keys[some])
 
 
-# So many weights stay in the cache from one pass over them to the next.
-_BLOCK = 1 << 17
-
-
 def _examples(queries: Array, keys: Array) -> Iterator[slice]:
     """Yield slices of the batch."""
     batch, heads, time, _ = queries.shape
-    size = max(1, _BLOCK // (heads * time * keys.shape[2]))
+    size = max(1, ATTENTION_BLOCK // (heads * time * keys.shape[2]))
     return (slice(start, start + size) for start in range(0, batch, size))
 
 

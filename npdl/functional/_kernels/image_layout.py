@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows
+from npdl.functional._kernels.blocks import IMAGE_BLOCK, LAYOUT_IMAGES, LAYOUT_PIXELS
 from npdl.functional._kernels.windows import Pair
 from npdl.tree import Array
 
 __all__ = [
-    "BLOCK",
     "aligned",
     "arranged",
     "as_rows",
@@ -32,9 +32,6 @@ __all__ = [
     "sum_of_channels",
 ]
 
-# Numbers in one block: all that is made on the way fits the second-level cache.
-BLOCK = 1 << 17
-
 
 def blocks(x: Array) -> Iterator[tuple[slice, ...]]:
     """Yield indices for parts of the batch, or of the channels: of that which is outer in memory.
@@ -46,7 +43,7 @@ def blocks(x: Array) -> Iterator[tuple[slice, ...]]:
     """
     axis = 0 if x.strides[0] >= x.strides[1] else 1
     length = x.shape[axis]
-    count = max(BLOCK * length // max(x.size, 1), 1)
+    count = max(IMAGE_BLOCK * length // max(x.size, 1), 1)
     for start in range(0, length, count):
         yield (slice(None),) * axis + (slice(start, start + count),)
 
@@ -147,12 +144,14 @@ def _copy(source: Array, target: Array) -> None:
         for image in range(batch):
             target[..., image] = source[..., image]
     else:
-        rows = max(1, min(height, 2048 // width))
-        planes = max(1, 2048 // (rows * width))
+        rows = max(1, min(height, LAYOUT_PIXELS // width))
+        planes = max(1, LAYOUT_PIXELS // (rows * width))
         for channel, row, image in itertools.product(
-            range(0, channels, planes), range(0, height, rows), range(0, batch, 16)
+            range(0, channels, planes), range(0, height, rows), range(0, batch, LAYOUT_IMAGES)
         ):
-            piece = np.s_[channel : channel + planes, row : row + rows, :, image : image + 16]
+            piece = np.s_[
+                channel : channel + planes, row : row + rows, :, image : image + LAYOUT_IMAGES
+            ]
             np.copyto(target[piece], source[piece])
 
 

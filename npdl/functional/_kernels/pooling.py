@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import attrs
 import numpy as np
 
-from npdl.functional._kernels.image_layout import BLOCK, arranged, blocks, laid_like
+from npdl.functional._kernels.blocks import IMAGE_BLOCK
+from npdl.functional._kernels.image_layout import arranged, blocks, laid_like
 from npdl.functional._kernels.windows import Pair, Window
 from npdl.tree import Array
 
@@ -137,7 +138,7 @@ def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
         # The rows are outermost in memory, and each is met at one row of places at most.
         rows, stride = steps[0].out[0], window.stride[0]
         alone = attrs.evolve(window, padding="valid")
-        count = max(BLOCK * rows // max(x.size, 1), 1)
+        count = max(IMAGE_BLOCK * rows // max(x.size, 1), 1)
         steps = _steps(alone, (count * stride, width))
         for first in range(0, rows, count):
             last = first + count

@@ -10,6 +10,7 @@ from npdl.functional._arrays import check_example, check_float, check_types, des
 from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
 from npdl.functional._initializers import scale_and_shift
 from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._kernels.blocks import NORMALIZATION_BLOCK, NORMALIZATION_ROWS
 from npdl.functional._kernels.features import (
     as_outer_features_inner,
     exponents,
@@ -330,14 +331,9 @@ def _rows_backward(
     dx *= inverse[:, None]
 
 
-# So many numbers stay in the cache from one pass over them to the next; and a sum over more rows
-# than that would lose digits.
-_BLOCK_SIZE, _BLOCK_ROWS = 1 << 17, 4096
-
-
 def _blocks(rows: Array) -> Iterator[slice]:
     """Yield slices of rows."""
-    size = min(max(_BLOCK_SIZE // max(rows.shape[1], 1), 1), _BLOCK_ROWS)
+    size = min(max(NORMALIZATION_BLOCK // max(rows.shape[1], 1), 1), NORMALIZATION_ROWS)
     return (slice(start, start + size) for start in range(0, len(rows), size))
 
 

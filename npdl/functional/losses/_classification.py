@@ -11,6 +11,7 @@ import numpy as np
 
 from npdl.functional._checks import check_number
 from npdl.functional._kernels.blas_sums import sum_of_vector
+from npdl.functional._kernels.blocks import SOFTMAX_BLOCK
 from npdl.functional._kernels.loss_terms import (
     EPSILON,
     categorical_cross_entropies,
@@ -167,20 +168,16 @@ def softmax_cross_entropy(
     logits, t, each = class_items(name, logits, targets, weights)
     x = logits if logits.ndim == 2 else _as_rows(logits)
     scale = 1 / len(x) if each is None else mean_scale(x.shape[:1], each, x.dtype)
-    if x.size <= _BLOCK:
+    if x.size <= SOFTMAX_BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
         return _total(values, scale), g if x is logits else g.reshape(logits.shape)
     values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
-    step = max(1, _BLOCK // x.shape[1])
+    step = max(1, SOFTMAX_BLOCK // x.shape[1])
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
         row_scale = scale if isinstance(scale, float) else scale[rows]
         values[rows], g[rows] = softmax_cross_entropies(x[rows], t[rows], row_scale, smoothing)
     return _total(values, scale), g.reshape(logits.shape)
-
-
-# Elements at a time, which stay in the second-level cache.
-_BLOCK = 1 << 16
 
 
 def _mean_of_rows(

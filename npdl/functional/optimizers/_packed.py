@@ -15,6 +15,7 @@ import numpy as np
 
 from npdl import tree
 from npdl.functional._arrays import describe
+from npdl.functional._kernels.blocks import UPDATE_BLOCK, UPDATE_JOINED
 from npdl.functional._layer import Params
 from npdl.functional.optimizers._optimizer import (
     Link,
@@ -28,10 +29,6 @@ from npdl.functional.optimizers._optimizer import (
 from npdl.tree import Array, Tree
 
 __all__ = ["Packed", "pack", "update_in_place"]
-
-# Arrays of fewer numbers are joined; blocks of this size keep a rule's working set in the cache.
-SMALL = 1 << 14
-BLOCK = 1 << 16
 
 
 @attrs.define(eq=False, repr=False)
@@ -65,7 +62,7 @@ class Packed:
         self.is_whole = not donate
         vectors, states = [], []
         for g, vector, old in zip(joined, self.vectors, self.states, strict=True):
-            if vector.size <= BLOCK:
+            if vector.size <= UPDATE_BLOCK:
                 u, new = update_arrays(self.links, g, old, vector, donate)
                 vectors.append(np.add(vector, u, out=vector if donate else None))
             else:
@@ -170,8 +167,8 @@ def _update_blocks(
     new_params = params if donate else np.empty_like(params)
     result = states if donate else [_map_slots(np.empty_like, state) for state in states]
     after = states
-    for start in range(0, params.size, BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, params.size, UPDATE_BLOCK):
+        block = slice(start, start + UPDATE_BLOCK)
         cut = [_map_slots(operator.itemgetter(block), state) for state in result]
         if not donate:
             for new, old in zip(_slots(cut), _slots(states), strict=True):
@@ -226,7 +223,7 @@ def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
     joined: dict[Any, list[int]] = {}
     for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
         if g is not None:
-            joined.setdefault((leaf.dtype, -1 if leaf.size < SMALL else i), []).append(i)
+            joined.setdefault((leaf.dtype, -1 if leaf.size < UPDATE_JOINED else i), []).append(i)
     groups = []
     for (dtype, _), members in joined.items():
         places, end = [], 0

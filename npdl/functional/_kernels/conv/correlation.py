@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from npdl.functional._kernels.blocks import PATCH_BLOCK
 from npdl.functional._kernels.conv import few_channels as place_products
 from npdl.functional._kernels.conv import winograd
 from npdl.functional._kernels.conv.rows import by_rows, kernel_matrix, kernel_of, row_blocks
@@ -36,9 +37,7 @@ from npdl.tree import Array
 __all__ = ["correlate", "gradients", "spread", "weight_gradient"]
 
 
-# Numbers in the patches of one block, 8 MiB: a product of many columns gains more than a block that
-# fits the second-level cache would, since its threads read what only one of them has written.
-BLOCK = 1 << 21
+# Blocks with fewer pixels make slow matrix products, however large the patches.
 FEWEST_PIXELS = 512
 
 
@@ -293,7 +292,7 @@ def _windows(padded: Array, window: Window) -> Array:
 def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Array]]:
     """Yield the blocks of all places, and an array for the patches of each: the same memory."""
     *patch, rows, columns, images = shape
-    limit = max(BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
+    limit = max(PATCH_BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
     # As many rows as there is room for, or a part of a row, or a part of the images of a place.
     height = share(rows, limit // max(columns * images, 1))
     width = share(columns, limit // max(images, 1))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._kernels.blocks import FEW_CHANNELS_BLOCK
 from npdl.functional._kernels.conv.rows import kernel_matrix, kernel_of
 from npdl.functional._kernels.image_layout import aligned, share
 from npdl.functional._kernels.windows import Window
@@ -26,8 +27,6 @@ from npdl.tree import Array
 
 __all__ = ["fits", "products"]
 
-# Numbers in the patches of one block, which leaves room in the second-level cache.
-BLOCK = 1 << 16
 # Above, copies of pixels take longer than other ways.
 MOST_ROWS = 40
 # Below, the products are too small to be worth their calls.
@@ -88,8 +87,8 @@ def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, A
     *_, channels, batch = x.shape
     rows, columns = window.size
     depth = rows * columns * channels
-    length = share(across, BLOCK // (depth * batch))
-    height = share(down, BLOCK // (depth * batch * length))
+    length = share(across, FEW_CHANNELS_BLOCK // (depth * batch))
+    height = share(down, FEW_CHANNELS_BLOCK // (depth * batch * length))
     memory = aligned((height, length, depth + with_ones, batch), x.dtype)
     memory[:, :, depth:] = 1
     # Of each place, a run of numbers for each row of the window.

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from npdl.functional._kernels.blocks import ROW_PATCH_BLOCK
 from npdl.functional._kernels.windows import Window
 from npdl.tree import Array
 
 __all__ = ["by_rows", "kernel_matrix", "kernel_of", "row_blocks"]
 
-# Numbers in the copies for one block of rows.
-BLOCK = 1 << 21
 # Products with fewer columns than that are slow.
 FEWEST_COLUMNS = 512
 
@@ -57,7 +56,7 @@ def row_blocks(windows: Array, window: Window) -> Iterator[tuple[slice, Array]]:
         windows, ((rows - 1) * down + height, width, channels, columns, batch), (b, c, a, d, e)
     )
     row = width * channels * columns * batch
-    count = max((BLOCK // row - height) // down + 1, 1)
+    count = max((ROW_PATCH_BLOCK // row - height) // down + 1, 1)
     count = -(-rows // -(-rows // count))  # blocks as equal as can be
     memory = np.empty(((count - 1) * down + height) * row, windows.dtype)
     for start in range(0, rows, count):

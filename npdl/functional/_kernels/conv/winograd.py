@@ -26,14 +26,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._kernels.blocks import WINOGRAD_BLOCK
 from npdl.functional._kernels.image_layout import aligned, share
 from npdl.functional._kernels.windows import Window
 from npdl.tree import Array
 
 __all__ = ["fits", "is_even", "products"]
 
-# Numbers in a part of a row of `x`, or of the output: so many of a few such fit the caches.
-BLOCK = 1 << 16
 # Below, the products, or the sums of rows, are too small to be worth their calls.
 FEWEST = {"channels": 2, "filters": 2, "batch": 16, "row": 1 << 12}
 
@@ -111,7 +110,7 @@ def products(
     *_, channels, batch = x.shape
     filters = len(weight) if weight is not None else 0 if g is None else g.shape[2]
     # As many columns at a time as leave the workspaces in the second-level cache.
-    length = share(across, BLOCK // max(max(channels, filters) * batch, 1))
+    length = share(across, WINOGRAD_BLOCK // max(max(channels, filters) * batch, 1))
     y: Any = None
     du: Any = None
     if weight is not None:

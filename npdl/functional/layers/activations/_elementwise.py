@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._arrays import DOUBLE, SINGLE, check_float
+from npdl.functional._kernels.blocks import ACTIVATION_BLOCK
 from npdl.functional._layer import Layer, Params, no_params, same_shape
 from npdl.tree import Array
 
@@ -48,12 +49,10 @@ def elementwise(
     return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
 
 
-_BLOCK = 1 << 14  # so many elements of a dozen temporaries stay in the cache
-
-
 def blocks(x: Array) -> Iterator[slice]:
     """Yield slices of `x` as one row, for functions of many steps."""
-    return (slice(start, start + _BLOCK) for start in range(0, x.size, _BLOCK))
+    starts = range(0, x.size, ACTIVATION_BLOCK)
+    return (slice(start, start + ACTIVATION_BLOCK) for start in starts)
 
 
 # exp(±87) is a normal number in float32 too; what is left out is smaller than 1e-35.

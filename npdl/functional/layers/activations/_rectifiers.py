@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 
 from npdl.functional._checks import check_flag, check_number
+from npdl.functional._kernels.blocks import RECTIFIER_BLOCK
 from npdl.functional._kernels.image_layout import laid_like, memory_order
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._elementwise import (
@@ -70,15 +71,11 @@ def _where_positive(g: Array, y: Array) -> Array:
     g, dx = laid_like(g, y), np.empty_like(y)
     order = memory_order(y)
     lines = [array.transpose(order).reshape(-1) for array in (dx, y, g)]
-    for start in range(0, y.size, _BLOCK):
-        # What is made on the way stays in the cache.
-        target, signs, cotangent = (line[start : start + _BLOCK] for line in lines)
+    for start in range(0, y.size, RECTIFIER_BLOCK):
+        target, signs, cotangent = (line[start : start + RECTIFIER_BLOCK] for line in lines)
         np.copyto(target, signs > 0.0)
         target *= cotangent
     return dx
-
-
-_BLOCK = 1 << 16
 
 
 # Up to here the cheaper call wins, from here on the better vectorised one.
