@@ -15,7 +15,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from npdl.compat._habits import VALUES, translated
 from npdl.compat._keras_arguments import VALUES, translated
 from npdl.functional._arrays import describe
 

@@ -99,7 +99,7 @@ BAD = {
     "no gradient": (lambda: dense().backward(None), "got one of the shape ()"),
     "a dropped fraction of 1": (lambda: Dropout(1.0), "p is the dropped fraction"),
     "a negative fraction": (lambda: Dropout(-0.1), "from 0 to below 1"),
-    "a filter of three sizes": (lambda: Convolution(2, (2, 2, 2)), "kernel_size must be"),
+    "a filter of three sizes": (lambda: Convolution(2, (2, 2, 2)), "filter_size must be"),
     "no filters": (lambda: Convolution(0, (2, 2)), "nb_filter must be a positive int"),
     "no stride": (lambda: Convolution(2, (2, 2), stride=0), "stride must be a positive int"),
     "an image of two sizes": (
@@ -364,3 +364,50 @@ def test_ints_and_lists_are_accepted_as_inputs():
     expected = layer.forward(np.array([[1.0, 2.0]], np.float32))
     for x in ([[1, 2]], np.array([[1, 2]], np.uint8), [[1.0, 2.0]]):
         assert np.array_equal(layer.forward(x), expected)
+
+
+# The int arguments of each class; of recurrent layers, whose arguments are those of their base
+RECURRENT = ("n_out", "n_in", "nb_batch", "nb_seq")
+INTS = {
+    layers.BatchLSTM: RECURRENT,
+    layers.BatchNormal: ("axis",),
+    layers.Convolution: ("nb_filter", "filter_size", "stride"),
+    layers.Dense: ("n_out", "n_in"),
+    layers.DimShuffle: ("axis",),
+    layers.Embedding: ("input_size", "n_out", "nb_batch", "nb_seq"),
+    layers.Flatten: ("outdim",),
+    layers.GRU: RECURRENT,
+    layers.LSTM: RECURRENT,
+    layers.Linear: ("n_out", "n_in"),
+    layers.MaxPooling: ("pool_size",),
+    layers.MeanPooling: ("pool_size",),
+    layers.Recurrent: RECURRENT,
+    layers.SimpleRNN: RECURRENT,
+    layers.Softmax: ("n_out", "n_in"),
+}
+NEEDED = {
+    "nb_filter": 8, "filter_size": (3, 3), "n_out": 8, "input_size": 5, "pool_size": (2, 2)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cls", "argument"), [(cls, argument) for cls, names in INTS.items() for argument in names]
+)
+def test_a_size_is_an_int_and_nothing_else(cls, argument):
+    needed = {name: NEEDED[name] for name in INTS[cls] if name in NEEDED}
+    optional = argument not in ("axis", "outdim", "stride", *NEEDED)
+    for value in (True, np.True_, 1.5, 2.0, "3", -3, *([] if optional else [None])):
+        with pytest.raises(
+            ValueError, match=rf"^{cls.__name__}: .*as in {cls.__name__}\("
+        ) as caught:
+            cls(**needed | {argument: value})
+        assert f"{argument}=" in str(caught.value)
+
+
+def test_the_table_of_sizes_has_all_classes_with_an_int():
+    with_ints = {
+        cls
+        for cls in vars(layers).values()
+        if isinstance(cls, type) and " int" in f" {inspect.signature(cls)}".replace("[int", " int")
+    }
+    assert with_ints - {layers.Functional} <= set(INTS)

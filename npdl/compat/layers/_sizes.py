@@ -82,9 +82,9 @@ def check_channels(image: Shape) -> None:
         )
 
 
-def positive_int(layer: Any, name: str, value: Any) -> int:
-    """Return a positive int, or raise."""
-    return check_int(value, f"{layer}({name}=32)")
+def positive_int(layer: Any, name: str, value: Any, example: int = 32) -> int:
+    """Return the value, or raise an error with the example as the right call."""
+    return check_int(value, f"{layer}({name}={example})")
 
 
 def optional_int(layer: Any, name: str, value: Any) -> int | None:

@@ -7,6 +7,7 @@ from npdl.compat import initializations
 from npdl.compat.layers._sizes import Shape, check_channels, positive_int
 from npdl.compat.layers.base import Parameter
 from npdl.compat.layers.core import Activated, Affine, activation_of
+from npdl.functional._checks import check_pair
 
 __all__ = ["Convolution"]
 
@@ -71,15 +72,14 @@ class Convolution(Affine, Activated):
         activation: Any = "relu",
     ) -> None:
         self.nb_filter = positive_int(self, "nb_filter", nb_filter)
+        check_pair(filter_size, f"{self}(8, filter_size=(3, 3))")
         self.filter_size = filter_size
         pair = isinstance(stride, tuple | list) and len(stride) == 2 and stride[0] == stride[1]
-        self.stride = positive_int(self, "stride", stride[0] if pair else stride)
+        self.stride = positive_int(self, "stride", stride[0] if pair else stride, 1)
         self.input_shape = input_shape
         self.input_sizes = _image(input_shape)
         self.init = initializations.get(init)
         self.activation = activation_of(activation)
-        # Raises on an invalid filter size now, not when the layer is connected.
-        self._build(())
 
     def _set_options(self, options: Any) -> None:
         super()._set_options(options)

@@ -20,7 +20,7 @@ class _Pooling(Stateful):
             raise ValueError(
                 f"{self}: pool_size must be a pair of ints, as in {self}((2, 2)), got {pool_size!r}"
             )
-        rows, columns = (positive_int(self, "pool_size", size) for size in sizes)
+        rows, columns = (positive_int(self, "pool_size", size, 2) for size in sizes)
         self.pool_size = (rows, columns)
 
     @classmethod

@@ -27,7 +27,7 @@ class Flatten(Stateful):
     """
 
     def __init__(self, outdim: int = 2) -> None:
-        self.outdim = positive_int(self, "outdim", outdim)
+        self.outdim = positive_int(self, "outdim", outdim, 2)
         if outdim == 1:
             raise ValueError(
                 "Flatten: outdim includes the batch axis, so it must be at least 2, as in "
@@ -58,7 +58,7 @@ class DimShuffle(Stateful):
     """
 
     def __init__(self, axis: int = 1) -> None:
-        self.axis = positive_int(self, "axis", axis)
+        self.axis = positive_int(self, "axis", axis, 1)
 
     def _build(self, shape: Shape) -> F.Layer:
         return F.expand_dims(self.axis)
