@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional._arrays import has_several
+from npdl.functional._arrays import has_several, is_float_array
 from npdl.functional._layer import Layer, Params, Shape
 from npdl.tree import Array
 
@@ -118,7 +118,7 @@ def check_gradients(
         for i, gradient in enumerate(gradients):
             name = f"{what} {names[i]}".strip()
             array = tree.leaves(point)[i]
-            if what == "input" and gradient is None and _is_float(array):
+            if what == "input" and gradient is None and is_float_array(array):
                 raise AssertionError(f"the gradient of {name} is missing: backward returned None")
             if gradient is not None:
                 for _ in range(directions):
@@ -155,10 +155,6 @@ def _compare(
             f"the gradient of {name} is wrong: along a random direction the derivative is "
             f"{numeric:.9g}, but backward says {analytic:.9g}"
         )
-
-
-def _is_float(leaf: Any) -> bool:
-    return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
 
 
 def _like(generator: np.random.Generator, leaf: Any) -> Array:

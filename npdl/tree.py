@@ -479,3 +479,20 @@ def _summary(tree: Tree) -> str:
     keys = ", ".join(str(key) for key in children)
     shown = keys if len(keys) < 80 else keys[:77] + "..."
     return f"a {type(tree).__name__} of {len(children)} ({shown})"
+
+
+def copied(tree: Tree) -> Tree:
+    """Return a tree of copies of the arrays; other leaves are the same."""
+    return map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def read_only(tree: Tree) -> Tree:
+    """Return a tree of views of the arrays, which cannot be written; other leaves are the same."""
+
+    def view(leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray):
+            leaf = leaf.view()
+            leaf.flags.writeable = False
+        return leaf
+
+    return map(view, tree)

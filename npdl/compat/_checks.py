@@ -1,13 +1,14 @@
 """Checks of inputs, targets and weights, and conversion of targets to the outputs' form."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from npdl.compat.utils.random import check_numbers
 from npdl.functional._arrays import describe, plain_array
 from npdl.functional._checks import is_int
+from npdl.tree import Array
 
 __all__ = [
     "Array",
@@ -21,8 +22,6 @@ __all__ = [
     "class_weights",
     "validation_pair",
 ]
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 def check_pair(names: str, X: Any, Y: Any) -> tuple[Array, Array]:

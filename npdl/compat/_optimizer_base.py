@@ -17,10 +17,9 @@ from npdl.compat._named import Named, argument_names
 from npdl.functional._arrays import describe
 from npdl.functional._checks import check_number, is_int
 from npdl.functional.optimizers._packed import update_in_place
+from npdl.tree import Array
 
 __all__ = ["Functional", "Optimizer", "Slot", "npdl_clip"]
-
-Array = np.ndarray[Any, Any]
 
 
 def npdl_clip(grad: Any, boundary: float) -> Any:
@@ -303,7 +302,7 @@ class Functional(Optimizer):
             The parameters, required before the first update.
         """
         state = self._optimizer().init(list(params)) if self._state is None else self._state
-        return {**super().get_state(), "slots": _copied(state)}
+        return {**super().get_state(), "slots": tree.copied(state)}
 
     def set_state(self, state: Any) -> None:
         """Set the state of an optimizer with the same arguments.
@@ -331,7 +330,7 @@ class Functional(Optimizer):
             if "count" in getattr(part, "_fields", ()):
                 _count(type(self).__name__, part.count)
         super().set_state(state)
-        self._keep(_copied(state["slots"]))
+        self._keep(tree.copied(state["slots"]))
 
 
 def _gradients(name: str, params: list[Any], grads: list[Any]) -> list[Array | None]:
@@ -365,7 +364,3 @@ def _count(name: str, value: Any) -> int:
 
 def _shown(arrays: list[Array]) -> str:
     return ", ".join(map(describe, arrays))
-
-
-def _copied(state: Any) -> Any:
-    return tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, state)

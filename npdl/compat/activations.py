@@ -21,6 +21,7 @@ from npdl.compat._named import Named, find
 from npdl.compat.utils.random import as_floats
 from npdl.functional._arrays import describe
 from npdl.functional._layer import Params, no_params, same_shape
+from npdl.tree import Array
 
 __all__ = [
     "Activation",
@@ -36,8 +37,6 @@ __all__ = [
     "get",
     "softmax_before_cross_entropy",
 ]
-
-Array = np.ndarray[Any, Any]
 
 
 class Activation(Named):

@@ -22,6 +22,7 @@ from npdl.functional._arrays import describe
 from npdl.functional._initializers import Initializer as Pure
 from npdl.functional._initializers import RecordedInitializer, fans
 from npdl.random import KeyLike
+from npdl.tree import Array
 
 __all__ = [
     "GlorotNormal",
@@ -38,8 +39,6 @@ __all__ = [
     "decompose_size",
     "get",
 ]
-
-Array = np.ndarray[Any, Any]
 
 
 class Initializer(Named):

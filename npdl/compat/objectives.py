@@ -29,6 +29,7 @@ from npdl.functional._kernels.loss_terms import (
     squared_errors,
 )
 from npdl.functional._targets import check_probabilities, class_targets, value_targets
+from npdl.tree import Array
 
 __all__ = [
     "BCE",
@@ -44,8 +45,6 @@ __all__ = [
     "SoftmaxCategoricalCrossEntropy",
     "get",
 ]
-
-Array = np.ndarray[Any, Any]
 
 
 class Objective(Named):

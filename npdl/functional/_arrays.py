@@ -29,6 +29,7 @@ __all__ = [
     "is_data",
     "is_example",
     "is_float",
+    "is_float_array",
     "plain_array",
 ]
 
@@ -100,6 +101,11 @@ def conversion(x: Any) -> str:
 def is_float(dtype: Any) -> bool:
     """Whether layers compute in this data type: float32 or float64."""
     return dtype is SINGLE or dtype is DOUBLE or (dtype.kind == "f" and dtype.itemsize in (4, 8))
+
+
+def is_float_array(leaf: Any) -> bool:
+    """Whether a leaf of a tree is an array, or a scalar of NumPy, of floats of any size."""
+    return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
 
 
 def check_float(x: Any, name: str, dtype: Any = None) -> None:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from npdl import tree
 from npdl.checkpoint._files.limits import CheckpointError
 from npdl.functional._arrays import describe
@@ -56,7 +54,7 @@ class Run:
         self._plan, self._factor = plan, 1.0
         # The steps overwrite the arrays of their state, and these are the caller's. All arrays are
         # in C order, since sums of others may have other bits, and files keep no order.
-        self._state: TrainState = tree.map(_copied, state)
+        self._state: TrainState = tree.copied(state)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -76,10 +74,7 @@ class Run:
             If an interrupt came while a step was overwriting the arrays.
         """
         self._check_whole()
-        state: TrainState = tree.map(_copied, self._state)
-        for leaf in tree.leaves(state):
-            if isinstance(leaf, np.ndarray):
-                leaf.flags.writeable = False
+        state: TrainState = tree.read_only(tree.copied(self._state))
         return state
 
     @property
@@ -108,7 +103,7 @@ class Run:
             If an interrupt came while a step was overwriting the arrays.
         """
         self._check_whole()
-        return tree.map(_copied, self._state.params)
+        return tree.copied(self._state.params)
 
     def set_weights(self, weights: Params) -> None:
         """Set the parameters.
@@ -130,8 +125,8 @@ class Run:
                 raise ValueError(
                     f"set_weights: expected {describe(old)} at {path}, got {describe(new)}"
                 )
-        params = tree.unflatten(now.params, [_copied(array) for array in given])
-        self._state = TrainState(now.step, params, tree.map(_copied, now.opt_state), now.rng)
+        params = tree.unflatten(now.params, tree.copied(given))
+        self._state = TrainState(now.step, params, tree.copied(now.opt_state), now.rng)
 
     @property
     def learning_rate(self) -> float:
@@ -194,7 +189,3 @@ class Run:
     def validate(self) -> Mapping[str, Any]:
         """Return the figures of the validation data, for the loop."""
         return self._plan.validate(self._state.params)
-
-
-def _copied(leaf: Any) -> Any:
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf

@@ -24,7 +24,7 @@ from npdl.checkpoint.weights._load import (
     Weights,
     gates,
     load_foreign,
-    turned,
+    transposed,
     under,
     weights_of,
 )
@@ -151,7 +151,7 @@ _LAYERS: dict[str, Rule] = {
     "conv1d": lambda p, given: {"kernel": turned(p["weight"], 2, 1, 0), "bias": p["bias"]},
     "conv2d": lambda p, given: {"kernel": turned(p["weight"], 2, 3, 1, 0), "bias": p["bias"]},
     "conv2d_transpose": lambda p, given: {
-        "kernel": turned(p["weight"], 2, 3, 1, 0),
+        "kernel": transposed(p["weight"], 2, 3, 1, 0),
         "bias": p["bias"],
     },
     "batch_norm": lambda p, given: {

@@ -3,7 +3,7 @@
 A table has a rule for each layer, which says what the other library calls the parameters and how it
 lays them out:
 
-    "dense": lambda p, given: {"weight": turned(p["weight"]), "bias": p["bias"]}
+    "dense": lambda p, given: {"weight": transposed(p["weight"]), "bias": p["bias"]}
 
 Applied to the positions of all numbers in the place of the parameters, a rule tells the names and
 shapes to look for, and then where each number of a file belongs. Where two arrays have the same
@@ -36,7 +36,7 @@ __all__ = [
     "gates",
     "joined",
     "load_foreign",
-    "turned",
+    "transposed",
     "under",
     "weights_of",
 ]
@@ -57,7 +57,7 @@ Given: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Any, Given], Weights]
 
 
-def turned(array: Array | None, *axes: int) -> Array | None:
+def transposed(array: Array | None, *axes: int) -> Array | None:
     """Return the transpose, or the axes in this order."""
     return None if array is None else array.transpose(*axes)
 

@@ -20,7 +20,7 @@ from npdl.checkpoint.weights._load import (
     gates,
     joined,
     load_foreign,
-    turned,
+    transposed,
     under,
     weights_of,
 )
@@ -111,14 +111,14 @@ def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
 def _attention(p: Named, given: Given) -> Weights:
     query, context = p["query_weight"], p["context_weight"]
     if query is None or len(query) == len(context):
-        weights = {"in_proj_weight": turned(joined(p["weight"], query, context))}
+        weights = {"in_proj_weight": transposed(joined(p["weight"], query, context))}
     else:
         key, value = np.split(context, 2, axis=1)
         products = {"q": query, "k": key, "v": value}
-        weights = {f"{name}_proj_weight": turned(array) for name, array in products.items()}
+        weights = {f"{name}_proj_weight": transposed(array) for name, array in products.items()}
     return weights | {
         "in_proj_bias": joined(p["bias"], p["query_bias"], p["context_bias"]),
-        "out_proj.weight": turned(p["output_weight"]),
+        "out_proj.weight": transposed(p["output_weight"]),
         "out_proj.bias": p["output_bias"],
     }
 
@@ -137,7 +137,7 @@ def _block(p: Named, given: Given) -> Weights:
 
 
 _LAYERS: dict[str, Rule] = {
-    "dense": lambda p, given: {"weight": turned(p["weight"]), "bias": p["bias"]},
+    "dense": lambda p, given: {"weight": transposed(p["weight"]), "bias": p["bias"]},
     "conv1d": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
     "conv2d": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
     "conv2d_transpose": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
@@ -153,8 +153,8 @@ _LAYERS: dict[str, Rule] = {
     "embedding": lambda p, given: {"weight": p["table"]},
     "learned_positions": lambda p, given: {"weight": p["table"]},
     "rnn": lambda p, given: {
-        "weight_ih": turned(p["weight"]),
-        "weight_hh": turned(p["recurrent_weight"]),
+        "weight_ih": transposed(p["weight"]),
+        "weight_hh": transposed(p["recurrent_weight"]),
         "bias_ih": p["bias"],
         "bias_hh": p["bias"],
     },

@@ -15,10 +15,9 @@ import numpy as np
 from npdl.compat.utils.random import get_dtype
 from npdl.functional._arrays import describe
 from npdl.functional._targets import class_ids
+from npdl.tree import Array
 
 __all__ = ["one_hot", "unhot"]
-
-Array = np.ndarray[Any, Any]
 
 
 def one_hot(labels: Any, nb_classes: int | None = None) -> Array:

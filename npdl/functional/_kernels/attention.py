@@ -12,10 +12,11 @@ import numpy as np
 
 from npdl.functional._kernels.blas_sums import sum_of_columns
 from npdl.functional._kernels.blocks import ATTENTION_BLOCK
-from npdl.random import KeyLike, generator
+from npdl.functional._kernels.dropout_mask import keep_mask, keep_threshold
+from npdl.random import KeyLike
 from npdl.tree import Array
 
-__all__ = ["attend", "attend_backward", "blocked_steps", "by_head", "kept_weights"]
+__all__ = ["attend", "attend_backward", "blocked_steps", "by_head", "keep_scales"]
 
 
 def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
@@ -25,22 +26,29 @@ def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
     return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
 
 
-def attend(parts: list[Array], blocked: Array | None, kept: Array | None) -> tuple[Array, Any]:
+def attend(
+    parts: list[Array], blocked: Array | None, keep_scale: Array | None
+) -> tuple[Array, Any]:
     """Return what the heads give side by side, (batch, time, heads · d), and the weights."""
     queries, keys, values = parts
     batch, heads, time, size = queries.shape
     mixed = np.empty((batch, time, heads, size), queries.dtype)
     out = mixed.transpose(0, 2, 1, 3)
     weights = []
-    for some in _examples(queries, keys):
-        p = _softmax(queries[some], keys[some], _of(blocked, some))
+    for rows in _examples(queries, keys):
+        p = _softmax(queries[rows], keys[rows], _of(blocked, rows))
         weights.append(p)
-        np.matmul(p if kept is None else p * kept[some], values[some], out=out[some])
+        np.matmul(p if keep_scale is None else p * keep_scale[rows], values[rows], out=out[rows])
     return mixed.reshape(batch, time, heads * size), weights
 
 
 def attend_backward(
-    parts: list[Array], weights: Any, kept: Array | None, mixed: Array, g: Array, out: list[Array]
+    parts: list[Array],
+    weights: Any,
+    keep_scale: Array | None,
+    mixed: Array,
+    g: Array,
+    out: list[Array],
 ) -> None:
     """Write the gradients of queries, keys and values into `out`."""
     queries, keys, values = parts
@@ -50,17 +58,17 @@ def attend_backward(
     # The derivative of p = softmax(s) is p (dp - Σ p dp), and that sum is the product g · mixed.
     common = np.vecdot(g, mixed).transpose(0, 2, 1)[..., None]
     g = g.transpose(0, 2, 1, 3)
-    for some, p in zip(_examples(queries, keys), weights, strict=True):
-        d_likeness = np.matmul(g[some], values[some].swapaxes(-1, -2))
+    for rows, p in zip(_examples(queries, keys), weights, strict=True):
+        d_scores = np.matmul(g[rows], values[rows].swapaxes(-1, -2))
         used = p
-        if kept is not None:
-            d_likeness *= kept[some]
-            used = p * kept[some]
-        np.matmul(used.swapaxes(-1, -2), g[some], out=d_values[some])
-        d_likeness -= common[some]
-        d_likeness *= p
-        np.matmul(d_likeness, keys[some], out=d_queries[some])
-        np.matmul(d_likeness.swapaxes(-1, -2), queries[some], out=d_keys[some])
+        if keep_scale is not None:
+            d_scores *= keep_scale[rows]
+            used = p * keep_scale[rows]
+        np.matmul(used.swapaxes(-1, -2), g[rows], out=d_values[rows])
+        d_scores -= common[rows]
+        d_scores *= p
+        np.matmul(d_scores, keys[rows], out=d_queries[rows])
+        np.matmul(d_scores.swapaxes(-1, -2), queries[rows], out=d_keys[rows])
 
 
 def _examples(queries: Array, keys: Array) -> Iterator[slice]:
@@ -72,14 +80,14 @@ def _examples(queries: Array, keys: Array) -> Iterator[slice]:
 
 def _softmax(queries: Array, keys: Array, blocked: Array | None) -> Array:
     """Return softmax(Q Kᵀ)."""
-    p = _likeness(queries, keys, blocked)
+    p = _scores(queries, keys, blocked)
     # The softmax is the same with any shift, and mostly none is needed: that is seen by the sums.
     # To shift each row by its maximum takes longer than all the rest.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         np.exp(p, out=p)
         sums = _row_sums(p)
     if sums.size and not (sums.min() > _LEAST and sums.max() < _MOST):
-        p = _likeness(queries, keys, blocked)
+        p = _scores(queries, keys, blocked)
         p -= p.max(axis=-1, keepdims=True)
         with np.errstate(under="ignore"):
             np.exp(p, out=p)
@@ -88,16 +96,15 @@ def _softmax(queries: Array, keys: Array, blocked: Array | None) -> Array:
     return p
 
 
-# In float32, what is beside a sum in this range too small to be a normal number is too small to
-# count.
+# For row sums in this range, terms that are subnormal in float32 are negligible.
 _LEAST, _MOST = 1e-20, 1e20
 
 
-def _likeness(queries: Array, keys: Array, blocked: Array | None) -> Array:
-    likeness: Array = np.matmul(queries, keys.swapaxes(-1, -2))
+def _scores(queries: Array, keys: Array, blocked: Array | None) -> Array:
+    scores: Array = np.matmul(queries, keys.swapaxes(-1, -2))
     if blocked is not None:
-        likeness += blocked
-    return likeness
+        scores += blocked
+    return scores
 
 
 def _row_sums(x: Array) -> Array:
@@ -106,8 +113,8 @@ def _row_sums(x: Array) -> Array:
     return sums.reshape(*x.shape[:-1], 1)
 
 
-def _of(blocked: Array | None, some: slice) -> Array | None:
-    return blocked if blocked is None or len(blocked) == 1 else blocked[some]
+def _of(blocked: Array | None, rows: slice) -> Array | None:
+    return blocked if blocked is None or len(blocked) == 1 else blocked[rows]
 
 
 def blocked_steps(
@@ -125,23 +132,18 @@ def blocked_steps(
     if allowed is None or allowed.all():
         return None, None
     reached: Array = np.any(allowed, axis=-1, keepdims=True)
-    # What is blocked altogether attends to anything, so that the softmax has numbers.
+    # Fully masked queries are not masked here, so that the softmax stays finite. Their output
+    # becomes zero later.
     added = np.zeros(allowed.shape, queries.dtype)
     added[~allowed & reached] = -np.inf
-    some: Array | None = None if reached.all() else reached[:, 0]
-    return added, some
+    return added, None if reached.all() else reached[:, 0]
 
 
-_LEVELS = 1 << 16
-
-
-def kept_weights(rng: KeyLike, parts: list[Array], rate: float) -> Array:
-    """Return by how much each weight is scaled, up or to zero, as :func:`dropout` does."""
+def keep_scales(rng: KeyLike, parts: list[Array], rate: float) -> Array:
+    """Return the factor of each weight in training, 0 or 1 / (1 - rate), as in :func:`dropout`."""
     queries, keys, _ = parts
-    shape = (*queries.shape[:3], keys.shape[2])
-    size = math.prod(shape)
-    words = generator(rng).bit_generator.random_raw((size + 3) // 4)
-    threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
-    kept: Array = (words.view(np.uint16)[:size].reshape(shape) >= threshold).astype(queries.dtype)
-    kept *= _LEVELS / (_LEVELS - threshold)
-    return kept
+    threshold, scale = keep_threshold(rate)
+    kept = keep_mask(rng, (*queries.shape[:3], keys.shape[2]), threshold)
+    factors: Array = kept.astype(queries.dtype)
+    factors *= scale
+    return factors

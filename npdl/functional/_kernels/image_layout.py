@@ -19,17 +19,17 @@ from npdl.functional._kernels.windows import Pair
 from npdl.tree import Array
 
 __all__ = [
-    "aligned",
-    "arranged",
     "as_rows",
     "batch_first",
     "batch_last",
     "blocks",
+    "empty_aligned",
+    "empty_in_order",
+    "even_block_size",
     "from_rows",
-    "laid_like",
     "memory_order",
-    "share",
     "sum_of_channels",
+    "with_layout_of",
 ]
 
 
@@ -53,13 +53,13 @@ def memory_order(x: Array) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
 
 
-def arranged(shape: tuple[int, ...], order: tuple[int, ...], dtype: Any) -> Array:
+def empty_in_order(shape: tuple[int, ...], order: tuple[int, ...], dtype: Any) -> Array:
     """Return a new array, not filled, with its axes in that order in memory."""
     array = np.empty([shape[axis] for axis in order], dtype)
     return array.transpose([order.index(axis) for axis in range(len(order))])
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+def empty_aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return a new array, not filled, that begins with a line of the caches.
 
     NumPy's arrays begin anywhere, and then vectorised functions take up to three times as long to
@@ -74,7 +74,7 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
 _LINE = 64  # bytes
 
 
-def laid_like(g: Array, y: Array) -> Array:
+def with_layout_of(g: Array, y: Array) -> Array:
     """Return `g` in the memory order of `y`: itself, or a copy."""
     if g.strides == y.strides:
         return g
@@ -114,7 +114,7 @@ def as_rows(x: Array) -> Array:
     rows = x.transpose(2, 3, 1, 0)
     if rows.flags.c_contiguous:
         return rows
-    copy = aligned(rows.shape, x.dtype)
+    copy = empty_aligned(rows.shape, x.dtype)
     _copy(x.transpose(1, 2, 3, 0), copy.transpose(2, 0, 1, 3))
     return copy
 
@@ -155,7 +155,7 @@ def _copy(source: Array, target: Array) -> None:
             np.copyto(target[piece], source[piece])
 
 
-def share(length: int, most: int) -> int:
+def even_block_size(length: int, most: int) -> int:
     """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
     parts = -(-length // max(most, 1))
     return -(-length // max(parts, 1)) or 1

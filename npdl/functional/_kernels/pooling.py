@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from npdl.functional._kernels.blocks import IMAGE_BLOCK
-from npdl.functional._kernels.image_layout import arranged, blocks, laid_like
+from npdl.functional._kernels.image_layout import blocks, empty_in_order, with_layout_of
 from npdl.functional._kernels.windows import Pair, Window
 from npdl.tree import Array
 
@@ -47,7 +47,7 @@ def maxima(x: Array, window: Window) -> Array:
 
 def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
     """Return the gradient of :func:`maxima`: that of each place goes to its first maximum."""
-    g, dx = laid_like(g, y), np.empty_like(x)
+    g, dx = with_layout_of(g, y), np.empty_like(x)
     has_nan = bool(np.isnan(np.max(y, initial=-np.inf)))
     for pixels, places, (across, *down) in _parts(x, window):
         images, part, ends = x[pixels], g[places], y[places]
@@ -77,7 +77,7 @@ def means_gradient(
 ) -> Array:
     """Return the gradient of :func:`means` for an input of that shape and memory order."""
     counts = _counts(window, shape[2:], g.dtype, count_padding)
-    dx = arranged(shape, order, g.dtype)
+    dx = empty_in_order(shape, order, g.dtype)
     for pixels, places, steps in _parts(dx, window):
         images = dx[pixels]
         part = _empty(images, steps[-1])

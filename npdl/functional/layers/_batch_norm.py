@@ -16,6 +16,7 @@ from npdl.functional._kernels.features import (
     feature_sums,
     scaled_epsilon,
 )
+from npdl.functional._kernels.image_layout import memory_order
 from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
 from npdl.tree import Array
@@ -108,7 +109,7 @@ def batch_norm(
                 f"batch_norm: these params have {params['mean'].size} channels, on axis {axis}, "
                 f"but the input is {describe(x)}"
             )
-        order = _memory_order(x)
+        order = memory_order(x)
         x3 = _to_three(x, order, axis)
         added: Any = epsilon
         powers = None
@@ -180,11 +181,6 @@ def batch_norm(
     return Layer(init, apply, backward, out_shape, update_stats, keeps_axes=True)
 
 
-def _memory_order(x: Array) -> tuple[int, ...]:
-    """Return the axes in the order of memory: convolutions give arrays whose batch is last."""
-    return tuple(sorted(range(x.ndim), key=x.strides.__getitem__, reverse=True))
-
-
 def _to_three(x: Array, order: tuple[int, ...], axis: int) -> Array:
     position = order.index(axis % x.ndim)
     return as_outer_features_inner(x.transpose(order), position, position + 1)
@@ -217,7 +213,7 @@ def _of_batch(x3: Array) -> tuple[Array, Centered, Array | None]:
 
 
 def _centered(x3: Array) -> Centered:
-    """Return x - mean, the mean, the rest that rounding left of it, and the variance."""
+    """Return (x - mean, mean, rest, variance); the rest is the rounding error of the mean."""
     size = x3.shape[0] * x3.shape[2]
     if size == 0:
         raise ValueError("batch_norm: the batch is empty, so it has no statistics to train with")

@@ -9,7 +9,7 @@ from npdl.functional._images import check_filters, check_images, image_shape, ma
 from npdl.functional._initializers import Initializer, glorot_uniform, zeros
 from npdl.functional._kernels.conv.correlation import (
     correlate_with_gradient,
-    spread,
+    transposed_correlation,
     weight_gradient,
 )
 from npdl.functional._kernels.image_layout import sum_of_channels
@@ -118,7 +118,9 @@ def conv2d_transpose(
         check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = params["weight"]
         check_images(name, x, 2, weight.shape[0], weight.dtype)
-        y = spread(x, weight, window, groups, _larger(name, window, extra, x.shape[2:]))
+        y = transposed_correlation(
+            x, weight, window, groups, _larger(name, window, extra, x.shape[2:])
+        )
         if bias:
             y += params["bias"][:, None, None]
         return y, x

@@ -1,12 +1,10 @@
 """Noise in training: dropped elements, or a little added to each. In inference, the identity."""
 
-import math
 from typing import Any
-
-import numpy as np
 
 from npdl.functional._arrays import check_float, describe
 from npdl.functional._checks import check_mode, check_number, is_int, refusal
+from npdl.functional._kernels.dropout_mask import keep_mask, keep_threshold
 from npdl.functional._layer import Layer, Params, layer, no_params, same_shape
 from npdl.random import KeyLike, generator
 from npdl.tree import Array
@@ -57,8 +55,7 @@ def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
     rate = check_number(rate, "dropout(rate=0.1)", "in [0, 1)")
     if not isinstance(shared, tuple | list) or not all(map(is_int, shared)):
         raise ValueError(refusal(shared, "dropout(0.1, shared=(2, 3))", "a tuple of axes"))
-    threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
-    scale = _LEVELS / (_LEVELS - threshold)
+    threshold, scale = keep_threshold(rate)
 
     def apply(
         params: Params, x: Array, *, train: bool = False, rng: KeyLike | None = None
@@ -69,7 +66,7 @@ def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
             return x, None
         if rng is None:
             raise ValueError("dropout needs a key in training: pass rng=...")
-        kept = _uniform16(rng, _mask_shape(x, shared) if shared else x.shape) >= threshold
+        kept = keep_mask(rng, _mask_shape(x, shared) if shared else x.shape, threshold)
         y = x * kept
         y *= scale
         return y, kept
@@ -84,16 +81,6 @@ def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
         return None, dx
 
     return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
-
-
-_LEVELS = 1 << 16
-
-
-def _uniform16(rng: KeyLike, shape: tuple[int, ...]) -> Array:
-    """Return uniform numbers of 16 bits, four out of each word of the generator."""
-    size = math.prod(shape)
-    words = generator(rng).bit_generator.random_raw((size + 3) // 4)
-    return words.view(np.uint16)[:size].reshape(shape)
 
 
 def _mask_shape(x: Array, shared: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from npdl import tree
 from npdl._calls import shown
-from npdl.functional._arrays import check_arrays, describe
+from npdl.functional._arrays import check_arrays, describe, is_float_array
 from npdl.functional._checks import check_mode
 from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.random import KeyLike
@@ -102,7 +102,7 @@ def from_function(
         mode = {name: v for name, v in (("train", train), ("rng", rng)) if name in names}
         pullback = None
         with _place(f, x, followed=train):
-            given: tuple[Params, Any] = tree.map(_read_only, (params, x))
+            given: tuple[Params, Any] = tree.read_only((params, x))
             if train:
                 y, pullback = _follow(call, given, mode)
             else:
@@ -116,7 +116,7 @@ def from_function(
         x, mode, pullback = cache
         with _place(f, x, followed=True):
             if pullback is None or not input_grad:
-                given = tree.map(_read_only, (params, x))
+                given = tree.read_only((params, x))
                 _, pullback = _follow(call, given, mode, input_grad)
             grads, dx = pullback(g)
         return grads, dx if input_grad else None
@@ -137,7 +137,7 @@ def _follow(
 
     leaves, structure = tree.flatten(given)
     count = len(leaves) if input_grad else len(tree.leaves(given[0]))
-    places = [i for i, leaf in enumerate(leaves[:count]) if _is_float(leaf)]
+    places = [i for i, leaf in enumerate(leaves[:count]) if is_float_array(leaf)]
     outputs: Any = None
 
     def traced(boxes: Any) -> Any:
@@ -182,7 +182,7 @@ def _check_outputs(y: Any, given: list[Any]) -> None:
             f"the function must return an array of numbers whose first axis is the batch, or a "
             f"tuple of such arrays, got {describe(y)}"
         )
-    floats = {leaf.dtype for leaf in given if _is_float(leaf)}
+    floats = {leaf.dtype for leaf in given if is_float_array(leaf)}
     if y.dtype.kind == "f" and len(floats) == 1 and y.dtype not in floats:
         raise TypeError(
             f"the function turned {floats.pop()} into {y.dtype}, and nothing is promoted silently; "
@@ -227,19 +227,6 @@ def _place(f: Callable[..., Any], x: Any, followed: bool) -> Iterator[None]:
 
 def _name(f: Callable[..., Any]) -> str:
     return getattr(f, "__name__", None) or repr(f)
-
-
-def _is_float(leaf: Any) -> bool:
-    return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
-
-
-def _read_only(leaf: Any) -> Any:
-    """Return a view that the function cannot write into, as autograd's arrays cannot be."""
-    if not isinstance(leaf, np.ndarray):
-        return leaf
-    view = leaf.view()
-    view.flags.writeable = False
-    return view
 
 
 def _require_autograd() -> None:

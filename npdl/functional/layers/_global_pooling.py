@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._arrays import check_float, describe, is_example
-from npdl.functional._kernels.image_layout import arranged, blocks, memory_order
+from npdl.functional._kernels.image_layout import blocks, empty_in_order, memory_order
 from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
 from npdl.tree import Array
@@ -114,7 +114,7 @@ def global_avg_pool() -> Layer:
         if not input_grad:
             return None, None
         shape, order = cache
-        dx = arranged(shape, order, g.dtype)
+        dx = empty_in_order(shape, order, g.dtype)
         np.copyto(dx, (g / math.prod(shape[2:])).reshape(*g.shape, *(1,) * (len(shape) - 2)))
         return None, dx
 

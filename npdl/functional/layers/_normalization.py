@@ -132,10 +132,10 @@ def _over_last_axes(
         rows = as_outer_features_inner(x, x.ndim - count, x.ndim)[:, :, 0]
         unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
         y = np.empty(rows.shape, rows.dtype) if params else unit
-        for some in _blocks(rows):
-            _normalize(rows[some], epsilon, centered, unit[some], inverse[some])
+        for block in _blocks(rows):
+            _normalize(rows[block], epsilon, centered, unit[block], inverse[block])
             if params:
-                _scale_rows(params, unit[some], y[some])
+                _scale_rows(params, unit[block], y[block])
         return y.reshape(x.shape), (unit, inverse)
 
     def backward(
@@ -145,9 +145,9 @@ def _over_last_axes(
         rows = g.reshape(unit.shape)
         dx = np.empty(rows.shape, g.dtype) if input_grad else None
         grads = {name: np.zeros(array.size, np.float64) for name, array in params.items()}
-        for some in _blocks(rows):
-            out = None if dx is None else dx[some]
-            _rows_backward(params, unit[some], inverse[some], rows[some], centered, grads, out)
+        for block in _blocks(rows):
+            out = None if dx is None else dx[block]
+            _rows_backward(params, unit[block], inverse[block], rows[block], centered, grads, out)
         grads = {
             name: grad.reshape(params[name].shape).astype(g.dtype) for name, grad in grads.items()
         }
@@ -275,13 +275,13 @@ def _normalize_large(
     rows: Array, epsilon: Any, centered: bool, unit: Array, inverse: Array, powers: Array
 ) -> None:
     """Write over the results of the rows whose squares overflow, computed on a smaller scale."""
-    some = np.flatnonzero(powers)
-    powers = powers[some]
-    smaller = np.ldexp(rows[some], -powers[:, None])
+    large = np.flatnonzero(powers)
+    powers = powers[large]
+    smaller = np.ldexp(rows[large], -powers[:, None])
     epsilon = scaled_epsilon(epsilon, powers, rows.dtype)
-    large_unit, large_inverse = np.empty_like(smaller), np.empty_like(inverse[some])
+    large_unit, large_inverse = np.empty_like(smaller), np.empty_like(inverse[large])
     _normalize(smaller, epsilon, centered, large_unit, large_inverse)
-    unit[some], inverse[some] = large_unit, np.ldexp(large_inverse, -powers)
+    unit[large], inverse[large] = large_unit, np.ldexp(large_inverse, -powers)
 
 
 def _scale_rows(params: Params, unit: Array, out: Array) -> None:

@@ -6,10 +6,10 @@ output as it stands. To the outside the shape is (batch, channels, height, width
 view; an array that does not lie this way in memory, such as the first layer's input, is copied.
 
 Patches are made for a block of pixels at a time, in one workspace, and made anew in `backward`
-rather than kept; where it can be, for whole rows of places, as `row_products.py` says.
+rather than kept; where it can be, for whole rows of places, as `rows.py` says.
 
 Two cases have faster ways, with the images in another order: few channels, as in most first layers,
-see `place_products.py`; and windows of three rows that move by one pixel, see `winograd.py`.
+see `few_channels.py`; and windows of three rows that move by one pixel, see `winograd.py`.
 """
 
 import itertools
@@ -21,20 +21,19 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blocks import PATCH_BLOCK
-from npdl.functional._kernels.conv import few_channels as place_products
-from npdl.functional._kernels.conv import winograd
+from npdl.functional._kernels.conv import few_channels, winograd
 from npdl.functional._kernels.conv.rows import by_rows, kernel_matrix, kernel_of, row_blocks
 from npdl.functional._kernels.image_layout import (
     as_rows,
     batch_first,
     batch_last,
+    even_block_size,
     from_rows,
-    share,
 )
 from npdl.functional._kernels.windows import Pair, Window
 from npdl.tree import Array
 
-__all__ = ["correlate", "gradients", "spread", "weight_gradient"]
+__all__ = ["correlate", "gradients", "transposed_correlation", "weight_gradient"]
 
 
 # Blocks with fewer pixels make slow matrix products, however large the patches.
@@ -63,11 +62,11 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
         A view of an array that lies batch last.
     """
     if way := _by_rows_of_images(window, groups, len(weight), x, weight=weight):
-        products, (rows,) = way
-        return from_rows(products(rows, window, weight, bias)[0])
+        algorithm, (rows,) = way
+        return from_rows(algorithm(rows, window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
-    matrix, outputs = plan.rows, plan.arranged(y)
+    matrix, outputs = plan.rows, plan.as_matrices(y)
     shift = None if bias is None else bias.reshape(groups, -1, 1)
     for index, patches in plan.blocks:
         part = outputs[index]
@@ -82,11 +81,11 @@ def weight_gradient(
 ) -> Array:
     """Return the gradient in the weight of :func:`correlate` alone."""
     if way := _by_rows_of_images(window, groups, len(weight), x, g):
-        products, (rows, cotangent) = way
-        of_rows: Array = products(rows, window, g=cotangent)[1]
+        algorithm, (rows, cotangent) = way
+        of_rows: Array = algorithm(rows, window, g=cotangent)[1]
         return of_rows
     plan = _plan(x, weight, window, groups, rowwise)
-    outputs, dw = plan.arranged(batch_last(g)), np.zeros_like(plan.rows.mT)
+    outputs, dw = plan.as_matrices(batch_last(g)), np.zeros_like(plan.rows.mT)
     for index, patches in plan.blocks:
         dw += plan.gradient(patches, outputs[index])
     return plan.weight(dw)
@@ -102,14 +101,14 @@ def gradients(
     image = x.shape[2:]
     if _gathers(window, image, weight):
         # The gradient in the input is a correlation too, and its patches serve both gradients.
-        turned, mirrored, dx = window.mirrored(*image), _mirrored(weight, groups), None
+        transposed, mirrored, dx = window.mirrored(*image), _mirrored(weight, groups), None
         if input_grad:
-            dx, dw = correlate_with_gradient(g, x, mirrored, turned, groups)
+            dx, dw = correlate_with_gradient(g, x, mirrored, transposed, groups)
         else:
-            dw = weight_gradient(g, x, mirrored, turned, groups)
+            dw = weight_gradient(g, x, mirrored, transposed, groups)
         return _mirrored(dw, groups), dx
     if not input_grad or _special(window, groups, x.shape, len(weight)):
-        dx = spread(g, weight, window, groups, image) if input_grad else None
+        dx = transposed_correlation(g, weight, window, groups, image) if input_grad else None
         return weight_gradient(x, g, weight, window, groups, rowwise=False), dx
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
     dw, padded = np.zeros_like(rows.mT), _padded_zeros(x.shape, window, x.dtype)
@@ -128,12 +127,12 @@ def correlate_with_gradient(
 ) -> tuple[Array, Array]:
     """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
     if way := _by_rows_of_images(window, groups, len(weight), x, g, weight=weight):
-        products, (rows, of_rows) = way
-        y, dw = products(rows, window, weight, g=of_rows)
+        algorithm, (rows, of_rows) = way
+        y, dw = algorithm(rows, window, weight, g=of_rows)
         return from_rows(y), dw
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
-    outputs, cotangent = plan.arranged(y), plan.arranged(batch_last(g))
+    outputs, cotangent = plan.as_matrices(y), plan.as_matrices(batch_last(g))
     dw = np.zeros_like(plan.rows.mT)
     for index, patches in plan.blocks:
         np.matmul(plan.rows, patches, out=outputs[index])
@@ -141,7 +140,9 @@ def correlate_with_gradient(
     return batch_first(y), plan.weight(dw)
 
 
-def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) -> Array:
+def transposed_correlation(
+    g: Array, weight: Array, window: Window, groups: int, image: Pair
+) -> Array:
     """Return the gradient of :func:`correlate` in its input of the size `image`."""
     if _gathers(window, image, weight) or (
         window.can_mirror(*image) and _special(window, groups, g.shape, weight.shape[1])
@@ -157,33 +158,33 @@ def spread(g: Array, weight: Array, window: Window, groups: int, image: Pair) ->
     return _cropped(padded, window, image)
 
 
-Products = Callable[..., tuple[Any, Any]]
+Algorithm = Callable[..., tuple[Any, Any]]
 
 
 def _by_rows_of_images(
     window: Window, groups: int, filters: int, *images: Array, weight: Array | None = None
-) -> tuple[Products, list[Array]] | None:
+) -> tuple[Algorithm, list[Array]] | None:
     """Return the function of the faster way and what it takes of `images`, if there is one.
 
     That of Winograd adds rows of the images, and of the weight that they are correlated with.
     """
-    products = _special(window, groups, images[0].shape, filters)
-    if products is None:
+    algorithm = _special(window, groups, images[0].shape, filters)
+    if algorithm is None:
         return None
     rows = [as_rows(array) for array in images]
-    if products is winograd.products:
+    if algorithm is winograd.correlate:
         added = rows if weight is None else [*rows, weight.transpose(2, 0, 1, 3)]
         if not all(map(winograd.is_even, added)):
             return None
-    return products, rows
+    return algorithm, rows
 
 
-def _special(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> Products | None:
+def _special(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> Algorithm | None:
     """Return the function of the faster way for images (batch, channels, ...), if there is one."""
-    if place_products.fits(window, groups, shape):
-        return place_products.products
+    if few_channels.fits(window, groups, shape):
+        return few_channels.correlate
     if winograd.fits(window, groups, shape, filters):
-        return winograd.products
+        return winograd.correlate
     return None
 
 
@@ -206,8 +207,8 @@ def _mirrored(weight: Array, groups: int) -> Array:
     """Exchange channels and filters, and turn the window around."""
     filters, channels, *size = weight.shape
     parts = weight.reshape(groups, filters // groups, channels, *size)
-    turned = parts.swapaxes(1, 2)[..., ::-1, ::-1]
-    return turned.reshape(groups * channels, filters // groups, *size)
+    transposed = parts.swapaxes(1, 2)[..., ::-1, ::-1]
+    return transposed.reshape(groups * channels, filters // groups, *size)
 
 
 def _grouped(array: Array, groups: int) -> Array:
@@ -218,12 +219,12 @@ def _grouped(array: Array, groups: int) -> Array:
 class Plan(NamedTuple):
     """How the products of a weight with the patches of images are made, block by block.
 
-    A block is ``outputs[index] = rows @ patches``, where `outputs` is ``arranged(y)``.
+    A block is ``outputs[index] = rows @ patches``, where `outputs` is ``as_matrices(y)``.
     """
 
     rows: Array
     blocks: Iterator[tuple[Any, Array]]
-    arranged: Callable[[Array], Array]
+    as_matrices: Callable[[Array], Array]
     # gradient(patches, part) is the share of a block in the gradient of the transposed rows, and
     # weight(that) has the shape of the weight.
     gradient: Callable[[Array, Array], Array]
@@ -294,9 +295,9 @@ def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Arr
     *patch, rows, columns, images = shape
     limit = max(PATCH_BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
     # As many rows as there is room for, or a part of a row, or a part of the images of a place.
-    height = share(rows, limit // max(columns * images, 1))
-    width = share(columns, limit // max(images, 1))
-    count = share(images, limit)
+    height = even_block_size(rows, limit // max(columns * images, 1))
+    width = even_block_size(columns, limit // max(images, 1))
+    count = even_block_size(images, limit)
     memory = np.empty(math.prod(patch) * height * width * count, dtype)
     for row, column, image in itertools.product(
         range(0, rows, height), range(0, columns, width), range(0, images, count)
@@ -321,7 +322,7 @@ def _cropped(padded: Array, window: Window, image: Pair) -> Array:
 
 
 def _add(targets: Array, columns: Array) -> None:
-    """Add to each pixel what all windows that it lies in have for it."""
+    """Accumulate the contributions of all windows that cover a pixel (col2im)."""
     columns = columns.reshape(targets.shape)
     for i, j in itertools.product(*map(range, targets.shape[1:3])):
         # The windows overlap, but the pixels at one place in all of them are different ones.

@@ -21,11 +21,11 @@ from numpy.lib.stride_tricks import as_strided
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.blocks import FEW_CHANNELS_BLOCK
 from npdl.functional._kernels.conv.rows import kernel_matrix, kernel_of
-from npdl.functional._kernels.image_layout import aligned, share
+from npdl.functional._kernels.image_layout import empty_aligned, even_block_size
 from npdl.functional._kernels.windows import Window
 from npdl.tree import Array
 
-__all__ = ["fits", "products"]
+__all__ = ["correlate", "fits"]
 
 # Above, copies of pixels take longer than other ways.
 MOST_ROWS = 40
@@ -34,7 +34,7 @@ FEWEST_IMAGES = 32
 
 
 def fits(window: Window, groups: int, shape: tuple[int, ...]) -> bool:
-    """Whether :func:`products` has a window, and is the faster way for (batch, channels, ...)."""
+    """Whether :func:`correlate` has a window, and is the faster way for (batch, channels, ...)."""
     return (
         min(window.size) > 1
         and window.stride == window.dilation == (1, 1)
@@ -44,7 +44,7 @@ def fits(window: Window, groups: int, shape: tuple[int, ...]) -> bool:
     )
 
 
-def products(
+def correlate(
     x: Array,
     window: Window,
     weight: Array | None = None,
@@ -53,7 +53,7 @@ def products(
 ) -> tuple[Any, Any]:
     """Return the correlation of `x` with a weight, and the gradient in a weight, if wanted.
 
-    Parameters and results are those of :func:`npdl.functional.winograd.products`, with a weight of
+    Parameters and results are those of :func:`correlate` of `winograd`, with a weight of
     shape (filters, channels, rows, columns).
     """
     y: Any = None
@@ -63,7 +63,7 @@ def products(
         matrix = kernel_matrix(weight)[0]
         if bias is not None:
             matrix = np.concatenate([matrix, bias[:, None]], axis=1)
-        y = aligned((*window.out(*x.shape[:2]), len(weight), x.shape[3]), x.dtype)
+        y = empty_aligned((*window.out(*x.shape[:2]), len(weight), x.shape[3]), x.dtype)
     if g is not None:
         dw = np.zeros((g.shape[2], depth), x.dtype)
     for part, patches in _patches(x, window, bias is not None):
@@ -87,9 +87,9 @@ def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, A
     *_, channels, batch = x.shape
     rows, columns = window.size
     depth = rows * columns * channels
-    length = share(across, FEW_CHANNELS_BLOCK // (depth * batch))
-    height = share(down, FEW_CHANNELS_BLOCK // (depth * batch * length))
-    memory = aligned((height, length, depth + with_ones, batch), x.dtype)
+    length = even_block_size(across, FEW_CHANNELS_BLOCK // (depth * batch))
+    height = even_block_size(down, FEW_CHANNELS_BLOCK // (depth * batch * length))
+    memory = empty_aligned((height, length, depth + with_ones, batch), x.dtype)
     memory[:, :, depth:] = 1
     # Of each place, a run of numbers for each row of the window.
     run, (a, b, _, c) = columns * channels * batch, x.strides

@@ -27,18 +27,18 @@ from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.blocks import WINOGRAD_BLOCK
-from npdl.functional._kernels.image_layout import aligned, share
+from npdl.functional._kernels.image_layout import empty_aligned, even_block_size
 from npdl.functional._kernels.windows import Window
 from npdl.tree import Array
 
-__all__ = ["fits", "is_even", "products"]
+__all__ = ["correlate", "fits", "is_even"]
 
 # Below, the products, or the sums of rows, are too small to be worth their calls.
 FEWEST = {"channels": 2, "filters": 2, "batch": 16, "row": 1 << 12}
 
 
 def fits(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> bool:
-    """Whether :func:`products` has a window, and is the faster way for (batch, channels, ...)."""
+    """Whether :func:`correlate` has a window, and is the faster way for (batch, channels, ...)."""
     batch, channels, _, width = shape
     return (
         window.size[0] == 3
@@ -77,7 +77,7 @@ def is_even(x: Array) -> bool:
     )
 
 
-def products(
+def correlate(
     x: Array,
     window: Window,
     weight: Array | None = None,
@@ -110,17 +110,17 @@ def products(
     *_, channels, batch = x.shape
     filters = len(weight) if weight is not None else 0 if g is None else g.shape[2]
     # As many columns at a time as leave the workspaces in the second-level cache.
-    length = share(across, WINOGRAD_BLOCK // max(max(channels, filters) * batch, 1))
+    length = even_block_size(across, WINOGRAD_BLOCK // max(max(channels, filters) * batch, 1))
     y: Any = None
     du: Any = None
     if weight is not None:
         u = _transformed(weight)
-        y = aligned((down, across, filters, batch), x.dtype)
-        m = aligned((4, length, filters, batch), x.dtype)
+        y = empty_aligned((down, across, filters, batch), x.dtype)
+        m = empty_aligned((4, length, filters, batch), x.dtype)
         shift = None if bias is None else np.repeat(bias[:, None], batch, axis=1)
     if g is not None:
-        cotangents = aligned((4, length, batch, filters), x.dtype)
-        parts = aligned((length, window.size[1] * channels, filters), x.dtype)
+        cotangents = empty_aligned((4, length, batch, filters), x.dtype)
+        parts = empty_aligned((length, window.size[1] * channels, filters), x.dtype)
         du = np.zeros((4, parts[0].size), x.dtype)
     for part, count, sums in _blocks(x, window, length):
         if g is not None:
@@ -148,7 +148,7 @@ def _blocks(x: Array, window: Window, length: int) -> Iterator[tuple[Any, int, I
     (top, _), (left, _) = window.pads(height, width)
     columns = window.size[1]
     zeros = np.zeros(x.shape[1:], x.dtype)
-    row = aligned((length + columns - 1, channels, batch), x.dtype)
+    row = empty_aligned((length + columns - 1, channels, batch), x.dtype)
     patches = as_strided(row, (length, columns * channels, batch), row.strides)
 
     def sums(first: int, start: int, count: int) -> Iterator[Array]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from npdl.functional._checks import check_flag, check_number
 from npdl.functional._kernels.blocks import RECTIFIER_BLOCK
-from npdl.functional._kernels.image_layout import laid_like, memory_order
+from npdl.functional._kernels.image_layout import memory_order, with_layout_of
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._elementwise import (
     FAR,
@@ -68,7 +68,7 @@ def relu() -> Layer:
 
 def _where_positive(g: Array, y: Array) -> Array:
     """Return `g` where `y` is positive, and 0 elsewhere."""
-    g, dx = laid_like(g, y), np.empty_like(y)
+    g, dx = with_layout_of(g, y), np.empty_like(y)
     order = memory_order(y)
     lines = [array.transpose(order).reshape(-1) for array in (dx, y, g)]
     for start in range(0, y.size, RECTIFIER_BLOCK):

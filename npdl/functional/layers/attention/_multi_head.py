@@ -20,7 +20,7 @@ from npdl.functional._kernels.attention import (
     attend_backward,
     blocked_steps,
     by_head,
-    kept_weights,
+    keep_scales,
 )
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.masked_steps import replace_steps
@@ -43,7 +43,7 @@ def multi_head_attention(
     weight_init: Initializer = glorot_uniform(),  # noqa: B008 - an immutable value
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
-    """Mix the steps of a sequence by their likeness: ``y = softmax(Q Kᵀ / √d) V`` for each head.
+    """Mix the steps of a sequence by their scores: ``y = softmax(Q Kᵀ / √d) V`` for each head.
 
     Q are the queries, K the keys and V the values of d features for each head, all products with
     weights. What the heads give stands side by side and goes through one more product.
@@ -158,15 +158,17 @@ def multi_head_attention(
         width = inputs[0].shape[2]
         parts: list[Array] = []
         for array, name in zip(inputs, sources, strict=True):
-            made = _rows(array) @ params[f"{name}weight"]
+            projections = _rows(array) @ params[f"{name}weight"]
             if bias:
-                made += params[f"{name}bias"]
+                projections += params[f"{name}bias"]
             if not parts:
-                made[:, :width] *= (width // heads) ** -0.5  # the queries
-            parts += by_head(made, array, heads, width)
+                projections[:, :width] *= (width // heads) ** -0.5  # the queries
+            parts += by_head(projections, array, heads, width)
         blocked, reached = blocked_steps(mask, causal, parts)
-        kept = kept_weights(rng, parts, dropout) if train and dropout and rng is not None else None
-        mixed, weights = attend(parts, blocked, kept)
+        keep_scale = (
+            keep_scales(rng, parts, dropout) if train and dropout and rng is not None else None
+        )
+        mixed, weights = attend(parts, blocked, keep_scale)
         y = _rows(mixed) @ params["output_weight"]
         if bias:
             y += params["output_bias"]
@@ -175,31 +177,31 @@ def multi_head_attention(
             y *= reached
         count = len(x) if isinstance(x, tuple) else 0
         y = replaced.outputs(y)
-        return y, (inputs, parts, weights, kept, mixed, reached, count, replaced)
+        return y, (inputs, parts, weights, keep_scale, mixed, reached, count, replaced)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        inputs, parts, weights, kept, mixed, reached, count, replaced = cache
+        inputs, parts, weights, keep_scale, mixed, reached, count, replaced = cache
         g = replaced.cotangent(g)
         g = _rows(g if reached is None else g * reached)
         grads = {"output_weight": _rows(mixed).T @ g}
         if bias:
             grads["output_bias"] = sum_of_rows(g)
         g_mixed = (g @ params["output_weight"].T).reshape(mixed.shape)
-        made = [
+        projections = [
             np.empty((math.prod(array.shape[:2]), params[f"{name}weight"].shape[1]), g.dtype)
             for array, name in zip(inputs, sources, strict=True)
         ]
         out = [
             part
-            for rows, array in zip(made, inputs, strict=True)
+            for rows, array in zip(projections, inputs, strict=True)
             for part in by_head(rows, array, heads, mixed.shape[2])
         ]
-        attend_backward(parts, weights, kept, mixed, g_mixed, out)
-        made[0][:, : mixed.shape[2]] *= (mixed.shape[2] // heads) ** -0.5
+        attend_backward(parts, weights, keep_scale, mixed, g_mixed, out)
+        projections[0][:, : mixed.shape[2]] *= (mixed.shape[2] // heads) ** -0.5
         dx: list[Array] = []
-        for array, name, rows in zip(inputs, sources, made, strict=True):
+        for array, name, rows in zip(inputs, sources, projections, strict=True):
             grads[f"{name}weight"] = _rows(array).T @ rows
             if bias:
                 grads[f"{name}bias"] = sum_of_rows(rows)

@@ -9,7 +9,10 @@ from npdl.functional._initializers import Initializer, glorot_uniform, orthogona
 from npdl.functional._kernels.blas_sums import sum_of_columns
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
-from npdl.functional.layers.recurrent._inplace_activations import Squash, squash
+from npdl.functional.layers.recurrent._inplace_activations import (
+    InplaceActivation,
+    inplace_activation,
+)
 from npdl.functional.layers.recurrent._loop import Arrays, Cell, columns, recurrent
 from npdl.tree import Array
 
@@ -87,8 +90,8 @@ def gru(
     """
     units = check_int(units, "gru(units=128)")
     reset_after = check_flag(reset_after, "gru(128, reset_after=False)")
-    function = squash("gru", "activation", activation)
-    gate = squash("gru", "gate_activation", gate_activation)
+    function = inplace_activation("gru", "activation", activation)
+    gate = inplace_activation("gru", "gate_activation", gate_activation)
     return recurrent(
         (_reset_after if reset_after else _reset_before)(units, function, gate),
         units,
@@ -104,7 +107,7 @@ def gru(
 _GATES = ("reset", "update", "candidate")
 
 
-def _reset_after(units: int, function: Squash, gate: Squash) -> Cell:
+def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivation) -> Cell:
     def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"].T
         _, time, batch = z.shape
@@ -163,7 +166,7 @@ def _reset_after(units: int, function: Squash, gate: Squash) -> Cell:
     return Cell("gru", _GATES, forward, backward, biases=("bias", "recurrent_bias"))
 
 
-def _reset_before(units: int, function: Squash, gate: Squash) -> Cell:
+def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivation) -> Cell:
     def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"].T
         _, time, batch = z.shape
@@ -225,7 +228,12 @@ def _blend(n: Array, z: Array, h: Array, out: Array) -> None:
 
 
 def _slopes(
-    function: Squash, gate: Squash, a: Array, n: Array, of: tuple[Any, Any], da: Array
+    function: InplaceActivation,
+    gate: InplaceActivation,
+    a: Array,
+    n: Array,
+    of: tuple[Any, Any],
+    da: Array,
 ) -> None:
     """Write the slopes of r, z and n into the blocks of `da`."""
     bound = 2 * len(n)

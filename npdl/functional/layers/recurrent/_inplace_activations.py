@@ -11,10 +11,10 @@ from npdl.functional._layer import Layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
 from npdl.tree import Array
 
-__all__ = ["Squash", "squash"]
+__all__ = ["InplaceActivation", "inplace_activation"]
 
 
-class Squash(NamedTuple):
+class InplaceActivation(NamedTuple):
     """An elementwise function, and its slope."""
 
     # apply(x, out) -> kept; x and out may be the same array.
@@ -23,7 +23,7 @@ class Squash(NamedTuple):
     slope: Callable[[Array, Any, Array], None]
 
 
-def squash(name: str, role: str, activation: Layer) -> Squash:
+def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActivation:
     """Return an activation in the form that cells use; raise if it is none."""
     if not isinstance(activation, Layer):
         raise TypeError(
@@ -31,9 +31,9 @@ def squash(name: str, role: str, activation: Layer) -> Squash:
             f"{shown(activation)}"
         )
     if activation == tanh():
-        return Squash(_tanh, _tanh_slope)
+        return InplaceActivation(_tanh, _tanh_slope)
     if activation == sigmoid():
-        return Squash(_sigmoid, _sigmoid_slope)
+        return InplaceActivation(_sigmoid, _sigmoid_slope)
     _check_elementwise(name, role, activation)
 
     def apply(x: Array, out: Array) -> Any:
@@ -44,7 +44,7 @@ def squash(name: str, role: str, activation: Layer) -> Squash:
     def slope(y: Array, kept: Any, out: Array) -> None:
         out[...] = activation.backward((), kept, np.ones_like(y))[1]
 
-    return Squash(apply, slope)
+    return InplaceActivation(apply, slope)
 
 
 def _tanh(x: Array, out: Array) -> None:

@@ -47,10 +47,9 @@ class Cell(NamedTuple):
     # cell is joined, a function z(t, out), which writes ``Uᵀh + Wᵀx + b`` of step t into `out`.
     # step(t) writes states[...][t + 1] from states[...][t].
     forward: Callable[[Params, Any, Arrays], tuple[Callable[[int], None], Any]]
-    # backward(params, states, kept, dz) -> (step, finish): step(t, *flow) takes the gradients of
-    # the states after step t, writes those of the states before it over them, and that of z into
-    # dz[:, t]; finish(flat) returns the gradients of all parameters but weight and bias, where
-    # flat is dz as a matrix.
+    # backward(params, states, kept, dz) -> (step, finish): step(t, *d_states) overwrites the
+    # gradients of the states after step t with those before it, and sets dz[:, t].
+    # finish(dz_matrix) returns the gradients of all parameters but weight and bias.
     backward: Callable[[Params, Arrays, Any, Array], tuple[Callable[..., None], Finish]]
     # Whether one product makes all that goes into a step: of (U, W, b) and (h, x, 1).
     joined: bool = False
@@ -103,17 +102,17 @@ def recurrent(
         examples, has_state = len(x), state is not None
         x, mask, state = _filled(x, mask, state)
         batch, time, _ = x.shape
-        x, idle = _in_order(x, reverse), _idle(mask, reverse)
-        below = None
+        x, masked = _in_order(x, reverse), _masked(mask, reverse)
+        stacked_inputs = None
         states = tuple(np.empty((time + 1, units, batch), x.dtype) for _ in range(cell.states))
         # The product of all inputs at once is faster than many with a few columns each, and for few
         # features the sum that it needs then takes longer than that saves.
         if cell.joined and 4 * x.shape[2] <= units:
-            below = _below(x, idle, units)
-            states = (below[:, :units], *states[1:])
-            z: Any = _joined_product(params, below)
+            stacked_inputs = _stacked_inputs(x, masked, units)
+            states = (stacked_inputs[:, :units], *states[1:])
+            z: Any = _joined_product(params, stacked_inputs)
         else:
-            z = params["weight"].T @ _rows(x, idle).T
+            z = params["weight"].T @ _rows(x, masked).T
             z += params["bias"][:, None]
             z = z.reshape(n_columns, time, batch)
             z = _two_products(params, z, states[0]) if cell.joined else z
@@ -122,7 +121,7 @@ def recurrent(
         step, kept = cell.forward(params, z, states)
         y = np.empty((examples, time, units), x.dtype) if return_sequence else None
         sequence = None if y is None else _in_order(y, reverse)
-        carried = _carried(idle, time)
+        carried = _carried(masked, time)
         for t in range(time):
             step(t)
             if carried[t] is not None:
@@ -130,7 +129,7 @@ def recurrent(
                     np.copyto(array[t + 1], array[t], where=carried[t])
             if sequence is not None:
                 sequence[:, t] = states[0][t + 1].T[:examples]
-        cache = (x, idle, below, states, kept, examples, count, has_state)
+        cache = (x, masked, stacked_inputs, states, kept, examples, count, has_state)
         last = tuple(array[time].T[:examples].copy() for array in states)
         outputs = last[0] if y is None else y
         return (outputs, _state(last)) if return_state else outputs, cache
@@ -138,31 +137,31 @@ def recurrent(
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        x, idle, below, states, kept, examples, count, has_state = cache
+        x, masked, stacked_inputs, states, kept, examples, count, has_state = cache
         batch, time, n_features = x.shape
         g, g_state = g if return_state else (g, None)
-        flow = _flow(g_state, states)
+        d_states = _last_d_states(g_state, states)
         if g is not None and not return_sequence:
-            flow[0][:, :examples] += g.T
+            d_states[0][:, :examples] += g.T
         sequence = _in_order(g, reverse) if g is not None and return_sequence else None
         block = np.empty((examples, units), x.dtype)
         dz = np.empty((n_columns, time, batch), x.dtype)
         step, finish = cell.backward(params, states, kept, dz)
-        carried = _carried(idle, time)
+        carried = _carried(masked, time)
         for t in range(time - 1, -1, -1):
             if sequence is not None:
                 # Row by row first: adding up along the wrong axis would miss the cache.
                 block[...] = sequence[:, t]
-                flow[0][:, :examples] += block.T
+                d_states[0][:, :examples] += block.T
             if carried[t] is None:
-                step(t, *flow)
+                step(t, *d_states)
             else:
-                _step_and_carry(step, t, flow, carried[t])
+                _step_and_carry(step, t, d_states, carried[t])
             if t % 16 == 0:
-                _drop_vanished(flow)
+                _drop_vanished(d_states)
         flat = dz.reshape(n_columns, time * batch)
-        if below is not None:
-            joined = columns(below[:-1]) @ flat.T
+        if stacked_inputs is not None:
+            joined = columns(stacked_inputs[:-1]) @ flat.T
             grads = {
                 "weight": joined[units:-1],
                 "bias": joined[-1],
@@ -170,7 +169,7 @@ def recurrent(
             }
         else:
             grads = {
-                "weight": _rows(x, idle).T @ flat.T,
+                "weight": _rows(x, masked).T @ flat.T,
                 "bias": sum_of_columns(flat),
             }
             if cell.joined:
@@ -182,7 +181,9 @@ def recurrent(
         dx = _in_order(dx.transpose(1, 0, 2)[:examples], reverse)
         if count > 1:
             d_state = (
-                _state(tuple(array.T[:examples].copy() for array in flow)) if has_state else None
+                _state(tuple(array.T[:examples].copy() for array in d_states))
+                if has_state
+                else None
             )
             dx = (dx, None, d_state)[:count]
         return grads, dx
@@ -195,23 +196,25 @@ def recurrent(
     return Layer(init, apply, backward, out_shape)
 
 
-def _drop_vanished(flow: list[Array]) -> None:
+def _drop_vanished(d_states: list[Array]) -> None:
     """Set what is next to nothing to zero.
 
     A gradient that vanishes on its way back becomes subnormal at last, and arithmetic with such
     numbers takes ten times as long.
     """
-    for array in flow:
+    for array in d_states:
         array *= np.abs(array) >= 1e8 * float(np.finfo(array.dtype).tiny)
 
 
-def _step_and_carry(step: Callable[..., None], t: int, flow: list[Array], carried: Array) -> None:
-    """Go back one step, where the gradients of the examples at rest pass it by."""
-    before = [array.copy() for array in flow]
-    for array in flow:
+def _step_and_carry(
+    step: Callable[..., None], t: int, d_states: list[Array], carried: Array
+) -> None:
+    """Go back one step, where the gradients of masked examples pass it by."""
+    before = [array.copy() for array in d_states]
+    for array in d_states:
         np.copyto(array, 0, where=carried)
-    step(t, *flow)
-    for array, past in zip(flow, before, strict=True):
+    step(t, *d_states)
+    for array, past in zip(d_states, before, strict=True):
         np.copyto(array, past, where=carried)
 
 
@@ -235,22 +238,22 @@ def _filled(x: Array, mask: Array | None, state: Any) -> tuple[Array, Array | No
     )
 
 
-def _below(x: Array, idle: Array | None, units: int) -> Array:
+def _stacked_inputs(x: Array, masked: Array | None, units: int) -> Array:
     """Return (time + 1, units + features + 1, batch): room for h, and below it x, and ones."""
     batch, time, n_features = x.shape
-    below = np.empty((time + 1, units + n_features + 1, batch), x.dtype)
-    below[:time, units:-1] = _steps(x, idle).transpose(0, 2, 1)
-    below[:, -1] = 1
-    return below
+    stacked_inputs = np.empty((time + 1, units + n_features + 1, batch), x.dtype)
+    stacked_inputs[:time, units:-1] = _steps(x, masked).transpose(0, 2, 1)
+    stacked_inputs[:, -1] = 1
+    return stacked_inputs
 
 
-def _joined_product(params: Params, below: Array) -> Callable[[int, Array], None]:
+def _joined_product(params: Params, stacked_inputs: Array) -> Callable[[int, Array], None]:
     """Return a function that writes ``Uᵀh + Wᵀx + b`` of a step."""
     parts = params["recurrent_weight"], params["weight"], params["bias"][None]
     weight = np.concatenate(parts).T
 
     def product(t: int, out: Array) -> None:
-        np.matmul(weight, below[t], out=out)
+        np.matmul(weight, stacked_inputs[t], out=out)
 
     return product
 
@@ -272,19 +275,19 @@ def columns(array: Array) -> Array:
     return array.transpose(1, 0, 2).reshape(units, time * batch)
 
 
-def _rows(x: Array, idle: Array | None) -> Array:
+def _rows(x: Array, masked: Array | None) -> Array:
     """Return (batch, time, features) as a matrix (time · batch, features), zero at masked steps."""
     batch, time, n_features = x.shape
-    return _steps(x, idle).reshape(time * batch, n_features)
+    return _steps(x, masked).reshape(time * batch, n_features)
 
 
-def _steps(x: Array, idle: Array | None) -> Array:
+def _steps(x: Array, masked: Array | None) -> Array:
     """Return (time, batch, features), zero at masked steps."""
     steps = x.transpose(1, 0, 2)
-    if idle is not None:
+    if masked is not None:
         # Whatever fills up a sequence, even NaN, must not reach a product.
         steps = steps.copy()
-        steps[idle] = 0
+        steps[masked] = 0
     return steps
 
 
@@ -293,30 +296,30 @@ def _in_order(array: Array, reverse: bool) -> Array:
     return array[:, ::-1] if reverse else array
 
 
-def _idle(mask: Array | None, reverse: bool) -> Array | None:
+def _masked(mask: Array | None, reverse: bool) -> Array | None:
     """Return (time, batch), true where an example has no data; `None` if all have."""
     return None if mask is None or mask.all() else ~_in_order(mask, reverse).T
 
 
-def _carried(idle: Array | None, time: int) -> list[Any]:
+def _carried(masked: Array | None, time: int) -> list[Any]:
     """Return for each step which examples rest, or `None` if none does."""
-    if idle is None:
+    if masked is None:
         return [None] * time
-    return [row if row.any() else None for row in idle]
+    return [row if row.any() else None for row in masked]
 
 
 def _state(arrays: tuple[Any, ...]) -> Any:
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def _flow(g_state: Any, states: Arrays) -> list[Array]:
+def _last_d_states(g_state: Any, states: Arrays) -> list[Array]:
     """Return the gradients of the last states in arrays of our own."""
     given = g_state if len(states) > 1 else (g_state,)
-    flow = [np.zeros(array.shape[1:], array.dtype) for array in states]
-    for array, g in zip(flow, given or (), strict=False):
+    d_states = [np.zeros(array.shape[1:], array.dtype) for array in states]
+    for array, g in zip(d_states, given or (), strict=False):
         if g is not None:
             array[:, : len(g)] += g.T
-    return flow
+    return d_states
 
 
 def _inputs(

@@ -8,7 +8,7 @@ from npdl.functional._checks import check_int, check_number
 from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
-from npdl.functional.layers.recurrent._inplace_activations import squash
+from npdl.functional.layers.recurrent._inplace_activations import inplace_activation
 from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
 from npdl.tree import Array
 
@@ -110,8 +110,8 @@ def lstm(
 
 
 def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: Layer) -> Cell:
-    function = squash("lstm", "activation", activation)
-    gate = squash("lstm", "gate_activation", gate_activation)
+    function = inplace_activation("lstm", "activation", activation)
+    gate = inplace_activation("lstm", "gate_activation", gate_activation)
 
     def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
         hidden, memory = states

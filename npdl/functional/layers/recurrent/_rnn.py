@@ -8,7 +8,7 @@ from npdl.functional._checks import check_int
 from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import tanh
-from npdl.functional.layers.recurrent._inplace_activations import squash
+from npdl.functional.layers.recurrent._inplace_activations import inplace_activation
 from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
 from npdl.tree import Array
 
@@ -63,7 +63,7 @@ def rnn(
     (2, 4)
     """
     units = check_int(units, "rnn(units=128)")
-    function = squash("rnn", "activation", activation)
+    function = inplace_activation("rnn", "activation", activation)
 
     def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
         (hidden,) = states

@@ -1,0 +1,28 @@
+"""The random mask of dropout, from 16 bits of the generator for each element."""
+
+import math
+
+import numpy as np
+
+from npdl.random import KeyLike, generator
+from npdl.tree import Array
+
+__all__ = ["keep_mask", "keep_threshold"]
+
+_LEVELS = 1 << 16
+
+
+def keep_threshold(rate: float) -> tuple[int, float]:
+    """Return the smallest kept number of 16 bits, and the factor of the kept elements.
+
+    The rate is rounded to a multiple of 1/65536, and the factor is that of the rounded rate.
+    """
+    threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
+    return threshold, _LEVELS / (_LEVELS - threshold)
+
+
+def keep_mask(rng: KeyLike, shape: tuple[int, ...], threshold: int) -> Array:
+    """Return booleans, true for the kept elements; a word of the generator serves four of them."""
+    size = math.prod(shape)
+    words = generator(rng).bit_generator.random_raw((size + 3) // 4)
+    return words.view(np.uint16)[:size].reshape(shape) >= threshold
