@@ -23,6 +23,7 @@ import attrs
 import numpy as np
 
 from npdl._calls import explained, signature_of
+from npdl._config import encode
 
 __all__ = ["Call", "Recorded", "RecordedFunction", "constructor"]
 
@@ -91,7 +92,7 @@ class Recorded:
         """Return the call as JSON values, for :func:`npdl.functional.from_config`."""
         if self.call is None:
             raise TypeError(f"{self!r} has no configuration: it was not made by a constructor")
-        return _encode(self, self.call.name)  # type: ignore[no-any-return]
+        return encode(self, self.call.name, _call_of)  # type: ignore[no-any-return]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -252,25 +253,5 @@ def _hash(value: Any) -> int:
         return hash(type(value))
 
 
-def _encode(value: Any, where: str) -> Any:
-    if isinstance(value, Recorded) and value.call is not None:
-        call, inside = value.call, f"{where}, {value.call.name}"
-        arguments = {key: _encode(item, inside) for key, item in call.keywords.items()}
-        positional = [_encode(item, inside) for item in call.positional]
-        return {
-            "call": call.name,
-            **({"positional": positional} if positional else {}),
-            **({"arguments": arguments} if arguments else {}),
-        }
-    if isinstance(value, tuple):
-        return [_encode(item, where) for item in value]
-    if isinstance(value, dict):
-        return {"items": [[_encode(k, where), _encode(v, where)] for k, v in value.items()]}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        return {"array": value.tolist(), "dtype": value.dtype.str}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    hint = ""
-    if inspect.isroutine(value):
-        hint = "; return what it makes from a constructor of your own, decorated with @layer"
-    raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}{hint}")
+def _call_of(value: Any) -> Call | None:
+    return value.call if isinstance(value, Recorded) else None

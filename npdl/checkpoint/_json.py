@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LISTS", "decoded", "encoded"]
+__all__ = ["LISTS", "decoded", "encoded", "is_array"]
 
 # Arrays of at least this many bytes are not concatenated, since that would copy them.
 _LARGE = 1 << 16
@@ -85,7 +85,7 @@ class _Encoder:
             return {"tuple": [self.encode(item) for item in value]}
         if type(value) is dict and all(type(key) is str for key in value):
             return {"dict": {key: self.encode(item) for key, item in value.items()}}
-        if _is_array(value):
+        if is_array(value):
             kind = "scalar" if isinstance(value, np.generic) else "array"
             return {kind: [self._put(np.asarray(value)), list(value.shape)]}
         raise TypeError(
@@ -104,7 +104,7 @@ class _Encoder:
                 return values
             self.small.setdefault(name, []).append(array)
             return {"list": [name, len(values)]}
-        if values and all(map(_is_array, values)):
+        if values and all(map(is_array, values)):
             first = values[0]
             kind_of_first = (type(first), first.dtype, first.shape)
             is_scalar = isinstance(first, np.generic)
@@ -174,6 +174,7 @@ class _Decoder:
         return part if part.size == array.size else part.copy()
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
+    """Whether a file can hold an array: of NumPy's own class, and of numbers or booleans."""
     array = type(value) is np.ndarray or isinstance(value, np.generic)
     return array and value.dtype.kind in "biufc"

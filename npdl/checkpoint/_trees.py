@@ -22,6 +22,7 @@ from npdl.checkpoint._files.limits import (
     damage,
     read_json,
 )
+from npdl.checkpoint._json import is_array
 from npdl.tree import Tree, items, unflatten
 
 __all__ = [
@@ -318,9 +319,8 @@ def _by_path(tree: Tree) -> dict[str, Any]:
         if type(leaf) is str and not _is_unicode(leaf):
             raise ValueError(f"the string at {_at(path)} is not valid Unicode: {leaf!r:.60}")
         # Subclasses are refused: a masked array, for example, would lose its mask.
-        is_array = type(leaf) is np.ndarray or isinstance(leaf, np.generic)
-        if type(leaf) not in _SCALARS and not (is_array and leaf.dtype.kind in "biufc"):
-            dtype = f" of {leaf.dtype}" if is_array else ""
+        if type(leaf) not in _SCALARS and not is_array(leaf):
+            dtype = f" of {leaf.dtype}" if isinstance(leaf, np.ndarray | np.generic) else ""
             raise TypeError(
                 f"the leaf at {_at(path)} is a {type(leaf).__name__}{dtype}; a checkpoint holds "
                 f"only arrays of numbers and the scalars {', '.join(_BY_NAME)}"

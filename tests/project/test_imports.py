@@ -32,7 +32,8 @@ TABLE = {
     "_allowance": "",
     "_habits": "",
     "_calls": "_habits",
-    "_constructor": "_calls",
+    "_config": "",
+    "_constructor": "_calls _config",
     "random": "",
     "tree": "_constructor",
     "functional/_checks": "_calls",
@@ -59,8 +60,8 @@ TABLE = {
     "functional/metrics": f"{PROTOCOL} functional/_targets",
     "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
-    "functional/_from_config": "functional/_initializers functional/layers functional/combinators "
-    "functional/optimizers",
+    "functional/_from_config": "_config functional/_initializers functional/layers "
+    "functional/combinators functional/optimizers",
     "functional": "functional/_layer functional/_initializers functional/layers "
     "functional/combinators functional/losses functional/metrics functional/optimizers "
     "functional/_summary functional/_from_config",
