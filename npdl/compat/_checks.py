@@ -7,7 +7,6 @@ import numpy as np
 
 from npdl.compat.utils.random import check_numbers
 from npdl.functional._arrays import describe, plain_array
-from npdl.functional._checks import is_int
 from npdl.tree import Array
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "as_array",
     "as_targets",
     "check_axes",
-    "check_count",
     "check_pair",
     "check_verbose",
     "check_weight",
@@ -149,12 +147,6 @@ def check_weight(weight: Any, count: int) -> Array | None:
             f"{weights.dtype}{list(weights.shape)}"
         )
     return weights
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise unless an argument is an integer of at least `least`."""
-    if not is_int(value) or value < least:
-        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
 
 
 def check_verbose(value: Any) -> bool:

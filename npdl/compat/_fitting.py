@@ -13,6 +13,7 @@ from npdl.checkpoint._files.limits import CheckpointError
 from npdl.compat._checks import Array
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_rng, get_state, set_state
+from npdl.functional._checks import check_number
 from npdl.training._scores import Metrics, Scores, Sums, check_metrics
 
 __all__ = [
@@ -33,8 +34,7 @@ __all__ = [
 
 def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
     """Split off the last fraction as validation data; `None` if it has no example."""
-    if not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
-        raise ValueError(f"validation_split must be from 0 to below 1, got {fraction!r}")
+    check_number(fraction, "Model.fit(X, Y, validation_split=0.1)", "in [0, 1)")
     count = len(data[0])
     trained = count - int(count * fraction)
     if trained == count:

@@ -28,7 +28,6 @@ from npdl.compat._checks import (
     as_array,
     as_targets,
     check_axes,
-    check_count,
     check_pair,
     check_verbose,
     check_weight,
@@ -56,7 +55,7 @@ from npdl.compat.layers.base import Layer
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
-from npdl.functional._checks import check_flag
+from npdl.functional._checks import check_flag, check_int
 from npdl.training._learning_rate import check_factor
 from npdl.training._left_out import left_out, refusal_of
 from npdl.training._loop import Loop
@@ -262,10 +261,10 @@ class Model(KerasMethods, Stack, Saved):
             that is not trained.
         """
         self._require_compiled("fit")
-        last = max_iter if epochs is None else epochs
-        check_count("batch_size", batch_size)
-        check_count("epochs (max_iter)", last, least=0)
-        check_count("initial_epoch", initial_epoch, least=0)
+        last, name = (max_iter, "max_iter") if epochs is None else (epochs, "epochs")
+        check_int(batch_size, "Model.fit(X, Y, batch_size=32)")
+        check_int(last, f"Model.fit(X, Y, {name}=10)", least=0)
+        check_int(initial_epoch, "Model.fit(X, Y, initial_epoch=0)", least=0)
         shuffle = check_flag(shuffle, "Model.fit(X, Y, shuffle=True)")
         resume = check_flag(resume, "Model.fit(X, Y, checkpoint=checkpoint, resume=True)")
         shown = check_verbose(verbose)
@@ -421,7 +420,7 @@ class Model(KerasMethods, Stack, Saved):
             Ignored; accepted for Keras scripts.
         """
         self._require_connected("predict")
-        check_count("batch_size", batch_size)
+        check_int(batch_size, "Model.predict(X, batch_size=32)")
         x = as_array("X", X)
         if not x.ndim or not len(x):
             raise ValueError(

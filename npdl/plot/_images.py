@@ -7,6 +7,7 @@ import attrs
 import numpy as np
 
 from npdl.functional._arrays import describe
+from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_params, connected, short
 from npdl.functional.combinators._serial import short
@@ -158,9 +159,7 @@ def feature_maps(
 def _columns(name: str, columns: int | None, count: int) -> int:
     if columns is None:
         return math.ceil(math.sqrt(count))
-    if type(columns) is not int or columns < 1:
-        raise ValueError(f"{name}: columns must be an int of at least 1, got {columns!r}")
-    return min(columns, count)
+    return min(check_int(columns, f"{name}(…, columns=8)"), count)
 
 
 def _mosaic(tiles: Array, columns: int) -> Array:

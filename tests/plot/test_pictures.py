@@ -449,7 +449,7 @@ BAD = {
     "columns": (
         lambda: plot.filters(np.ones((1, 1, 2, 2)), columns=0),
         ValueError,
-        "columns must be an int of at least 1, got 0",
+        "filters: columns must be a positive int, as in filters(…, columns=8), got 0",
     ),
     "not serial": (
         lambda: plot.feature_maps(F.relu(), (), IMAGE, 0),

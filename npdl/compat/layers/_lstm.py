@@ -9,6 +9,7 @@ import npdl.functional as F
 from npdl.compat.layers._sizes import Shape
 from npdl.compat.layers._unrolled import Gated, as_mask
 from npdl.compat.layers.base import Parameter, Stateful
+from npdl.functional._checks import check_number
 from npdl.random import KeyLike
 
 __all__ = ["LSTM", "BatchLSTM", "packed_lstm"]
@@ -36,13 +37,7 @@ class _Memory(Gated):
         **kwargs: Any,
     ) -> None:
         super().__init__(gate_activation, need_grad, **kwargs)
-        if isinstance(forget_bias_num, bool) or not isinstance(
-            forget_bias_num, int | float | np.number
-        ):
-            raise ValueError(
-                f"{self}: forget_bias_num must be a number, as in {self}(forget_bias_num=1), got "
-                f"{forget_bias_num!r}"
-            )
+        check_number(forget_bias_num, f"{self}(forget_bias_num=1)")
         self.forget_bias_num = forget_bias_num
 
     def _lstm(self) -> F.Layer:

@@ -12,7 +12,7 @@ from npdl.compat import activations, initializations
 from npdl.compat.layers._sizes import optional_int, positive_int, shape_before
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.functional._arrays import plain_array
-from npdl.functional._checks import check_flag
+from npdl.functional._checks import check_flag, is_int
 
 __all__ = ["Gated", "Recurrent", "Unrolled", "as_mask"]
 
@@ -102,7 +102,7 @@ class Unrolled(Recurrent, Stateful):
     @classmethod
     def _rearranged(cls, args: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         # The first argument is the gate activation; an int can only be the number of units.
-        if not args or isinstance(args[0], bool) or not isinstance(args[0], int | np.integer):
+        if not args or not is_int(args[0]):
             return args, keywords
         if len(args) > 1 or "n_out" in keywords:
             raise TypeError(

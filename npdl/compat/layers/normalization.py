@@ -9,6 +9,7 @@ import npdl.functional as F
 from npdl.compat import initializations
 from npdl.compat.layers._sizes import Shape, shape_before
 from npdl.compat.layers.base import Parameter, Stateful
+from npdl.functional._checks import is_int
 from npdl.functional._layer import Params
 from npdl.random import KeyLike
 from npdl.tree import Array
@@ -87,9 +88,7 @@ class BatchNormal(Stateful):
                 f"BatchNormal(momentum=0.9), got {momentum!r}"
             )
         of_channels = isinstance(axis, str) and axis == "channels"
-        if not of_channels and (
-            isinstance(axis, bool) or not isinstance(axis, int | np.integer) or axis < 0
-        ):
+        if not of_channels and not (is_int(axis) and axis >= 0):
             raise ValueError(
                 f"BatchNormal: axis must be an int from 0, as in BatchNormal(axis=1), or "
                 f"'channels', got {axis!r}"

@@ -14,6 +14,7 @@ import numpy as np
 
 from npdl.compat.utils.random import get_dtype
 from npdl.functional._arrays import describe
+from npdl.functional._checks import check_int
 from npdl.functional._targets import class_ids
 from npdl.tree import Array
 
@@ -56,9 +57,7 @@ def one_hot(labels: Any, nb_classes: int | None = None) -> Array:
         classes, ids = np.unique(given, return_inverse=True)
         count = len(classes)
     else:
-        if not isinstance(nb_classes, int | np.integer) or nb_classes < 1:
-            raise ValueError(f"one_hot: nb_classes must be a positive int, got {nb_classes!r}")
-        count = int(nb_classes)
+        count = check_int(nb_classes, "one_hot(labels, nb_classes=10)")
         ids = class_ids("one_hot", "labels", given, count)
     rows = np.zeros((len(ids), count), get_dtype())
     rows[np.arange(len(ids)), ids] = 1
