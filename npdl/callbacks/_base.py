@@ -39,9 +39,11 @@ checkpoint as if it had never been stopped.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 __all__ = ["Callback", "History", "call", "direction"]
+
+Logs: TypeAlias = Mapping[str, Any] | None
 
 
 class Callback:
@@ -81,25 +83,25 @@ class Callback:
         """Take the numbers of epochs and of steps per epoch."""
         self.params = params
 
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Before the first epoch."""
 
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: Logs = None) -> None:
         """After the last epoch; not where an error or a KeyboardInterrupt ends training."""
 
-    def on_train_exit(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_exit(self, logs: Logs = None) -> None:
         """After all, however training ended: the place to close files."""
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Before an epoch; the first one is number 0."""
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """After an epoch, with its figures: ``loss``, ``val_loss`` and the metrics."""
 
-    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Before a step; the first one of an epoch is number 0."""
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """After a step, with the mean figures of the epoch up to it."""
 
     def state(self) -> Any:
@@ -147,7 +149,7 @@ class History(Callback):
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Keep the figures."""
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():

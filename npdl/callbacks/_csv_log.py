@@ -7,18 +7,16 @@ A file is cut only if it begins with the lines that the run had written before t
 import io
 import os
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from npdl._warn import warn
-from npdl.callbacks._base import Callback
+from npdl.callbacks._base import Callback, Logs
 from npdl.callbacks._checks import make_folder
 from npdl.functional._checks import check_flag
 
 __all__ = ["CSVLogger"]
-
-Logs = Mapping[str, Any] | None
 
 
 class CSVLogger(Callback):

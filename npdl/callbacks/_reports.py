@@ -2,19 +2,17 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from npdl.callbacks._base import HOOKS, Callback
+from npdl.callbacks._base import HOOKS, Callback, Logs
 from npdl.callbacks._checks import keras_options, make_folder, unknown_hook
 from npdl.callbacks._progress import Progress
 
 __all__ = ["LambdaCallback", "ProgressBar", "TensorBoard"]
-
-Logs = Mapping[str, Any] | None
 
 
 _FIGURES = "it writes the figures of each epoch alone"

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from npdl import checkpoint
-from npdl.callbacks._base import Callback, direction
+from npdl.callbacks._base import Callback, Logs, direction
 from npdl.callbacks._checks import keras_options, make_folder, missing_figure
 from npdl.functional._checks import check_flag, check_int, check_number
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN", "Watch"]
-
-Logs = Mapping[str, Any] | None
 
 
 class Watch(Callback):

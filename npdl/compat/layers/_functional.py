@@ -8,9 +8,9 @@ import numpy as np
 import npdl.functional as F
 from npdl import tree
 from npdl.compat.activations import softmax_before_cross_entropy
-from npdl.compat.layers._sizes import Shape
 from npdl.compat.layers.base import Stateful
 from npdl.functional._arrays import plain_array
+from npdl.functional._layer import Shape
 
 __all__ = ["Functional", "from_config"]
 

@@ -1,14 +1,13 @@
 """Input sizes of layers, from their constructors and from the layers before them."""
 
 import operator
-from typing import Any, TypeAlias
+from typing import Any
 
 from npdl._warn import warn
 from npdl.functional._checks import check_int
+from npdl.functional._layer import Shape
 
-__all__ = ["Shape", "check_channels", "optional_int", "positive_int", "shape_before"]
-
-Shape: TypeAlias = tuple[Any, ...]  # of ints, and of None where a size is not known
+__all__ = ["check_channels", "optional_int", "positive_int", "shape_before"]
 
 
 def shape_before(

@@ -27,11 +27,12 @@ from npdl import tree
 from npdl.compat._keras_arguments import ABSENT
 from npdl.compat._named import Named
 from npdl.compat.layers._attributes import Absent, Derived, Parameter
-from npdl.compat.layers._sizes import Shape, shape_before
+from npdl.compat.layers._sizes import shape_before
 from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.utils.random import check_numbers, get_dtype, new_key
 from npdl.functional._arrays import describe, plain_array
 from npdl.functional._checks import check_flag
+from npdl.functional._layer import Shape
 
 __all__ = ["Layer", "Parameter", "Stateful"]
 

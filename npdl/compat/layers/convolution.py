@@ -4,10 +4,11 @@ from typing import Any
 
 import npdl.functional as F
 from npdl.compat import initializations
-from npdl.compat.layers._sizes import Shape, check_channels, positive_int
+from npdl.compat.layers._sizes import check_channels, positive_int
 from npdl.compat.layers.base import Parameter
 from npdl.compat.layers.core import Activated, Affine, activation_of
 from npdl.functional._checks import check_pair
+from npdl.functional._layer import Shape
 
 __all__ = ["Convolution"]
 

@@ -6,9 +6,10 @@ from typing import Any
 import npdl.functional as F
 from npdl._warn import warn
 from npdl.compat import activations, initializations
-from npdl.compat.layers._sizes import Shape, optional_int, positive_int
+from npdl.compat.layers._sizes import optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.functional._checks import check_flag
+from npdl.functional._layer import Shape
 
 __all__ = [
     "Activated",

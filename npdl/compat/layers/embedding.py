@@ -7,11 +7,12 @@ import numpy as np
 import npdl.functional as F
 from npdl._warn import warn
 from npdl.compat import initializations
-from npdl.compat.layers._sizes import Shape, optional_int, positive_int
+from npdl.compat.layers._sizes import optional_int, positive_int
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.compat.utils.random import get_dtype
 from npdl.functional._arrays import describe, plain_array
 from npdl.functional._checks import check_flag, is_int
+from npdl.functional._layer import Shape
 
 __all__ = ["Embedding"]
 

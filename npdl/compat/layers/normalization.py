@@ -7,10 +7,10 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat import initializations
-from npdl.compat.layers._sizes import Shape, shape_before
+from npdl.compat.layers._sizes import shape_before
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.functional._checks import is_int
-from npdl.functional._layer import Params
+from npdl.functional._layer import Params, Shape
 from npdl.random import KeyLike
 from npdl.tree import Array
 

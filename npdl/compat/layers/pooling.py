@@ -3,8 +3,9 @@
 from typing import Any
 
 import npdl.functional as F
-from npdl.compat.layers._sizes import Shape, positive_int
+from npdl.compat.layers._sizes import positive_int
 from npdl.compat.layers.base import Stateful
+from npdl.functional._layer import Shape
 
 __all__ = ["MaxPooling", "MeanPooling"]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import npdl.functional as F
 from npdl.compat.layers._lstm import LSTM, BatchLSTM
-from npdl.compat.layers._sizes import Shape
 from npdl.compat.layers._unrolled import Gated, Recurrent, Unrolled
 from npdl.compat.layers.base import Parameter
+from npdl.functional._layer import Shape
 
 __all__ = ["GRU", "LSTM", "BatchLSTM", "Recurrent", "SimpleRNN"]
 

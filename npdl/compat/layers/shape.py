@@ -1,8 +1,9 @@
 """Layers that change the shape of their input."""
 
 import npdl.functional as F
-from npdl.compat.layers._sizes import Shape, positive_int
+from npdl.compat.layers._sizes import positive_int
 from npdl.compat.layers.base import Stateful
+from npdl.functional._layer import Shape
 
 __all__ = ["DimShuffle", "Flatten"]
 

@@ -22,18 +22,18 @@ __all__ = [
     "as_rows",
     "batch_first",
     "batch_last",
-    "blocks",
     "empty_aligned",
     "empty_in_order",
     "even_block_size",
     "from_rows",
+    "image_blocks",
     "memory_order",
     "sum_of_channels",
     "with_layout_of",
 ]
 
 
-def blocks(x: Array) -> Iterator[tuple[slice, ...]]:
+def image_blocks(x: Array) -> Iterator[tuple[slice, ...]]:
     """Yield indices for parts of the batch, or of the channels: of that which is outer in memory.
 
     Parameters

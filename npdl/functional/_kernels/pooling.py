@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from npdl.functional._kernels.blocks import IMAGE_BLOCK
-from npdl.functional._kernels.image_layout import blocks, empty_in_order, with_layout_of
+from npdl.functional._kernels.image_layout import empty_in_order, image_blocks, with_layout_of
 from npdl.functional._kernels.windows import Pair, Window
 from npdl.tree import Array
 
@@ -131,7 +131,7 @@ def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
     height, width = x.shape[2:]
     steps = _steps(window, (height, width))
     if x.strides[2] <= max(x.strides[:2]):
-        yield from ((block, block, steps) for block in blocks(x))
+        yield from ((block, block, steps) for block in image_blocks(x))
     elif len(steps) > 1 or steps[0].padded or not steps[0].apart:
         yield ..., ..., steps
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._arrays import check_float, describe, is_example
-from npdl.functional._kernels.image_layout import blocks, empty_in_order, memory_order
+from npdl.functional._kernels.image_layout import empty_in_order, image_blocks, memory_order
 from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
 from npdl.tree import Array
@@ -58,7 +58,7 @@ def global_max_pool() -> Layer:
         flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
         dx = np.zeros_like(flat)
         # Other than maximum, argmax copies what does not lie in the order of the axes.
-        for block in blocks(flat):
+        for block in image_blocks(flat):
             first = flat[block].argmax(axis=2, keepdims=True)
             np.put_along_axis(dx[block], first, g[block][..., None], axis=2)
         return None, dx.reshape(x.shape)

@@ -14,7 +14,7 @@ import numpy as np
 from npdl.functional._arrays import check_float
 from npdl.functional._checks import check_number
 from npdl.functional._layer import Layer, Params, layer, no_params, same_shape
-from npdl.functional.layers.activations._elementwise import elementwise, far, logistic, ramp
+from npdl.functional.layers.activations._elementwise import elementwise_layer, far, logistic, ramp
 from npdl.tree import Array
 
 __all__ = [
@@ -79,7 +79,7 @@ def sigmoid() -> Layer:
         slope *= y
         return slope
 
-    return elementwise("sigmoid", forward, derivative)
+    return elementwise_layer("sigmoid", forward, derivative)
 
 
 @layer
@@ -107,7 +107,7 @@ def tanh() -> Layer:
         np.subtract(1.0, slope, out=slope)
         return slope
 
-    return elementwise("tanh", forward, derivative)
+    return elementwise_layer("tanh", forward, derivative)
 
 
 @layer
@@ -200,7 +200,7 @@ def _algebraic(name: str, steepness: float, height: float, shift: float) -> Laye
             slope *= height * steepness
         return slope
 
-    return elementwise(name, forward, derivative)
+    return elementwise_layer(name, forward, derivative)
 
 
 @layer
@@ -228,7 +228,7 @@ def hard_sigmoid() -> Layer:
     def derivative(y: Array) -> Array:
         return np.multiply((y > 0.0) & (y < 1.0), 1 / 6, dtype=y.dtype)
 
-    return elementwise("hard_sigmoid", forward, derivative)
+    return elementwise_layer("hard_sigmoid", forward, derivative)
 
 
 @layer
@@ -254,7 +254,7 @@ def hard_tanh() -> Layer:
     def derivative(y: Array) -> Array:
         return (np.abs(y) < 1.0).astype(y.dtype)
 
-    return elementwise("hard_tanh", forward, derivative)
+    return elementwise_layer("hard_tanh", forward, derivative)
 
 
 @layer

@@ -14,8 +14,8 @@ from npdl.tree import Array
 
 __all__ = [
     "FAR",
-    "blocks",
-    "elementwise",
+    "element_blocks",
+    "elementwise_layer",
     "expm1",
     "far",
     "logistic",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def elementwise(
+def elementwise_layer(
     name: str,
     forward: Callable[[Array], tuple[Array, Any]],
     derivative: Callable[[Any], Array],
@@ -49,7 +49,7 @@ def elementwise(
     return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
 
 
-def blocks(x: Array) -> Iterator[slice]:
+def element_blocks(x: Array) -> Iterator[slice]:
     """Yield slices of `x` as one row, for functions of many steps."""
     starts = range(0, x.size, ACTIVATION_BLOCK)
     return (slice(start, start + ACTIVATION_BLOCK) for start in starts)

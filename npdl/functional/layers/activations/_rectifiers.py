@@ -20,8 +20,8 @@ from npdl.functional._kernels.image_layout import memory_order, with_layout_of
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._elementwise import (
     FAR,
-    blocks,
-    elementwise,
+    element_blocks,
+    elementwise_layer,
     expm1,
     far,
     logistic,
@@ -63,7 +63,7 @@ def relu() -> Layer:
             return None, np.sign(y) * g
         return None, _where_positive(g, y)
 
-    return attrs.evolve(elementwise("relu", forward, np.sign), backward=backward)
+    return attrs.evolve(elementwise_layer("relu", forward, np.sign), backward=backward)
 
 
 def _where_positive(g: Array, y: Array) -> Array:
@@ -112,7 +112,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     def derivative(y: Array) -> Array:
         return np.maximum(y > 0.0, slope, dtype=y.dtype)
 
-    return elementwise("leaky_relu", forward, derivative)
+    return elementwise_layer("leaky_relu", forward, derivative)
 
 
 @layer
@@ -180,7 +180,7 @@ def _exponential_linear(name: str, alpha: float, scale: float) -> Layer:
             slope += np.multiply(y > 0.0, scale - depth, dtype=y.dtype)
         return slope
 
-    return elementwise(name, forward, derivative)
+    return elementwise_layer(name, forward, derivative)
 
 
 @layer
@@ -220,7 +220,7 @@ def softplus() -> Layer:
         slope = expm1(np.negative(y))
         return np.negative(slope, out=slope)
 
-    return elementwise("softplus", forward, derivative)
+    return elementwise_layer("softplus", forward, derivative)
 
 
 @layer
@@ -254,7 +254,7 @@ def silu() -> Layer:
         slope += s
         return slope
 
-    return elementwise("silu", forward, derivative)
+    return elementwise_layer("silu", forward, derivative)
 
 
 @layer
@@ -286,7 +286,7 @@ def hard_silu() -> Layer:
         slope += 0.5
         return slope
 
-    return elementwise("hard_silu", forward, derivative)
+    return elementwise_layer("hard_silu", forward, derivative)
 
 
 @layer
@@ -315,7 +315,7 @@ def gelu(*, approximate: bool = False) -> Layer:
     def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
         y, cdf = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
         flat, flat_y, flat_cdf = x.reshape(-1), y.reshape(-1), cdf.reshape(-1)
-        for some in blocks(x):
+        for some in element_blocks(x):
             part = flat[some].clip(-FAR, np.inf)  # Φ is 0 long before
             flat_cdf[some] = _tanh_cdf(part) if approximate else normal_cdf(part)
             np.multiply(part, flat_cdf[some], out=flat_y[some])
@@ -326,14 +326,14 @@ def gelu(*, approximate: bool = False) -> Layer:
         x, cdf = cache
         slope = np.empty(x.shape, x.dtype)
         flat, flat_cdf, flat_slope = x.reshape(-1), cdf.reshape(-1), slope.reshape(-1)
-        for some in blocks(x):
+        for some in element_blocks(x):
             part = flat[some].clip(-FAR, FAR)
             pdf = _tanh_pdf(part, flat_cdf[some]) if approximate else normal_pdf(part)
             pdf *= part
             np.add(pdf, flat_cdf[some], out=flat_slope[some])
         return slope
 
-    return elementwise("gelu", forward, derivative)
+    return elementwise_layer("gelu", forward, derivative)
 
 
 _ROOT = math.sqrt(2 / math.pi)
@@ -399,4 +399,4 @@ def mish() -> Layer:
         slope += t
         return slope
 
-    return elementwise("mish", forward, derivative)
+    return elementwise_layer("mish", forward, derivative)
