@@ -22,6 +22,7 @@ __all__ = [
     "check_flag",
     "check_function",
     "check_int",
+    "check_key",
     "check_mode",
     "check_number",
     "check_pair",
@@ -122,3 +123,10 @@ def check_mode(train: bool, rng: Any) -> None:
             "a key was given, but train=False, and inference uses no randomness: "
             "pass train=True as well, or leave rng out"
         )
+
+
+def check_key(name: str, rng: Any) -> Any:
+    """Return the key of a layer that needs one in training."""
+    if rng is None:
+        raise ValueError(f"{name} needs a key in training: pass rng=...")
+    return rng

@@ -12,9 +12,9 @@ Its functions, and how they are called::
     y        = layer(params, x)
 
 The same arguments give the same result, to the bit. *An array that has left the function that
-made it is never written again.* `None` is the gradient of whatever is not trained or not reached.
-Several inputs or outputs are tuples: of arrays in `apply`, of shapes in `init` and `out_shape`, of
-gradients in `backward`.
+made it is never written again.* The gradient of an array is `None` where the array is not trained
+or not reached. Several inputs or outputs are tuples: of arrays in `apply`, of shapes in `init` and
+`out_shape`, of gradients in `backward`.
 
 A layer of your own is a function decorated with :func:`layer`, which returns a :class:`Layer`:
 
@@ -155,7 +155,7 @@ layer = constructor
 
 
 class Aux(NamedTuple):
-    """What a step of differentiation leaves beside the loss and the gradients."""
+    """Further results of a step of differentiation: outputs, cache and input gradient."""
 
     outputs: Any
     cache: Any

@@ -1,4 +1,4 @@
-"""What attention does between its products with weights: softmax(Q Kᵀ) V for each head.
+"""The core of attention: softmax(Q Kᵀ) V for each head.
 
 Queries are (batch, heads, time, d), keys and values (batch, heads, steps, d), all of them views
 into rows of features. The queries come divided by √d.
@@ -29,7 +29,7 @@ def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
 def attend(
     parts: list[Array], blocked: Array | None, keep_scale: Array | None
 ) -> tuple[Array, Any]:
-    """Return what the heads give side by side, (batch, time, heads · d), and the weights."""
+    """Return the joined outputs of the heads, (batch, time, heads · d), and the weights."""
     queries, keys, values = parts
     batch, heads, time, size = queries.shape
     mixed = np.empty((batch, time, heads, size), queries.dtype)
@@ -120,7 +120,7 @@ def _of(blocked: Array | None, rows: slice) -> Array | None:
 def blocked_steps(
     mask: Array | None, causal: bool, parts: list[Array]
 ) -> tuple[Array | None, Array | None]:
-    """Return what is added to the likeness, 0 or -∞, and which steps have something to attend to.
+    """Return the bias of the scores, 0 or -∞, and the queries with an unmasked key.
 
     Either is `None` where it makes no difference.
     """

@@ -1,7 +1,7 @@
 """How much is computed at a time: all block sizes, each of which keeps a working set in a cache.
 
-Unless a comment says otherwise, a size is a count of array elements, and the bytes are those of
-float32. The sizes come from measurements. Another size can change the order of a sum, and so bits.
+Unless a comment says otherwise, a size is a count of array elements, and the bytes are for float32.
+The sizes come from measurements. Another size can change the order of a sum, and so bits.
 """
 
 # A dozen temporaries of an activation with many steps: 64 KB each, in the second-level cache.
@@ -34,5 +34,5 @@ WINOGRAD_BLOCK = 1 << 16
 UPDATE_JOINED = 1 << 14
 # Parameter, gradient, slots and temporaries of an update: 256 KB each, in the second-level cache.
 UPDATE_BLOCK = 1 << 16
-# Bytes of a message between ranks: what arrives is added while it is still in the cache.
+# Bytes of a message between ranks: a message is added while it is still in the cache.
 MESSAGE_BYTES = 1 << 21

@@ -15,7 +15,7 @@ _LEVELS = 1 << 16
 def keep_threshold(rate: float) -> tuple[int, float]:
     """Return the smallest kept number of 16 bits, and the factor of the kept elements.
 
-    The rate is rounded to a multiple of 1/65536, and the factor is that of the rounded rate.
+    The factor belongs to the rate after rounding to a multiple of 1/65536.
     """
     threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
     return threshold, _LEVELS / (_LEVELS - threshold)

@@ -52,12 +52,12 @@ class Window:
         )
 
     def is_point(self, height: int, width: int) -> bool:
-        """Whether each pixel is a patch of its own."""
+        """Whether each patch is one pixel."""
         pads = self.pads(height, width)
         return self.size == self.stride == (1, 1) and pads == ((0, 0), (0, 0))
 
     def can_mirror(self, height: int, width: int) -> bool:
-        """Whether the gradient in the image is that of a window moved over the gradient."""
+        """Whether the gradient in the image is a correlation of the gradient in the output."""
         return self.stride == (1, 1) and all(
             max(pad) < reach
             for pad, reach in zip(self.pads(height, width), self.reach, strict=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from npdl.functional._arrays import check_float, describe
-from npdl.functional._checks import check_mode, check_number, is_int, refusal
+from npdl.functional._checks import check_key, check_mode, check_number, is_int, refusal
 from npdl.functional._kernels.dropout_mask import keep_mask, keep_threshold
 from npdl.functional._layer import Layer, Params, layer, no_params, same_shape
 from npdl.random import KeyLike, generator
@@ -64,9 +64,8 @@ def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
         check_float(x, "dropout")
         if not train or rate == 0:
             return x, None
-        if rng is None:
-            raise ValueError("dropout needs a key in training: pass rng=...")
-        kept = keep_mask(rng, _mask_shape(x, shared) if shared else x.shape, threshold)
+        key, shape = check_key("dropout", rng), _mask_shape(x, shared) if shared else x.shape
+        kept = keep_mask(key, shape, threshold)
         y = x * kept
         y *= scale
         return y, kept
@@ -130,9 +129,7 @@ def gaussian_noise(std: float) -> Layer:
         check_float(x, "gaussian_noise")
         if not train or std == 0:
             return x, None
-        if rng is None:
-            raise ValueError("gaussian_noise needs a key in training: pass rng=...")
-        y: Any = generator(rng).standard_normal(x.shape, x.dtype)
+        y: Any = generator(check_key("gaussian_noise", rng)).standard_normal(x.shape, x.dtype)
         y *= std
         y += x
         return y, None

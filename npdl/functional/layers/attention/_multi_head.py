@@ -13,7 +13,14 @@ from npdl.functional._arrays import (
     has_several,
     is_example,
 )
-from npdl.functional._checks import check_flag, check_function, check_int, check_mode, check_number
+from npdl.functional._checks import (
+    check_flag,
+    check_function,
+    check_int,
+    check_key,
+    check_mode,
+    check_number,
+)
 from npdl.functional._initializers import Initializer, glorot_uniform, zeros
 from npdl.functional._kernels.attention import (
     attend,
@@ -150,8 +157,7 @@ def multi_head_attention(
         params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
     ) -> tuple[Array, Any]:
         check_mode(train, rng)
-        if train and dropout and rng is None:
-            raise ValueError("multi_head_attention needs a key in training: pass rng=...")
+        key = check_key("multi_head_attention", rng) if train and dropout else None
         inputs, mask = _checked(params, x, sources)
         last, replaced = replace_steps(inputs[-1], mask, causal)
         inputs = (*inputs[:-1], last)
@@ -165,9 +171,7 @@ def multi_head_attention(
                 projections[:, :width] *= (width // heads) ** -0.5  # the queries
             parts += by_head(projections, array, heads, width)
         blocked, reached = blocked_steps(mask, causal, parts)
-        keep_scale = (
-            keep_scales(rng, parts, dropout) if train and dropout and rng is not None else None
-        )
+        keep_scale = None if key is None else keep_scales(key, parts, dropout)
         mixed, weights = attend(parts, blocked, keep_scale)
         y = _rows(mixed) @ params["output_weight"]
         if bias:

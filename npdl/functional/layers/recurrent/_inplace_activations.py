@@ -7,6 +7,7 @@ import numpy as np
 
 from npdl import tree
 from npdl._calls import shown
+from npdl.functional._checks import refusal
 from npdl.functional._layer import Layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
 from npdl.tree import Array
@@ -26,10 +27,7 @@ class InplaceActivation(NamedTuple):
 def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActivation:
     """Return an activation in the form that cells use; raise if it is none."""
     if not isinstance(activation, Layer):
-        raise TypeError(
-            f"{name}: {role} must be a layer, as in {name}(128, {role}=tanh()), got "
-            f"{shown(activation)}"
-        )
+        raise TypeError(refusal(activation, f"{name}(128, {role}=tanh())", "a layer"))
     if activation == tanh():
         return InplaceActivation(_tanh, _tanh_slope)
     if activation == sigmoid():

@@ -1,4 +1,4 @@
-"""What the recurrent layers share: the loop over time, with masks, states and directions.
+"""The loop over time of all recurrent layers, with masks, states and directions.
 
 A layer brings its :class:`Cell`, one step forward and back; :func:`recurrent` makes the layer.
 
@@ -56,7 +56,7 @@ class Cell(NamedTuple):
     # How many arrays the state consists of; the first one is the output.
     states: int = 1
     biases: tuple[str, ...] = ("bias",)
-    # What is added to the initial bias of a gate.
+    # Addends of the initial biases of gates.
     shifts: dict[str, float] = {}  # noqa: RUF012 - nobody writes to it
 
 
@@ -197,7 +197,7 @@ def recurrent(
 
 
 def _drop_vanished(d_states: list[Array]) -> None:
-    """Set what is next to nothing to zero.
+    """Set tiny numbers to zero.
 
     A gradient that vanishes on its way back becomes subnormal at last, and arithmetic with such
     numbers takes ten times as long.
@@ -285,7 +285,7 @@ def _steps(x: Array, masked: Array | None) -> Array:
     """Return (time, batch, features), zero at masked steps."""
     steps = x.transpose(1, 0, 2)
     if masked is not None:
-        # Whatever fills up a sequence, even NaN, must not reach a product.
+        # Padding, which may be NaN, must not reach a matrix product.
         steps = steps.copy()
         steps[masked] = 0
     return steps
