@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional._arrays import has_several, is_float_array
+from npdl.functional._arrays import is_float_array, is_several
 from npdl.functional._layer import Layer, Params, Shape
 from npdl.tree import Array
 
@@ -82,7 +82,7 @@ def check_gradients(
     generator = random.generator(random.fold(random.key(rng), "gradcheck"))
     key = random.key(rng) if train else None
     if x is None:
-        several = has_several(shape)
+        several = is_several(shape)
         x = tuple(generator.normal(size=(batch, *s)) for s in (shape if several else (shape,)))
         x = x if several else x[0]
     x = tree.astype(x, np.float64)

@@ -25,11 +25,11 @@ __all__ = [
     "check_types",
     "conversion",
     "describe",
-    "has_several",
     "is_data",
     "is_example",
     "is_float",
     "is_float_array",
+    "is_several",
     "plain_array",
 ]
 
@@ -234,6 +234,6 @@ def check_example(
         )
 
 
-def has_several(shape: Any) -> bool:
+def is_several(shape: Any) -> bool:
     """Whether an example has several inputs: a tuple of shapes in place of a shape."""
     return isinstance(shape, tuple | list) and bool(shape) and isinstance(shape[0], tuple | list)

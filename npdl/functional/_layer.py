@@ -41,7 +41,7 @@ from npdl import random
 from npdl._allowance import at_most
 from npdl._calls import explained, shown
 from npdl._constructor import Recorded, constructor
-from npdl.functional._arrays import check_arrays, describe, has_several
+from npdl.functional._arrays import check_arrays, describe, is_several
 from npdl.functional._checks import check_flag
 from npdl.functional._modes import with_input_grad, with_mode
 from npdl.tree import Array, Tree
@@ -238,7 +238,7 @@ class _Probe:
         self.init, self.apply = init, apply
 
     def __call__(self, shape: Shape) -> Shape:
-        example = tuple(map(_example, shape)) if has_several(shape) else _example(shape)
+        example = tuple(map(_example, shape)) if is_several(shape) else _example(shape)
         with at_most(math.inf):  # these parameters are not kept
             result = self.apply(self.init(0, shape), example)
         if not isinstance(result, tuple) or len(result) != 2:

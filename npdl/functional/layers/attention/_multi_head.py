@@ -10,8 +10,8 @@ from npdl.functional._arrays import (
     check_mask,
     check_types,
     describe,
-    has_several,
     is_example,
+    is_several,
 )
 from npdl.functional._checks import (
     check_flag,
@@ -253,7 +253,7 @@ def _checked(
 
 def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
     """Return the steps and features of an example, and the features of its context."""
-    given = tuple(shape) if has_several(shape) else (shape,)
+    given = tuple(shape) if is_several(shape) else (shape,)
     count = 2 if cross else 1
     sequences, mask = given[:count], given[count] if len(given) > count else None
     if not count <= len(given) <= count + 1 or not all(

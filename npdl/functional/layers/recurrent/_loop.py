@@ -17,8 +17,8 @@ from npdl.functional._arrays import (
     check_mask,
     check_params,
     describe,
-    has_several,
     is_example,
+    is_several,
 )
 from npdl.functional._checks import check_flag, check_function
 from npdl.functional._initializers import Initializer
@@ -366,7 +366,7 @@ def _inputs(
 
 def _shape(cell: Cell, units: int, shape: Any) -> tuple[Any, int]:
     """Check the shape of an example; return its time and features."""
-    several = has_several(shape)
+    several = is_several(shape)
     first, mask, state = (*shape, None, None)[:3] if several else (shape, None, None)
     if not is_example(first, axes=2, known=1) or (several and len(shape) > 3):
         raise ValueError(
