@@ -236,4 +236,4 @@ def check_example(
 
 def is_several(shape: Any) -> bool:
     """Whether an example has several inputs: a tuple of shapes in place of a shape."""
-    return isinstance(shape, tuple | list) and bool(shape) and isinstance(shape[0], tuple | list)
+    return isinstance(shape, tuple | list) and any(isinstance(each, tuple | list) for each in shape)

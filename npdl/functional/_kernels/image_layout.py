@@ -50,7 +50,7 @@ def image_blocks(x: Array) -> Iterator[tuple[slice, ...]]:
 
 def memory_order(x: Array) -> tuple[int, ...]:
     """Return the axes from the outermost to the innermost."""
-    return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    return tuple(sorted(range(x.ndim), key=x.strides.__getitem__, reverse=True))
 
 
 def empty_in_order(shape: tuple[int, ...], order: tuple[int, ...], dtype: Any) -> Array:
