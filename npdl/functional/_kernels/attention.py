@@ -26,11 +26,9 @@ def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
     return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
 
 
-def attend(
-    parts: list[Array], blocked: Array | None, keep_scale: Array | None
-) -> tuple[Array, Any]:
+def attend(qkv: list[Array], blocked: Array | None, keep_scale: Array | None) -> tuple[Array, Any]:
     """Return the joined outputs of the heads, (batch, time, heads · d), and the weights."""
-    queries, keys, values = parts
+    queries, keys, values = qkv
     batch, heads, time, size = queries.shape
     mixed = np.empty((batch, time, heads, size), queries.dtype)
     out = mixed.transpose(0, 2, 1, 3)
@@ -43,7 +41,7 @@ def attend(
 
 
 def attend_backward(
-    parts: list[Array],
+    qkv: list[Array],
     weights: Any,
     keep_scale: Array | None,
     mixed: Array,
@@ -51,7 +49,7 @@ def attend_backward(
     out: list[Array],
 ) -> None:
     """Write the gradients of queries, keys and values into `out`."""
-    queries, keys, values = parts
+    queries, keys, values = qkv
     d_queries, d_keys, d_values = out
     batch, heads, time, size = queries.shape
     g, mixed = (array.reshape(batch, time, heads, size) for array in (g, mixed))
@@ -118,13 +116,13 @@ def _of(blocked: Array | None, rows: slice) -> Array | None:
 
 
 def blocked_steps(
-    mask: Array | None, causal: bool, parts: list[Array]
+    mask: Array | None, causal: bool, qkv: list[Array]
 ) -> tuple[Array | None, Array | None]:
     """Return the bias of the scores, 0 or -∞, and the queries with an unmasked key.
 
     Either is `None` where it makes no difference.
     """
-    queries, keys, _ = parts
+    queries, keys, _ = qkv
     allowed = None if mask is None else mask[:, None, None, :]
     if causal:
         before = np.tri(queries.shape[2], keys.shape[2], dtype=bool)[None, None]
@@ -139,9 +137,9 @@ def blocked_steps(
     return added, None if reached.all() else reached[:, 0]
 
 
-def keep_scales(rng: KeyLike, parts: list[Array], rate: float) -> Array:
+def keep_scales(rng: KeyLike, qkv: list[Array], rate: float) -> Array:
     """Return the factor of each weight in training, 0 or 1 / (1 - rate), as in :func:`dropout`."""
-    queries, keys, _ = parts
+    queries, keys, _ = qkv
     threshold, scale = keep_threshold(rate)
     kept = keep_mask(rng, (*queries.shape[:3], keys.shape[2]), threshold)
     factors: Array = kept.astype(queries.dtype)

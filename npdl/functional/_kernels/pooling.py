@@ -5,7 +5,7 @@ of the images, and combines these views. Where windows overlap a good deal there
 along the rows and then down the columns; else one is less work. Either way a window's first maximum
 in the order of rows is found: the first one in the first row that has it.
 
-Nothing is padded, and images keep their order in memory: see :mod:`npdl.functional.layout`.
+Nothing is padded, and images keep their order in memory: see `image_layout.py`.
 """
 
 import itertools

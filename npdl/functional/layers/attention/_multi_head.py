@@ -162,17 +162,17 @@ def multi_head_attention(
         last, replaced = replace_steps(inputs[-1], mask, causal)
         inputs = (*inputs[:-1], last)
         width = inputs[0].shape[2]
-        parts: list[Array] = []
+        qkv: list[Array] = []
         for array, name in zip(inputs, sources, strict=True):
             projections = _rows(array) @ params[f"{name}weight"]
             if bias:
                 projections += params[f"{name}bias"]
-            if not parts:
+            if not qkv:
                 projections[:, :width] *= (width // heads) ** -0.5  # the queries
-            parts += by_head(projections, array, heads, width)
-        blocked, reached = blocked_steps(mask, causal, parts)
-        keep_scale = None if key is None else keep_scales(key, parts, dropout)
-        mixed, weights = attend(parts, blocked, keep_scale)
+            qkv += by_head(projections, array, heads, width)
+        blocked, reached = blocked_steps(mask, causal, qkv)
+        keep_scale = None if key is None else keep_scales(key, qkv, dropout)
+        mixed, weights = attend(qkv, blocked, keep_scale)
         y = _rows(mixed) @ params["output_weight"]
         if bias:
             y += params["output_bias"]
@@ -181,12 +181,12 @@ def multi_head_attention(
             y *= reached
         count = len(x) if isinstance(x, tuple) else 0
         y = replaced.outputs(y)
-        return y, (inputs, parts, weights, keep_scale, mixed, reached, count, replaced)
+        return y, (inputs, qkv, weights, keep_scale, mixed, reached, count, replaced)
 
     def backward(
         params: Params, cache: Any, g: Array, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        inputs, parts, weights, keep_scale, mixed, reached, count, replaced = cache
+        inputs, qkv, weights, keep_scale, mixed, reached, count, replaced = cache
         g = replaced.cotangent(g)
         g = _rows(g if reached is None else g * reached)
         grads = {"output_weight": _rows(mixed).T @ g}
@@ -202,7 +202,7 @@ def multi_head_attention(
             for rows, array in zip(projections, inputs, strict=True)
             for part in by_head(rows, array, heads, mixed.shape[2])
         ]
-        attend_backward(parts, weights, keep_scale, mixed, g_mixed, out)
+        attend_backward(qkv, weights, keep_scale, mixed, g_mixed, out)
         projections[0][:, : mixed.shape[2]] *= (mixed.shape[2] // heads) ** -0.5
         dx: list[Array] = []
         for array, name, rows in zip(inputs, sources, projections, strict=True):

@@ -132,9 +132,9 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
 
         return step, (gates, candidates, slopes)
 
-    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        gates, candidates, slopes = kept
+        gates, candidates, slopes = cell_cache
         work = np.empty_like(hidden[0])
         da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)
@@ -188,9 +188,9 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
 
         return step, (gates, candidates, slopes, resets)
 
-    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        gates, candidates, slopes, resets = kept
+        gates, candidates, slopes, resets = cell_cache
         work, d_reset = np.empty_like(hidden[0]), np.empty_like(hidden[0])
         da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)

@@ -18,9 +18,9 @@ __all__ = ["InplaceActivation", "inplace_activation"]
 class InplaceActivation(NamedTuple):
     """An elementwise function, and its slope."""
 
-    # apply(x, out) -> kept; x and out may be the same array.
+    # apply(x, out) -> cache; x and out may be the same array.
     apply: Callable[[Array, Array], Any]
-    # slope(y, kept, out) writes the derivative, where y is what apply wrote.
+    # slope(y, cache, out) writes the derivative, where y is what apply wrote.
     slope: Callable[[Array, Any, Array], None]
 
 
@@ -36,11 +36,11 @@ def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActiva
 
     def apply(x: Array, out: Array) -> Any:
         # The cache may hold the input, which is a block that will be written again.
-        out[...], kept = activation.apply((), x.copy())
-        return kept
+        out[...], cache = activation.apply((), x.copy())
+        return cache
 
-    def slope(y: Array, kept: Any, out: Array) -> None:
-        out[...] = activation.backward((), kept, np.ones_like(y))[1]
+    def slope(y: Array, cache: Any, out: Array) -> None:
+        out[...] = activation.backward((), cache, np.ones_like(y))[1]
 
     return InplaceActivation(apply, slope)
 
@@ -49,7 +49,7 @@ def _tanh(x: Array, out: Array) -> None:
     np.tanh(x, out=out)
 
 
-def _tanh_slope(y: Array, kept: None, out: Array) -> None:
+def _tanh_slope(y: Array, cache: None, out: Array) -> None:
     np.multiply(y, y, out=out)
     np.subtract(1.0, out, out=out)
 
@@ -62,7 +62,7 @@ def _sigmoid(x: Array, out: Array) -> None:
     out += 0.5
 
 
-def _sigmoid_slope(y: Array, kept: None, out: Array) -> None:
+def _sigmoid_slope(y: Array, cache: None, out: Array) -> None:
     np.multiply(y, y, out=out)
     np.subtract(y, out, out=out)
 

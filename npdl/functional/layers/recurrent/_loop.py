@@ -43,11 +43,11 @@ class Cell(NamedTuple):
     name: str
     # The names of the blocks of columns in weight, recurrent_weight and bias.
     gates: tuple[str, ...]
-    # forward(params, z, states) -> (step, kept), where z is ``Wᵀx + b`` of all steps; or, if the
-    # cell is joined, a function z(t, out), which writes ``Uᵀh + Wᵀx + b`` of step t into `out`.
+    # forward(params, z, states) -> (step, cell_cache), where z is ``Wᵀx + b`` of all steps. In a
+    # joined cell, z is a function z(t, out) that writes ``Uᵀh + Wᵀx + b`` of step t into `out`.
     # step(t) writes states[...][t + 1] from states[...][t].
     forward: Callable[[Params, Any, Arrays], tuple[Callable[[int], None], Any]]
-    # backward(params, states, kept, dz) -> (step, finish): step(t, *d_states) overwrites the
+    # backward(params, states, cell_cache, dz) -> (step, finish): step(t, *d_states) overwrites the
     # gradients of the states after step t with those before it, and sets dz[:, t].
     # finish(dz_matrix) returns the gradients of all parameters but weight and bias.
     backward: Callable[[Params, Arrays, Any, Array], tuple[Callable[..., None], Finish]]
@@ -118,7 +118,7 @@ def recurrent(
             z = _two_products(params, z, states[0]) if cell.joined else z
         for i, array in enumerate(states):
             array[0] = 0 if state is None else state[i].T
-        step, kept = cell.forward(params, z, states)
+        step, cell_cache = cell.forward(params, z, states)
         y = np.empty((examples, time, units), x.dtype) if return_sequence else None
         sequence = None if y is None else _in_order(y, reverse)
         carried = _carried(masked, time)
@@ -129,7 +129,7 @@ def recurrent(
                     np.copyto(array[t + 1], array[t], where=carried[t])
             if sequence is not None:
                 sequence[:, t] = states[0][t + 1].T[:examples]
-        cache = (x, masked, stacked_inputs, states, kept, examples, count, has_state)
+        cache = (x, masked, stacked_inputs, states, cell_cache, examples, count, has_state)
         last = tuple(array[time].T[:examples].copy() for array in states)
         outputs = last[0] if y is None else y
         return (outputs, _state(last)) if return_state else outputs, cache
@@ -137,7 +137,7 @@ def recurrent(
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        x, masked, stacked_inputs, states, kept, examples, count, has_state = cache
+        x, masked, stacked_inputs, states, cell_cache, examples, count, has_state = cache
         batch, time, n_features = x.shape
         g, g_state = g if return_state else (g, None)
         d_states = _last_d_states(g_state, states)
@@ -146,7 +146,7 @@ def recurrent(
         sequence = _in_order(g, reverse) if g is not None and return_sequence else None
         block = np.empty((examples, units), x.dtype)
         dz = np.empty((n_columns, time, batch), x.dtype)
-        step, finish = cell.backward(params, states, kept, dz)
+        step, finish = cell.backward(params, states, cell_cache, dz)
         carried = _carried(masked, time)
         for t in range(time - 1, -1, -1):
             if sequence is not None:

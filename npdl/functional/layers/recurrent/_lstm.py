@@ -134,9 +134,9 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
 
         return step, (gates, bounded, slopes)
 
-    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (_, memory), weight = states, params["recurrent_weight"]
-        gates, bounded, slopes = kept
+        gates, bounded, slopes = cell_cache
         batch = dz.shape[2]
         da = np.empty((4 * units, batch), dz.dtype)
         dg, di, df, do = da.reshape(4, units, batch)

@@ -67,21 +67,21 @@ def rnn(
 
     def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
         (hidden,) = states
-        kept: list[Any] = []
+        cell_cache: list[Any] = []
 
         def step(t: int) -> None:
             y = hidden[t + 1]
             z(t, y)
-            kept.append(function.apply(y, y))
+            cell_cache.append(function.apply(y, y))
 
-        return step, kept
+        return step, cell_cache
 
-    def backward(params: Params, states: Arrays, kept: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
         slope = np.empty_like(hidden[0])
 
         def step(t: int, dh: Array) -> None:
-            function.slope(hidden[t + 1], kept[t], slope)
+            function.slope(hidden[t + 1], cell_cache[t], slope)
             np.multiply(slope, dh, out=slope)
             dz[:, t] = slope
             np.matmul(weight, slope, out=dh)
