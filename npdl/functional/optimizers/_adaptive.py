@@ -4,7 +4,7 @@ Where a small ε keeps a quotient finite, papers and libraries differ on whether
 root or outside; each docstring says which, and the older rules let you choose.
 
 >>> import npdl.functional as F
->>> F.chain(F.scale_by_adam(beta2=0.99), F.scale_by_learning_rate(1e-3)).elementwise
+>>> F.chain(F.scale_by_rmsprop(), F.scale_by_learning_rate(1e-3)).elementwise
 True
 """
 

@@ -66,7 +66,6 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> import npdl.functional as F
     >>> optimizer = F.accumulate(F.sgd(1.0), steps=2)
     >>> nothing, state = optimizer.update(np.array([1.0]), optimizer.init(np.zeros(1)))
     >>> update, state = optimizer.update(np.array([3.0]), state)
@@ -196,7 +195,6 @@ def averaged(state: State) -> Params:
     Examples
     --------
     >>> import numpy as np
-    >>> import npdl.functional as F
     >>> import npdl.functional as F
     >>> optimizer = F.chain(F.adam(1e-3), F.average_params(0.999))
     >>> F.averaged(optimizer.init({"a": np.ones(2)}))

@@ -92,7 +92,6 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> import npdl.functional as F
     >>> part = F.scale_by_learning_rate(F.polynomial_decay(0.5, steps=2))
     >>> step, state = part.update(np.array([2.0]), part.init(np.zeros(1)))
     >>> step, state
