@@ -17,9 +17,10 @@ import attrs
 import numpy as np
 
 from npdl import tree
+from npdl.functional._arrays import is_several
 from npdl.functional._layer import Layer, Params, Shape
 from npdl.functional._text_table import html_table, text_table
-from npdl.functional.combinators._parts import at, bound, found, is_several
+from npdl.functional.combinators._parts import at, bound, found
 
 __all__ = ["Row", "Summary", "summary"]
 

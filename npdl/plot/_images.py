@@ -10,7 +10,6 @@ from npdl.functional._arrays import describe
 from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_params, connected, short
-from npdl.functional.combinators._serial import short
 from npdl.plot._canvas import as_floats, axes_or_new
 from npdl.tree import Array
 

@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 
 from npdl import tree
+from npdl.functional._arrays import is_several
 from npdl.functional._layer import Layer, Params, Shape
-from npdl.functional.combinators._parts import at, bound, found, is_several
+from npdl.functional.combinators._parts import at, bound, found
 from npdl.functional.combinators._rebuilt import first_call
 
 __all__ = ["INPUT", "Part", "Source", "flat", "shape_text", "wired"]

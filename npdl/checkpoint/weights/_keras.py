@@ -148,8 +148,8 @@ def _attention(p: Named, given: Given) -> Weights:
 _LAYERS: dict[str, Rule] = {
     "dense": _dense,
     "dense_like": _dense,
-    "conv1d": lambda p, given: {"kernel": turned(p["weight"], 2, 1, 0), "bias": p["bias"]},
-    "conv2d": lambda p, given: {"kernel": turned(p["weight"], 2, 3, 1, 0), "bias": p["bias"]},
+    "conv1d": lambda p, given: {"kernel": transposed(p["weight"], 2, 1, 0), "bias": p["bias"]},
+    "conv2d": lambda p, given: {"kernel": transposed(p["weight"], 2, 3, 1, 0), "bias": p["bias"]},
     "conv2d_transpose": lambda p, given: {
         "kernel": transposed(p["weight"], 2, 3, 1, 0),
         "bias": p["bias"],

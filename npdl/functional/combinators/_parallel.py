@@ -7,9 +7,6 @@ from npdl.functional._layer import Layer, layer
 from npdl.functional.combinators._children import check_layers, connected
 from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._joins import JOINS, joined
-from npdl.functional.combinators._serial import (
-    check_layers,
-)
 
 __all__ = ["parallel"]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from npdl.functional._arrays import describe
+from npdl.functional._arrays import describe, is_several
 from npdl.functional._layer import Layer, Params, Shape
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "bound",
     "flat",
     "found",
-    "is_several",
     "nested",
 ]
 
@@ -196,11 +195,6 @@ def at(params: Params, path: Path) -> Any:
     for key in path:
         params = params[key]
     return params
-
-
-def is_several(shape: Any) -> bool:
-    """Whether a shape is a tuple of the shapes of several arrays."""
-    return isinstance(shape, tuple | list) and any(isinstance(each, tuple | list) for each in shape)
 
 
 def flat(names: Names) -> tuple[str, ...]:

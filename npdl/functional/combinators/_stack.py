@@ -3,7 +3,6 @@
 from npdl.functional._layer import Layer, layer
 from npdl.functional.combinators._children import chain, check_layers, connected
 from npdl.functional.combinators._declared import declared
-from npdl.functional.combinators._serial import check_layers
 
 __all__ = ["stack"]
 

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._arrays import check_float, describe
+from npdl.functional._arrays import check_float, describe, is_several
 from npdl.functional._checks import check_flag, check_int, check_number, refusal
 from npdl.functional._kernels.masked_steps import Replaced, replace_steps
 from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.functional.combinators._children import connected
 from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._feed_forward import feed_forward
-from npdl.functional.combinators._graph import add
 from npdl.functional.combinators._joins import add
-from npdl.functional.combinators._parts import is_several
 from npdl.functional.layers._dropout import dropout as dropped
 from npdl.functional.layers._normalization import layer_norm
 from npdl.functional.layers.activations._rectifiers import relu

@@ -275,7 +275,3 @@ def _pooling(
         return (channels, *output_size(name, window, (height, width))[-axes:])
 
     return Layer(init, apply, backward, out_shape, keeps_axes=True)
-
-
-def _unlike_images(y: Array, axes: int) -> Array:
-    return y if axes == 2 else y[:, :, 0]
