@@ -16,7 +16,8 @@ LIMIT = 1.5  # turns per 1,000 words
 # Relative clauses without a noun, and general words in place of a term.
 TURNS = re.compile(
     r"\b(what(?:ever)?|(?:that|those) of|beside|behind|stands?|stood|(?:is|are) no|of its own"
-    r"|by itself|altogether|lest|kin|truth values?|whole numbers?|at rest|likeness)\b",
+    r"|by itself|altogether|lest|kin|truth values?|whole numbers?|at rest|likeness|go(?:es)? on"
+    r"|going on|told|anew)\b",
     re.IGNORECASE,
 )
 WORD = re.compile(r"[A-Za-z']+")
@@ -56,7 +57,7 @@ def prose(path):
 
 
 def strings(node):
-    """Yield the strings inside a node; fields of an f-string count as no words."""
+    """Yield the strings inside a node; expressions in an f-string do not count."""
     for part in ast.walk(node):
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
             yield part.lineno, part.value
