@@ -17,7 +17,7 @@ __all__ = ["LambdaCallback", "ProgressBar", "TensorBoard"]
 Logs = Mapping[str, Any] | None
 
 
-_SCALARS = "it writes only the loss and the metrics of each epoch"
+_SCALARS = "it writes only the loss and metrics of each epoch"
 
 
 class TensorBoard(Callback):
