@@ -1,7 +1,7 @@
 """Adam alone, on a million parameters in float32, in one array and in a thousand.
 
 An update reads the parameters, the gradients and two moments, and writes all but the gradients:
-seven times 4 MB. A copy of 14 MB reads and writes as much.
+seven times 4 MB. A copy of 14 MB moves the same number of bytes.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def jobs():
 
 
 def run(name, rounds):
-    """Return the milliseconds of an update of each library, and those of the copy."""
+    """Return the milliseconds of an update of each library, and of the copy."""
     shape = (ARRAYS[name], COUNT // ARRAYS[name])
     params, grads = np.random.default_rng(0).standard_normal((2, *shape), np.float32)
     runs = {library: make(tuple(params), tuple(grads)) for library, make in UPDATES.items()}
@@ -29,7 +29,7 @@ def run(name, rounds):
 
 
 def npdl_updates(params, grads):
-    """Return the update as `train_step` makes it, with ``donate=True``."""
+    """Return the update of `train_step` with ``donate=True``."""
     optimizer = F.adam(1e-3)
     state = TrainState(0, params, optimizer.init(params), (0,))
 
@@ -41,7 +41,7 @@ def npdl_updates(params, grads):
 
 
 def pure_updates(params, grads):
-    """Return the optimizer's own functions, which write into no array of their caller's."""
+    """Return the optimizer's own functions, which write to no array of their caller."""
     optimizer = F.adam(1e-3)
     state = optimizer.init(params)
 

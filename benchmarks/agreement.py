@@ -1,8 +1,8 @@
-"""Whether all libraries do the same work: the losses of their first steps are the same.
+"""Compare the libraries: the losses of their first steps must agree.
 
-They begin with the same parameters and take the same batch. A few steps of float32 are enough to
-drive two libraries apart, once another pixel of a window is the largest one by rounding; so ten
-steps are compared in float64, and the first one in float32.
+All libraries start with the same parameters and the same batch. In float32, rounding can change the
+largest pixel of a pooling window, and then two libraries diverge within a few steps. So ten steps
+are compared in float64, and the first step in float32.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ def jobs():
 
 
 def run(name):
-    """Return how far the losses of each library are from those of npdl."""
-    # The losses of scikit-learn are others where there are two classes.
+    """Return the differences between the losses of each library and of npdl."""
+    # For two classes, scikit-learn has other losses.
     libraries = [
         library
         for library in STEPS
@@ -35,7 +35,7 @@ def differences(workload, libraries, count=10):
             difference = float(np.max(np.abs(losses - expected)) / expected[0])
             if not difference <= tolerance:
                 raise AssertionError(
-                    f"in {dtype.__name__}, the losses of {library} are {losses}, those of npdl "
+                    f"in {dtype.__name__}, the losses of {library} are {losses}, but npdl has "
                     f"{expected}"
                 )
             found.setdefault(library, difference)

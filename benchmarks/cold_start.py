@@ -1,7 +1,7 @@
 """From a new process to the loss of a first training step of mlp_small, beyond `import numpy`.
 
-Each program is what somebody writes who uses that library alone. The modules are compiled to
-bytecode in a round before, as pip leaves them.
+Each program uses one library alone, in its usual style. A first round compiles the modules to
+bytecode, as pip does.
 """
 
 import os
@@ -95,7 +95,7 @@ def jobs():
 
 
 def run(name, rounds):
-    """Return the milliseconds of the import and of import and step, of each library."""
+    """Return the milliseconds of the import, and of import and step, of each library."""
     times = {library: ([], []) for library in PROGRAMS}
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}

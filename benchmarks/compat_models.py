@@ -1,9 +1,9 @@
-"""A model of npdl as layers of the stateful API, of the same parameters, with a softmax at the end.
+"""A model of npdl as stateful layers with the same parameters, and a softmax at the end.
 
-Each function below makes the counterpart of the constructor of its name, from the shape of an
-example, the parameters, and the constructor's arguments; and names the arrays of its parameters.
-What is not documented there becomes a `Functional`: a convolution with padding, PyTorch's GRU, a
-transformer's block.
+Each function builds the counterpart of the constructor with its name. Its arguments are the shape
+of an example, the parameters, and the constructor's arguments. It also names the parameter arrays.
+Undocumented layers become a `Functional`: a convolution with padding, PyTorch's GRU, a transformer
+block.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from npdl import layers
 
 
 def compat_model(model, params, shape, optimizer="sgd"):
-    """Return the compiled `Model` that computes the softmax of what the model of npdl does."""
+    """Return the compiled `Model` that computes the softmax of npdl's model."""
     made = []
     for part, of_part in zip(model.call.positional, params, strict=True):
         before = made[-1][0] if made else None
@@ -60,7 +60,7 @@ def lstm(shape, params, units, return_sequence=False):
         n_out=units, n_in=features, nb_seq=time, return_sequence=return_sequence
     )
     rows = np.vstack([params["bias"], params["weight"], params["recurrent_weight"]])
-    return layer, {"AllW": np.roll(rows, -units, axis=1)}  # the gate g comes last there
+    return layer, {"AllW": np.roll(rows, -units, axis=1)}  # the gate g is last there
 
 
 COUNTERPARTS = {

@@ -1,7 +1,7 @@
-"""What a step of `Model.fit` costs against the functional step of the same network.
+"""The cost of a step of `Model.fit`, compared with the functional step of the same network.
 
 Both train 784-512-512-10 on batches of 128 with Adam in float32, in one process, in alternation.
-The functional step donates its state, as `fit` of `npdl.training` makes it.
+The functional step donates its state, as in `fit` of `npdl.training`.
 
     python benchmarks/compat_step.py --rounds 30
 """
@@ -44,7 +44,7 @@ def stateful(x, labels):
 
 
 def main():
-    """Print a line."""
+    """Measure and print both times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     generator = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def main():
                 times[name].append((time.perf_counter() - start) / STEPS * 1e3)
     for name, found in times.items():
         low, *_, high = statistics.quantiles(found, n=10)
-        print(f"{name:12} {statistics.median(found):8.3f} ms a step, {low:.3f} to {high:.3f}")
+        print(f"{name:12} {statistics.median(found):8.3f} ms per step, {low:.3f} to {high:.3f}")
     pairs = zip(times["Model.fit"], times["functional"], strict=True)
     print(f"ratio        {statistics.median(a / b for a, b in pairs):8.2f}")
 

@@ -1,10 +1,9 @@
-"""The matrix products of a training step alone, as a bound of what NumPy can reach.
+"""The matrix products of a training step alone, a lower bound of its time in NumPy.
 
-For each layer they are the products of the forward pass, those for the gradients of its weights,
-and those for the gradient of its input, unless nothing before it is trained; of the shapes that
-the textbook has, into arrays that are there already. A convolution is the product of its weights
-with the matrix of patches, a recurrent layer has one product for the input of all steps, and one a
-step for the state.
+For each layer, these are the products of the forward pass, of the weight gradients and of the input
+gradient. The first trained layer has no input gradient. The products have textbook shapes, and
+write to existing arrays. A convolution multiplies its weights with the matrix of patches. A
+recurrent layer has one product for all inputs, and one product per time step for the state.
 """
 
 import math
@@ -15,7 +14,7 @@ from npdl import random
 
 
 def floor_step(workload):
-    """Return a function that makes the products of a number of steps."""
+    """Return a function that computes the products of a number of steps."""
     products = matrix_products(workload)
 
     def run(count):
@@ -62,7 +61,7 @@ class Products:
             self.backward.append((g, weight.T, np.empty_like(x)))
 
     def both(self, a, b):
-        """Add the product of two arrays, which both have a gradient, for each pair of matrices."""
+        """Add a batched product of two arrays with gradients, one product per pair of matrices."""
         out = np.matmul(a, b)
         g = self.array(*out.shape)
         self.forward.append((a, b, out))

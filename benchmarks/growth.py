@@ -1,8 +1,7 @@
-"""How the time and the memory of a training step of npdl grow as a size doubles, again and again.
+"""The growth of time and memory of a training step of npdl as a size doubles repeatedly.
 
-The exponent is the slope of the line that is fitted to their logarithms: 1 where they double too,
-2 where they grow fourfold. Memory is the most that NumPy has allocated at once in a step beside
-the state that the step begins with.
+The exponent is the slope of a line fitted to the logarithms: 1 for linear growth, 2 for quadratic
+growth. Memory is the peak of NumPy's allocations in a step, without the state before the step.
 """
 
 import tracemalloc
@@ -51,7 +50,7 @@ def jobs():
 
 
 def run(name, rounds):
-    """Return the sizes, the figures of each, and the exponents."""
+    """Return the sizes, their times and memory, and the exponents."""
     make, first = GROWING[name]
     sizes = [first * 2**i for i in range(5)]
     runs = {size: npdl_step(make(size)) for size in sizes}
@@ -67,7 +66,7 @@ def run(name, rounds):
 
 
 def peak(run):
-    """Return the MiB that are allocated at once at most in a step."""
+    """Return the peak of allocated memory in a step, in MiB."""
     tracemalloc.start()
     run(1)
     tracemalloc.reset_peak()

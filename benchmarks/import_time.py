@@ -1,6 +1,6 @@
-"""What `import npdl` costs beyond `import numpy`, in new processes, in alternation.
+"""The time of `import npdl` beyond `import numpy`, in new processes, in alternation.
 
-The modules are compiled before, as pip leaves them.
+The modules are compiled to bytecode first, as pip does.
 
     python benchmarks/import_time.py --rounds 20
 """

@@ -1,6 +1,6 @@
-"""A model of npdl as a function of JAX, ``f(params, x)``, of the same parameters.
+"""A model of npdl as a JAX function ``f(params, x)`` of the same parameters.
 
-Each function below makes the counterpart of the constructor of its name, from the constructor's
+Each function builds the counterpart of the constructor with its name, from the constructor's
 arguments.
 """
 
@@ -10,7 +10,7 @@ from jax import lax
 
 
 def function(model):
-    """Return the function that computes what the model of npdl does."""
+    """Return a function with the same outputs as the model of npdl."""
     call = model.call
     return FUNCTIONS[call.name](*call.positional, **call.keywords)
 
@@ -68,14 +68,14 @@ def gru(units, return_sequence=False):
             return h, h
 
         zeros = jnp.zeros((len(x), units), x.dtype)
-        # Unrolled it is faster by a fifth, which an LSTM is not.
+        # Unrolling makes this scan faster by a fifth, but not the LSTM's.
         return over_time(step, zeros, params, x, return_sequence, unroll=True)
 
     return apply
 
 
 def over_time(step, state, params, x, return_sequence, unroll=False):
-    """Run the steps over (batch, time, features), with one product for the input of all steps."""
+    """Run the steps over (batch, time, features), with one matrix product for all inputs."""
     z = x.swapaxes(0, 1) @ params["weight"] + params["bias"]
     _, outputs = lax.scan(step, state, z, unroll=unroll)
     return outputs.swapaxes(0, 1) if return_sequence else outputs[-1]

@@ -1,4 +1,4 @@
-"""The time from one example to what a model makes of it, both NumPy arrays."""
+"""The time from one example to the output of a model, both NumPy arrays."""
 
 import numpy as np
 from compat_models import compat_model

@@ -1,4 +1,4 @@
-"""The machine, the versions, and the threads, which are as many for all libraries."""
+"""The machine, the versions, and the number of threads, equal for all libraries."""
 
 import importlib.metadata
 import os
@@ -10,25 +10,27 @@ LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 
 
 def limit_threads(count):
-    """Let libraries that are not imported yet, here and in new processes, use so many cores."""
+    """Set the number of cores for libraries that are imported later, also in new processes."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if count > len(cores):
-            raise SystemExit(f"{count} threads need as many cores, but there are {len(cores)}")
+            raise SystemExit(
+                f"{count} threads need as many cores, but the machine has {len(cores)}"
+            )
         os.sched_setaffinity(0, cores[:count])
-    # JAX goes by NPROC and by the cores that it may use.
+    # JAX reads NPROC and the number of available cores.
     os.environ.update(dict.fromkeys(LIMITS, str(count)))
 
 
 def describe(threads):
-    """Return what a reader has to know, each as text."""
+    """Return the facts about the machine and the versions, as strings."""
     import numpy  # noqa: F401 - loads its BLAS
     from threadpoolctl import threadpool_info
 
     blas = next(found for found in threadpool_info() if found["user_api"] == "blas")
     return {
         "processor": processor(),
-        "cores": f"{os.cpu_count()}, of which {threads} are used, with a thread each",
+        "cores": f"{os.cpu_count()}, of which {threads} are used, with one thread each",
         "caches": caches(),
         "system": " ".join([platform.system(), *platform.libc_ver()]),
         "BLAS": f"{blas['internal_api']} {blas['version']}, kernels for {blas['architecture']}",

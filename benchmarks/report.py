@@ -1,7 +1,7 @@
 """Make the tables and the chart of docs/benchmarks.md from output/benchmarks.json.
 
-What stands between ``<!-- name -->`` and ``<!-- end -->`` there is replaced; the text around it
-stays.
+It replaces the content between ``<!-- name -->`` and ``<!-- end -->``, and keeps the rest of the
+page.
 
     python benchmarks/report.py
 """
@@ -36,15 +36,15 @@ MARKS = (
 
 
 def table(heads, rows, align="---:"):
-    """Return a table in Markdown, with all columns but the first aligned so."""
+    """Return a Markdown table; `align` is the alignment of all columns after the first."""
     lines = [heads, ["---", *[align] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown(figures):
-    """Return the median and the spread as text."""
+def shown(values):
+    """Return the median and the spread as a string."""
     median, low, high = (
-        f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in map(figures.get, ("median", "low", "high"))
+        f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in map(values.get, ("median", "low", "high"))
     )
     return f"{median} ({low}–{high})"
 
@@ -55,7 +55,7 @@ def best_peer(row):
 
 
 def by_library(results, ratios):
-    """Return a table of a row for each workload, a column for each library, and ratios."""
+    """Return a table with one row per workload, one column per library, and ratios."""
     libraries = [name for name in NAMES if any(name in row for row in results.values())]
     rows = [
         [name, *(shown(row[library]) if library in row else "" for library in libraries)]
@@ -101,7 +101,7 @@ def latency(results):
 
 def step_memory(results):
     def ratio(row):
-        # What is smaller is a matter of pages.
+        # Smaller values depend on the size of memory pages.
         return against("torch")(row) if row["torch"]["median"] >= 1 else math.nan
 
     return by_library(results, {"to PyTorch": ratio})
@@ -112,7 +112,7 @@ def cold_start(results):
         [NAMES[library], shown(row["import"]), shown(row["first_step"])]
         for library, row in results["mlp_small"].items()
     ]
-    return table(["ms after `import numpy`", "imported", "first step made"], rows)
+    return table(["ms after `import numpy`", "imported", "first step done"], rows)
 
 
 def growth(results):
@@ -121,8 +121,8 @@ def growth(results):
             name,
             f"{row['sizes'][0]} to {row['sizes'][-1]}",
             *(
-                f"{row[figures][0]:.3g} to {row[figures][-1]:.3g}"
-                for figures in ("milliseconds", "mebibytes")
+                f"{row[values][0]:.3g} to {row[values][-1]:.3g}"
+                for values in ("milliseconds", "mebibytes")
             ),
             *(f"{exponent:.2f}" for exponent in row["exponents"].values()),
         ]
@@ -147,7 +147,7 @@ TABLES = {
 
 
 def draw(results):
-    """Draw npdl's time over that of the best peer, and where the peers and the floor are."""
+    """Draw the time of npdl, of the peers and of the floor, divided by the best peer's time."""
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "npdl"})
@@ -168,7 +168,10 @@ def draw(results):
             *zip(*points, strict=True), marker=marker, color=color, s=42, zorder=3
         )
     axes.axvline(1, color="black", linewidth=1, zorder=2)
-    axes.set(xscale="log", xlabel="time of a training step; the best peer's is 1, less is faster")
+    axes.set(
+        xscale="log",
+        xlabel="time of a training step, divided by the best peer's time; less is faster",
+    )
     axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], minor=False)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()

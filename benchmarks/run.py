@@ -1,7 +1,7 @@
-"""Run the benchmarks: each in a new process, one after the other, on a machine that is idle.
+"""Run the benchmarks one after another, each in a new process; the machine should be idle.
 
-The results go to output/benchmarks.json, from which `report.py` makes the tables and the chart of
-docs/benchmarks.md. What is measured again replaces what is there, so that a figure can be repeated:
+The results go to output/benchmarks.json. `report.py` writes them as the tables and the chart of
+docs/benchmarks.md. New results replace old ones, so single values can be measured again:
 
     python benchmarks/run.py
     python benchmarks/run.py --only training_steps gru --rounds 5
@@ -25,11 +25,11 @@ def main():
         nargs="+",
         default=[],
         metavar="WORD",
-        help=f"measure what has all of these names: {', '.join(TABLES)}, or that of a workload",
+        help=f"measure only this section ({', '.join(TABLES)}) or this workload",
     )
-    parser.add_argument("--quick", action="store_true", help="three rounds, to see that all works")
-    parser.add_argument("--rounds", type=int, help="how often each figure is measured")
-    parser.add_argument("--threads", type=int, default=2, help="of each library")
+    parser.add_argument("--quick", action="store_true", help="three rounds, as a trial")
+    parser.add_argument("--rounds", type=int, help="number of rounds per measurement")
+    parser.add_argument("--threads", type=int, default=2, help="number of threads per library")
     parser.add_argument("--job", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     rounds = arguments.rounds or (3 if arguments.quick else None)
@@ -60,7 +60,7 @@ def in_new_process(section, job, rounds):
 
 
 def measured(section, job, rounds):
-    """Return what a section finds in one job, in as many rounds as it has by itself or is told."""
+    """Return the results of a section, with its default or the requested number of rounds."""
     module = importlib.import_module(section)
     if hasattr(module, "ROUNDS"):
         return module.run(job, rounds or module.ROUNDS)

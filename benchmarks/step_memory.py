@@ -1,9 +1,9 @@
-"""The peak memory of training steps, of each library in processes of its own.
+"""The peak memory of training steps, in separate processes per library.
 
-It is what the process grows by at most in a few steps, once the library has made steps of small
-models with the same layers: parameters, the optimizer's state, activations, gradients and
-workspaces, but not the code that a library loads when it first needs it, which is some 90 MiB in
-PyTorch. What JAX takes to compile the step is in its figure.
+The value is the largest growth of the process in a few steps, after steps of small models with the
+same layers. It includes parameters, optimizer state, activations, gradients and workspaces. It
+excludes code that a library loads on first use, about 90 MiB in PyTorch. For JAX, it includes the
+memory of the compilation.
 """
 
 import resource
@@ -35,7 +35,7 @@ def jobs():
 
 
 def run(name, rounds):
-    """Return the MiB of the steps of each library, in new processes in alternation."""
+    """Return the peak memory of each library in MiB, in alternating new processes."""
     found = {library: [] for library in LIBRARIES}
     for _ in range(rounds):
         for library, figures in found.items():
@@ -45,7 +45,7 @@ def run(name, rounds):
 
 
 def growth(name, library):
-    """Return by how many MiB this process grows at most in the steps of a workload."""
+    """Return the largest growth of this process in the steps of a workload, in MiB."""
     for small in SMALL:
         STEPS[library](small)(1)
     before = peak()

@@ -1,8 +1,8 @@
-"""The price of the library: a training step of npdl against the same step written by hand.
+"""The overhead of the library: a training step of npdl and the same step in plain NumPy.
 
-Both make the same numbers (forward, softmax cross-entropy, backward, Adam, float32), in one
-process, in alternation. The step by hand is plain NumPy with all parameters in one vector; it has
-no checks, and overwrites its arrays.
+Both compute the same numbers (forward, softmax cross-entropy, backward, Adam, float32), in one
+process, in alternation. The plain step has all parameters in one vector and no checks, and it
+overwrites its arrays.
 
     python benchmarks/step_overhead.py --rounds 40
 """
@@ -98,8 +98,8 @@ def measure(sizes, batch, repeats, rounds, donate):
 
     def npdl():
         nonlocal state
-        state, figures = step(state, (x, labels))
-        return figures["loss"]
+        state, metrics = step(state, (x, labels))
+        return metrics["loss"]
 
     runs = {"npdl": npdl, "by hand": lambda: by_hand(x, labels)}
     for _ in range(10):
@@ -121,21 +121,21 @@ def main():
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
     print(f"{'step of npdl':42} {'median ms':>10} {'spread':>16} {'by hand':>8} {'ratio':>6}")
-    # The donating steps, as `fit` makes them, come first: pure steps leave the heap in another
-    # state, on which later ones of any kind depend.
+    # Donating steps, as in `fit`, come first: pure steps change the state of the heap, which
+    # influences the time of later steps.
     for donate in (True, False):
         for workload, (sizes, batch, repeats) in WORKLOADS.items():
             times = measure(sizes, batch, repeats, rounds, donate)
             ours, theirs = times["npdl"], times["by hand"]
             low, *_, high = statistics.quantiles(ours, n=10)
-            figures = (
+            values = (
                 f"{workload}, {'donating' if donate else 'pure'}",
                 statistics.median(ours),
                 f"{low:.3f} to {high:.3f}",
                 statistics.median(theirs),
                 statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
             )
-            print("{:42} {:10.3f} {:>16} {:8.3f} {:6.2f}".format(*figures))
+            print("{:42} {:10.3f} {:>16} {:8.3f} {:6.2f}".format(*values))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """A whole training step of a workload, for each library: forward, loss, backward, Adam.
 
-The loss is the softmax cross-entropy. All libraries begin with the same parameters, and take the
-same batch each time. Each function returns one that makes a number of steps and returns the loss
-of each, which it reads as a Python number before the next step, as somebody who watches a training
-does; except `jax_ahead`, which reads them after the last step.
+The loss is the softmax cross-entropy. All libraries start with the same parameters, and take the
+same batch in each step. Each function returns a function that runs a number of steps and returns
+their losses. It reads each loss as a Python number before the next step. Only `jax_ahead` reads the
+losses after the last step.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ def converted(workload, dtype):
 
 
 def npdl_step(workload, dtype=np.float32, donate=True):
-    """Return the step of npdl, by default in the form in which `fit` makes it."""
+    """Return the step of npdl, by default in the form of `fit`."""
     batch, params = converted(workload, dtype)
     optimizer = F.adam(LEARNING_RATE)
     state = TrainState(0, params, optimizer.init(params), (0,))
@@ -35,26 +35,26 @@ def npdl_step(workload, dtype=np.float32, donate=True):
         nonlocal state
         losses = []
         for _ in range(count):
-            state, figures = step(state, batch)
-            losses.append(float(figures["loss"]))
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"]))
         return losses
 
     return run
 
 
 def pure_step(workload, dtype=np.float32):
-    """Return the step of npdl that leaves the state before it as it was."""
+    """Return the pure step of npdl, which does not change the previous state."""
     return npdl_step(workload, dtype, donate=False)
 
 
 def compat_step(workload, dtype=np.float32):
-    """Return the steps of `Model.fit`, each an epoch, with the accuracy that it always reports."""
+    """Return the steps of `Model.fit`, one per epoch, including its accuracy."""
     from compat_models import compat_model
 
     import npdl
 
     (x, labels), params = converted(workload, dtype)
-    # The gradient there is the sum over the batch.
+    # In compat, the gradient is the sum over the batch.
     adam = npdl.optimizers.Adam(lr=LEARNING_RATE, epsilon=1e-8 * labels.size)
     npdl.utils.set_dtype(dtype)
     model = compat_model(workload.model, params, workload.shape, adam)
@@ -94,7 +94,7 @@ def torch_step(workload, dtype=np.float32):
 
 
 def jax_step(workload, dtype=np.float32, ahead=False):
-    """Return the step of JAX: one compiled function, whose state is donated, with optax's Adam."""
+    """Return the step of JAX: one compiled function with donated state and optax's Adam."""
     import jax
     import optax
     from jax_functions import function
@@ -130,12 +130,12 @@ def jax_step(workload, dtype=np.float32, ahead=False):
 
 
 def jax_ahead_step(workload, dtype=np.float32):
-    """Return the step of JAX that may be begun before the one before it has ended."""
+    """Return the step of JAX that may start before the previous step has ended."""
     return jax_step(workload, dtype, ahead=True)
 
 
 def sklearn_step(workload, dtype=np.float32):
-    """Return the step of scikit-learn's classifier, for layers of `dense` and `relu` alone."""
+    """Return the step of scikit-learn's classifier, for models of `dense` and `relu`."""
     (x, labels), params = converted(workload, dtype)
     model = sklearn_model(params, x, labels)
     adam = model._optimizer
@@ -143,7 +143,7 @@ def sklearn_step(workload, dtype=np.float32):
     def run(count):
         losses = []
         for _ in range(count):
-            # It adds ε where the others add ε / √(1 - β₂ᵗ).
+            # scikit-learn adds ε, the others add ε / √(1 - β₂ᵗ).
             adam.epsilon = 1e-8 * math.sqrt(1 - 0.999 ** (adam.t + 1))
             losses.append(model.partial_fit(x, labels).loss_)
         return losses
@@ -154,7 +154,7 @@ def sklearn_step(workload, dtype=np.float32):
 def sklearn_model(params, x, labels):
     """Return a classifier with these parameters, before its first step.
 
-    Of two classes it models one, with a logistic function.
+    For two classes, it has one logistic output.
     """
     from sklearn.neural_network import MLPClassifier
 
@@ -166,7 +166,7 @@ def sklearn_model(params, x, labels):
         learning_rate_init=LEARNING_RATE,
         shuffle=False,
     )
-    # A step makes the arrays. Then it begins again, with the parameters of the others.
+    # A first step creates the arrays. Then the common parameters are copied into them.
     model.partial_fit(x, labels, classes=np.arange(len(arrays[-1]["bias"])))
     for weight, bias, part in zip(model.coefs_, model.intercepts_, arrays, strict=True):
         weight[...], bias[...] = part["weight"][:, : len(bias)], part["bias"][: len(bias)]
@@ -188,7 +188,7 @@ STEPS = {
 
 
 def takes_part(library, name):
-    """Whether a library is measured with a workload."""
+    """Whether a library takes part in a workload."""
     if library == "sklearn":
         return name.startswith("mlp")
     return library != "npdl_pure" or name in ("mlp_tiny", "mlp_small")

@@ -1,8 +1,8 @@
 """Times of several functions in one process, in alternation.
 
-A round is a run of each. A pause before it lets the threads of the other libraries go to sleep (a
-thread of OpenBLAS looks out for work for a tenth of a second, on a core that others need), and a
-call that is not timed brings its own data back into the caches.
+A round is one run of each function. A pause before each run lets the threads of other libraries
+sleep: a thread of OpenBLAS spins for a tenth of a second, on a core that others need. Then an
+untimed call loads the data of the function into the caches.
 """
 
 import statistics
@@ -26,14 +26,14 @@ def measure(runs, rounds):
 
 
 def seconds(run, count):
-    """Return the seconds of one of so many calls."""
+    """Return the mean seconds per call over a number of calls."""
     start = time.perf_counter()
     run(count)
     return (time.perf_counter() - start) / count
 
 
 def repeated(function):
-    """Return a function that calls another one so many times."""
+    """Return a function that repeats another one."""
 
     def run(count):
         for _ in range(count):
@@ -42,9 +42,9 @@ def repeated(function):
     return run
 
 
-def summary(figures):
+def summary(values):
     """Return the median, and the 10th and the 90th percentile."""
-    if len(figures) == 1:
-        return dict.fromkeys(("median", "low", "high"), figures[0])
-    low, *_, high = statistics.quantiles(figures, n=10, method="inclusive")
-    return {"median": statistics.median(figures), "low": low, "high": high}
+    if len(values) == 1:
+        return dict.fromkeys(("median", "low", "high"), values[0])
+    low, *_, high = statistics.quantiles(values, n=10, method="inclusive")
+    return {"median": statistics.median(values), "low": low, "high": high}

@@ -1,7 +1,7 @@
 """A model of npdl in PyTorch, with the same parameters.
 
-Each function below makes the counterpart of the constructor of its name, from the parameters and
-the constructor's arguments.
+Each function builds the counterpart of the constructor with its name, from the parameters and the
+constructor's arguments.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def module(model, params):
-    """Return the PyTorch module that computes what the model of npdl does."""
+    """Return a PyTorch module with the same outputs as the model of npdl."""
     call = model.call
     return MODULES[call.name](params, *call.positional, **call.keywords)
 
@@ -52,7 +52,7 @@ def transformer_encoder_block(params, heads, hidden_units):
 
 
 def lstm(params, units, return_sequence=False):
-    # PyTorch has the gates in another order, and two biases, of which one is enough.
+    # PyTorch has another order of gates, and a second bias, which stays zero.
     order = (1, 2, 0, 3)
     layer = nn.LSTM(len(params["weight"]), units, batch_first=True)
     names = {"weight": "weight_ih_l0", "recurrent_weight": "weight_hh_l0", "bias": "bias_ih_l0"}
@@ -112,7 +112,7 @@ class MeanOverTime(nn.Module):
 
 
 def copied(layer, **arrays):
-    """Write the arrays into a module's parameters, all of them, and return it."""
+    """Copy the arrays into all parameters of a module, and return it."""
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     layer.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
     return layer

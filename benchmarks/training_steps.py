@@ -13,7 +13,7 @@ def jobs():
 
 
 def run(name, rounds):
-    """Return the milliseconds of a step of each library, and those of the floor."""
+    """Return the milliseconds of a step of each library, and of the floor."""
     runs = {
         library: step(WORKLOADS[name])
         for library, step in STEPS.items()

@@ -1,8 +1,8 @@
-"""What a second worker gains: steps of one rank and of two, and the cost of adding up gradients.
+"""The gain from a second worker: steps of one and two ranks, and the cost of summing gradients.
 
-Each rank has one BLAS thread. The same global batch is taken by one rank, whole and in two shards,
-and by two ranks of one shard each. From the figures follows an estimate for more ranks, on this
-machine and on a network: `docs/workers.md` says how.
+Each rank has one BLAS thread. One rank takes the global batch whole and in two shards; two ranks
+take one shard each. The times give an estimate for more ranks, on this machine and on a network:
+see `docs/workers.md`.
 
     python benchmarks/workers.py --rounds 2
 """
@@ -24,12 +24,12 @@ import numpy as np
 BATCH = 128
 NAMES = ("cnn_cifar", "lstm_char")
 MEGABYTES = (1, 10, 100)
-# Seconds of a message, and of a byte in both directions at once.
+# Seconds per message, and per byte in both directions at once.
 NETWORKS = {"25 Gbit/s": (2e-5, 8 / 25e9), "10 Gbit/s": (3e-5, 8 / 10e9), "1 Gbit/s": (5e-5, 8e-9)}
 
 
 def seconds(run, comm, repeats, warmup=2):
-    """Return the median time of a run that all ranks make together."""
+    """Return the median time of a run on all ranks together."""
     times = []
     for _ in range(warmup + repeats):
         comm.Barrier()
@@ -40,7 +40,7 @@ def seconds(run, comm, repeats, warmup=2):
 
 
 def step(name, shards, comm):
-    """Return a function that makes a step, each rank with its own examples alone."""
+    """Return a function that runs a step; each rank has only its own examples."""
     from workloads import WORKLOADS
 
     import npdl.functional as F
@@ -69,7 +69,7 @@ def step(name, shards, comm):
 
 
 def work():
-    """Measure on the ranks of this job, and print the figures on the first."""
+    """Measure on the ranks of this job, and print the times on the first rank."""
     from mpi4py import MPI
 
     from npdl.distributed import all_reduce
@@ -91,11 +91,11 @@ def work():
 
 
 def launch(ranks):
-    """Return the figures of a job."""
+    """Return the times of a job."""
     folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     program = [shutil.which("mpiexec", path=folders), "--oversubscribe", "-n", str(ranks)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    # Open MPI refuses to run as root, as one is in a container, unless it is told so.
+    # Open MPI refuses to run as root, as in a container, without these variables.
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     output = subprocess.check_output(
         [*program, sys.executable, __file__, "--work"],
@@ -107,7 +107,7 @@ def launch(ranks):
 
 
 def largest(compute, repeated, number, latency, byte):
-    """Return the most ranks, a power of two, that spend at least half of their time on shards.
+    """Return the largest power of two of ranks with at least half of their time on shards.
 
     A step of R ranks takes ``compute / R + repeated + log2(R) (latency + 4 number byte)``.
     """
@@ -151,7 +151,7 @@ def main():
     print(f"{'1 number':26} {figure(2, '1 number') * 1e3:8.3f}")
     latency = figure(2, "1 number")
     networks = {"shared memory": (latency, figure(2, "10 MB") / (10 << 20))} | NETWORKS
-    print(f"\n{'most ranks, on paper':26} " + " ".join(f"{name:>13}" for name in networks))
+    print(f"\n{'largest number of ranks':26} " + " ".join(f"{name:>13}" for name in networks))
     for name in NAMES:
         compute = figure(1, f"{name}, None shards")
         number, repeated = costs(name)
@@ -160,7 +160,7 @@ def main():
 
 
 def costs(name):
-    """Return how many numbers the gradient of a workload has, and the time of an update."""
+    """Return the size of the gradient of a workload, and the time of an update."""
     from workloads import WORKLOADS
 
     import npdl.functional as F

@@ -1,7 +1,7 @@
-"""The training steps that the benchmarks measure: for each a model of npdl, and a batch.
+"""The workloads of the benchmarks: for each, a model of npdl and a batch.
 
-A library takes part with a function that makes the same model of its own parts, from npdl's
-description and parameters: `torch_modules.py`, `jax_functions.py`, `compat_models.py`.
+For each other library, a function builds the same model from npdl's description and parameters:
+`torch_modules.py`, `jax_functions.py`, `compat_models.py`.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from npdl import random
 
 @F.layer
 def mean_over_time():
-    """Take the mean over the steps of sequences (batch, time, features)."""
+    """Compute the mean over the steps of sequences (batch, time, features)."""
 
     def apply(params, x):
         return x.mean(axis=1), x.shape
@@ -33,7 +33,7 @@ def normal(generator, shape):
 
 
 def ids(vocabulary):
-    """Return a function that draws words."""
+    """Return a function that draws word ids."""
     return lambda generator, shape: generator.integers(vocabulary, size=shape)
 
 
@@ -44,7 +44,7 @@ def one_hot(generator, shape):
 
 @attrs.frozen
 class Workload:
-    """A classifier, of whole examples or of each of their steps, and the batch of one step."""
+    """A classifier of examples or of their time steps, and the batch of one training step."""
 
     model: F.Layer
     shape: tuple[int, ...]  # of one example
@@ -52,11 +52,11 @@ class Workload:
     inputs: Callable[..., Any] = normal
 
     def params(self):
-        """Return the parameters that all libraries begin with."""
+        """Return the initial parameters of all libraries."""
         return self.model.init(0, self.shape)
 
     def data(self):
-        """Return a batch: inputs, and a label wherever the model has an output."""
+        """Return a batch: inputs, and one label per output."""
         generator = random.generator(1)
         *places, classes = self.model.out_shape(self.shape)
         x = self.inputs(generator, (self.batch, *self.shape))
@@ -64,7 +64,7 @@ class Workload:
 
 
 def convolutions(filters):
-    """Return two convolutions that keep the size, and pooling."""
+    """Return two convolutions with the same image size, and pooling."""
     each = (F.conv2d(filters, 3, padding="same"), F.relu())
     return (*each, *each, F.max_pool2d(2))
 

@@ -24,7 +24,7 @@ extensions = [
 ]
 exclude_patterns = ["_ext"]
 nitpicky = True
-# Nothing is fetched when the site is built, so names of Python and NumPy lead nowhere.
+# The build uses no network, so references to Python and NumPy have no target.
 nitpick_ignore_regex = [("py:.*", r"(numpy|np|collections|typing|os|attrs)\..*")]
 nitpick_ignore_regex += [("py:exc", r"[A-Z]\w*(Error|Warning)")]
 
@@ -35,7 +35,7 @@ suppress_warnings = ["config.cache"]
 
 autosummary_generate = False
 autodoc_typehints = "none"
-# Not autodoc_preserve_defaults: it puts texts in place of defaults, and pages compute with those.
+# Not autodoc_preserve_defaults: it replaces defaults by strings, but pages compute with defaults.
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_param = False
@@ -63,7 +63,7 @@ html_theme_options = {
         "color-brand-content": "#7cc4ee",
     },
 }
-pygments_style = "a11y-light"  # bold nowhere, as numbers and brackets are in most
+pygments_style = "a11y-light"  # without bold numbers and brackets
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True

@@ -1,8 +1,8 @@
-"""Learn to write, one character after another: an RNN, an LSTM and a small transformer.
+"""Learn to write text, character by character: an RNN, an LSTM and a small transformer.
 
-Without a file, they read the sources of Python's standard library. Prints the bits that each needs
-for a character of text that it has not seen, and what it then writes. The RNN and the LSTM are
-there in either style, the transformer in the functional one.
+Without a file, the models read the sources of Python's standard library. The script prints the bits
+per character of test text for each model, and text that the model generates. The RNN and the LSTM
+exist in both styles, the transformer only in the functional style.
 
     python examples/characters.py
     python examples/characters.py --style compat
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from datasets import contents, sources
-from options import STYLE, file, number, refuse, seed, whole
+from options import STYLE, file, integer, number, refuse, seed
 
 import npdl
 import npdl.functional as F
@@ -22,30 +22,30 @@ from npdl import random
 from npdl.callbacks import Callback
 from npdl.training import fit, predict
 
-LENGTH = 64  # characters that a model sees at once in training
+LENGTH = 64  # characters per training sequence
 BATCH = 32
 
-# The usual steps, of which each model makes as many in about the same time, and highest rates.
+# Default number of steps, for about equal training times, and largest learning rates.
 STEPS = {"rnn": 2000, "lstm": 600, "transformer": 800}
 RATES = {"rnn": 2e-3, "lstm": 8e-3, "transformer": 4e-3}
 
 
 def rnn(characters):
-    """Return the simplest memory: one layer that reads its own output."""
+    """Return a simple recurrent network: one layer that reads its own output."""
     return F.serial(
         F.embedding(characters, 32), F.rnn(256, return_sequence=True), F.dense(characters)
     )
 
 
 def lstm(characters):
-    """Return a memory that decides what to keep."""
+    """Return an LSTM, a recurrent network with gates."""
     return F.serial(
         F.embedding(characters, 32), F.lstm(256, return_sequence=True), F.dense(characters)
     )
 
 
 def transformer(characters):
-    """Return a model without memory, which looks at all characters before."""
+    """Return a causal transformer, which attends to all previous characters."""
     block = F.transformer_encoder_block(4, 256, activation=F.gelu(), causal=True)
     return F.serial(
         *(F.embedding(characters, 96, table_init=F.normal(0.1)), F.learned_positions(LENGTH)),
@@ -54,7 +54,7 @@ def transformer(characters):
 
 
 def functional(name, characters, data, key):
-    """Train with pure functions; return a function from ids to scores of each next character."""
+    """Train with pure functions; return a function from ids to scores of the next characters."""
     model = {"rnn": rnn, "lstm": lstm, "transformer": transformer}[name](characters)
     rate = F.one_cycle(RATES[name], len(data[0]) // BATCH)
     state, _ = fit(
@@ -78,11 +78,11 @@ def compat(name, characters, data, key):
     """
     npdl.utils.set_seed(key[0])
     layers = npdl.layers
-    memory = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM}[name]
+    recurrent = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM}[name]
     model = npdl.Model()
     table = npdl.initializations.Normal(1.0)
     model.add(layers.Embedding(input_size=characters, n_out=32, init=table, static=False))
-    model.add(memory(n_out=256, return_sequence=True))
+    model.add(recurrent(n_out=256, return_sequence=True))
     model.add(layers.Softmax(characters))
     model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=RATES[name], decay=1e-3))
     model.fit(*data, epochs=1, batch_size=BATCH, shuffle=False, callbacks=[Lines()], verbose=0)
@@ -90,10 +90,10 @@ def compat(name, characters, data, key):
 
 
 class Lines(Callback):
-    """Print a line after each tenth of the steps; both styles call the same methods."""
+    """Print a line after each tenth of the steps, in both styles."""
 
     def on_train_begin(self, logs=None):
-        """Look at the clock."""
+        """Store the start time."""
         self.start, self.before = time.perf_counter(), (0, 0.0)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -111,66 +111,69 @@ class Lines(Callback):
 
 
 def windows(ids, starts):
-    """Return pieces of the text, and the same a character further on."""
-    places = starts[:, None] + np.arange(LENGTH)
-    return ids[places], ids[places + 1]
+    """Return sequences of the text, and the same sequences shifted by one character."""
+    positions = starts[:, None] + np.arange(LENGTH)
+    return ids[positions], ids[positions + 1]
 
 
-def bits(read, ids):
-    """Return the mean of -log₂ of the probability of each character but the first of pieces.
+def bits(score, ids):
+    """Return the mean of -log₂ p over characters, where p is the predicted probability.
 
-    The pieces follow one another, and the first half of each, of which little is before it, is only
-    read.
+    The sequences overlap by half. The first half of each sequence is context and does not count.
     """
     half = LENGTH // 2
     x, y = windows(ids, np.arange(0, len(ids) - LENGTH, half))
-    loss, _ = F.softmax_cross_entropy(read(x)[:, half:].copy(), y[:, half:])
+    loss, _ = F.softmax_cross_entropy(score(x)[:, half:].copy(), y[:, half:])
     return float(loss) / np.log(2)
 
 
-def write(read, prompt, count, temperature, key):
-    """Return ids drawn one by one from what the model expects after the last ones."""
+def write(score, prompt, count, temperature, key):
+    """Return ids sampled one by one from the predicted probabilities."""
     generator = random.generator(random.fold(key, "write"))
     ids = list(prompt)
     for _ in range(count):
-        scores = read(np.array([ids[-LENGTH:]]))[0, -1].astype(float)
-        odds = np.exp((scores - scores.max()) / temperature)
-        ids.append(generator.choice(len(odds), p=odds / odds.sum()))
+        scores = score(np.array([ids[-LENGTH:]]))[0, -1].astype(float)
+        p = np.exp((scores - scores.max()) / temperature)
+        ids.append(generator.choice(len(p), p=p / p.sum()))
     return ids[len(prompt) :]
 
 
 def main():
-    """Train each model, measure it and let it write."""
+    """Train each model, measure it and generate text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--style", **STYLE)
     parser.add_argument(
         "--model",
         choices=(*STEPS, "all"),
         default="all",
-        help="compat has no transformer: there, all are the RNN and the LSTM",
+        help="in compat, all means the RNN and the LSTM",
     )
-    parser.add_argument("--text", type=file, metavar="FILE", help="a text in UTF-8 to learn")
+    parser.add_argument("--text", type=file, metavar="FILE", help="a training text in UTF-8")
     parser.add_argument(
         "--steps",
-        type=whole(2, 100_000),
+        type=integer(2, 100_000),
         help="default " + ", ".join(f"{count} of {name}" for name, count in STEPS.items()),
     )
-    parser.add_argument("--length", type=whole(), help="characters to write; default 500")
+    parser.add_argument(
+        "--length", type=integer(), help="number of characters to generate; default 500"
+    )
     parser.add_argument(
         "--temperature",
         type=number(0.01, 100),
         default=0.7,
-        help="how daring; 1 is as it is; default 0.7",
+        help="of the sampling; default 0.7",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="decides the training and the writing")
-    parser.add_argument("--quick", action="store_true", help="60 steps, to see that it runs")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of the training and the sampling"
+    )
+    parser.add_argument("--quick", action="store_true", help="60 steps, as a trial")
     arguments = parser.parse_args()
 
     style = {"functional": functional, "compat": compat}[arguments.style]
     if arguments.model == "all":
         names = [name for name in STEPS if style is functional or name != "transformer"]
     elif style is compat and arguments.model == "transformer":
-        parser.error("there is no transformer in --style compat; leave out one of the two")
+        parser.error("no transformer in --style compat; leave out one of the two")
     else:
         names = [arguments.model]
     key = random.key(arguments.seed)
@@ -179,28 +182,28 @@ def main():
     if len(text) < 40 * LENGTH or len(characters) < 2:
         refuse(
             f"{arguments.text} has {len(text)} characters, {len(characters)} different ones; "
-            f"{40 * LENGTH} and 2 are the least"
+            f"expected at least {40 * LENGTH} and 2"
         )
-    ids = ids.astype(np.min_scalar_type(len(characters)))  # small ints: there are many pieces
+    ids = ids.astype(np.min_scalar_type(len(characters)))  # a small type, for many sequences
     split = len(ids) * 19 // 20
     held_out = ids[split:][:50_000]
     frequencies = np.bincount(ids[:split], minlength=len(characters)) / split
-    alone = -np.mean(np.log2(np.maximum(frequencies, 1e-9))[held_out])
+    baseline = -np.mean(np.log2(np.maximum(frequencies, 1e-9))[held_out])
     print(f"{len(ids)} characters, {len(characters)} different ones")
-    print(f"by their frequencies alone: {alone:.2f} bits per character")
+    print(f"character frequencies alone: {baseline:.2f} bits per character")
 
     for name in names:
         steps = arguments.steps or (60 if arguments.quick else STEPS[name])
         generator = random.generator(random.fold(key, "starts"))
         starts = generator.integers(split - LENGTH, size=steps * BATCH)
         print(f"\n{name}, {steps} steps:")
-        read = style(name, len(characters), windows(ids[:split], starts), key)
-        found = bits(read, held_out)
+        score = style(name, len(characters), windows(ids[:split], starts), key)
+        found = bits(score, held_out)
         length = arguments.length or (80 if arguments.quick else 500)
         prompt = held_out[:LENGTH]
-        print(f"{name}: {found:.2f} bits per character of text not seen")
+        print(f"{name}: {found:.2f} bits per character of test text")
         print(f"after {''.join(characters[prompt][-20:])!r}, it writes:\n", flush=True)
-        print("".join(characters[write(read, prompt, length, arguments.temperature, key)]))
+        print("".join(characters[write(score, prompt, length, arguments.temperature, key)]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The data of the examples: what comes with Python and scikit-learn, or files of the usual sets."""
+"""The data sets of the examples: from Python and scikit-learn, or from files (MNIST, TREC)."""
 
 import ast
 import collections
@@ -15,17 +15,17 @@ from options import refuse
 
 from npdl import random
 
-# The most bytes of an IDX file; the images that MNIST's models are trained on take 47 million.
+# Largest accepted size of an IDX file, in bytes. MNIST's training images take 47 million.
 LARGEST = 1 << 26
 
 
 def digits(key, mnist=None):
     """Return training, validation and test data of handwritten digits, as pairs (x, labels).
 
-    Without a directory, these are three, one and one fifth of the 1,797 images of 8 by 8 pixels
-    that scikit-learn ships. With one, they are those of MNIST's four IDX files in it, of 28 by 28
-    pixels, as they are or compressed by gzip; of its 60,000 training images, the last 5,000 are for
-    validation. `x` is (count, 1, height, width), from 0 to 1.
+    Without a directory, the data are the 1,797 images of 8 × 8 pixels of scikit-learn: three
+    fifths, one fifth and one fifth. With a directory, the data are its four IDX files of MNIST, of
+    28 × 28 pixels, plain or compressed by gzip. The last 5,000 of the 60,000 training images are
+    for validation. `x` is (count, 1, height, width), from 0 to 1.
     """
     if mnist is not None:
         train, test = pair(mnist, "train"), pair(mnist, "t10k")
@@ -34,49 +34,47 @@ def digits(key, mnist=None):
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        refuse("the digits come with scikit-learn: pip install 'npdl-functional[examples]'")
+        refuse("the digits need scikit-learn: pip install 'npdl-functional[examples]'")
 
     pixels, classes = load_digits(return_X_y=True)
     order = random.generator(random.fold(key, "split")).permutation(len(classes))
     x, y = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)[order], classes[order]
     fifth = len(y) // 5
-    parts = slice(2 * fifth, None), slice(fifth, 2 * fifth), slice(fifth)
-    return [(x[part], y[part]) for part in parts]
+    splits = slice(2 * fifth, None), slice(fifth, 2 * fifth), slice(fifth)
+    return [(x[split], y[split]) for split in splits]
 
 
-def pair(directory, part):
+def pair(directory, split):
     """Return MNIST's images, floats from 0 to 1 as (count, 1, height, width), and labels."""
-    images, labels = idx(directory, f"{part}-images"), idx(directory, f"{part}-labels")
+    images, labels = idx(directory, f"{split}-images"), idx(directory, f"{split}-labels")
     if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or len(labels) < 100:
         refuse(
-            f"{directory}: the images of {part} are {images.shape} and the labels {labels.shape}; "
-            f"expected (count, 28, 28) and (count,), of 100 at least"
+            f"{directory}: the images of {split} are {images.shape} and the labels {labels.shape}; "
+            f"expected (count, 28, 28) and (count,), with count at least 100"
         )
     if labels.max() > 9:
-        refuse(f"{directory}: a label of {part} is {labels.max()}, and no digit")
+        refuse(f"{directory}: a label of {split} is {labels.max()}, not a digit")
     return (images[:, None] / np.float32(255)).astype(np.float32), labels.astype(int)
 
 
 def idx(directory, name):
-    """Return the array of the IDX file whose name begins so: of bytes, as all of MNIST's."""
+    """Return the array of bytes of the IDX file with this prefix."""
     found = sorted(Path(directory).glob(f"{name}*ubyte*"))
     if not found:
-        refuse(f"there is no {name}-idx?-ubyte or .gz in {directory}")
+        refuse(f"{directory} has no {name}-idx?-ubyte or .gz")
     try:
         with (gzip.open if found[0].suffix == ".gz" else open)(found[0], "rb") as file:
             zeros, kind, axes = struct.unpack(">HBB", file.read(4))
             if (zeros, kind) != (0, 8):
-                raise ValueError("it does not begin as one")
+                raise ValueError("wrong first bytes")
             shape = struct.unpack(f">{axes}I", file.read(4 * axes))
-            # A few compressed bytes can swell to any size.
+            # A few compressed bytes can expand to any size.
             if math.prod(shape) > LARGEST:
-                raise ValueError(
-                    f"it declares {math.prod(shape)} bytes, and {LARGEST} are the most"
-                )
+                raise ValueError(f"it declares {math.prod(shape)} bytes; the limit is {LARGEST}")
             content = file.read(math.prod(shape) + 1)
         return np.frombuffer(content, np.uint8).reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        refuse(f"{found[0]} is no IDX file of bytes: {error}")
+        refuse(f"{found[0]} is not an IDX file of bytes: {error}")
 
 
 def library():
@@ -90,22 +88,22 @@ def library():
 def sources(limit):
     """Return the first `limit` characters of the standard library's modules.
 
-    These are its single-file modules, in alphabetical order, without those of large tables.
+    These are its single-file modules in ASCII, in alphabetical order.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    parts, length = [], 0
+    texts, length = [], 0
     for path in sorted(root.glob("[a-z]*.py")):
         text = path.read_text("utf-8", errors="ignore")
         if text.isascii() and length < limit:
-            parts.append(text)
+            texts.append(text)
             length += len(text)
-    return "".join(parts)[:limit]
+    return "".join(texts)[:limit]
 
 
 def docstrings(count_classes=6, most=700):
-    """Return sentences of docstrings, as lists of words, with the module that each is from.
+    """Return sentences of docstrings, as lists of words, and the module of each sentence.
 
-    The modules are those of which there are the most sentences; of each, so many at most.
+    These are the modules with the most sentences. Each contributes at most `most` sentences.
     """
     found = collections.defaultdict(dict)
     root = Path(sysconfig.get_path("stdlib"))
@@ -119,7 +117,7 @@ def docstrings(count_classes=6, most=700):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 for sentence in sentences(ast.get_docstring(node) or ""):
                     found[name].setdefault(sentence)
-    # A sentence that several modules have says nothing.
+    # A sentence of several modules carries no information.
     modules = collections.Counter(sentence for each in found.values() for sentence in each)
     unique = {name: [s for s in each if modules[s] == 1] for name, each in found.items()}
     largest = sorted(unique, key=lambda name: (-len(unique[name]), name))[:count_classes]
@@ -146,12 +144,13 @@ def trec(path):
             continue
         found = re.fullmatch(r"(\w+):\w+ (.*\S.*)", line)
         if not found:
-            refuse(f"{path}: line {number} is {line[:40]!r}, and not as 'LOC:city What town …'")
+            refuse(f"{path}: line {number} is {line[:40]!r}, expected e.g. 'LOC:city What town …'")
         pairs.append((found[2].lower().split(), found[1]))
     count = len({name for _, name in pairs})
     if len(pairs) < 50 or count < 2:
         refuse(
-            f"{path} has {len(pairs)} questions of {count} classes; 50 of two classes are the least"
+            f"{path} has {len(pairs)} questions of {count} classes; "
+            f"expected at least 50 of 2 classes"
         )
     return [words for words, _ in pairs], [name for _, name in pairs]
 
@@ -165,6 +164,6 @@ def contents(path, encoding="utf-8"):
 
 
 def shuffled(key, xs, ys):
-    """Return two arrays of one length in an order that follows from the key."""
+    """Return two arrays of equal length, shuffled together by the key."""
     order = random.generator(random.fold(key, "split")).permutation(len(ys))
     return xs[order], ys[order]

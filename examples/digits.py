@@ -1,8 +1,8 @@
-"""Read handwritten digits with a multilayer perceptron, in either style.
+"""Classify handwritten digits with a multilayer perceptron, in either style.
 
-The data are the 1,797 images of 8 by 8 pixels that scikit-learn ships, or MNIST's. Prints the
-accuracy on images that training has not seen, a fifth of the 1,797, and draws the learning curve
-and the digits that were read wrongly.
+The data are the 1,797 images of 8 × 8 pixels of scikit-learn, or MNIST. The script prints the
+accuracy on the test images, a fifth of the 1,797. It draws the learning curve and the
+misclassified digits.
 
     python examples/digits.py --epochs 100 --output output/digits.png
     python examples/digits.py --style compat
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from datasets import digits
-from options import STYLE, directory, picture, seed, whole
+from options import STYLE, directory, integer, picture, seed
 
 import npdl
 import npdl.functional as F
@@ -47,7 +47,7 @@ def functional(training, validation, epochs, batch_size, key):
 def compat(training, validation, epochs, batch_size, key):
     """Train with objects that hold their parameters, in the style of Keras.
 
-    The softmax is part of the network, and the rate falls by a rule of the optimizer.
+    The softmax is part of the network, and the optimizer decays the rate.
     """
 
     def flat(images):
@@ -72,11 +72,11 @@ def compat(training, validation, epochs, batch_size, key):
     return lambda images: model.predict(flat(images)), history.history
 
 
-def draw(path, history, images, labels, read):
-    """Draw the learning curve, and a page of the wrongly read digits, into a PNG."""
+def draw(path, history, images, labels, predicted):
+    """Draw the learning curve and the misclassified digits into a PNG."""
     from matplotlib.figure import Figure
 
-    wrong = np.flatnonzero(read != labels)
+    wrong = np.flatnonzero(predicted != labels)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     losses = {name: values for name, values in history.items() if name.endswith("loss")}
@@ -84,30 +84,32 @@ def draw(path, history, images, labels, read):
     axes.set(ylabel="cross-entropy", yscale="log", title="Learning curve")
     columns, most = 5, 20
     rows = max(-(-min(len(wrong), most) // columns), 1)
-    right.suptitle(f"{len(wrong)} of {len(labels)} test digits read wrongly: true → read")
-    for place, axis in enumerate(right.subplots(rows, columns, squeeze=False).flat):
+    right.suptitle(f"{len(wrong)} of {len(labels)} test digits misclassified: true → predicted")
+    for index, axis in enumerate(right.subplots(rows, columns, squeeze=False).flat):
         axis.axis("off")
-        if place < len(wrong):
-            i = wrong[place]
+        if index < len(wrong):
+            i = wrong[index]
             axis.imshow(images[i, 0], cmap="gray_r")
-            axis.set_title(f"{labels[i]} → {read[i]}", fontsize=10)
+            axis.set_title(f"{labels[i]} → {predicted[i]}", fontsize=10)
     figure.savefig(path, dpi=120)
 
 
 def main():
-    """Train, report and draw."""
+    """Train, print the accuracy and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--style", **STYLE)
-    parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
-    parser.add_argument("--epochs", type=whole(), help="default 100; 12 of MNIST")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument(
+        "--mnist", type=directory, metavar="DIR", help="the directory of MNIST's files"
+    )
+    parser.add_argument("--epochs", type=integer(), help="default 100; 12 for MNIST")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument(
         "--output",
         type=picture,
         metavar="PNG",
-        help="default output/digits.png; output/digits_compat.png in that style",
+        help="default output/digits.png, or output/digits_compat.png",
     )
-    parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a few epochs, as a trial")
     arguments = parser.parse_args()
 
     name = {"functional": "digits", "compat": "digits_compat"}[arguments.style]
@@ -118,14 +120,14 @@ def main():
     epochs = arguments.epochs or (8 if arguments.quick else 12 if large else 100)
     style = {"functional": functional, "compat": compat}[arguments.style]
     start = time.perf_counter()
-    read, history = style(training, validation, epochs, 128 if large else 32, key)
+    classify, history = style(training, validation, epochs, 128 if large else 32, key)
     seconds = time.perf_counter() - start
 
-    scores = read(images)
+    scores = classify(images)
     accuracy = F.accuracy(scores, labels)
     print(f"test accuracy {accuracy:.4f}, after {seconds:.1f} s of training")
     draw(output, history, images, labels, scores.argmax(1))
-    print(f"learning curve and wrongly read digits: {output}")
+    print(f"learning curve and misclassified digits: {output}")
 
 
 if __name__ == "__main__":

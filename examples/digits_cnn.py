@@ -1,7 +1,7 @@
-"""Read handwritten digits with a convolutional network, in either style.
+"""Classify handwritten digits with a convolutional network, in either style.
 
-Prints the accuracy on images that training has not seen and the confusion matrix, and draws the
-first layer's filters, what they make of a digit, and the model.
+The script prints the accuracy on the test images and the confusion matrix. It draws the filters of
+the first layer, their feature maps, and the model.
 
     python examples/digits_cnn.py
     python examples/digits_cnn.py --style compat
@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 from datasets import digits
-from options import STYLE, directory, folder, seed, whole
+from options import STYLE, directory, folder, integer, seed
 
 import npdl
 import npdl.functional as F
@@ -22,7 +22,7 @@ from npdl.training import fit, predict
 
 
 def with_shifts(x, labels):
-    """Return images, and those shifted by a pixel up, down, left and right."""
+    """Return the images, and copies shifted by a pixel up, down, left and right."""
     height, width = x.shape[2:]
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     corners = [(1, 1), (2, 1), (0, 1), (1, 2), (1, 0)]
@@ -62,8 +62,8 @@ def functional(training, validation, epochs, key):
 def compat(training, validation, epochs, key):
     """Train with objects that hold their parameters, in the style of Keras.
 
-    The convolutions have no padding here, so the network is another one, and the rate stays as it
-    is. At the end the network becomes a functional one too, which has the same outputs.
+    These convolutions have no padding, so the network differs, and the rate is constant. At the
+    end, `to_functional` converts the network to a functional model with the same outputs.
     """
     npdl.utils.set_seed(key[0])
     layers = npdl.layers
@@ -88,9 +88,9 @@ def compat(training, validation, epochs, key):
 
 
 def draw(output, model, params, history, image, counts):
-    """Draw the model and what it learnt into PNGs."""
+    """Draw the model, its curves, filters and feature maps into PNGs."""
     first = model.call.positional[0]
-    is_pair = first.call.name == "serial"  # in compat, an activation is part of the layer
+    is_pair = first.call.name == "serial"  # in compat, the activation is part of the layer
     weight = (params[0][0] if is_pair else params[0])["weight"]
     pictures = {
         "curves": plot.learning_curves(history)[0],
@@ -104,17 +104,19 @@ def draw(output, model, params, history, image, counts):
 
 
 def main():
-    """Train, report and draw."""
+    """Train, print the results and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--style", **STYLE)
-    parser.add_argument("--mnist", type=directory, metavar="DIR", help="where MNIST's files are")
-    parser.add_argument("--epochs", type=whole(), help="default 12; 1 of MNIST")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument(
+        "--mnist", type=directory, metavar="DIR", help="the directory of MNIST's files"
+    )
+    parser.add_argument("--epochs", type=integer(), help="default 12; 1 for MNIST")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument(
         "--output",
         type=folder,
         metavar="DIR",
-        help="default output/digits_cnn; output/digits_cnn_compat in that style",
+        help="default output/digits_cnn, or output/digits_cnn_compat",
     )
     parser.add_argument("--quick", action="store_true", help="four epochs of fewer images")
     arguments = parser.parse_args()
@@ -135,7 +137,7 @@ def main():
     images, labels = test
     outputs = predict(model, params, images)
     counts = F.confusion_matrix(outputs, labels, classes=10)
-    print(f"true digit by row, read digit by column:\n{counts}")
+    print(f"true digit by row, predicted digit by column:\n{counts}")
     print(f"test accuracy {F.accuracy(outputs, labels):.4f}, after {seconds:.1f} s of training")
     draw(output, model, params, history, images[0], counts)
     print(f"pictures: {output}/")

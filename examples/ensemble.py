@@ -1,9 +1,8 @@
-"""Train an ensemble as one model, whose parameters are those of its members, stacked.
+"""Train an ensemble as one model with stacked parameters.
 
-A layer of our own applies another layer once for each member. So the members are trained together
-by one call of `fit`, and any one of them is a slice of the tree. Prints how well each digit is read
-by the members, by all together, and by a network with the mean of their parameters, which no
-longer is a member of anything.
+A custom layer applies another layer once per member. So one call of `fit` trains all members
+together, and each member is a slice of the tree. The script prints the test accuracy of the
+members, of the ensemble, and of a network with the mean of the members' parameters.
 
     python examples/ensemble.py --members 8
 """
@@ -12,7 +11,7 @@ import argparse
 
 import numpy as np
 from datasets import digits
-from options import seed, whole
+from options import integer, seed
 
 import npdl.functional as F
 from npdl import random, tree
@@ -20,18 +19,18 @@ from npdl.training import fit, predict
 
 
 def stacked(*trees):
-    """Return one tree of arrays with a first axis for the trees."""
+    """Return one tree of arrays, stacked along a new first axis."""
     return tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def member(params, k):
-    """Return the tree of one member."""
+    """Return the parameters of one member."""
     return tree.map(lambda leaf: leaf[k], params)
 
 
 @F.layer
 def ensemble(inner, members):
-    """Apply a layer with each member's parameters: (batch, ...) to (batch, members, ...)."""
+    """Apply a layer with the parameters of each member: (batch, ...) to (batch, members, ...)."""
 
     def init(rng, shape):
         return stacked(*(inner.init(random.fold(rng, k), shape) for k in range(members)))
@@ -65,11 +64,11 @@ def log_probabilities(scores):
 
 
 def main():
-    """Train, and compare the members with the whole."""
+    """Train, and compare the members with the ensemble."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--members", type=whole(2, 1000), help="default 8")
-    parser.add_argument("--epochs", type=whole(), help="default 25")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument("--members", type=integer(2, 1000), help="default 8")
+    parser.add_argument("--epochs", type=integer(), help="default 25")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument("--quick", action="store_true", help="three members and four epochs")
     arguments = parser.parse_args()
     members = arguments.members or (3 if arguments.quick else 8)
@@ -97,20 +96,20 @@ def main():
     mean = np.log(np.exp(logs).mean(1))
     average = tree.map(lambda leaf: leaf.mean(0), state.params)
     averaged = log_probabilities(predict(inner, average, test_x))
-    spread = logs.argmax(2)
-    agree = (spread == spread[:, :1]).all(1)
-    right = mean.argmax(1) == test_labels
+    votes = logs.argmax(2)
+    agree = (votes == votes[:, :1]).all(1)
+    correct = mean.argmax(1) == test_labels
 
     print(f"{members} members, {tree.count(state.params)} parameters in one tree")
     print("test accuracy, and cross-entropy:")
     print(f"  a member, on average  {np.mean(accuracies):.4f}  {np.mean(losses):.4f}")
     print(f"  the best member       {max(accuracies):.4f}  {min(losses):.4f}")
-    for name, log in (("all together", mean), ("the mean parameters", averaged)):
+    for name, log in (("the ensemble", mean), ("the mean parameters", averaged)):
         loss = -log[rows, test_labels].mean()
         print(f"  {name:<20}  {F.accuracy(log, test_labels):.4f}  {loss:.4f}")
     print(
-        f"where all members agree, on {agree.mean():.0%} of the digits, {right[agree].mean():.1%} "
-        f"are read rightly; where they do not, {right[~agree].mean():.1%}"
+        f"all members agree on {agree.mean():.0%} of the digits, and {correct[agree].mean():.1%} "
+        f"of these are classified correctly; of the others, {correct[~agree].mean():.1%}"
     )
 
 

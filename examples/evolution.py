@@ -1,8 +1,8 @@
-"""Teach a network to balance a pole without a gradient, by an evolution strategy on its tree.
+"""Train a network to balance a pole without gradients, by an evolution strategy on its tree.
 
-`tree.ravel` makes one vector of all parameters. Each generation tries pairs of steps, forth and
-back, from that vector, and moves it along those that balanced for longer; Adam makes the moves.
-Prints for how many of 500 steps the pole stays up, from starts that were not practised.
+`tree.ravel` joins all parameters into one vector. Each generation evaluates pairs of opposite
+perturbations of this vector, and estimates a gradient from their ranks. Adam applies the updates.
+The script prints the number of steps, out of 500, before the pole falls, for new starts.
 
     python examples/evolution.py --generations 40
 
@@ -15,7 +15,7 @@ import argparse
 import time
 
 import numpy as np
-from options import number, seed, whole
+from options import integer, number, seed
 
 import npdl.functional as F
 from npdl import random, tree
@@ -24,10 +24,10 @@ STEPS = 500
 
 
 def balance(model, params, states):
-    """Return for each start how many steps the pole stays up and the cart on its rail.
+    """Return the number of steps with the pole up and the cart on its rail, per start.
 
-    A state is (place of the cart, its speed, angle of the pole, its speed). The network says how
-    hard to push, from -10 to 10 newtons.
+    A state is (position of the cart, its speed, angle of the pole, its angular speed). The output
+    of the network is the force on the cart, from -10 to 10 newtons.
     """
     gravity, cart, pole, half_length, seconds = 9.8, 1.0, 0.1, 0.5, 0.02
     states, lasted = states.copy(), np.zeros(len(states))
@@ -51,29 +51,32 @@ def balance(model, params, states):
 
 
 def starts(key, count):
-    """Return starts near the middle, with the pole nearly upright."""
+    """Return random states near the middle, with the pole nearly upright."""
     return random.generator(key).uniform(-0.2, 0.2, (count, 4)).astype(np.float32)
 
 
 def ranked(values):
-    """Return values by their ranks, from -0.5 to 0.5: a single lucky try does not count more."""
+    """Return ranks scaled from -0.5 to 0.5, so that an outlier does not dominate."""
     return (np.argsort(np.argsort(values)) / (len(values) - 1) - 0.5).astype(np.float32)
 
 
 def main():
-    """Evolve and report."""
+    """Train and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generations", type=whole(), help="default 25")
+    parser.add_argument("--generations", type=integer(), help="default 25")
     parser.add_argument(
         "--pairs",
-        type=whole(1, 10_000),
+        type=integer(1, 10_000),
         default=16,
-        help="of steps tried in a generation; default 16",
+        help="pairs of perturbations per generation; default 16",
     )
     parser.add_argument(
-        "--size", type=number(0.001, 100), default=0.3, help="of a step that is tried; default 0.3"
+        "--size",
+        type=number(0.001, 100),
+        default=0.3,
+        help="scale of the perturbations; default 0.3",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="decides everything")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all random numbers")
     parser.add_argument("--quick", action="store_true", help="three generations")
     arguments = parser.parse_args()
 
@@ -90,11 +93,13 @@ def main():
         vector, unravel = tree.ravel(params)
         shape = arguments.pairs, vector.size
         noise = random.generator(random.fold(now, "noise")).standard_normal(shape, np.float32)
-        steps = np.concatenate([noise, -noise])
+        directions = np.concatenate([noise, -noise])
         practice = starts(random.fold(now, "starts"), 8)
-        tries = [unravel(vector + arguments.size * step) for step in steps]
-        lasted = np.array([balance(model, candidate, practice).mean() for candidate in tries])
-        gradient = unravel(-(ranked(lasted) @ steps) / (len(steps) * np.float32(arguments.size)))
+        candidates = [unravel(vector + arguments.size * d) for d in directions]
+        lasted = np.array([balance(model, candidate, practice).mean() for candidate in candidates])
+        gradient = unravel(
+            -(ranked(lasted) @ directions) / (len(directions) * np.float32(arguments.size))
+        )
         updates, state = optimizer.update(gradient, state, params)
         params = F.apply_updates(params, updates)
         if generation % 5 == 0:
@@ -106,8 +111,8 @@ def main():
     after = balance(model, params, test)
     print(f"{tree.count(params)} parameters, {seconds:.0f} s")
     for name, lasted in (("before", before), ("after", after)):
-        share = np.mean(lasted == STEPS)
-        print(f"{name}: {lasted.mean():.0f} of {STEPS} steps on average, to the end {share:.0%}")
+        fraction = np.mean(lasted == STEPS)
+        print(f"{name}: {lasted.mean():.0f} of {STEPS} steps on average, to the end {fraction:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Learn to learn: first-order meta-learning of sine waves from ten points each.
 
-A task is a wave of its own height and place. What is learnt is a tree of parameters from which a
-few steps of gradient descent fit any wave; the inner steps make new trees, and the outer one moves
-the first. Prints the errors on waves never seen, from these parameters, from those of a network
-trained on all waves at once, and from random ones.
+A task is a sine wave with a random amplitude and phase. Training finds a tree of parameters from
+which a few steps of gradient descent fit any wave. The inner steps return new trees, the outer step
+updates the first tree. The script prints the errors on new waves for three initial trees: these
+parameters, the parameters of a network trained on all waves at once, and random parameters.
 
     python examples/maml.py --steps 3000
 
@@ -15,23 +15,23 @@ import argparse
 import time
 
 import numpy as np
-from options import seed, whole
+from options import integer, seed
 
 import npdl.functional as F
 from npdl import random, tree
 
 MODEL = F.serial(F.dense(40), F.relu(), F.dense(40), F.relu(), F.dense(1))
 GRADIENT = F.value_and_grad(MODEL, F.mean_squared_error)
-RATE = 0.01  # of the inner steps
+RATE = 0.01  # learning rate of the inner steps
 
 
 def waves(generator, count):
-    """Return functions that draw points (x, y) of waves, each of its own height and place."""
+    """Return functions that draw points (x, y) of waves with random amplitude and phase."""
 
-    def wave(height, place):
+    def wave(amplitude, phase):
         def points(count):
             x = generator.uniform(-5, 5, (count, 1)).astype(np.float32)
-            return x, (height * np.sin(x - place)).astype(np.float32)
+            return x, (amplitude * np.sin(x - phase)).astype(np.float32)
 
         return points
 
@@ -39,7 +39,7 @@ def waves(generator, count):
 
 
 def adapted(params, x, y, steps):
-    """Return the parameters after steps of gradient descent on a few points: new trees."""
+    """Return the parameters after steps of gradient descent on a few points, as a new tree."""
     for _ in range(steps):
         _, grads, _ = GRADIENT(params, x, y)
         params = tree.map(lambda p, g: p - RATE * g, params, grads)
@@ -47,7 +47,7 @@ def adapted(params, x, y, steps):
 
 
 def trained(key, steps, inner_steps, tasks=4, points=10):
-    """Train so that parameters are good after `inner_steps`; with none, as they are."""
+    """Return parameters trained for a low error after `inner_steps` steps."""
     params = MODEL.init(random.fold(key, "params"), (1,))
     optimizer = F.adam(2e-3)
     state = optimizer.init(params)
@@ -56,7 +56,7 @@ def trained(key, steps, inner_steps, tasks=4, points=10):
         total = None
         for wave in waves(generator, tasks):
             fast = adapted(params, *wave(points), inner_steps)
-            # First order: the gradient where the inner steps lead counts for where they begin.
+            # First order: the gradient after the inner steps replaces the gradient before them.
             total = tree.add(total, GRADIENT(fast, *wave(points))[1])
         mean = tree.map(lambda g: g / tasks, total)
         updates, state = optimizer.update(mean, state, params)
@@ -65,7 +65,7 @@ def trained(key, steps, inner_steps, tasks=4, points=10):
 
 
 def errors(params, key, inner_steps, tasks=200, points=10):
-    """Return the mean squared error on fresh waves after each number of inner steps."""
+    """Return the mean squared error on new waves after each number of inner steps."""
     found = []
     for wave in waves(random.generator(key), tasks):
         x, y = wave(points)
@@ -81,8 +81,8 @@ def errors(params, key, inner_steps, tasks=200, points=10):
 def main():
     """Train in both ways, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=whole(), help="default 5000")
-    parser.add_argument("--seed", type=seed, default=0, help="decides everything")
+    parser.add_argument("--steps", type=integer(), help="default 5000")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all random numbers")
     parser.add_argument("--quick", action="store_true", help="600 steps")
     arguments = parser.parse_args()
 
@@ -90,13 +90,13 @@ def main():
     steps = arguments.steps or (600 if arguments.quick else 5000)
     start = time.perf_counter()
     rows = {
-        "learnt to learn": trained(key, steps, inner_steps=3),
-        "learnt all waves": trained(key, steps, inner_steps=0),
+        "meta-learned": trained(key, steps, inner_steps=3),
+        "trained on all": trained(key, steps, inner_steps=0),
         "random": MODEL.init(random.fold(key, "params"), (1,)),
     }
-    print(f"{steps} steps of each in {time.perf_counter() - start:.0f} s")
+    print(f"{steps} steps each in {time.perf_counter() - start:.0f} s")
     shown = (0, 1, 3, 5, 10)
-    print("mean squared error on fresh waves, after steps on ten points:")
+    print("mean squared error on new waves, after steps on ten points:")
     print(f"{'parameters':<18}" + "".join(f"{step:>8}" for step in shown))
     for name, params in rows.items():
         found = errors(params, random.fold(key, "test"), shown[-1])

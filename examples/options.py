@@ -1,7 +1,7 @@
-"""The options of the examples: a value that makes no sense ends in a sentence and the status 2.
+"""Types for the options of the examples. An invalid value ends the script with status 2.
 
-`argparse` calls a type with the text of an option, and reports the `ArgumentTypeError` that it
-raises before any work is done.
+`argparse` calls a type with the string of an option. It reports an `ArgumentTypeError` of the type
+before any work is done.
 """
 
 import argparse
@@ -16,13 +16,13 @@ STYLE = {
 }
 
 
-def whole(least=1, most=1_000_000):
-    """Return the type of whole numbers in a range."""
-    return _in_range(int, "a whole number", least, most)
+def integer(least=1, most=1_000_000):
+    """Return an `argparse` type for integers in a range."""
+    return _in_range(int, "an integer", least, most)
 
 
 def number(least, most):
-    """Return the type of numbers in a range."""
+    """Return an `argparse` type for numbers in a range."""
     return _in_range(float, "a number", least, most)
 
 
@@ -39,27 +39,27 @@ def _in_range(kind, described, least, most):
     return read
 
 
-# NumPy's RandomState, from which the Keras-like style draws, takes no larger ones.
-seed = whole(0, 2**32 - 1)
+# The upper limit of NumPy's RandomState, the generator of the Keras-like style.
+seed = integer(0, 2**32 - 1)
 
 
 def directory(text):
-    """Return the path of a directory that is there."""
+    """Return the path of an existing directory."""
     if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"there is no directory {text!r}")
+        raise argparse.ArgumentTypeError(f"directory {text!r} does not exist")
     return Path(text)
 
 
 def file(text):
-    """Return the path of a file that is there."""
+    """Return the path of an existing file."""
     if not Path(text).is_file():
-        said = "is no file" if Path(text).exists() else "is not there"
-        raise argparse.ArgumentTypeError(f"{text!r} {said}")
+        fault = "is not a file" if Path(text).exists() else "does not exist"
+        raise argparse.ArgumentTypeError(f"{text!r} {fault}")
     return Path(text)
 
 
 def picture(text):
-    """Return the path of a PNG to write, of which the directory is there after this."""
+    """Return the path of a PNG to write. Create its directory."""
     if Path(text).suffix != ".png" or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file that ends in .png")
     folder(Path(text).parent)
@@ -67,7 +67,7 @@ def picture(text):
 
 
 def folder(text):
-    """Return the path of a directory to write to, which is there after this."""
+    """Return the path of a writable directory. Create it if it is missing."""
     try:
         Path(text).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=text):
@@ -78,6 +78,6 @@ def folder(text):
 
 
 def refuse(message):
-    """End the script as `argparse` does, where only the content of a file shows what is wrong."""
+    """End the script as `argparse` does, because of an error in the content of a file."""
     print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
     raise SystemExit(2)

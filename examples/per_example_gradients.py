@@ -1,9 +1,9 @@
 """Find wrong labels by the gradient of each example.
 
-A few labels of the training digits are made wrong. After a few epochs, when the network has learnt
-what most labels say, a wrong one still pulls hard: the norm of its example's gradient is large.
-Prints how many of the wrong labels are among the examples with the largest norms, and how far the
-mean gradient stands out of the noise of its examples.
+The script replaces a few labels of the training digits by wrong ones. After a few epochs, the
+network has learned most labels, but an example with a wrong label still has a large gradient norm.
+The script prints the fraction of wrong labels among the largest norms, and the noise scale of the
+mean gradient.
 
     python examples/per_example_gradients.py --wrong 0.05
 """
@@ -12,7 +12,7 @@ import argparse
 
 import numpy as np
 from datasets import digits
-from options import number, seed, whole
+from options import integer, number, seed
 
 import npdl.functional as F
 from npdl import random, tree
@@ -22,31 +22,31 @@ from npdl.training import fit
 def gradients(model, loss, params, x, labels):
     """Return a tree of gradients with a first axis for the examples.
 
-    A gradient is a value, so there is nothing to it but to ask for each.
+    A gradient is a value, so a loop over the examples is enough.
     """
     gradient = F.value_and_grad(model, loss)
     each = [gradient(params, x[i : i + 1], labels[i : i + 1])[1] for i in range(len(x))]
     return tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
-def with_wrong(labels, share, key):
-    """Return labels of which a share is replaced by another digit, and where."""
+def with_wrong(labels, fraction, key):
+    """Return labels with a fraction replaced by other digits, and a boolean array of these."""
     generator = random.generator(random.fold(key, "wrong"))
-    wrong = generator.permutation(len(labels)) < round(share * len(labels))
+    wrong = generator.permutation(len(labels)) < round(fraction * len(labels))
     return np.where(wrong, (labels + generator.integers(1, 10, len(labels))) % 10, labels), wrong
 
 
 def main():
-    """Spoil labels, train, and look for them."""
+    """Replace labels, train, and search for the wrong ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--wrong",
         type=number(0.01, 0.99),
         default=0.05,
-        help="the share of wrong labels; default 0.05",
+        help="the fraction of wrong labels; default 0.05",
     )
-    parser.add_argument("--epochs", type=whole(), default=8, help="default 8")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the labels and the training")
+    parser.add_argument("--epochs", type=integer(), default=8, help="default 8")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the labels and the training")
     parser.add_argument("--quick", action="store_true", help="fewer examples")
     arguments = parser.parse_args()
 
@@ -71,19 +71,19 @@ def main():
     ranks = np.argsort(-norms)
     count = int(wrong.sum())
     found = wrong[ranks[:count]].mean()
-    # The chance that a wrong label has a larger norm than a right one.
+    # The probability that a wrong label has a larger norm than a correct one.
     auc = np.mean(norms[wrong][:, None] > norms[~wrong])
     mean = vectors.mean(0)
     noise = vectors.var(0).sum() / np.sum(mean**2)
 
     print(f"{len(x)} examples, {count} wrong labels, {vectors.shape[1]} parameters")
     print(
-        f"median norm of a gradient: right {np.median(norms[~wrong]):.3f}, "
+        f"median norm of a gradient: correct {np.median(norms[~wrong]):.3f}, "
         f"wrong {np.median(norms[wrong]):.3f}"
     )
-    print(f"of the {count} largest gradients, {found:.1%} are of wrong labels")
+    print(f"of the {count} largest gradients, {found:.1%} belong to wrong labels")
     print(f"of all gradients, {count / len(x):.1%}")
-    print(f"a wrong label has a larger gradient than a right one in {auc:.1%} of the pairs")
+    print(f"a wrong label has a larger gradient than a correct one in {auc:.1%} of the pairs")
     print(f"gradient noise scale: {noise:.0f} examples")
 
 

@@ -1,8 +1,8 @@
-"""Ask a network which pixels of a digit made it decide.
+"""Find the pixels of a digit that decide its classification.
 
-The gradient of the score of the digit that was read, in the pixels, comes from `backward` as it
-stands. Prints what becomes of the accuracy when the pixels that it names are taken away, and when
-as many others with ink are; and draws the maps.
+`backward` returns the gradient of the highest score with respect to the pixels. The script removes
+the most important pixels, or as many other pixels with ink, and prints the accuracy without them.
+It also draws the saliency maps.
 
     python examples/saliency.py --output output/saliency.png
 """
@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 from datasets import digits
-from options import picture, seed, whole
+from options import integer, picture, seed
 
 import npdl.functional as F
 from npdl import random
@@ -19,7 +19,7 @@ from npdl.training import fit, predict
 
 
 def saliency(model, params, x):
-    """Return pixel times gradient of the highest score: what each pixel adds to it."""
+    """Return x times the gradient of the highest score: the contribution of each pixel."""
     scores, cache = model.apply(params, x)
     chosen = np.eye(scores.shape[1], dtype=scores.dtype)[scores.argmax(1)]
     _, dx = model.backward(params, cache, chosen)
@@ -27,24 +27,24 @@ def saliency(model, params, x):
 
 
 def without(x, order, count):
-    """Return images without the first `count` pixels of an order for each image."""
+    """Return images without the first `count` pixels of each image's order."""
     pixels = x.reshape(len(x), -1).copy()
     np.put_along_axis(pixels, order[:, :count], 0, axis=1)
     return pixels.reshape(x.shape)
 
 
-def draw(path, x, maps, read):
-    """Draw digits above their maps: red pixels speak for the digit, blue ones against it."""
+def draw(path, x, maps, predicted):
+    """Draw digits above their maps: red pixels support the digit, blue pixels contradict it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.6), layout="constrained")
-    different, first = np.unique(read, return_index=True)
+    different, first = np.unique(predicted, return_index=True)
     columns = figure.subplots(2, len(first), squeeze=False).T
     for digit, i, axes in zip(different, first, columns, strict=True):
         largest = np.abs(maps[i]).max()
         axes[0].imshow(x[i, 0], cmap="gray_r")
         axes[1].imshow(maps[i, 0], cmap="RdBu_r", vmin=-largest, vmax=largest)
-        axes[0].set_title(f"read {digit}", fontsize=9)
+        axes[0].set_title(f"predicted {digit}", fontsize=9)
         for each in axes:
             each.axis("off")
     figure.savefig(path, dpi=120)
@@ -53,8 +53,8 @@ def draw(path, x, maps, read):
 def main():
     """Train, explain and check the explanation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=whole(), help="default 12")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument("--epochs", type=integer(), help="default 12")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument("--output", type=picture, metavar="PNG", default="output/saliency.png")
     parser.add_argument("--quick", action="store_true", help="four epochs")
     arguments = parser.parse_args()
@@ -79,12 +79,12 @@ def main():
     flat, ink = maps.reshape(len(x), -1), x.reshape(len(x), -1) > 0
     chance = random.generator(random.fold(key, "chance")).random(flat.shape)
     orders = {
-        "that speak most for the digit": np.argsort(-flat, axis=1),
+        "with the most support": np.argsort(-flat, axis=1),
         "chosen at random": np.argsort(np.where(ink, chance, 2.0), axis=1),
-        "that speak least for it": np.argsort(np.where(ink, flat, np.inf), axis=1),
+        "with the least support": np.argsort(np.where(ink, flat, np.inf), axis=1),
     }
     counts = (0, 2, 4, 8)
-    print("accuracy without so many of the pixels with ink:")
+    print("accuracy without this number of pixels with ink:")
     print(f"{'':<30}" + "".join(f"{count:>8}" for count in counts))
     for name, order in orders.items():
         accuracies = [

@@ -1,9 +1,9 @@
-"""Tell classes of sentences apart, with a convolutional network and with an LSTM, in either style.
+"""Classify sentences with a convolutional network and with an LSTM, in either style.
 
-Without a file: which module of Python's standard library does a sentence of a docstring come from?
-With one: which of six kinds of answer does a question of TREC ask for? Prints, for a fifth of the
-sentences that training has not seen, the accuracy beside that of always naming the most frequent
-class, and the confusion matrix.
+Without a file, the classes are modules of Python's standard library, and the sentences come from
+their docstrings. With a file, the classes are the six kinds of answers to TREC's questions. A fifth
+of the sentences are the test set. The script prints the test accuracy, the accuracy of the most
+frequent class, and the confusion matrix.
 
     python examples/sentences.py
     python examples/sentences.py --style compat
@@ -16,19 +16,19 @@ import time
 
 import numpy as np
 from datasets import docstrings, shuffled, trec
-from options import STYLE, file, seed, whole
+from options import STYLE, file, integer, seed
 
 import npdl
 import npdl.functional as F
 from npdl import random
 from npdl.training import fit, predict
 
-LENGTH = 30  # words; what is longer is cut
+LENGTH = 30  # words; longer sentences are cut
 PADDING, UNKNOWN = 0, 1
 
 
 def cnn(vocabulary, classes):
-    """Return filters over three, four and five words, of each its strongest answer.
+    """Return a network of filters over three, four and five words, with maximum pooling.
 
     Kim: Convolutional neural networks for sentence classification, 2014.
     """
@@ -47,7 +47,7 @@ def cnn(vocabulary, classes):
 
 
 def lstm(vocabulary, classes):
-    """Return a reader in both directions; a mask tells it where the sentence ends."""
+    """Return a bidirectional LSTM; a mask marks the words of each sentence."""
     return F.graph(
         ("ids", "mask"),
         {
@@ -58,15 +58,15 @@ def lstm(vocabulary, classes):
                 ),
                 "ids",
             ),
-            "thought": (F.bidirectional(F.lstm(64)), ("words", "mask")),
-            "scores": (F.serial(F.dropout(0.5), F.dense(classes)), "thought"),
+            "encoded": (F.bidirectional(F.lstm(64)), ("words", "mask")),
+            "scores": (F.serial(F.dropout(0.5), F.dense(classes)), "encoded"),
         },
         "scores",
     )
 
 
 def functional(name, training, vocabulary, classes, epochs, key):
-    """Train with pure functions; return a function from ids to a score for each class."""
+    """Train with pure functions; return a function from ids to scores of the classes."""
 
     def inputs(ids):
         return (ids, ids != PADDING) if name == "lstm" else ids
@@ -89,14 +89,14 @@ def functional(name, training, vocabulary, classes, epochs, key):
 def compat(name, training, vocabulary, classes, epochs, key):
     """Train with objects that hold their parameters, in the style of Keras.
 
-    There is one input here, so the LSTM gets no mask: sentences end where they are read last, and
-    the padding is in front. The convolution is that of an image, whose rows are the words.
+    The model has one input, so the LSTM gets no mask. Its sentences have the padding in front and
+    end at the last step. The convolution treats a sentence as an image whose rows are the words.
     """
 
     def inputs(ids):
-        # The ids of a row in turn, from the place where its padding begins.
-        places = (ids != PADDING).sum(1, keepdims=True) + np.arange(LENGTH)
-        return np.take_along_axis(ids, places % LENGTH, 1) if name == "lstm" else ids
+        # Rotate each row, so that the padding comes first.
+        positions = (ids != PADDING).sum(1, keepdims=True) + np.arange(LENGTH)
+        return np.take_along_axis(ids, positions % LENGTH, 1) if name == "lstm" else ids
 
     npdl.utils.set_seed(key[0])
     layers = npdl.layers
@@ -119,7 +119,7 @@ def compat(name, training, vocabulary, classes, epochs, key):
 
 
 def encoded(sentences, training):
-    """Return an array of ids; a word has one if it is twice in the training sentences."""
+    """Return an array of ids; a word of the vocabulary is at least twice in the training set."""
     counts = collections.Counter(word for i in training for word in sentences[i])
     words = sorted(word for word, count in counts.items() if count > 1)
     number = {word: i for i, word in enumerate(words, UNKNOWN + 1)}
@@ -141,15 +141,15 @@ def report(outputs, labels, names):
 
 
 def main():
-    """Train each model and report."""
+    """Train each model and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--style", **STYLE)
     parser.add_argument("--model", choices=("cnn", "lstm", "both"), default="both")
     parser.add_argument(
         "--trec", type=file, metavar="FILE", help="lines such as 'LOC:city What town ...'"
     )
-    parser.add_argument("--epochs", type=whole(), help="default 8")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument("--epochs", type=integer(), help="default 8")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument("--quick", action="store_true", help="three classes and two epochs")
     arguments = parser.parse_args()
 
@@ -172,9 +172,9 @@ def main():
     for name in ("cnn", "lstm") if arguments.model == "both" else [arguments.model]:
         print(f"\n{name}:")
         start = time.perf_counter()
-        read = style(name, (ids[fifth:], labels[fifth:]), vocabulary, len(names), epochs, key)
+        classify = style(name, (ids[fifth:], labels[fifth:]), vocabulary, len(names), epochs, key)
         seconds = time.perf_counter() - start
-        scores = read(ids[:fifth])
+        scores = classify(ids[:fifth])
         report(scores, labels[:fifth], names)
         accuracy = F.accuracy(scores, labels[:fifth])
         print(f"{name}: test accuracy {accuracy:.3f}, after {seconds:.0f} s of training")

@@ -1,8 +1,8 @@
-"""Try learning rates in several processes.
+"""Compare learning rates in several processes.
 
-A model, an optimizer and a key are values that pickle, so a run is a function that a pool of
-processes can call; and because a run depends on nothing else, it has the same numbers there as
-here. Prints a table, and whether the best run is the same to the bit when it is made once more.
+A model, an optimizer and a key are values that pickle. So a pool of processes can call a training
+run as a function, and its numbers do not depend on the process. The script prints a table, repeats
+the best run, and compares the bits.
 
     python examples/sweep.py --workers 2
 """
@@ -13,12 +13,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-# A process of its own for each run needs no further threads; set before NumPy is imported.
+# Each run has its own process, so one thread is enough. NumPy reads this at import.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from datasets import digits
-from options import seed, whole
+from options import integer, seed
 
 import npdl.functional as F
 from npdl import random, tree
@@ -28,7 +28,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 def run(model, optimizer, epochs, key):
-    """Return the parameters after training, and their figures on the validation data."""
+    """Return the parameters after training, and the last loss and metrics of the history."""
     training, validation, _ = digits(key)
     with np.errstate(all="ignore"):  # a rate may be too high
         state, history = fit(
@@ -46,11 +46,13 @@ def run(model, optimizer, epochs, key):
 
 
 def main():
-    """Sweep and report."""
+    """Train with each rate and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=whole(), default=2, help="processes at most; default 2")
-    parser.add_argument("--epochs", type=whole(), help="default 10")
-    parser.add_argument("--seed", type=seed, default=0, help="decides the split and the training")
+    parser.add_argument(
+        "--workers", type=integer(), default=2, help="largest number of processes; default 2"
+    )
+    parser.add_argument("--epochs", type=integer(), help="default 10")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument("--quick", action="store_true", help="three rates and two epochs")
     arguments = parser.parse_args()
 
@@ -67,10 +69,10 @@ def main():
 
     print(f"{len(rates)} runs, {workers} at a time, {seconds:.0f} s")
     print("    rate   training loss  validation loss  validation accuracy")
-    for rate, (_, figures) in zip(rates, results, strict=True):
-        loss, validation, accuracy = (figures[k] for k in ("loss", "val_loss", "val_accuracy"))
+    for rate, (_, last) in zip(rates, results, strict=True):
+        loss, validation, accuracy = (last[k] for k in ("loss", "val_loss", "val_accuracy"))
         print(f"{rate:8g}  {loss:14.4f}  {validation:15.4f}  {accuracy:19.4f}")
-    losses = [figures["val_loss"] for _, figures in results]
+    losses = [last["val_loss"] for _, last in results]
     best = int(np.nanargmin(losses))
     params, _ = run(model, F.adam(rates[best]), epochs, key)
     pairs = zip(tree.leaves(params), tree.leaves(results[best][0]), strict=True)

@@ -1,4 +1,4 @@
-"""npdl: deep learning in NumPy, with layers as pure functions and training to the last bit."""
+"""npdl: deep learning in NumPy, with pure layers and training repeatable to the last bit."""
 
 import sys
 

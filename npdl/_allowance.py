@@ -1,8 +1,8 @@
-"""How many numbers new parameters may have, while a model is made of a file.
+"""A limit for the number of parameters when a model is built from a file.
 
-The sizes of a model's layers come from its configuration, and a few bytes can ask for any memory.
-So all numbers are counted before their arrays are made, in the context of :func:`at_most`;
-elsewhere nothing is counted.
+The configuration in a file has the sizes of the layers, so a few bytes can request any amount of
+memory. Inside the context of :func:`at_most`, parameters are counted before their arrays are
+allocated. Elsewhere nothing is counted.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _left: ContextVar[list[float] | None] = ContextVar("left", default=None)
 
 @contextlib.contextmanager
 def at_most(numbers: float) -> Iterator[None]:
-    """Let the parameters that are made in the context have so many numbers in all."""
+    """Limit the total size of the parameters that are initialized in the context."""
     token = _left.set([numbers])
     try:
         yield
@@ -26,12 +26,12 @@ def at_most(numbers: float) -> Iterator[None]:
 
 
 def claim(shape: tuple[int, ...]) -> None:
-    """Count an array of parameters before it is made.
+    """Count an array of parameters before it is allocated.
 
     Raises
     ------
     ValueError
-        If there are more numbers than the context allows.
+        If the total exceeds the limit of the context.
     """
     left = _left.get()
     if left is None:
@@ -39,6 +39,6 @@ def claim(shape: tuple[int, ...]) -> None:
     left[0] -= math.prod(shape)
     if left[0] < 0:
         raise ValueError(
-            f"the configuration asks for parameters of the shape {tuple(shape)}, which are more "
-            f"numbers than the file has"
+            f"the configuration requests parameters of the shape {tuple(shape)}, but the file has "
+            f"fewer numbers"
         )

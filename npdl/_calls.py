@@ -1,7 +1,7 @@
-"""Errors of calls that a function does not take, with the right call.
+"""Errors of wrong calls, with the right call.
 
-Constructors take their options by name, so that the order of arguments of another library does not
-silently mean something else. An error then spells the call that was probably meant.
+Options of constructors are keyword-only. So the argument order of another library cannot silently
+have another meaning. The error of a wrong call shows the call that was probably intended.
 """
 
 import difflib
@@ -20,12 +20,12 @@ __all__ = ["explained", "shown", "signature_of"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# At import most functions are not called, and a signature takes as long as the rest of them.
+# Signatures are computed on demand, because they would double the time of the import.
 signature_of = functools.cache(inspect.signature)
 
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
-    """Let the error of a call that does not fit, or has data in it, say the right call.
+    """Add the right call to the errors of calls with wrong arguments or with data.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is written in a call, and of an array its type and shape alone."""
+    """Return a value as written in a call; of an array, only its type and shape."""
     if isinstance(value, dict):
         text = f"{{{', '.join(f'{key!r}: {shown(item)}' for key, item in value.items())}}}"
     elif type(value) is list:
@@ -68,7 +68,7 @@ def shown(value: Any) -> str:
 def _explained_error(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
 ) -> TypeError | None:
-    """Return an error with a longer message, where a call was wrong as such."""
+    """Return an error with a longer message, or `None` if the call itself was right."""
     signature, name = signature_of(function), function.__name__
     try:
         signature.bind(*args, **kwargs)
@@ -78,10 +78,10 @@ def _explained_error(
     data = any(map(_is_data, (*args, *kwargs.values())))
     data = data or (bool(args) and _is_list_of_numbers(args[0], fits))
     if fits:
-        # No function of npdl's own takes data, but one of a user may.
+        # No constructor of npdl takes data, but a user's constructor may.
         if not data or not function.__module__.startswith("npdl."):
             return None
-        # The error may come from a constructor inside, which has said how that one is used.
+        # The error may come from an inner constructor, with its own usage in the message.
         reason = getattr(error, "reason", str(error))
         wrong = TypeError(f"{reason}; {_usage(function, signature)}")
         wrong.reason = reason  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ def _explained_error(
 
 
 def _is_data(value: Any) -> bool:
-    """Whether a value is an array, of any library, or contains one."""
+    """Whether a value is an array of any library, or contains one."""
     if isinstance(value, list | tuple | dict):
         return any(map(_is_data, value.values() if isinstance(value, dict) else value))
     return hasattr(value, "__array__") and not isinstance(value, np.generic | type)
@@ -113,14 +113,16 @@ def _is_list_of_numbers(value: Any, strict: bool) -> bool:
 
 
 def _usage(function: Callable[..., Any], signature: inspect.Signature) -> str:
-    """Return the sentence on the kind of value that a constructor makes, and on its use."""
+    """Return a sentence about the type of a constructor's result and its use."""
     parameters = signature.parameters.values()
     several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     needed = ["…"] if several else [p.name for p in parameters if p.default is p.empty]
     call = f"{function.__name__}({', '.join(needed)})"
-    made = signature.return_annotation
-    kind = "Layer" if made is signature.empty else getattr(made, "__name__", "")
-    return _USES.get(kind, "{call} makes a function, which takes data: {call}(…)").format(call=call)
+    returned = signature.return_annotation
+    kind = "Layer" if returned is signature.empty else getattr(returned, "__name__", "")
+    return _USES.get(kind, "{call} returns a function, which takes data: {call}(…)").format(
+        call=call
+    )
 
 
 def _hints(
@@ -129,7 +131,7 @@ def _hints(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> list[str]:
-    """Return the calls that were probably meant, each with its reason."""
+    """Return the calls that were probably intended, each with its reason."""
     parameters = signature.parameters.values()
     names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
     variadic = len(names) < len(parameters)
@@ -140,25 +142,25 @@ def _hints(
         args, kwargs, names, len(args) if variadic else limit
     )
     named, reasons, unknown = _renamed(kwargs, names)
-    reasons += ["an activation is a layer of its own"] if activation else []
+    reasons += ["an activation is a separate layer"] if activation else []
     by_name = _split(dict(zip(names, args, strict=False)) | named, names[:limit])
     if variadic:
         by_name = args, named
-    meant: list[tuple[str, Any]] = []
+    intended: list[tuple[str, Any]] = []
     if reasons:
-        meant = [("; ".join(reasons), by_name)]
+        intended = [("; ".join(reasons), by_name)]
     elif len(args) > limit and not variadic:
         if order := ORDERS.get(function.__name__):
             pairs = zip(order, args, strict=False)
             call = {word: value for word, value in pairs if word} | named
-            reason = SIZE if "" in order else "the order of the arguments is another one here"
-            meant.append((reason, _split(call, names[:limit])))
+            reason = SIZE if "" in order else "npdl has another order of arguments"
+            intended.append((reason, _split(call, names[:limit])))
         if limit == 1:
-            meant.append(("several numbers are one tuple", ((args,), named)))
+            intended.append(("pass several numbers as one tuple", ((args,), named)))
         if len(args) <= len(names):
-            meant.append(("options go by name", by_name))
+            intended.append(("options are keyword-only", by_name))
     hints = []
-    for reason, call in meant:
+    for reason, call in intended:
         text = _written(function.__name__, *call)
         text = f"serial({text}, {activation})" if activation else text
         hints += [f"{reason}: {text}"] if not unknown and _works(function, *call) else []
@@ -168,7 +170,7 @@ def _hints(
 def _without_activation(
     args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str], limit: int
 ) -> tuple[tuple[Any, ...], dict[str, Any], str | None]:
-    """Take an activation out of the arguments, which other layers than npdl's have."""
+    """Remove an activation from the arguments, an option of other libraries."""
     if "activation" in names:
         return args, kwargs, None
     for word in ("activation", "nonlinearity"):
@@ -182,7 +184,7 @@ def _without_activation(
 
 
 def _as_layer(value: Any) -> str | None:
-    """Return the call that makes a layer, of the layer, its constructor or its name."""
+    """Return the call for an activation: a layer, its constructor or its name."""
     if isinstance(value, str):
         value = getattr(sys.modules.get("npdl.functional"), value.lower(), None)
         if ".activations." not in getattr(inspect.unwrap(value or len), "__module__", ""):
@@ -196,7 +198,7 @@ def _as_layer(value: Any) -> str | None:
 def _renamed(
     kwargs: dict[str, Any], names: list[str]
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Return the options under npdl's names, the reasons for changes, and the unknown words."""
+    """Return the options under npdl's names, the reasons for changes, and unknown names."""
     named, reasons, unknown = {}, [], []
     for word, value in kwargs.items():
         near = [name for name in (word, *WORDS.get(word, ())) if name in names]
@@ -213,7 +215,7 @@ def _renamed(
 
 
 def _works(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a function of npdl takes a call; others are not called to find out."""
+    """Whether a function accepts a call. Only functions of npdl are called as a test."""
     try:
         if function.__module__.startswith("npdl."):
             function(*args, **kwargs)
@@ -227,7 +229,7 @@ def _works(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 def _split(
     call: dict[str, Any], positional: Iterable[str]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments by position, up to the first that is left out, and those by name."""
+    """Return the positional arguments, up to the first missing one, and the keywords."""
     first, rest = [], dict(call)
     for name in positional:
         if name not in rest:
@@ -237,12 +239,12 @@ def _split(
 
 
 def _written(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
-    given = [shown(value) for value in args]
-    given += [f"{word}={shown(value)}" for word, value in kwargs.items()]
-    return f"{name}({', '.join(given)})"
+    written = [shown(value) for value in args]
+    written += [f"{word}={shown(value)}" for word, value in kwargs.items()]
+    return f"{name}({', '.join(written)})"
 
 
-# How the values that constructors return are called.
+# Usage of the results of constructors.
 _USES = {
     "Layer": "{call} is a layer: y = {call}(params, x), or a part of a model: serial(…, {call})",
     "Optimizer": "{call} is an optimizer: state = {call}.init(params)",

@@ -1,7 +1,7 @@
-"""Values that remember the call that made them.
+"""Values that store the call of their constructor.
 
-A layer is a bundle of closures, which Python can neither print, compare, pickle nor write as
-JSON. So the constructor's name and arguments are kept beside them, and everything else follows:
+A layer is a record of closures. Python cannot print, compare or pickle closures, nor write them as
+JSON. So a layer also stores the name and the arguments of its constructor:
 
 >>> import npdl.functional as F
 >>> model = F.serial(F.dense(32), F.relu())
@@ -33,17 +33,17 @@ R = TypeVar("R", bound="Recorded")
 
 @attrs.frozen
 class Call:
-    """A constructor and the arguments it was called with, without those left at their defaults."""
+    """A constructor and the arguments of its call, without default values."""
 
     constructor: Callable[..., "Recorded"]
     positional: tuple[Any, ...]
     keywords: dict[str, Any]
-    # The call of the value that the constructor returned, if it was recorded already.
+    # The call of the returned value, if the constructor returned an already recorded value.
     inner: "Call | None" = None
 
     @property
     def name(self) -> str:
-        """The constructor's name."""
+        """The name of the constructor."""
         return self.constructor.__name__
 
     def __repr__(self) -> str:
@@ -52,16 +52,16 @@ class Call:
         return f"{self.name}({', '.join(written)})"
 
     def repeat(self) -> "Recorded":
-        """Make the value anew."""
+        """Construct the value again."""
         return self.constructor(*self.positional, **self.keywords)
 
 
 @attrs.frozen(eq=False, repr=False)
 class Recorded:
-    """The base of values made by a :func:`constructor`: `repr`, equality, pickling and JSON."""
+    """Base class for results of a :func:`constructor`: `repr`, equality, pickling and JSON."""
 
     call: Call | None = attrs.field(default=None, kw_only=True)
-    # Number of recorded values nested in one another; 1 if no argument is a recorded value.
+    # Nesting depth of recorded values; 1 if no argument is a recorded value.
     depth: int = attrs.field(default=0, kw_only=True)
 
     def __repr__(self) -> str:
@@ -80,24 +80,27 @@ class Recorded:
     def __reduce__(self) -> Any:
         if self.call is None:
             raise TypeError(
-                f"cannot pickle a {type(self).__name__} made without a constructor: return it from "
+                f"cannot pickle a {type(self).__name__} without a constructor: return it from "
                 "a function decorated with @layer, defined at the top level of a module"
             )
         call = self.call
-        # A copy of the arguments is deep, and a copy of the called function is not.
+        # deepcopy copies the arguments of a partial, but not its function.
         repeat = functools.partial(call.constructor, *call.positional, **call.keywords)
         return operator.call, (repeat,)
 
     def config(self) -> dict[str, Any]:
         """Return the call as JSON values, for :func:`npdl.functional.from_config`."""
         if self.call is None:
-            raise TypeError(f"{self!r} has no configuration: it was not made by a constructor")
+            raise TypeError(
+                f"{self!r} has no configuration, because it has no constructor; return it from a "
+                f"function decorated with @layer"
+            )
         return encode(self, self.call.name, _call_of)  # type: ignore[no-any-return]
 
 
 @attrs.frozen(eq=False, repr=False)
 class RecordedFunction(Recorded):
-    """A function that remembers the call that made it: an initializer or a schedule."""
+    """A function that stores the call of its constructor: an initializer or a schedule."""
 
     function: Callable[..., Any]
 
@@ -107,11 +110,11 @@ class RecordedFunction(Recorded):
 
 
 def constructor(function: Callable[P, R]) -> Callable[P, R]:
-    """Let the values that `function` returns know its name and arguments.
+    """Record the name and the arguments of `function` in its results.
 
-    It is the decorator of all constructors, under the name `F.layer` of those of layers too. What
-    they return has a repr that evaluates to it, equality, a configuration for :func:`from_config`,
-    and can be pickled if the constructor stands at the top level of a module.
+    This is the decorator of all constructors. For layers it is also named `F.layer`. The results
+    have a repr that evaluates to them, equality, and a configuration for :func:`from_config`. They
+    can be pickled if the constructor is defined at the top level of a module.
 
     Parameters
     ----------
@@ -121,10 +124,10 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     Raises
     ------
     TypeError
-        When the constructor is called, if it returns something else, or if the arguments are
-        wrong: the message then has the right call.
+        When the constructor is called, if it returns another type, or if the arguments are wrong.
+        The message then has the right call.
     ValueError
-        When the constructor is called, if its arguments are nested too deep.
+        When the constructor is called, if its arguments are nested too deeply.
 
     Examples
     --------
@@ -139,16 +142,16 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     (shifted(by=2.0), True, array([2., 2.]))
     """
 
-    make = explained(function)
+    call_or_explain = explained(function)
 
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:
         depth = _check_depth(function.__name__, 1 + _depth((args, kwargs)))
-        value = make(*args, **kwargs)
+        value = call_or_explain(*args, **kwargs)
         if not isinstance(value, Recorded):
             raise TypeError(
-                f"{function.__name__} is decorated as a constructor, such as with @layer, and must "
-                f"return a Layer or the like, got {value!r}"
+                f"{function.__name__} is decorated as a constructor, such as with @layer, so it "
+                f"must return a Layer or a similar record, got {value!r}"
             )
         signature = signature_of(function)
         bound = signature.bind(*args, **kwargs)
@@ -157,17 +160,17 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
         before: list[Any] = []
         for name, argument in bound.arguments.items():
             parameter = signature.parameters[name]
-            value_given = _frozen(argument)
+            recorded = _frozen(argument)
             if parameter.kind is parameter.VAR_POSITIONAL:
-                # What stands before the rest arguments can only be given by position, and in full.
-                positional, keywords = (*before, *value_given), {}
+                # Parameters before *args can only be passed by position, so defaults are included.
+                positional, keywords = (*before, *recorded), {}
             elif parameter.kind is parameter.POSITIONAL_ONLY:
-                positional = (*positional, value_given)
+                positional = (*positional, recorded)
             elif parameter.kind is parameter.VAR_KEYWORD:
-                keywords |= value_given
-            elif not _same(value_given, parameter.default):
-                keywords[name] = value_given
-            before.append(value_given)
+                keywords |= recorded
+            elif not _same(recorded, parameter.default):
+                keywords[name] = recorded
+            before.append(recorded)
         depth = _check_depth(function.__name__, max(depth, value.depth))
         call = Call(construct, positional, keywords, value.call)
         return attrs.evolve(value, call=call, depth=depth)
@@ -179,12 +182,12 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
     return construct
 
 
-# A copy of a model of depth 100 reaches Python's limit of recursion; callers need the other half.
+# Copying a model of depth 100 reaches Python's recursion limit; half is left for callers.
 DEEPEST = 50
 
 
 def _depth(value: Any) -> int:
-    """Return the depth of the deepest value among arguments."""
+    """Return the depth of the deepest recorded value in the arguments."""
     if isinstance(value, Recorded):
         return value.depth
     if isinstance(value, dict):
@@ -196,19 +199,19 @@ def _check_depth(name: str, depth: int) -> int:
     if depth > DEEPEST:
         raise ValueError(
             f"{name}: this model would be nested {depth} layers deep, and the limit is {DEEPEST}, "
-            f"since a copy, repr or summary goes through it recursively; apply layers one after "
-            f"another with serial(*layers), which takes any number of them"
+            f"because copy, repr and summary are recursive; apply layers one after another with "
+            f"serial(*layers), which takes any number of them"
         )
     return depth
 
 
 def _written(value: Any) -> str:
-    """Return the name of a function, which evaluates where it is known, and else the repr."""
+    """Return the name of a function, or the repr of another value."""
     return value.__name__ if inspect.isroutine(value) else repr(value)
 
 
 def _frozen(value: Any) -> Any:
-    """Make lists tuples and numbers Python's, as they are in a copy that went through JSON."""
+    """Convert lists to tuples and NumPy scalars to Python numbers, as a JSON round trip would."""
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return value.item()
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
@@ -217,7 +220,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality that arrays do not turn into an array of booleans."""
+    """Compare two values; arrays give one boolean, too."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -238,7 +241,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _hash(value: Any) -> int:
-    """Return a number that is the same for all that is :func:`_same`."""
+    """Return a hash that is equal for values that are :func:`_same`."""
     if isinstance(value, Call):
         return hash((value.name, _hash(value.positional), _hash(value.keywords)))
     if isinstance(value, dict):

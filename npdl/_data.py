@@ -1,7 +1,8 @@
-"""Data for training: checked once, then cut into batches.
+"""Training data: checked once, then split into batches.
 
-They are arrays, also mapped from a file, or a source that reads rows on demand: an object with a
-length, which returns for an array of row numbers the tuple (x, *targets) of these rows.
+Data are arrays, possibly memory-mapped, or a source that reads rows on demand. A source is an
+object with a length and ``data[rows]``, which returns the tuple (x, *targets) for an array of row
+numbers.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,13 +18,13 @@ __all__ = ["batches", "check_data", "order_of"]
 
 
 def check_data(data: Any, name: str, sources: bool = False) -> int:
-    """Return the number of examples; raise unless all arrays hold that many numbers.
+    """Return the number of examples; raise unless all arrays have this length.
 
-    Only with `sources` may the data be a source.
+    The data may be a source only if `sources` is true.
     """
     if is_source(data) and sources:
         if not len(data):
-            raise ValueError(f"{name} is empty: there is no example in it")
+            raise ValueError(f"{name} is empty; expected at least one example")
         return len(data)
     if not isinstance(data, tuple | list):
         raise _not_data(data, name, sources)
@@ -36,20 +37,20 @@ def check_data(data: Any, name: str, sources: bool = False) -> int:
                 f"{conversion(array)}"
             )
         if array.ndim == 0:
-            raise ValueError(f"{where} is a single number, and needs an axis of examples")
+            raise ValueError(f"{where} is a single number, but needs an axis of examples")
         lengths[where] = len(array)
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{where} has {length}" for where, length in lengths.items())
         raise ValueError(f"the arrays have different numbers of examples: {listed}")
     if not any(lengths.values()):
-        raise ValueError(f"{name} is empty: there is no example in it")
+        raise ValueError(f"{name} is empty; expected at least one example")
     return next(iter(lengths.values()))
 
 
 def _not_data(data: Any, name: str, sources: bool, reason: str = "") -> TypeError:
     source = ", or a source of them with a length and data[rows]" if sources else ""
     if hasattr(data, "to_numpy"):
-        reason = "; give its columns as arrays, such as data[names].to_numpy(np.float32)"
+        reason = "; pass its columns as arrays, such as data[names].to_numpy(np.float32)"
     elif is_source(data) and not sources:
         reason = "; read the rows of a source first: data[np.arange(len(data))]"
     return TypeError(
@@ -58,14 +59,14 @@ def _not_data(data: Any, name: str, sources: bool, reason: str = "") -> TypeErro
 
 
 def is_source(data: Any) -> bool:
-    """Whether `data` reads the rows that it is asked for; a table reads columns."""
+    """Whether `data` is a source of rows; a table (with columns) is not."""
     others: Any = (tuple, list, str, bytes, bytearray, range, Mapping, np.ndarray)
     return (
         not isinstance(data, others)
         and hasattr(type(data), "__len__")
         and hasattr(type(data), "__getitem__")
         and not hasattr(data, "to_numpy")
-        # Arrays of other libraries and sparse matrices have both, and no targets.
+        # Arrays of other libraries and sparse matrices have both methods, but no targets.
         and not hasattr(type(data), "__array__")
         and not hasattr(type(data), "toarray")
     )
@@ -77,7 +78,7 @@ def first_input(data: Any) -> Any:
     Raises
     ------
     TypeError
-        If the data have a length and ``[]``, but read no rows.
+        If the data have a length and ``[]``, but ``data[rows]`` fails.
     """
     if not is_source(data):
         return tree.map(lambda array: array[:1], data[0])
@@ -115,8 +116,8 @@ def batches(
 ) -> Iterator[tuple[Any, int]]:
     """Yield each batch, from number `first` on, with its size.
 
-    Nothing is copied where arrays are given without an order. Of a batch of n examples,
-    ``part(n)`` are read.
+    Arrays without an order are not copied. ``part(n)`` selects the examples to read from a batch of
+    n examples.
     """
     source = is_source(data)
     for start in range(first * batch_size, count, batch_size):
@@ -135,13 +136,13 @@ def _taken(data: Any, rows: Array) -> Any:
 
 
 def _read(source: Any, rows: Array) -> Any:
-    """Return rows of a source, or raise unless it gave so many."""
-    # A source is never asked for nothing, for which it may have no types.
+    """Return rows of a source; raise if their number is wrong."""
+    # Never request zero rows, for which a source may not know its data types.
     found = _checked(source[rows if len(rows) else np.zeros(1, np.intp)], max(len(rows), 1))
     return found if len(rows) else tree.map(lambda array: array[:0], found)
 
 
 def _checked(found: Any, count: int) -> tuple[Any, ...]:
-    if (given := check_data(found, "what data[rows] returned")) != count:
-        raise ValueError(f"data[rows] returned {given} examples for {count} rows")
+    if (length := check_data(found, "the result of data[rows]")) != count:
+        raise ValueError(f"data[rows] returned {length} examples for {count} rows")
     return tuple(found)

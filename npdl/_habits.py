@@ -1,11 +1,11 @@
-"""Habits from other libraries: their order of arguments, and their words for npdl's options."""
+"""Argument orders and option names of other libraries, for the errors of wrong calls."""
 
 __all__ = ["ORDERS", "REASONS", "SIZE", "WORDS"]
 
 SIZE = "the size of the input follows from the data"
 
-# The order of arguments in PyTorch or NumPy, in the words of npdl, where it is another one. An
-# argument that npdl does not have, since it follows from the data, has no name.
+# Argument orders of PyTorch or NumPy that differ from npdl's, with npdl's names. An empty name
+# means an argument that npdl infers from the data.
 ORDERS = {
     "dense": ("", "units", "bias"),
     "conv1d": ("", "filters", "kernel_size", "stride", "padding", "dilation", "groups", "bias"),
@@ -25,7 +25,7 @@ ORDERS = {
     "truncated_normal": ("mean", "std"),
 }
 
-# Words of other libraries, and npdl's; the first one that a constructor has.
+# Option names of other libraries and npdl's names; the first name that a constructor has counts.
 WORDS = {
     "alpha": ("slope", "decay"),
     "bias_initializer": ("bias_init",),
@@ -57,7 +57,7 @@ WORDS = {
     "vocab_size": ("vocabulary",),
 }
 
-# Reasons why npdl has no such option.
+# Reasons why npdl does not have an option.
 REASONS = {
     "batch_first": "sequences are (batch, time, features)",
     "bidirectional": "bidirectional(…) runs a layer in both directions",
@@ -73,7 +73,7 @@ REASONS = {
     "normalized_shape": SIZE,
     "num_channels": SIZE,
     "num_features": SIZE,
-    "momentum": "momentum(0.1, decay=0.9) is an optimizer of its own",
+    "momentum": "momentum(0.1, decay=0.9) is a separate optimizer",
     "num_layers": "stack(…) applies several layers one after another",
-    "weight_decay": "add_decayed_weights(1e-4) is an optimizer of its own, for chain(…)",
+    "weight_decay": "add_decayed_weights(1e-4) is a separate transform, for chain(…)",
 }

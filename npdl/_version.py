@@ -1,3 +1,3 @@
-"""The version, which stands here once."""
+"""The version of the package."""
 
 __version__ = "1.0.0.dev0"

@@ -1,4 +1,4 @@
-"""Warnings that point to the call of the user, however many functions of npdl lie between."""
+"""Warnings that point to the user's call, not to functions of npdl."""
 
 import sys
 import warnings

@@ -1,4 +1,4 @@
-"""Checks `backward` of a layer against central differences of its `apply`.
+"""Check `backward` of a layer against central differences of its `apply`.
 
 >>> import npdl.functional as F
 >>> from npdl.gradcheck import check_gradients
@@ -32,9 +32,9 @@ def check_gradients(
 ) -> None:
     """Compare the gradients of a layer with central differences, in float64.
 
-    For each array that is trained, and each input, the derivative along random directions is
-    compared: ``(f(p + εd) - f(p - εd)) / 2ε`` against ``⟨backward(g), d⟩``, where ``f = ⟨y, g⟩``
-    and `g` is random, so that no two errors can cancel for long.
+    The check compares derivatives along random directions d, for each trained array and each input:
+    ``(f(p + εd) - f(p - εd)) / 2ε`` against ``⟨backward(g), d⟩``, where ``f = ⟨y, g⟩``. The output
+    gradient `g` is random, so errors do not cancel.
 
     Parameters
     ----------
@@ -43,28 +43,27 @@ def check_gradients(
     shape : tuple
         The shape of one example; a tuple of shapes for several inputs.
     x : array or tuple of arrays, optional
-        The input to check at; by default, normal random numbers. Give it for inputs that are not
-        floats, such as ids or masks.
+        The input; by default, normal random numbers. Pass it for inputs that are not floats, such
+        as ids or masks.
     params : tree, optional
-        The parameters to check at; by default, the initial ones with some noise added, so that
-        none is zero.
+        The parameters; by default, the initial parameters plus noise, so that none is zero.
     train : bool
-        Whether to check in training mode; the same key is used throughout.
+        Whether to check in training mode, always with the same key.
     rng : key
-        Decides all that is random here.
+        The source of all random numbers of the check.
     batch : int
         Number of examples.
     directions : int
-        Number of random directions for each array.
+        Number of random directions per array.
     step : float
-        The ε.
+        The step ε of the differences.
     tolerance : float
         The largest difference, relative to the norm of the gradient or 1.
 
     Raises
     ------
     AssertionError
-        If a gradient is wrong, is missing or has the wrong shape, naming its place.
+        If a gradient is wrong, is missing or has the wrong shape, with its path.
 
     Examples
     --------
@@ -90,35 +89,35 @@ def check_gradients(
     def run(params: Params, x: Any) -> tuple[Any, Any]:
         return layer.apply(params, x, train=train, rng=key)
 
-    given = tree.astype(layer.init(rng, shape) if params is None else params, np.float64)
-    y, cache = run(given, x)
+    initial = tree.astype(layer.init(rng, shape) if params is None else params, np.float64)
+    y, cache = run(initial, x)
     g = tree.map(lambda part: _like(generator, part), y)
     if params is None:
-        trained = tree.aligned(layer.backward(given, cache, g)[0], given)
-        given = tree.unflatten(
-            given,
+        trained = tree.aligned(layer.backward(initial, cache, g)[0], initial)
+        initial = tree.unflatten(
+            initial,
             [
                 leaf if grad is None else leaf + 0.1 * generator.normal(size=leaf.shape)
-                for leaf, grad in zip(tree.leaves(given), trained, strict=True)
+                for leaf, grad in zip(tree.leaves(initial), trained, strict=True)
             ],
         )
-        y, cache = run(given, x)
-    grads, dx = layer.backward(given, cache, g)
+        y, cache = run(initial, x)
+    grads, dx = layer.backward(initial, cache, g)
 
     def value(params: Params, x: Any) -> float:
         terms = tree.map(lambda part, weight: np.sum(part * weight), run(params, x)[0], g)
         return float(sum(tree.leaves(terms)))
 
     checks = [
-        ("params", given, tree.aligned(grads, given), lambda moved: value(moved, x)),
-        ("input", x, tree.aligned(dx, x), lambda moved: value(given, moved)),
+        ("params", initial, tree.aligned(grads, initial), lambda moved: value(moved, x)),
+        ("input", x, tree.aligned(dx, x), lambda moved: value(initial, moved)),
     ]
-    for what, point, gradients, function in checks:
+    for group, point, gradients, function in checks:
         names = tree.paths(point)
         for i, gradient in enumerate(gradients):
-            name = f"{what} {names[i]}".strip()
+            name = f"{group} {names[i]}".strip()
             array = tree.leaves(point)[i]
-            if what == "input" and gradient is None and is_float_array(array):
+            if group == "input" and gradient is None and is_float_array(array):
                 raise AssertionError(f"the gradient of {name} is missing: backward returned None")
             if gradient is not None:
                 for _ in range(directions):
@@ -149,7 +148,7 @@ def _compare(
     numeric = (moved(step) - moved(-step)) / (2 * step)
     analytic = float(np.sum(gradient * direction))
     scale = max(1.0, float(np.linalg.norm(gradient)))
-    # Written so that NaN fails too.
+    # In this form, NaN fails too.
     if not abs(numeric - analytic) <= tolerance * scale:
         raise AssertionError(
             f"the gradient of {name} is wrong: along a random direction the derivative is "

@@ -1,7 +1,7 @@
 """Randomness as a value: a key is a tuple of ints, and the same key gives the same numbers.
 
-A key is made from a seed, and new ones are folded out of it, one for each use. Nothing is
-consumed and nothing is global, so a draw depends on its key and on nothing that ran before.
+:func:`key` builds a key from a seed, and :func:`fold` derives new keys, one per use. A key is never
+consumed, and no state is global. So a draw depends only on its key.
 
 >>> from npdl import random
 >>> key = random.key(0)
@@ -14,8 +14,8 @@ consumed and nothing is global, so a draw depends on its key and on nothing that
 True
 
 Streams of different keys are independent: a key is the entropy and the spawn key of a
-:class:`numpy.random.SeedSequence` (SPEC 7 of Scientific Python describes the convention that any
-kind of seed or generator is taken where randomness is needed).
+:class:`numpy.random.SeedSequence`. Functions accept any seed or generator as a key, by the
+convention SPEC 7 of Scientific Python.
 """
 
 import operator
@@ -30,7 +30,7 @@ KeyLike: TypeAlias = Union[
     Key, int, "np.random.SeedSequence", "np.random.Generator", "np.random.RandomState"
 ]
 
-# A longer seed would read as one of 128 bits with a number folded in.
+# A longer seed would equal a seed of 128 bits with a number folded in.
 _SEED = 1 << 128
 _WORD = 1 << 32
 _STRING = 1 << 64  # strings fold to numbers from here on, ints to numbers below
@@ -42,8 +42,8 @@ def key(seed: KeyLike) -> Key:
     Parameters
     ----------
     seed : int, key, SeedSequence, Generator or RandomState
-        An int from 0 to 2¹²⁸ - 1; a key, which is returned as it is; or one of NumPy's sources of
-        randomness. From a `Generator` or a `RandomState` one number is drawn.
+        An int from 0 to 2¹²⁸ - 1; a key, which is returned unchanged; or a NumPy source of
+        randomness. `key` draws one number from a `Generator` or a `RandomState`.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def key(seed: KeyLike) -> Key:
         return (int(seed.randint(1 << 63, dtype=np.int64)),)
     elif isinstance(seed, np.random.SeedSequence):
         words = np.atleast_1d(np.asarray(seed.entropy, dtype=object))
-        # Entropy of more than 128 bits, or in several words, is mixed down to a number of 128 bits.
+        # Entropy of more than 128 bits, or in several words, is mixed to a number of 128 bits.
         is_seed = len(words) == 1 and words[0] < _SEED
         entropy = words[0] if is_seed else _joined(seed.generate_state(4))
         return (int(entropy), *(int(word) for word in seed.spawn_key))
@@ -81,7 +81,7 @@ def key(seed: KeyLike) -> Key:
     raise TypeError(
         f"expected a key: an int from 0 to 2**128 - 1, a tuple that begins with one, or a NumPy "
         f"SeedSequence, Generator or RandomState; got {_shown(seed)}. "
-        f"Make one with npdl.random.key(seed)"
+        f"Create a key with npdl.random.key(seed)"
     )
 
 
@@ -91,9 +91,10 @@ def fold(key: KeyLike, *data: int | str) -> Key:
     Parameters
     ----------
     key : tuple of int
-        A key, or whatever :func:`key` takes.
+        A key, or a seed as in :func:`key`.
     *data : int or str
-        Numbers from 0 to 2⁶⁴ - 1, or strings of at most 32 bytes: a position, a step, a name.
+        Integers from 0 to 2⁶⁴ - 1, or strings of at most 32 bytes, such as an index, a step or a
+        name.
 
     Examples
     --------
@@ -107,7 +108,7 @@ def fold(key: KeyLike, *data: int | str) -> Key:
 
 
 def generator(key: KeyLike) -> "np.random.Generator":
-    """Return the generator that belongs to `key`, at the beginning of its stream.
+    """Return a generator for `key`, at the beginning of its stream.
 
     Examples
     --------
@@ -142,7 +143,7 @@ def _number(item: int | str) -> int:
 
 
 def _words(number: int) -> list[int]:
-    """Words of 32 bits from which the number can be told, also amid the words of others."""
+    """Return 32-bit words that encode the number uniquely, also within the words of others."""
     if number < _WORD >> 1:
         return [number]
     count = (number.bit_length() + 31) // 32

@@ -1,8 +1,8 @@
 """Trees of arrays: dict, tuple, list, NamedTuple and attrs records, nested; the rest are leaves.
 
-Parameters, gradients, optimizer states and caches are trees. `None` is a tree without leaves; it
-stands for whatever is not there, such as the gradient of something that is not trained, and may
-stand for a whole subtree. Every function passes it through.
+Parameters, gradients, optimizer states and caches are trees. `None` is a tree without leaves. It
+replaces a missing leaf or a missing subtree, such as the gradient of a frozen layer. Every function
+passes it through.
 
 >>> import numpy as np
 >>> from npdl import tree
@@ -12,9 +12,8 @@ stand for a whole subtree. Every function passes it through.
 >>> tree.paths({"a": (1, None, {"b": 2})})
 ['a/0', 'a/2/b']
 
-The leaves are taken in the order of the positions, of the fields, and of the sorted keys of a
-dict, which is the order of `jax.tree` too. Keys that cannot be compared, such as 1 and "a", are
-sorted by their strings.
+The order of the leaves is the order of positions, of fields, and of the sorted keys of a dict, as
+in `jax.tree`. Keys that cannot be compared, such as 1 and "a", are sorted by their strings.
 """
 
 import copy
@@ -49,7 +48,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class _Leaf:
-    """Stands in a structure where the tree had a leaf."""
+    """Placeholder for a leaf in a structure."""
 
     def __repr__(self) -> str:
         return "*"
@@ -59,24 +58,24 @@ LEAF = _Leaf()
 
 
 def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """Apply `function` to the leaves of `tree`, and the ones of `rest` at the same places.
+    """Apply `function` to the leaves of `tree` and the leaves of `rest` at the same paths.
 
     Parameters
     ----------
     function : callable
-        Takes one leaf of each tree.
+        A function of one leaf per tree.
     tree, *rest : tree
-        Trees of one structure. Where any of them has `None`, the result has `None` too.
+        Trees of equal structure. If one of them has `None`, the result has `None` there.
 
     Returns
     -------
     tree
-        A tree of the structure of `tree`.
+        A tree with the structure of `tree`.
 
     Raises
     ------
     ValueError
-        If the trees differ, naming the path, both sides and the keys that differ.
+        If the trees differ, with the path, both sides and the differing keys.
 
     Examples
     --------
@@ -126,7 +125,7 @@ def paths(tree: Tree) -> list[str]:
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Tree]:
-    """Return the leaves and the structure, from which :func:`unflatten` makes the tree again.
+    """Return the leaves and the structure, the arguments of :func:`unflatten`.
 
     Examples
     --------
@@ -138,19 +137,19 @@ def flatten(tree: Tree) -> tuple[list[Any], Tree]:
 
 
 def unflatten(structure: Tree, leaves: list[Any]) -> Tree:
-    """Return a tree of that structure with these leaves.
+    """Return a tree with this structure and these leaves.
 
     Parameters
     ----------
     structure : tree
-        What :func:`flatten` returned, or any tree of the wanted structure.
+        A structure from :func:`flatten`, or any tree with this structure.
     leaves : list
-        As many leaves as the structure has.
+        The leaves, in order.
 
     Raises
     ------
     ValueError
-        If there are more or fewer leaves than places.
+        If the number of leaves is wrong.
 
     Examples
     --------
@@ -163,15 +162,15 @@ def unflatten(structure: Tree, leaves: list[Any]) -> Tree:
         tree = _fill(structure, remaining)
     except StopIteration:
         tree = None
-    if len(leaves) != (places := len(_leaves(structure))):
-        raise ValueError(f"the structure has {places} leaves, but {len(leaves)} were given")
+    if len(leaves) != (expected := len(_leaves(structure))):
+        raise ValueError(f"the structure has {expected} leaves, got {len(leaves)}")
     return tree
 
 
 def aligned(tree: Tree, like: Tree) -> list[Any]:
     """Return one leaf of `tree`, or `None`, for each leaf of `like`.
 
-    This is the flat form of a tree of gradients, in which `None` may stand for a whole subtree.
+    This is the flat form of a tree of gradients, in which `None` may replace a whole subtree.
 
     Raises
     ------
@@ -190,14 +189,14 @@ def aligned(tree: Tree, like: Tree) -> list[Any]:
 
 
 def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
-    """Return all numbers of the tree in one vector, and the way back.
+    """Return all numbers of the tree in one vector, and the inverse function.
 
     Returns
     -------
     vector : array of shape (count,)
         A new array.
     unravel : callable
-        Turns a vector of that size into a tree whose leaves are views into it.
+        Maps a vector of this size to a tree whose leaves are views into it.
 
     Raises
     ------
@@ -217,7 +216,7 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
     arrays = [np.asarray(leaf) for leaf in leaves(tree)]
     if len({array.dtype for array in arrays}) > 1:
         raise TypeError(
-            "a tree of several data types cannot be one vector: "
+            "a tree with several data types cannot become one vector; convert it with tree.astype: "
             + ", ".join(f"{path} is {np.asarray(leaf).dtype}" for path, leaf in items(tree))
         )
     shapes = [array.shape for array in arrays]
@@ -236,7 +235,7 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
 
 
 def count(tree: Tree) -> int:
-    """Return how many numbers the leaves hold.
+    """Return the total number of elements in the leaves.
 
     Examples
     --------
@@ -249,7 +248,7 @@ def count(tree: Tree) -> int:
 
 
 def astype(tree: Tree, dtype: Any) -> Tree:
-    """Return the tree with its floating-point arrays in another type; the rest as it is.
+    """Return the tree with its floating-point arrays in another type, and other leaves unchanged.
 
     Examples
     --------
@@ -288,7 +287,7 @@ def add(a: Tree, b: Tree) -> Tree:
 
 
 def all_close(a: Tree, b: Tree, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
-    """Whether the leaves of two trees of one structure are equal within the tolerance.
+    """Whether the leaves of two trees of equal structure agree within the tolerance.
 
     ``|a - b| ≤ α + ρ |b|`` for all numbers, with α of `atol` and ρ of `rtol`.
 
@@ -315,7 +314,7 @@ _leaves = leaves
 
 
 def _children(tree: Tree) -> dict[Any, Any] | None:
-    """Return the children of a node by their keys, or `None` for a leaf."""
+    """Return the children of a node by key, or `None` for a leaf."""
     kind = type(tree)
     if kind is np.ndarray:
         return None
@@ -330,7 +329,7 @@ def _children(tree: Tree) -> dict[Any, Any] | None:
 
 
 def _rebuild(tree: Tree, children: dict[Any, Any]) -> Tree:
-    """Return a node of the kind of `tree` with these children."""
+    """Return a node of the type of `tree` with these children."""
     kind = type(tree)
     if kind is dict:
         return children
@@ -338,7 +337,7 @@ def _rebuild(tree: Tree, children: dict[Any, Any]) -> Tree:
         named = hasattr(kind, "_fields")
         return kind(*children.values()) if named else kind(children.values())
     if isinstance(tree, dict):
-        # A copy keeps what a subclass adds, such as the factory of a defaultdict.
+        # A copy keeps the attributes of subclasses, such as the factory of a defaultdict.
         rebuilt = copy.copy(tree)
         rebuilt.update(children)
         return rebuilt
@@ -423,7 +422,7 @@ def _ordered(tree: Tree, children: dict[Any, Any]) -> Any:
 
 
 def sorted_keys(node: dict[Any, Any]) -> list[Any]:
-    """Return the keys of a dict in the order of its leaves, which every module uses."""
+    """Return the keys of a dict in the order of its leaves; all modules use this order."""
     try:
         return sorted(node)
     except TypeError:  # Keys of several types. 1 and "1" have one string, and different types.
@@ -468,7 +467,7 @@ def _require_all_same(a: Tree, b: Tree, path: tuple[str, ...]) -> None:
 
 
 def _summary(tree: Tree) -> str:
-    """Name a node in a few words."""
+    """Describe a node briefly."""
     if tree is None:
         return "None"
     children = _children(tree)

@@ -352,7 +352,7 @@ def test_all_close_takes_none_for_a_difference_of_structure():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
 def test_unflatten_wants_as_many_leaves_as_there_are_places(count):
-    with pytest.raises(ValueError, match=f"the structure has 3 leaves, but {count} were given"):
+    with pytest.raises(ValueError, match=f"the structure has 3 leaves, got {count}"):
         tree.unflatten({"a": (0, 0), "b": 0}, list(range(count)))
 
 

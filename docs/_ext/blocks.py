@@ -1,8 +1,8 @@
-"""Run the Python blocks of a Markdown file, and hold what they print against what the page says.
+"""Run the Python blocks of a Markdown file, and compare their output with the page.
 
-The blocks of a page are one program. A block fenced as ``text`` behind one of ``python`` is what
-that one prints: numbers may differ by two in the last digit that is written, since processors
-round differently, and ``...`` stands for anything. Nothing but the standard library is needed:
+The blocks of a page are one program. A ``text`` block after a ``python`` block is its expected
+output. Numbers may differ by two in the last written digit, because processors round differently.
+``...`` matches any output. The script needs only the standard library:
 
     python docs/_ext/blocks.py README.md
 """
@@ -26,12 +26,12 @@ NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?(?!\d|\.\.\.)")
 
 
 class Block(NamedTuple):
-    """A block of code, with what the page says that it prints, if it says so."""
+    """A block of code, with its expected output if the page has one."""
 
     code: str
     printed: str | None
     line: int
-    start: int  # the places in the page behind the code, and behind what it prints
+    start: int  # positions in the page: the end of the code, and the end of its output
     end: int
 
 
@@ -49,7 +49,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def missing(page: str) -> set[str]:
-    """Return the libraries that a page imports and that are not installed."""
+    """Return the imported libraries of a page that are not installed."""
     names = set()
     for block in blocks(page):
         for node in ast.walk(ast.parse(block.code)):
@@ -63,10 +63,10 @@ def missing(page: str) -> set[str]:
 
 
 def run(path: Path, after: Callable[[Block, str, Any], Any] = lambda *_: None) -> dict[str, Any]:
-    """Run all blocks of a page one after the other, and return the names that they made.
+    """Run all blocks of a page in order, and return their global variables.
 
-    `after` is called behind each block, with what it printed, if the page says what that is, and
-    with the value of its last line, if that is an expression. Warnings are errors.
+    After each block, `after` is called with the block, its output (if the page has an expected
+    output) and the value of its last line (if this is an expression). Warnings are errors.
     """
     page = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -83,7 +83,7 @@ def _run_block(
     folder: Path,
     after: Callable[[Block, str, Any], Any],
 ) -> None:
-    """Run one block in a folder, where it may write files, with the names of those before."""
+    """Run one block in a folder for its files, with the variables of the blocks before it."""
     # The empty lines let a traceback show the line of the page.
     program = ast.parse("\n" * block.line + block.code)
     ends_in_value = bool(program.body) and isinstance(program.body[-1], ast.Expr)
@@ -106,7 +106,7 @@ def _run_block(
 
 
 def same(written: str, printed: str) -> bool:
-    """Whether two texts agree but for spaces, the last digits of numbers, and ``...``."""
+    """Whether two outputs agree, except for spaces, the last digits of numbers, and ``...``."""
     numbers = NUMBER.findall(written)
     pattern = re.escape(" ".join(NUMBER.sub("#", written).split())).replace(r"\.\.\.", ".*?")
     pattern = pattern.replace(r"\#", r"(-?\d+\.\d+(?:e[-+]?\d+)?)")

@@ -1,15 +1,15 @@
-"""Equations as the docstrings write them, ``y = x / (1 + |x|)``, typeset as MathML.
+"""Typeset the equations of docstrings, such as ``y = x / (1 + |x|)``, as MathML.
 
-A browser draws MathML by itself, so the pages need no script and no font from elsewhere. What is
-not an equation of this small language stays the code that it is: :func:`mathml` returns `None`.
+Browsers draw MathML natively, so the pages need no script. Code that is not an equation of this
+small language stays code: :func:`mathml` returns `None`.
 
-The grammar, where atoms that stand side by side are a product:
+The grammar, in which adjacent atoms are a product:
 
     relation = sum { "=" sum }
     sum      = ["-"] product { ("+" | "-") product }
     product  = atoms { ("/" | "·" | "*") atoms }
     atom     = number | name | "(" list ")" | "[" list "]" | "|" sum "|" | "√" atom
-    name     = letter or word, with "ₜ", "²", "_c,k" or "^(2i)" behind it
+    name     = letter or word, followed by "ₜ", "²", "_c,k" or "^(2i)"
 """
 
 import re
@@ -28,7 +28,7 @@ SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ᵢⱼₖₙₜ", "01
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁱᵗˣⁿᵀ", "0123456789+-itxnT", strict=True))
 RELATIONS = {"=": "=", "+=": "+=", "≤": "≤", "≥": "≥", "<": "&lt;", ">": "&gt;", "~": "∼", ":": ":"}
 BRACKETS = {"(": ")", "[": "]", "⟨": "⟩", "|": "|", "‖": "‖"}
-# What tells an equation from code, where a sign of equality does not.
+# Signs that mark an equation without a sign of equality; code does not contain them.
 SIGNS = re.compile(r"[~·√ΣΠ½‖|≤≥⟨…Α-Ωα-ω" + "".join(SUBSCRIPTS) + "".join(SUPERSCRIPTS) + "]")
 TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<number>\d+(?:\.\d+)?|½)|(?P<name>[A-Za-z]+(?:_[a-z]{2,})*|[Α-Ωα-ω])"
@@ -39,7 +39,7 @@ TOKEN = re.compile(
 
 
 def mathml(text: str, display: bool = False) -> str | None:
-    """Return the MathML of an equation, or `None` where the text is none."""
+    """Return the MathML of an equation, or `None` if the string is not an equation."""
     text = " ".join(text.split())
     if not (" = " in text or " += " in text or SIGNS.search(text)):
         return None
@@ -57,9 +57,9 @@ def mathml(text: str, display: bool = False) -> str | None:
 
 
 def rows(block):
-    """Return the equations of a block, a list a line, or `None` where a line is something else.
+    """Return the equations of a block, a list per line, or `None` if a line is not an equation.
 
-    Several stand in a line with wide gaps between them.
+    A line may contain several equations with at least four spaces between them.
     """
     lines = [line.strip() for line in block.splitlines() if line.strip()]
     typeset = [[mathml(part) for part in re.split(r" {4,}", line)] for line in lines]
@@ -67,42 +67,42 @@ def rows(block):
 
 
 def _tokens(text):
-    """Yield pairs of kind and text; spaces are left out."""
-    place = 0
-    while place < len(text):
-        match = TOKEN.match(text, place)
+    """Yield pairs of kind and string, without spaces."""
+    position = 0
+    while position < len(text):
+        match = TOKEN.match(text, position)
         if match is None:
-            raise ValueError(f"{text[place]!r} is not of an equation")
+            raise ValueError(f"unexpected character {text[position]!r} in an equation")
         kind, value = match.lastgroup, match.group()
-        place = match.end()
+        position = match.end()
         if value == "=" and text[match.start() - 1] != " ":
             raise ValueError("a keyword argument")
         if kind == "name" and len(value) > 1 and value not in WORDS:
             if len(value) > 2:
-                raise ValueError(f"{value} is no word of equations")
+                raise ValueError(f"{value} is not a known word of equations")
             yield from (("name", letter) for letter in value)
         elif kind != "space":
             yield kind, value
 
 
 class _Reader:
-    """Reads tokens from left to right; each method reads one thing and returns its MathML."""
+    """Read tokens from left to right; each method reads one rule and returns its MathML."""
 
     def __init__(self, tokens):
         self.tokens = [*tokens, ("end", "")]
-        self.place = 0
+        self.position = 0
         self.closing = []
         self.inline = False
 
     @property
     def next(self):
-        return self.tokens[self.place]
+        return self.tokens[self.position]
 
     def take(self, *values):
-        """Return the next token's text, if it is one of these signs."""
+        """Return and consume the next token, if it is one of these signs."""
         kind, value = self.next
         if kind == "sign" and value in values:
-            self.place += 1
+            self.position += 1
             return value
         return None
 
@@ -125,11 +125,11 @@ class _Reader:
         return "".join(parts)
 
     def product(self):
-        start = self.place
+        start = self.position
         parts, slashes = self.factors()
         if slashes and not self.inline:
             # Fractions within a fraction are written with a slash.
-            self.place = start
+            self.position = start
             self.inline = True
             parts, slashes = self.factors()
             self.inline = False
@@ -139,7 +139,7 @@ class _Reader:
         return "".join(atom for part in parts for atom in part)
 
     def factors(self):
-        """Return lists of atoms, with the signs between them, and the places of the slashes."""
+        """Return lists of atoms with the signs between them, and the indices of the slashes."""
         parts, slashes = [self.atoms()], []
         while sign := self.take("/", "·", "*"):
             if sign == "/":
@@ -148,7 +148,7 @@ class _Reader:
         return parts, slashes
 
     def atoms(self):
-        """Return the list of the atoms that stand side by side, with the spaces between them."""
+        """Return the list of adjacent atoms, with the spaces between them."""
         found = []
         before = None
         while (kind := self.next[0]) in ("number", "name") or self.next[1] in self.opening():
@@ -170,7 +170,7 @@ class _Reader:
 
     def atom(self):
         kind, value = self.next
-        self.place += 1
+        self.position += 1
         if kind == "number":
             base = f"<mn>{value}</mn>"
         elif kind == "name":
@@ -206,10 +206,10 @@ class _Reader:
         while True:
             kind, value = self.next
             if kind == "low" and low is None:
-                self.place += 1
+                self.position += 1
                 low = _script(value.removeprefix("_"), SUBSCRIPTS)
             elif kind == "high" and high is None:
-                self.place += 1
+                self.position += 1
                 high = _script(value, SUPERSCRIPTS)
             elif self.take("^"):
                 outside, self.inline = self.inline, True
@@ -247,7 +247,7 @@ PARENTHESES = re.compile(
 
 
 def _bare(atoms):
-    """Take away the parentheses of what a fraction or a root holds together."""
+    """Remove parentheses that a fraction or a root makes redundant."""
     if len(atoms) == 1 and (match := PARENTHESES.fullmatch(atoms[0])):
         return [match.group(1)]
     return atoms

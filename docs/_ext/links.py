@@ -1,4 +1,4 @@
-"""Check that every link within a built site leads somewhere; print those that lead out of it.
+"""Check that every link within a built site has a target, and print all outward links.
 
 python docs/_ext/links.py build/docs
 """
@@ -12,22 +12,22 @@ __all__ = ["broken", "read"]
 
 
 class _Page(HTMLParser):
-    """Collects the places of a page, and what it links to."""
+    """Collect the anchors of a page and its links."""
 
     def __init__(self):
         super().__init__()
-        self.places, self.links = set(), set()
+        self.anchors, self.links = set(), set()
 
     def handle_starttag(self, tag, attrs):
         for name, value in attrs:
             if name in ("id", "name") and value:
-                self.places.add(value)
+                self.anchors.add(value)
             elif name in ("href", "src") and value:
                 self.links.add(value)
 
 
 def read(folder):
-    """Return each HTML file of a folder with its places and links."""
+    """Return each HTML file of a folder with its anchors and links."""
     pages = {}
     for path in sorted(Path(folder).resolve().rglob("*.html")):
         pages[path] = page = _Page()
@@ -36,7 +36,7 @@ def read(folder):
 
 
 def broken(pages):
-    """Return pairs of a page and a link of it that leads nowhere."""
+    """Return pairs of a page and a link without a target."""
     found = []
     for path, page in pages.items():
         for link in sorted(page.links):
@@ -45,7 +45,7 @@ def broken(pages):
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             fragment = unquote(parts.fragment)
-            known = pages[target].places if target in pages else None
+            known = pages[target].anchors if target in pages else None
             if not target.exists() or (fragment and known is not None and fragment not in known):
                 found.append((path, link))
     return found
@@ -54,8 +54,8 @@ def broken(pages):
 if __name__ == "__main__":
     pages = read(sys.argv[1])
     if not pages:
-        sys.exit(f"there is no page in {sys.argv[1]}")
+        sys.exit(f"{sys.argv[1]} has no HTML page; build the site first")
     outward = {link for page in pages.values() for link in page.links if "://" in link}
     sys.stdout.write("".join(f"outward, not checked: {link}\n" for link in sorted(outward)))
     if wrong := broken(pages):
-        sys.exit("\n".join(f"{path}: {link} leads nowhere" for path, link in wrong))
+        sys.exit("\n".join(f"{path}: {link} has no target" for path, link in wrong))

@@ -1,10 +1,10 @@
-"""What the site needs beside Sphinx: pages that run, typeset equations, lists of the public names.
+"""Sphinx extension of the site: pages that run, typeset equations, lists of public names.
 
-* The Python blocks of a page run when it is read. The pictures that they leave open in Matplotlib
-  are put behind them, and so is a figure that is the value of the last line, as in a notebook. A
-  block that fails, or prints something else than the page says, is an error.
+* Sphinx runs the Python blocks of a page when it reads the page. Open Matplotlib figures are
+  inserted after their block. So is a figure that is the value of the last line, as in a notebook. A
+  block with an error, or with another output than on the page, is an error.
 * Equations in docstrings and pages become MathML.
-* A ``names`` directive holds the names of a module: first a table of them, then their docstrings.
+* The ``names`` directive lists names of a module: first as a table, then with their docstrings.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 FIGURES = "_figures"
-# Pages that import one of these are shown as they are, where it is not installed.
+# Pages with one of these imports are not run if the library is not installed.
 OPTIONAL = {"keras", "mpi4py", "torch"}
 # Readable on a light and on a dark page.
 INK = "#7c7f86"
@@ -41,7 +41,7 @@ STYLE = {
 
 
 def run_page(app, name, source):
-    """Run the code of a page, and put its pictures behind the blocks that draw them."""
+    """Run the code of a page, and insert its figures after their blocks."""
     page = source[0]
     if not blocks.blocks(page) or blocks.missing(page) & OPTIONAL:
         return
@@ -58,24 +58,24 @@ def run_page(app, name, source):
 
     def after(block, printed, value):
         nonlocal count
-        said = page[block.start : block.end]
-        if "..." in said:  # where the page leaves out what differs, the site has all of it
-            said = f"\n\n```text\n{printed.rstrip()}\n```"
+        shown = page[block.start : block.end]
+        if "..." in shown:  # the site shows the full output
+            shown = f"\n\n```text\n{printed.rstrip()}\n```"
         figures = [plt.figure(number) for number in plt.get_fignums()]
         is_new = isinstance(value, mpl.figure.Figure) and value not in figures
         for figure in [*figures, value] if is_new else figures:
             count += 1
             file = f"{name.replace('/', '-')}-{count}.svg"
-            # The colours of npdl.plot are made for a white ground.
-            ground = {"transparent": figure in figures, "facecolor": "white"}
-            figure.savefig(folder / file, metadata={"Date": None}, **ground)
+            # The colours of npdl.plot need a white background.
+            background = {"transparent": figure in figures, "facecolor": "white"}
+            figure.savefig(folder / file, metadata={"Date": None}, **background)
             plt.close(figure)
             titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
             labels = [axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes]
             words = [text for text in titles if text] or [text for text in labels if text]
             alt = "; ".join(words) or block.code.splitlines()[-1]
-            said += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
-        changes.append((block, said))
+            shown += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
+        changes.append((block, shown))
 
     try:
         blocks.run(Path(app.env.doc2path(name)), after)
@@ -83,19 +83,19 @@ def run_page(app, name, source):
         raise ExtensionError(
             f"the code of {name} fails: {type(error).__name__}: {error}", error
         ) from error
-    for block, said in reversed(changes):
-        page = page[: block.start] + said + page[block.end :]
+    for block, shown in reversed(changes):
+        page = page[: block.start] + shown + page[block.end :]
     source[0] = page
 
 
 class Equations(SphinxPostTransform):
-    """Make MathML of what reads as an equation."""
+    """Replace equations by MathML."""
 
     default_priority = 500
     formats = ("html",)
 
     def run(self, **kwargs):
-        """Go through the code of a page: in lines, and blocks of which all lines are equations."""
+        """Replace inline code, and blocks in which all lines are equations."""
         for node in list(self.document.findall(nodes.literal)):
             if html := mathml(node.astext()):
                 node.replace_self(nodes.raw("", html, format="html"))
@@ -107,15 +107,15 @@ class Equations(SphinxPostTransform):
 
 
 class Names(SphinxDirective):
-    """``{names} module`` with a name a line: a table of summaries, then all that is documented."""
+    """``{names} module`` with one name per line: a table of summaries, then the docstrings."""
 
     required_arguments = 1
     has_content = True
-    # With `members`, the methods too; the text behind it names those that are no one's business.
+    # `members` adds the methods; its value lists the methods to exclude.
     option_spec: ClassVar = {"members": lambda text: text or ""}
 
     def run(self):
-        """Write both in reStructuredText, and parse it."""
+        """Write the table and the docstrings in reStructuredText, and parse them."""
         module_name, names = self.arguments[0], [line for line in self.content if line.strip()]
         module = importlib.import_module(module_name)
         lines = [
@@ -137,12 +137,12 @@ class Names(SphinxDirective):
 def _kind(value):
     if isinstance(value, type):
         return "exception" if issubclass(value, Exception) else "class"
-    # A metric is no function, but wraps one.
+    # A metric is not a function, but wraps one.
     return "function" if hasattr(inspect.unwrap(value), "__code__") else "data"
 
 
 def find_by_last_name(app, env, node, contnode):
-    """Let a docstring name a module, or what another module has by its last name alone."""
+    """Resolve references to a module, or to a name of another module by its last part."""
     if node.get("refdomain") != "py":
         return None
     ends = f".{node['reftarget'].rpartition('.')[2]}"
@@ -172,7 +172,7 @@ FONT_RANGES += [(0x2200, 0x2300), (0x27E0, 0x27F0), (0x1D434, 0x1D468), (0x1D6A4
 
 
 def make_font(app):
-    """Write the font of equations, with the letters that they need, among the files of the site."""
+    """Write the font of equations, reduced to the needed letters, to the static files."""
     import ziamath
     from fontTools import subset
 
@@ -193,20 +193,20 @@ def make_font(app):
 
 
 def keep_summary(app, what, name, value, options, lines):
-    """Keep napoleon from reading a property's summary with a colon as a type and its meaning."""
+    """Keep napoleon from reading the colon in a property's summary as a type separator."""
     if what == "property" and lines:
         lines[0] = lines[0].replace(": ", " – ")
 
 
 def forget_modules_without_source(app, env):
-    """Keep sphinx.ext.viewcode from listing pages that it does not write, such as of `builtins`."""
+    """Keep sphinx.ext.viewcode from listing pages that it does not write, such as `builtins`."""
     modules = env._viewcode_modules
     for name in [name for name, entry in modules.items() if not entry]:
         del modules[name]
 
 
 def setup(app):
-    """Tell Sphinx of all this."""
+    """Register the extension."""
     app.connect("source-read", run_page)
     app.connect("missing-reference", find_by_last_name)
     app.connect("builder-inited", make_font)

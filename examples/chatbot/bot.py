@@ -1,4 +1,4 @@
-"""A trained model with its vocabularies: in a file, and answering."""
+"""A trained model with its vocabularies: saving, loading and answering."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,34 +12,34 @@ import npdl.functional as F
 from npdl import checkpoint, tree
 
 MODEL = Path(__file__).with_name("model.npz")
-# The training, which smooths its targets, leaves a word that is certain a probability of 0.9.
+# Because of label smoothing in training, a certain word has a probability of 0.9.
 SURE = 0.75
 MOST_DOUBT = 2.1
 
 
 class Reply(NamedTuple):
-    """An answer, and how much each of its words looked at each word of the question."""
+    """An answer, and the attention of its words to the words of the question."""
 
     answer: str
     answer_words: list[str]
     question_words: list[str]
-    known: list[bool]  # which words of the question the model knows
+    known: list[bool]  # whether the model knows each word of the question
     weights: np.ndarray  # (answer words, question words)
-    sure: bool = True  # if not, every word was read as an unknown one
+    sure: bool = True  # if false, every word was replaced by the unknown word
 
 
 class Bot(NamedTuple):
-    """A chatbot is a value: the words of questions, those of answers, and its parameters."""
+    """A chatbot is a value: two vocabularies, of questions and of answers, and the parameters."""
 
     asked: Vocabulary
     said: Vocabulary
     params: Any
 
     def reply(self, question, *, width=5, temperature=0.0, key=0):
-        """Answer by beam search, or, where a temperature is given, by sampling with the key.
+        """Answer by beam search, or by sampling with the key if the temperature is not 0.
 
-        Where the model is not sure of what the search finds, it answers as if it knew none of the
-        words, if of that it is surer.
+        If the answer of the search is doubtful, all words are replaced by the unknown word. The
+        new answer is used if it is less doubtful.
         """
         words = words_of_question(question)
         ids = self.asked.read(words)
@@ -48,7 +48,7 @@ class Bot(NamedTuple):
             return self.explained(words, ids, answer)[0]
         reply, doubt = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
         if doubt > MOST_DOUBT:
-            # Rather than a guess, what the corpus has for a question of which no word is known.
+            # Instead of a guess, use the answer to a question of unknown words.
             ids = [UNKNOWN] * len(ids)
             other, least = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
             if least < doubt:
@@ -60,7 +60,7 @@ class Bot(NamedTuple):
         return make_parts(len(self.asked.words), len(self.said.words))
 
     def begin(self, ids):
-        """Read a question, given as numbers; return what :mod:`decode` needs to answer it."""
+        """Encode a question of word ids; return the step function and the state for `decode`."""
         parts, params = self.parts(), self.params
         question, mask = np.array([ids]), np.ones((1, len(ids)), bool)
         asked = parts.asked(params["asked"], question)
@@ -71,18 +71,18 @@ class Bot(NamedTuple):
             said = parts.said(params["said"], words[:, None])
             scores, _, state = parts.decoder(params["scores"], (said, memory, mask, state))
             log_probabilities = F.log_softmax()((), scores[:, 0])
-            log_probabilities[:, [PADDING, UNKNOWN]] = -np.inf  # words that nobody can read
+            log_probabilities[:, [PADDING, UNKNOWN]] = -np.inf  # never generate these words
             return log_probabilities, (memory, mask, state)
 
         return step, (memory, mask, state)
 
     def explained(self, question, ids, answer):
-        """Return the reply whose words have these numbers, and how doubtful it is.
+        """Return the reply with these word ids, and its doubt.
 
-        The doubt is minus the log-probability of those words of which the model was not sure.
+        The doubt is minus the sum of the log-probabilities of the words that are not `SURE`.
         """
-        given = np.array([ids]), np.ones((1, len(ids)), bool), np.array([[END, *answer]])
-        scores, weights = self.parts().whole(self.params, given)
+        inputs = np.array([ids]), np.ones((1, len(ids)), bool), np.array([[END, *answer]])
+        scores, weights = self.parts().whole(self.params, inputs)
         after = np.array([*answer, END])
         log_probabilities = F.log_softmax()((), scores[0])[np.arange(len(after)), after]
         words = self.said.decode(answer)
@@ -97,7 +97,7 @@ class Bot(NamedTuple):
 
 
 def save(path, bot):
-    """Write a bot to a file, with numbers of 16 bits, which are enough for answers."""
+    """Write a bot to a file, in float16, which is precise enough for answers."""
     words = {name: "\n".join(getattr(bot, name).words) for name in ("asked", "said")}
     checkpoint.save(path, words | {"params": tree.astype(bot.params, np.float16)})
 
@@ -106,10 +106,10 @@ def load(path=MODEL):
     """Read a bot from a file."""
     words = checkpoint.scalars(path)
     if not all(isinstance(words.get(name), str) for name in ("asked", "said")):
-        raise ValueError(f"{path} holds no chatbot; write one with train.py --output {path}")
+        raise ValueError(f"{path} is not a chatbot; write one with train.py --output {path}")
     shapes = checkpoint.array_shapes(path)
     for name in ("asked", "said"):
-        # Before tables of that size are made: the file's own has a row for each word.
+        # Check before allocating tables: the table of the file has one row per word.
         count, table = words[name].count("\n") + 1, shapes.get(f"params/{name}/1/table")
         if table is None or table[0] != count:
             raise checkpoint.CheckpointError(

@@ -1,7 +1,7 @@
-"""Dialogues as arrays of word numbers, and back.
+"""Dialogues as arrays of word ids, and back.
 
-A word is written with the space before it, so that the words of an answer, one after the other,
-are the answer again. The words of a question are in lower case, and without punctuation.
+A word includes the space before it, so joining the words of an answer gives the answer. The words
+of a question are in lower case, without punctuation.
 """
 
 import re
@@ -12,10 +12,10 @@ import numpy as np
 
 CORPUS = Path(__file__).with_name("dialogues.tsv")
 LIMIT = 40  # words; longer texts are cut
-PADDING, UNKNOWN, END = range(3)  # numbers of what is no word
+PADDING, UNKNOWN, END = range(3)  # ids of the special words
 SPECIAL = ("<pad>", "<unk>", "<end>")
 
-# In a corpus, <unk> stands for any word that is not known. F.relu and make-up are one word.
+# In a corpus, <unk> matches any unknown word. F.relu and make-up are one word.
 WORD = re.compile(r" ?<unk>| ?\w+(?:[.'_-]\w+)*| ?[^\w\s]")
 ENDINGS = ("s", "es", "d", "ed", "ing", "ly", "er")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -34,14 +34,14 @@ SHORT_FORMS = {
 
 
 def words_of_answer(text):
-    """Return the words and marks of a text: ``"Hi, you!"`` is `` Hi``, ``,``, `` you``, ``!``."""
+    """Return words and punctuation of a text: ``"Hi, you!"`` is `` Hi``, ``,``, `` you``, ``!``."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return WORD.findall(" " + " ".join(text.split()))[:LIMIT]
 
 
 def words_of_question(text):
     """Return the words of a question: ``"What's up?"`` is `` what``, `` is``, `` up``."""
-    # Longer texts are cut before they cost time.
+    # Long texts are cut first, to bound the time.
     text = text[: 100 * LIMIT].lower().replace("’", "'")
     for short, full in SHORT_FORMS.items():
         text = re.sub(short, full, text)
@@ -50,11 +50,11 @@ def words_of_question(text):
     return [f" {word}" for word in words if word == "<unk>" or word[0].isalnum()][:LIMIT]
 
 
-def slips(word):
-    """Yield what may have been meant by a word: other endings, or one letter changed.
+def corrections(word):
+    """Yield possible corrections of a word: other endings, or one changed letter.
 
-    The likeliest come first. The first letter is seldom wrong, and short words are left alone,
-    because each is a slip of another one.
+    The most likely corrections come first. The first letter is kept. Short words have no
+    corrections, because too many other words are close.
     """
     if not 5 <= len(word) <= 20:  # with the space before it
         return
@@ -74,14 +74,14 @@ def slips(word):
 
 
 class Vocabulary(NamedTuple):
-    """Known words; the number of a word is its place."""
+    """Known words; the id of a word is its index in `words`."""
 
     words: tuple[str, ...]
     numbers: dict[str, int]
 
     @classmethod
     def of(cls, words):
-        """Return the vocabulary of these words."""
+        """Return a vocabulary with these words."""
         return cls(tuple(words), {word: number for number, word in enumerate(words)})
 
     @classmethod
@@ -90,28 +90,28 @@ class Vocabulary(NamedTuple):
         return cls.of((*SPECIAL, *sorted({word for text in texts for word in text} - {" <unk>"})))
 
     def encode(self, words):
-        """Return the numbers of words."""
+        """Return the ids of words."""
         return [self.numbers.get(word, UNKNOWN) for word in words]
 
     def read(self, words):
-        """Return the numbers of the words of a question; where there is none, that of the end."""
+        """Return the ids of the words of a question, or the id of the end if it is empty."""
         return self.encode(self.corrected(words)) or [END]
 
     def corrected(self, words):
-        """Return the words, each unknown one as the known one that it is a slip of, if any."""
+        """Return the words with misspellings of known words corrected."""
         return [word if word in self.numbers else self._nearest(word) for word in words]
 
     def _nearest(self, word):
-        likely = (other for other in slips(word) if other in self.numbers)
+        likely = (other for other in corrections(word) if other in self.numbers)
         return next(likely, word)
 
     def decode(self, numbers):
-        """Return the words of numbers."""
+        """Return the words with these ids."""
         return [self.words[number] for number in numbers]
 
 
 def read_dialogues(path=CORPUS):
-    """Return the pairs (question, answer) of a file: one a line, with a tab between them."""
+    """Return the pairs (question, answer) of a file: one per line, with a tab between them."""
     dialogues = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -123,15 +123,15 @@ def read_dialogues(path=CORPUS):
             )
         dialogues.append((question, answer.strip()))
     if not dialogues:
-        raise ValueError(f"{path}: there is no dialogue in it")
+        raise ValueError(f"{path} has no dialogue; expected lines: a question, a tab, an answer")
     return dialogues
 
 
 def padded(rows):
-    """Return lists of numbers as one array, filled up behind."""
+    """Return lists of ids as one array, padded at the end."""
     array = np.full((len(rows), max(map(len, rows))), PADDING)
-    for place, row in enumerate(rows):
-        array[place, : len(row)] = row
+    for index, row in enumerate(rows):
+        array[index, : len(row)] = row
     return array
 
 
@@ -147,8 +147,8 @@ def vocabularies(dialogues):
 def as_arrays(dialogues, asked, said):
     """Return ``((question, mask, before), after, weights)`` for :func:`npdl.training.fit`.
 
-    `asked` and `said` are the vocabularies. `before` is the answer one word late: from the words
-    before, the model learns the word `after`.
+    `asked` and `said` are the vocabularies. `before` is the answer, delayed by one word. The model
+    learns to predict `after` from the previous words.
     """
     question = padded([asked.read(words_of_question(q)) for q, _ in dialogues])
     after = padded([[*said.encode(words_of_answer(a)), END] for _, a in dialogues])

@@ -1,7 +1,7 @@
-"""The model: an LSTM reads the question in both directions, another one writes the answer.
+"""The model: a bidirectional LSTM encodes the question, a second LSTM decodes the answer.
 
-At each word of the answer, attention looks at all words of the question. The three layers that
-npdl does not have are written here, which takes ten lines each.
+At each word of the answer, attention reads all words of the question. This module also defines
+three custom layers.
 """
 
 import functools
@@ -16,9 +16,9 @@ from npdl import random
 
 @F.layer
 def unknown_words(rate):
-    """In training, replace a fraction of the words by the unknown one, so that it does no harm.
+    """In training, replace a fraction of the words by the unknown word.
 
-    The only word of a text stays, because without it nothing is left to answer to.
+    So the model learns to ignore unknown words. The only word of a text is never replaced.
     """
 
     def apply(params, words, *, train=False, rng=None):
@@ -33,26 +33,25 @@ def unknown_words(rate):
 
 
 @F.layer
-def first_thought():
-    """Begin to write: from ((h, c), (h', c')), the memory and its mask to the state (m, c c').
+def initial_state():
+    """Start the decoder: ((h, c), (h', c')), the memory and its mask give its state (m, c c').
 
-    Each number of m is the largest that the memory has at any step, so that a word that matters
-    is heard wherever it stands.
+    m is the maximum of the memory over the steps, so an important word counts at any position.
     """
 
     def apply(params, x):
         ((_, c), (_, c_back)), memory, mask = x
-        # A memory is between -1 and 1.
+        # The values of the memory are between -1 and 1, so -4 excludes a step.
         seen = memory + np.where(mask, 0, -4)[:, :, None].astype(memory.dtype)
-        places = np.argmax(seen, axis=1)[:, None]
-        strongest = np.take_along_axis(memory, places, axis=1)[:, 0]
-        return (strongest, np.concatenate([c, c_back], axis=1)), (places, memory)
+        steps_of_max = np.argmax(seen, axis=1)[:, None]
+        strongest = np.take_along_axis(memory, steps_of_max, axis=1)[:, 0]
+        return (strongest, np.concatenate([c, c_back], axis=1)), (steps_of_max, memory)
 
     def backward(params, cache, g):
-        places, memory = cache
+        steps_of_max, memory = cache
         g_strongest, g_c = g
         g_memory = np.zeros_like(memory)
-        np.put_along_axis(g_memory, places, g_strongest[:, None], axis=1)
+        np.put_along_axis(g_memory, steps_of_max, g_strongest[:, None], axis=1)
         forward, back = np.split(g_c, 2, axis=1)
         return (), (((None, forward), (None, back)), g_memory, None)
 
@@ -65,10 +64,10 @@ def first_thought():
 
 @F.layer
 def attention():
-    """Look at the steps of a memory that are like the query: ``softmax(Q W Mᵀ) M``.
+    """Attention with a bilinear score: ``softmax(Q W Mᵀ) M``.
 
-    From (queries, memory, mask) to the queries with what was found beside them, and the weights,
-    (batch, queries, steps).
+    It takes (queries, memory, mask). It returns the queries, concatenated with the weighted means
+    of the memory, and the weights, (batch, queries, steps).
     """
 
     def init(rng, shapes):
@@ -105,7 +104,7 @@ def attention():
 
 
 class Parts(NamedTuple):
-    """The parts of the model, and the whole; the parameters of the whole are those of its parts."""
+    """The parts of the model, and the whole model, which contains the parameters of its parts."""
 
     asked: F.Layer  # question -> vectors
     said: F.Layer  # words of the answer -> vectors
@@ -118,9 +117,9 @@ class Parts(NamedTuple):
 def make_parts(asked_words, said_words, units=64, bottleneck=72, unknown=0.15, dropout=0.2):
     """Return the model for two vocabularies of these sizes.
 
-    Where all words of the answer but the last are known, as in training, the decoder takes them
-    all at once. Where they come one by one, it takes one with the state that it returned before:
-    the same layer with the same parameters, and so the same numbers.
+    In training, the decoder takes all words of the answer at once. In a conversation, it takes one
+    word and its previous state. Both use the same layer with the same parameters, and so the
+    same numbers.
     """
     asked, said = (
         F.serial(unknown_words(unknown), F.embedding(size, units), F.dropout(dropout))
@@ -133,7 +132,7 @@ def make_parts(asked_words, said_words, units=64, bottleneck=72, unknown=0.15, d
         ("asked", "mask"),
         {
             ("memory", "ends"): (F.bidirectional(reader), ("asked", "mask")),
-            "state": (first_thought(), ("ends", "memory", "mask")),
+            "state": (initial_state(), ("ends", "memory", "mask")),
         },
         ("memory", "state"),
     )

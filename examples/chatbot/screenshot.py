@@ -1,4 +1,4 @@
-"""Talk to the chatbot in a real browser, and take the picture that the README shows.
+"""Talk to the chatbot in a real browser, and take the picture of the README.
 
     python examples/chatbot/screenshot.py --output docs/images/chatbot.png
 
@@ -24,7 +24,7 @@ QUESTIONS = ("Who are you?", "I'm so tired today", "How can I check my gradients
 
 @contextlib.contextmanager
 def serving(app):
-    """Run an application, with a thread for each request; give its address."""
+    """Run an application with one thread per request; yield its address."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -38,11 +38,11 @@ def serving(app):
 
 @contextlib.contextmanager
 def browser(width=1200, height=800):
-    """Open a Chromium without a window, of that size inside."""
+    """Open a headless Chromium with a viewport of this size."""
     chromium, driver = map(shutil.which, PROGRAMS)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    # Its sandbox does not work for root, nor in many containers; it opens our own page only.
+    # The sandbox fails for root and in many containers. The browser opens only our own page.
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -67,12 +67,12 @@ def ask(opened, question):
         return found[before:] if len(found) > before and not waiting else None
 
     (answer,) = WebDriverWait(opened, 20).until(answered)
-    # Before the text stands who speaks, for those who do not see the colours.
+    # The first child is the speaker's name, for users who do not see the colours.
     return opened.execute_script("return arguments[0].lastChild.textContent", answer)
 
 
 def main():
-    """Have a conversation, and save the picture."""
+    """Hold a conversation and save the picture."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
 """Train the chatbot on a file of dialogues, and write it to a file.
 
-The file has a question, a tab and an answer on each line; <unk> in a question stands for any word
-that is not known. A question may have several answers, on several lines.
+Each line of the file has a question, a tab and an answer. <unk> in a question matches any unknown
+word. A question may have several answers, on several lines.
 
     python examples/chatbot/train.py --corpus my-dialogues.tsv --output my-bot.npz
 """
@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from arguments import file, folder, refuse, seed, whole
+from arguments import file, folder, integer, refuse, seed
 from bot import MODEL, Bot, load, save
 from data import CORPUS, as_arrays, read_dialogues, vocabularies, words_of_question
 from model import loss, make_parts
@@ -20,7 +20,7 @@ from npdl.training import fit
 
 
 def train(dialogues, epochs=46, batch_size=32, key=0, progress=True):
-    """Return a bot that was trained on pairs (question, answer)."""
+    """Train a bot on pairs (question, answer) and return it."""
     asked, said = vocabularies(dialogues)
     steps = epochs * -(-len(dialogues) // batch_size)
     state, _ = fit(
@@ -38,8 +38,8 @@ def train(dialogues, epochs=46, batch_size=32, key=0, progress=True):
     return Bot(asked, said, state.params)
 
 
-def share_right(bot, dialogues):
-    """Return the share of the questions that get one of their answers, to the letter."""
+def fraction_right(bot, dialogues):
+    """Return the fraction of questions that the bot answers exactly as in the dialogues."""
     answers = {}
     for question, answer in dialogues:
         answers.setdefault(tuple(words_of_question(question)), set()).add(answer)
@@ -48,7 +48,7 @@ def share_right(bot, dialogues):
 
 
 def parameter_file(text):
-    """Return the path of a file to write: an error after the training had better be one before."""
+    """Return the path of a file to write. Refuse other suffixes before the training."""
     if Path(text).suffix not in (".npz", ".safetensors") or Path(text).is_dir():
         raise argparse.ArgumentTypeError(
             f"{text!r} is not the name of a file that ends in .npz or .safetensors"
@@ -58,14 +58,14 @@ def parameter_file(text):
 
 
 def main():
-    """Train, write the file, and report."""
+    """Train, write the file, and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=file, default=CORPUS, metavar="FILE")
     parser.add_argument("--output", type=parameter_file, default=MODEL, metavar="FILE")
-    parser.add_argument("--epochs", type=whole(most=10_000), default=46)
-    parser.add_argument("--seed", type=seed, default=0, help="decides all that is random")
+    parser.add_argument("--epochs", type=integer(most=10_000), default=46)
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all random numbers")
     arguments = parser.parse_args()
     try:
         dialogues = read_dialogues(arguments.corpus)
@@ -76,8 +76,8 @@ def main():
     print(f"{len(dialogues)} exchanges, {time.perf_counter() - start:.0f} s of training")
     save(arguments.output, bot)
     size = arguments.output.stat().st_size
-    share = share_right(load(arguments.output), dialogues)
-    print(f"{arguments.output}: {size / 1e6:.2f} MB, answers {share:.1%} of its questions")
+    fraction = fraction_right(load(arguments.output), dialogues)
+    print(f"{arguments.output}: {size / 1e6:.2f} MB, answers {fraction:.1%} of its questions")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Callbacks, which `fit` calls while it trains; `base` says when."""
+"""Callbacks: objects whose methods `fit` calls during training; `_base` has the order."""
 
 from npdl.callbacks._base import Callback, History, call, direction
 from npdl.callbacks._csv_log import CSVLogger

@@ -1,26 +1,26 @@
-"""The hooks that `fit` calls while it trains, under Keras's names.
+"""The hooks of callbacks, under Keras's names.
 
 `npdl.training.fit` and the `fit` of `npdl.Model` call the same methods::
 
     set_model, set_params
     on_train_begin
-        restore                         where the run goes on from a checkpoint
+        restore                         only if the run resumes from a checkpoint
         on_epoch_begin(epoch)
             on_train_batch_begin(batch)
             on_train_batch_end(batch, logs)
         on_epoch_end(epoch, logs)
     on_train_end                        not after an error, nor after Ctrl-C
-    on_train_exit                       in any case
+    on_train_exit                       always
 
 ``self.model`` is a :class:`npdl.training.Run` or an `npdl.Model`. Both have::
 
-    stop_training                       set it to True, and training ends after the epoch
-    get_weights(), set_weights(…)       copies of all parameters, running statistics too
-    learning_rate                       of the next step
-    scale_learning_rate(factor)         multiply it from now on, schedules too
+    stop_training                       set it to True to end training after the epoch
+    get_weights(), set_weights(…)       copies of all parameters and running statistics
+    learning_rate                       of the next update
+    scale_learning_rate(factor)         multiply it from now on, also under a schedule
 
-The memory of a callback, as far as it decides, is its :meth:`state`. So a run continues from a
-checkpoint as if it had never been stopped.
+:meth:`state` returns the values that decide the actions of a callback. With them, a run resumes
+exactly from a checkpoint.
 
 >>> from npdl.callbacks import Callback
 >>> class StopEarly(Callback):
@@ -47,20 +47,20 @@ Logs: TypeAlias = Mapping[str, Any] | None
 
 
 class Callback:
-    """The base of callbacks; each method does nothing until you write it.
+    """Base class of callbacks; its methods do nothing.
 
     Attributes
     ----------
     model : object
         The trained model: its weights, its learning rate, and ``stop_training``.
     params : dict
-        ``epochs``, and ``steps`` per epoch; ``resumed``, true in a run that is resumed.
+        ``epochs``, ``steps`` (per epoch), and ``resumed``, which is true in a resumed run.
     first_rank_only : bool
-        Whether, of many workers, only the first one calls it: true where it writes or shows
-        something. All workers call a callback that steers the run.
+        Whether only the first of several workers calls it: true for callbacks that write or
+        display. All workers call a callback that steers the run.
     reports_only : bool
-        Whether it changes nothing in the run, so that a run may be resumed without it, or with a
-        further one. A callback that steers must be there again.
+        Whether it changes nothing in the run. Then a run may be resumed without it, or with an
+        additional one. A callback that steers must be passed again.
 
     Examples
     --------
@@ -76,36 +76,36 @@ class Callback:
     reports_only = False
 
     def set_model(self, model: Any) -> None:
-        """Take the model."""
+        """Store the model."""
         self.model = model
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Take the numbers of epochs and of steps per epoch."""
+        """Store the numbers of epochs and of steps per epoch."""
         self.params = params
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Before the first epoch."""
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """After the last epoch; not where an error or a KeyboardInterrupt ends training."""
+        """After the last epoch, but not after an error or a KeyboardInterrupt."""
 
     def on_train_exit(self, logs: Logs = None) -> None:
-        """After all, however training ended: the place to close files."""
+        """At the very end, also after an error; close files here."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Before an epoch; the first one is number 0."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """After an epoch, with its figures: ``loss``, ``val_loss`` and the metrics."""
+        """After an epoch, with ``loss``, ``val_loss`` and the metrics in `logs`."""
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Before a step; the first one of an epoch is number 0."""
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """After a step, with the mean figures of the epoch up to it."""
+        """After a step, with the means of loss and metrics over the epoch so far."""
 
     def state(self) -> Any:
-        """Return the memory that decides later calls, for a checkpoint; `None` without one.
+        """Return the values that decide later calls, for a checkpoint, or `None`.
 
         Returns
         -------
@@ -116,20 +116,20 @@ class Callback:
         return None
 
     def restore(self, state: Any) -> None:
-        """Take a result of :meth:`state`, after `on_train_begin` in a resumed run."""
+        """Restore a result of :meth:`state`, after `on_train_begin` in a resumed run."""
 
     def config(self) -> Mapping[str, Any]:
-        """Return the arguments that decide its actions; a resumed run warns where they differ."""
+        """Return the arguments that decide its actions; a resumed run warns if they differ."""
         return {}
 
 
 class History(Callback):
-    """Keeps the figures of all epochs, and the strings that callbacks add to them.
+    """Store the metrics of all epochs, and the values that callbacks add.
 
     Attributes
     ----------
     history : dict of lists
-        For each figure, its value after each epoch.
+        The values per epoch, by metric.
     epoch : list of int
         The numbers of the epochs.
 
@@ -150,30 +150,30 @@ class History(Callback):
         self.epoch: list[int] = []
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Keep the figures."""
+        """Store the metrics."""
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
 
     def state(self) -> Any:
-        """Return the figures."""
+        """Return the metrics."""
         return {"history": self.history, "epoch": self.epoch}
 
     def restore(self, state: Any) -> None:
-        """Take figures."""
+        """Restore the metrics."""
         self.history = {name: list(values) for name, values in state["history"].items()}
         self.epoch = list(state["epoch"])
 
 
-def direction(figure: str, mode: str = "auto") -> str:
-    """Return whether the best value of a figure is the smallest or the largest.
+def direction(metric: str, mode: str = "auto") -> str:
+    """Return whether the best value of a metric is the smallest or the largest.
 
     Parameters
     ----------
-    figure : str
+    metric : str
         Its name, such as ``"val_loss"``.
     mode : {"auto", "min", "max"}
-        ``"auto"`` goes by the name: losses and errors should be small, accuracies large.
+        ``"auto"`` decides by the name: losses and errors should be small, accuracies large.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def direction(figure: str, mode: str = "auto") -> str:
     Raises
     ------
     ValueError
-        If the mode is another, or the name says nothing.
+        If the mode is unknown, or the name does not decide.
 
     Examples
     --------
@@ -195,31 +195,31 @@ def direction(figure: str, mode: str = "auto") -> str:
         return mode
     if mode != "auto":
         raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-    if any(word in figure for word in ("loss", "error")):
+    if any(word in metric for word in ("loss", "error")):
         return "min"
-    if "acc" in figure:
+    if "acc" in metric:
         return "max"
-    meant = did_you_mean(figure, ("loss", "val_loss", "accuracy", "val_accuracy"))
+    meant = did_you_mean(metric, ("loss", "val_loss", "accuracy", "val_accuracy"))
     raise ValueError(
-        f"the name {figure!r}{meant} does not say whether small or large values are good; give "
+        f"the name {metric!r}{meant} does not say whether small or large values are good; pass "
         f"mode='min' or mode='max'"
     )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name as a question for a message; nothing, where none is near."""
+    """Return a question with the nearest known name, or an empty string."""
     import difflib
 
     near = difflib.get_close_matches(name, known, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-# The names of the methods that the loop calls while it trains.
+# The names of the methods that the training loop calls.
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 def call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:
-    """Call a method of all that have it: a callback need not be a :class:`Callback`.
+    """Call a method of all callbacks that have it; their class may differ from :class:`Callback`.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""A log of training as a table in a file, which continues where it ended when a run is resumed.
+"""A training log as a table in a CSV file. A resumed run continues the file.
 
-Lines that were written after the checkpoint are cut off and written anew, so none is there twice.
-A file is cut only if it begins with the lines that the run had written before the checkpoint.
+Lines after the checkpoint are removed and written again, so no line is duplicated. A file is
+truncated only if it begins with the lines of the run before the checkpoint.
 """
 
 import io
@@ -20,25 +20,24 @@ __all__ = ["CSVLogger"]
 
 
 class CSVLogger(Callback):
-    """Write a line of comma-separated figures for each epoch, in UTF-8.
+    """Write one line of comma-separated metrics per epoch, in UTF-8.
 
-    The columns are ``epoch``, which counts from 0 as Keras's does, and the figures of the first
-    epoch by name. Each line is on the disk before the next epoch begins.
+    The columns are ``epoch``, which counts from 0 as in Keras, and the names of the metrics of the
+    first epoch. Each line is on the disk before the next epoch begins.
 
     Parameters
     ----------
     filename : str or PathLike
-        The file; its folder is made, if it is not there.
+        The file; a missing folder is created.
     separator : str
         A single character between the columns.
     append : bool
-        Whether to add lines to a file that is there; otherwise a run that is not resumed replaces
-        it.
+        Whether to append lines to an existing file. Otherwise a new run replaces the file.
 
     Raises
     ------
     ValueError
-        If the separator is not a single character, or an epoch has other figures than the columns.
+        If the separator is not a single character, or an epoch has other metrics than the columns.
         In a resumed run, if the file has the columns of another run.
     OSError
         If the file cannot be written, before the first epoch.
@@ -46,8 +45,8 @@ class CSVLogger(Callback):
     Warns
     -----
     UserWarning
-        In a resumed run, if the file is lost and begins anew, or if it has changed since the
-        checkpoint. A changed file is not cut: the lines are added at its end.
+        In a resumed run, if the file is missing and a new one starts, or if it has changed since
+        the checkpoint. A changed file is not truncated: lines are appended.
 
     Examples
     --------
@@ -76,62 +75,62 @@ class CSVLogger(Callback):
             raise ValueError(f"CSVLogger: separator must be one character, got {separator!r}")
         self.path, self.separator = Path(filename), separator
         self.append = check_flag(append, 'CSVLogger("run.csv", append=True)')
-        self.figures: list[str] = []
+        self.metrics: list[str] = []
         self._forget(self.append)
 
-    def _forget(self, adds: bool) -> None:
-        # Whether the lines go to the end of a file that is there.
-        self.adds = adds
+    def _forget(self, appends: bool) -> None:
+        # Whether lines are appended to an existing file.
+        self.appends = appends
         self.columns: list[str] | None = None
-        # The bytes that this run found and wrote: how many, and their checksum.
+        # Number and checksum of the bytes in the file.
         self.size, self.checksum = 0, 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """See that the file can be written; it is left alone until the first line."""
-        # A logger that is new in a resumed run has not written the file that is there.
+        """Check that the file is writable; do not change it before the first line."""
+        # A logger that is new in a resumed run must not replace an existing file.
         self._forget(self.append or bool(self.params.get("resumed")))
         if self.path.exists() and not self.path.is_file():
             raise OSError(
-                f"CSVLogger: {self.path} is not a regular file, so no line could be cut off in a "
-                f"resumed run; LambdaCallback(on_epoch_end=...) writes anywhere"
+                f"CSVLogger: {self.path} is not a regular file, so a resumed run could not "
+                f"truncate it; use LambdaCallback(on_epoch_end=...) for other outputs"
             )
         make_folder("CSVLogger", self.path.parent)
         if self.path.exists():
             self.path.open("ab").close()
-        if self.adds:
+        if self.appends:
             self.size, self.checksum = self._length(), self._checksum(self._length())
 
-    def check_figures(self, figures: Collection[str]) -> None:
-        """Note the figures of the run."""
-        self.figures = list(figures)
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Store the names of the run's metrics."""
+        self.metrics = list(metrics)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Raise before the first step if the figures have no columns in the file."""
-        if self.adds and self.columns is None:
+        """Raise before the first step if the file lacks columns for the metrics."""
+        if self.appends and self.columns is None:
             found = self._found()
-            if found and not set(self.figures) <= set(found):
-                raise self._other_columns(found, epoch, ["epoch", *self.figures])
+            if found and not set(self.metrics) <= set(found):
+                raise self._other_columns(found, epoch, ["epoch", *self.metrics])
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write a line."""
-        figures = {"epoch": epoch} | dict(logs or {})
-        columns = self.columns or (self._found() if self.adds else None)
-        if columns is not None and columns != list(figures):
-            raise self._other_columns(columns, epoch, list(figures))
+        values = {"epoch": epoch} | dict(logs or {})
+        columns = self.columns or (self._found() if self.appends else None)
+        if columns is not None and columns != list(values):
+            raise self._other_columns(columns, epoch, list(values))
         if columns is None or not self._length():
             self.size, self.checksum = 0, 0
-            self._write(figures, "wb")
-        self.columns = list(figures)
-        self._write(figures.values(), "ab")
+            self._write(values, "wb")
+        self.columns = list(values)
+        self._write(values.values(), "ab")
 
-    def _other_columns(self, columns: list[str], epoch: int, figures: list[str]) -> ValueError:
+    def _other_columns(self, columns: list[str], epoch: int, metrics: list[str]) -> ValueError:
         return ValueError(
-            f"CSVLogger: {self.path} has the columns {columns!r:.200}, and epoch {epoch} has the "
-            f"figures {figures}; write to another file"
+            f"CSVLogger: {self.path} has the columns {columns!r:.200}, but epoch {epoch} has "
+            f"{metrics}; write to another file"
         )
 
     def _write(self, row: Iterable[Any], mode: str) -> None:
-        """Write a line, after the end of one that was cut off."""
+        """Write a line, after the end of an incomplete one."""
         import csv
 
         text = io.StringIO()
@@ -169,7 +168,7 @@ class CSVLogger(Callback):
         if not self.path.exists():
             return None
         with self.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            # In a file of another kind, the first line may be the whole file.
+            # In another kind of file, the first line may be very long.
             start = io.StringIO(file.read(csv.field_size_limit()), newline="")
         return next(csv.reader(start, delimiter=self.separator), None)
 
@@ -178,26 +177,26 @@ class CSVLogger(Callback):
         return {"columns": self.columns, "size": self.size, "checksum": self.checksum}
 
     def restore(self, state: Any) -> None:
-        """Cut off the lines after the checkpoint, if the file begins with those before it."""
-        columns, size, self.adds = state["columns"], state["size"], self.append
-        there = self._length()
-        if size and not there:
-            warn(f"CSVLogger: {self.path} is lost or empty; it begins anew, without earlier epochs")
+        """Remove the lines after the checkpoint, if the file begins with the lines before it."""
+        columns, size, self.appends = state["columns"], state["size"], self.append
+        length = self._length()
+        if size and not length:
+            warn(f"CSVLogger: {self.path} is missing or empty; a new file has no earlier epochs")
         elif columns is not None and self._found() != columns:
             raise ValueError(
                 f"CSVLogger: {self.path} is not the log of this run: its columns, separated by "
-                f"{self.separator!r}, are {self._found()!r:.200}, and the run has {columns}. The "
-                f"file is unchanged; give another name, or resume without this callback"
+                f"{self.separator!r}, are {self._found()!r:.200}, but the run has {columns}. The "
+                f"file is unchanged; pass another name, or resume without this callback"
             )
-        elif there >= size and self._checksum(size) == state["checksum"]:
-            # Of nothing, every file is a continuation.
+        elif length >= size and self._checksum(size) == state["checksum"]:
+            # With size 0, every file is a continuation.
             if size:
                 os.truncate(self.path, size)
             self.size, self.checksum = size, state["checksum"]
         else:
             warn(
-                f"CSVLogger: {self.path} has changed since the checkpoint, and is not cut; lines "
-                f"are added at its end, and may be there twice"
+                f"CSVLogger: {self.path} has changed since the checkpoint, so lines are appended; "
+                f"some epochs may appear twice"
             )
-            self.size, self.checksum = there, self._checksum(there)
+            self.size, self.checksum = length, self._checksum(length)
         self.columns = columns

@@ -1,4 +1,4 @@
-"""How far a long run has come: a bar where somebody watches and tqdm is installed, else lines."""
+"""Progress of a run: a bar in terminals and notebooks if tqdm is installed, otherwise lines."""
 
 import importlib.util
 import sys
@@ -10,7 +10,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Shows the progress of `epochs` epochs of `steps` steps; nothing, unless `shown`."""
+    """Show the progress of `epochs` epochs with `steps` steps, if `shown` is true."""
 
     def __init__(self, shown: bool, epochs: int, steps: int) -> None:
         self.epochs, self.steps = epochs, steps
@@ -39,12 +39,12 @@ class Progress:
         self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()
 
     def step(self, epoch: int, means: Mapping[str, Any]) -> None:
-        """Show that a step has been made."""
+        """Show a finished step."""
         if self.bar is not None:
             if self.bar.n == 0 or self.bar.n >= self.steps:
                 self.bar.reset(total=self.steps)
@@ -53,12 +53,12 @@ class Progress:
             self.bar.update()
 
     def epoch(self, epoch: int, means: Mapping[str, Any]) -> None:
-        """Show that an epoch has ended."""
+        """Show a finished epoch."""
         if self.bar is None and not self.lines:
             return
         line = _writable(f"epoch {epoch + 1}/{self.epochs}  {_shown(means)}", sys.stdout)
         if self.bar is not None:
-            # To the standard output, as without a bar, so that `> log.txt` has the lines.
+            # Use the standard output, as without a bar, so that `> log.txt` gets the lines.
             self.bar.write(line, file=sys.stdout)
         else:
             sys.stdout.write(line + "\n")
@@ -70,7 +70,7 @@ def _installed(name: str) -> bool:
 
 
 def _in_notebook() -> bool:
-    """Whether the output goes to a notebook: its kernel is the only one that has IPKernelApp."""
+    """Whether the output goes to a notebook; only notebook kernels have IPKernelApp."""
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in shell.config
 
@@ -80,7 +80,7 @@ def _shown(means: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a number in four digits; of anything else, the start of its text."""
+    """Return a number with four digits, or the first 40 characters of another value."""
     try:
         return f"{value:.4g}"
     except (TypeError, ValueError):
@@ -88,6 +88,6 @@ def _text(value: Any) -> str:
 
 
 def _writable(line: str, stream: Any) -> str:
-    """Return a line with escapes in place of the letters that the encoding of a stream lacks."""
+    """Return a line with escapes for characters that the encoding of a stream lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""Callbacks that tell people and other programs how training goes; they change nothing in it."""
+"""Callbacks that report training to users and other programs, without changes to the run."""
 
 import contextlib
 import os
@@ -15,37 +15,37 @@ from npdl.callbacks._progress import Progress
 __all__ = ["LambdaCallback", "ProgressBar", "TensorBoard"]
 
 
-_FIGURES = "it writes the figures of each epoch alone"
+_SCALARS = "it writes only the loss and metrics of each epoch"
 
 
 class TensorBoard(Callback):
-    """Write the numbers of each epoch for TensorBoard; needs the library of that name, an extra.
+    """Write the metrics of each epoch for TensorBoard; needs the library tensorboard (an extra).
 
-    ``tensorboard --logdir DIRECTORY`` shows them, those of the validation data in the same chart.
+    ``tensorboard --logdir DIRECTORY`` shows them, training and validation in the same chart.
 
     Parameters
     ----------
     log_dir : str or PathLike
-        A directory, which is made; the figures go to ``train`` and ``validation`` in it.
+        A directory, created if missing, with the subdirectories ``train`` and ``validation``.
 
     Raises
     ------
     ImportError
         If the library is not installed.
     OSError
-        If the directory cannot be written, before the first epoch.
+        If the directory is not writable, before the first epoch.
     """
 
     first_rank_only = True
     reports_only = True
 
     @keras_options(
-        embeddings_freq=((0,), _FIGURES),
-        histogram_freq=((0,), _FIGURES),
-        profile_batch=((0,), _FIGURES),
-        update_freq=(("epoch",), _FIGURES),
-        write_graph=((True, False), _FIGURES),
-        write_images=((False,), _FIGURES),
+        embeddings_freq=((0,), _SCALARS),
+        histogram_freq=((0,), _SCALARS),
+        profile_batch=((0,), _SCALARS),
+        update_freq=(("epoch",), _SCALARS),
+        write_graph=((True, False), _SCALARS),
+        write_images=((False,), _SCALARS),
     )
     def __init__(self, log_dir: str | os.PathLike[str] = "logs") -> None:
         try:
@@ -59,21 +59,21 @@ class TensorBoard(Callback):
         self.writers: dict[str, Any] = {}
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Open no file yet: which ones there are follows from the figures."""
+        """Check the directory; the metrics decide later about the files."""
         self.writers = {}
         make_folder("TensorBoard", self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Write the figures, and the learning rate where the model knows it."""
+        """Write the metrics, and the learning rate if the model has one."""
         numbers = int | float | np.number | np.bool_
-        figures = {name: x for name, x in (logs or {}).items() if isinstance(x, numbers)}
+        values = {name: x for name, x in (logs or {}).items() if isinstance(x, numbers)}
         with contextlib.suppress(AttributeError, ValueError):
-            figures["learning_rate"] = self.model.learning_rate
-        for name, value in figures.items():
-            part = "validation" if name.startswith("val_") else "train"
-            if part not in self.writers:
-                self.writers[part] = self._make(str(self.log_dir / part))
-            self.writers[part].add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+            values["learning_rate"] = self.model.learning_rate
+        for name, value in values.items():
+            split = "validation" if name.startswith("val_") else "train"
+            if split not in self.writers:
+                self.writers[split] = self._make(str(self.log_dir / split))
+            self.writers[split].add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
         for writer in self.writers.values():
             writer.flush()
 
@@ -84,11 +84,11 @@ class TensorBoard(Callback):
 
 
 class ProgressBar(Callback):
-    """Show how far training has come, with the figures so far.
+    """Show the progress of training, with the current loss and metrics.
 
-    In a terminal and in a notebook this is a bar where tqdm is installed, with a line for each
-    epoch above it; in a log file it is the lines alone. `npdl.training.fit` shows the same unless
-    ``progress=False``; in a `Model`, pass ``verbose=0`` beside it.
+    In a terminal or a notebook with tqdm, it shows a bar, and one line per epoch above the bar. In
+    a log file, it writes only the lines. `npdl.training.fit` shows the same unless
+    ``progress=False``. With a `Model`, also pass ``verbose=0``.
 
     Examples
     --------
@@ -115,11 +115,11 @@ class ProgressBar(Callback):
         self.progress = Progress(True, self.params["epochs"], self.params["steps"])
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note the epoch."""
+        """Store the epoch."""
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Move on."""
+        """Advance the bar."""
         if self.progress is not None:
             self.progress.step(self.epoch, dict(logs or {}))
 
@@ -135,7 +135,7 @@ class ProgressBar(Callback):
 
 
 class LambdaCallback(Callback):
-    """Call functions of yours.
+    """Call your own functions.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class LambdaCallback(Callback):
     Raises
     ------
     TypeError
-        If there is no such method, or it is given something that cannot be called.
+        If the method does not exist, or its value is not callable.
 
     Examples
     --------

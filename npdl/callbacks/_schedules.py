@@ -16,13 +16,13 @@ __all__ = ["LearningRateScheduler"]
 class LearningRateScheduler(Callback):
     """Set the learning rate before each epoch: ``lr = schedule(epoch, lr)``.
 
-    A schedule per step is part of an optimizer instead: ``F.adam(F.cosine_decay(1e-3, 1000))``.
+    Pass a schedule per step to the optimizer instead: ``F.adam(F.cosine_decay(1e-3, 1000))``.
 
     Parameters
     ----------
     schedule : callable
-        ``schedule(epoch, lr)`` or ``schedule(epoch)`` returns the learning rate of an epoch, of
-        which the first one is number 0; such as one of `npdl.functional`.
+        ``schedule(epoch, lr)`` or ``schedule(epoch)`` returns the learning rate of an epoch, for
+        example a schedule of `npdl.functional`. The first epoch is number 0.
     verbose : int
         1 prints the rate of each epoch.
 
@@ -31,7 +31,7 @@ class LearningRateScheduler(Callback):
     TypeError
         If the schedule is not callable.
     ValueError
-        Before an epoch, if its rate is negative or not finite, or the rate before it is 0.
+        Before an epoch, if its rate is negative or not finite, or the previous rate is 0.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class LearningRateScheduler(Callback):
             return
         if before == 0:
             raise ValueError(
-                f"LearningRateScheduler: schedule({epoch}) is {rate}, but the rate was 0, and no "
-                f"factor changes that; return a small rate, such as 1e-12, where it is to be 0"
+                f"LearningRateScheduler: schedule({epoch}) is {rate}, but the rate was 0, which no "
+                f"factor can change; return a small rate, such as 1e-12, instead of 0"
             )
         self.model.scale_learning_rate(rate / before)

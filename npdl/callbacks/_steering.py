@@ -1,7 +1,7 @@
-"""Callbacks that act on a run: they end it, slow it down, or keep its weights.
+"""Callbacks that steer a run: they end it, reduce its learning rate, or write its weights.
 
-Each watches one figure. Its memory is its state, so a run that is resumed from a checkpoint
-continues as if it had never been stopped.
+Each callback watches one metric. Its state is in the checkpoint, so a resumed run equals an
+uninterrupted one.
 """
 
 import math
@@ -21,7 +21,7 @@ __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOn
 
 
 class Watch(Callback):
-    """Knows the best value of a figure, and for how many epochs there was no better one."""
+    """Track the best value of a metric, and the number of epochs without improvement."""
 
     _deciding: tuple[str, ...] = ("min_delta",)
 
@@ -41,24 +41,24 @@ class Watch(Callback):
         self.best_epoch = -1
         self.wait = 0
 
-    def check_figures(self, figures: Collection[str]) -> None:
-        """Raise, before training where that can be known, unless there is such a figure."""
-        if self.monitor not in figures:
-            raise ValueError(f"{type(self).__name__}: {missing_figure(self.monitor, figures)}")
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Raise if the watched metric does not exist, if possible before training."""
+        if self.monitor not in metrics:
+            raise ValueError(f"{type(self).__name__}: {missing_figure(self.monitor, metrics)}")
 
     def value(self, logs: Logs) -> float:
-        """Return the figure of an epoch, or raise."""
-        self.check_figures(logs or {})
+        """Return the value of the watched metric in an epoch, or raise."""
+        self.check_metrics(logs or {})
         value = logs[self.monitor]  # type: ignore[index]
         if isinstance(value, str) or np.ndim(value):
             raise TypeError(
-                f"{type(self).__name__}: the figure {self.monitor!r} must be a number, got "
+                f"{type(self).__name__}: the metric {self.monitor!r} must be a number, got "
                 f"{value!r:.80}"
             )
         return float(value)
 
     def improved(self, epoch: int, value: float) -> bool:
-        """Take the value of an epoch, and say whether it is the best one so far."""
+        """Record the value of an epoch; return whether it is the best one so far."""
         gain = self.best - value if self.mode == "min" else value - self.best
         if gain > self.min_delta:
             self.best, self.best_epoch, self.wait = value, epoch, 0
@@ -67,50 +67,50 @@ class Watch(Callback):
         return False
 
     def config(self) -> Mapping[str, Any]:
-        """Return the arguments that decide, by their names."""
+        """Return the deciding arguments by name."""
         return {name: getattr(self, name) for name in self._deciding}
 
     def state(self) -> Any:
-        """Return the memory of the run."""
+        """Return the state of the run."""
         return {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
 
     def restore(self, state: Any) -> None:
-        """Take the memory of the run."""
+        """Restore the state of the run."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.wait = state["wait"]
 
 
 class EarlyStopping(Watch):
-    """End training when a figure has not got better for some epochs.
+    """End training when a metric has stopped improving.
 
     Parameters
     ----------
     monitor : str
-        The figure: ``"val_loss"``, ``"val_accuracy"``, or another of the history.
+        The metric: ``"val_loss"``, ``"val_accuracy"``, or another key of the history.
     min_delta : float
         Smallest change that counts as an improvement; it must be larger than this.
     patience : int
-        How many epochs without a better value end training.
+        Number of epochs without improvement after which training ends.
     mode : {"auto", "min", "max"}
-        Whether a small or a large value is good; ``"auto"`` goes by the name.
+        Whether a small or a large value is good; ``"auto"`` decides by the name.
     restore_best_weights : bool
-        Whether the model has the weights of its best epoch in the end, whether patience or the
-        epochs have run out. Where an error or Ctrl-C ends training, it has those of the last step,
-        and `best_weights` has the best ones, for ``model.set_weights(stopping.best_weights)``.
+        Whether the model gets the weights of its best epoch at the end of training, early or not.
+        After an error or Ctrl-C, the model has the weights of the last step. `best_weights` then
+        has the best weights, for ``model.set_weights(stopping.best_weights)``.
 
     Attributes
     ----------
     best, best_epoch : float, int
-        The best value, and the epoch that it is of.
+        The best value, and its epoch.
     best_weights : weights or None
-        With `restore_best_weights`, those of the best epoch.
+        With `restore_best_weights`, the weights of the best epoch.
     stopped_epoch : int or None
-        The epoch after which training was ended, if it was.
+        The epoch after which the callback ended training, or `None`.
 
     Raises
     ------
     ValueError
-        If an argument is out of range; before training, if there is no such figure.
+        If an argument is out of range; before training, if the metric does not exist.
 
     References
     ----------
@@ -135,7 +135,7 @@ class EarlyStopping(Watch):
     _deciding = ("min_delta", "patience", "restore_best_weights")
 
     @keras_options(
-        baseline=((None,), "an epoch is compared with the best one before it"),
+        baseline=((None,), "an epoch is compared with the best previous one"),
         start_from_epoch=((0,), "patience counts from the first epoch"),
     )
     def __init__(
@@ -155,12 +155,12 @@ class EarlyStopping(Watch):
         self.stopped_epoch: int | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forget an earlier run: its best weights are not those of this one."""
+        """Forget an earlier run and its best weights."""
         self._forget()
         self.best_weights, self.stopped_epoch = None, None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Keep the weights of the best epoch, or lose patience."""
+        """Store the weights of the best epoch, or end training."""
         if self.improved(epoch, self.value(logs)):
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
@@ -169,47 +169,47 @@ class EarlyStopping(Watch):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Put the best weights back."""
+        """Restore the best weights."""
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
 
     def state(self) -> Any:
-        """Return the memory of the run, with the best weights."""
-        kept = {"weights": self.best_weights, "stopped_epoch": self.stopped_epoch}
-        return super().state() | kept
+        """Return the state, with the best weights."""
+        best = {"weights": self.best_weights, "stopped_epoch": self.stopped_epoch}
+        return super().state() | best
 
     def restore(self, state: Any) -> None:
-        """Take the memory of the run, with the best weights."""
+        """Restore the state, with the best weights."""
         super().restore(state)
         self.best_weights, self.stopped_epoch = state["weights"], state["stopped_epoch"]
 
 
 class ReduceLROnPlateau(Watch):
-    """Make the learning rate smaller when a figure has not got better for some epochs.
+    """Reduce the learning rate when a metric has stopped improving.
 
-    ``lr = factor · lr``, but no less than `min_lr`.
+    ``lr = factor · lr``, but at least `min_lr`.
 
     Parameters
     ----------
     monitor : str
-        The figure, as in :class:`EarlyStopping`.
+        The metric, as in :class:`EarlyStopping`.
     factor : float
         The factor of the learning rate, in (0, 1), also under a schedule.
     patience : int
-        How many epochs without a better value make it smaller.
+        Number of epochs without improvement before a reduction.
     mode : {"auto", "min", "max"}
-        Whether a small or a large value is good; ``"auto"`` goes by the name.
+        Whether a small or a large value is good; ``"auto"`` decides by the name.
     min_delta : float
         Smallest change that counts as an improvement; it must be larger than this.
     cooldown : int
-        How many epochs after that are not counted.
+        Number of epochs after a reduction that do not count.
     min_lr : float
-        The learning rate does not get smaller than this.
+        Lower bound of the learning rate.
 
     Raises
     ------
     ValueError
-        If an argument is out of range; before training, if there is no such figure.
+        If an argument is out of range; before training, if the metric does not exist.
 
     Examples
     --------
@@ -253,7 +253,7 @@ class ReduceLROnPlateau(Watch):
         self.resting = 0
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Lose patience, or not."""
+        """Reduce the rate after `patience` epochs without improvement."""
         better = self.improved(epoch, self.value(logs))
         if self.resting > 0:
             self.resting -= 1
@@ -265,11 +265,11 @@ class ReduceLROnPlateau(Watch):
             self.resting, self.wait = self.cooldown, 0
 
     def state(self) -> Any:
-        """Return the memory of the run."""
+        """Return the state of the run."""
         return super().state() | {"resting": self.resting}
 
     def restore(self, state: Any) -> None:
-        """Take the memory of the run."""
+        """Restore the state of the run."""
         super().restore(state)
         self.resting = state["resting"]
 
@@ -277,32 +277,33 @@ class ReduceLROnPlateau(Watch):
 class ModelCheckpoint(Watch):
     """Write the weights to a file after each epoch, or after the best one so far.
 
-    This is to keep models. To stop and resume a run, ``fit(checkpoint=Checkpoint(directory))``.
+    The files are for later use of the model. To stop and resume a run, use
+    ``fit(checkpoint=Checkpoint(directory))``.
 
     Parameters
     ----------
     filepath : str or PathLike
-        A name that ends in ``.npz`` or ``.safetensors``, in which ``{epoch}``, which counts from 1,
-        and figures such as ``{val_loss:.3f}`` are filled in. A file of that name is replaced; its
-        folder is made, if it is not there.
+        A name that ends in ``.npz`` or ``.safetensors``. ``{epoch}``, which counts from 1, and
+        metrics such as ``{val_loss:.3f}`` are filled in. An existing file is replaced. A missing
+        folder is created.
     monitor : str
-        The figure that decides which epoch is best.
+        The metric that decides about the best epoch.
     save_best_only : bool
-        Whether to write only when the figure is better than ever.
+        Whether to write only after the best epoch so far.
     mode : {"auto", "min", "max"}
-        Whether a small or a large value is good; ``"auto"`` goes by the name.
+        Whether a small or a large value is good; ``"auto"`` decides by the name.
 
     Notes
     -----
-    The file holds what ``model.get_weights()`` returns: the parameters, which
-    ``npdl.checkpoint.load(path, like=params)`` reads.
+    The file contains the result of ``model.get_weights()``, the parameters.
+    ``npdl.checkpoint.load(path, like=params)`` reads them.
 
     Raises
     ------
     ValueError
-        If the suffix is another; before training, if there are no such figures.
+        For another suffix; before training, if a metric does not exist.
     OSError
-        If no file can be written there, before training.
+        If the folder is not writable, before training.
 
     Examples
     --------
@@ -316,11 +317,14 @@ class ModelCheckpoint(Watch):
     _deciding = ("save_best_only",)
 
     @keras_options(
-        save_weights_only=((True,), "the file has the weights alone; model.save(path) writes all"),
+        save_weights_only=(
+            (True,),
+            "the file has only the weights; model.save(path) writes everything",
+        ),
         save_freq=(
             ("epoch",),
-            "a file is written after an epoch, and by npdl.training.Checkpoint(directory, "
-            "every_steps=100) between epochs",
+            "the file is written after an epoch; npdl.training.Checkpoint(directory, "
+            "every_steps=100) writes between epochs",
         ),
     )
     def __init__(
@@ -339,32 +343,32 @@ class ModelCheckpoint(Watch):
                 f"'model-{{epoch}}.npz', got {self.filepath!r}"
             )
 
-    def check_figures(self, figures: Collection[str]) -> None:
-        """Raise unless there are the figures that decide, and those of the name."""
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Raise if the watched metric, or a metric of the file name, does not exist."""
         if self.save_best_only:
-            super().check_figures(figures)
-        self.path(0, dict.fromkeys(figures, 0.0))
+            super().check_metrics(metrics)
+        self.path(0, dict.fromkeys(metrics, 0.0))
 
     def path(self, epoch: int, logs: Logs = None) -> str:
         """Return the name of the file of an epoch."""
-        figures = {"epoch": epoch + 1, **(logs or {})}
+        fields = {"epoch": epoch + 1, **(logs or {})}
         try:
-            return self.filepath.format(**figures)
+            return self.filepath.format(**fields)
         except (KeyError, ValueError, IndexError, AttributeError) as error:
             missing = isinstance(error, KeyError)
-            reason = missing_figure(error.args[0], figures) if missing else str(error)
+            reason = missing_figure(error.args[0], fields) if missing else str(error)
             raise ValueError(
                 f"ModelCheckpoint: {self.filepath!r} cannot be filled in: {reason}"
             ) from error
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forget an earlier run, and see that files can be written."""
+        """Forget an earlier run, and check that the folder is writable."""
         self._forget()
-        # Folders whose names are to be filled in are made when their turn comes.
+        # Folders with fields in their name are created when they are needed.
         make_folder("ModelCheckpoint", Path(self.filepath.partition("{")[0] + "_").parent)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Write the file, if it is to be."""
+        """Write the file, if this epoch needs one."""
         if not self.save_best_only or self.improved(epoch, self.value(logs)):
             path = Path(self.path(epoch, logs))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -372,15 +376,15 @@ class ModelCheckpoint(Watch):
 
 
 class TerminateOnNaN(Callback):
-    """End training with an error as soon as the loss is not a finite number.
+    """End training with an error as soon as the loss is NaN or infinite.
 
-    `fit` then returns nothing; the last checkpoint is where to go on from. Where in the model the
-    first such number appeared, ``fit(check_finite=True)`` tells.
+    `fit` then returns nothing. Resume from the last checkpoint. ``fit(check_finite=True)`` names
+    the layer in which the first such number appeared.
 
     Raises
     ------
     FloatingPointError
-        After the step with that loss.
+        After a step with such a loss.
 
     Examples
     --------
@@ -392,7 +396,7 @@ class TerminateOnNaN(Callback):
     """
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Look at the loss."""
+        """Check the loss."""
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise FloatingPointError(

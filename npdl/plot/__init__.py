@@ -1,9 +1,9 @@
-"""Pictures of training, of parameters and of models, drawn with Matplotlib, which is an extra.
+"""Figures of training, of parameters and of models, drawn with Matplotlib (an extra).
 
-Each function draws into the axes that it is given as `ax`, or else into a new figure, and returns
-the axes. Nothing is kept or shown behind your back: a picture is saved by its figure,
-``ax.figure.savefig("curves.png")``, and a notebook shows ``ax.figure``. With pyplot, give the
-axes: ``plot.learning_curves(history, ax=plt.gca())``.
+Each function draws into the axes `ax`, by default the axes of a new figure, and returns the axes.
+No function stores or shows a figure. Save a figure with ``ax.figure.savefig("curves.png")``. A
+notebook shows ``ax.figure``. With pyplot, pass the axes: ``plot.learning_curves(history,
+ax=plt.gca())``.
 
 >>> from npdl import plot
 >>> (ax,) = plot.learning_curves({"loss": [2.0, 1.1, 0.7], "val_loss": [2.1, 1.4, 1.2]})

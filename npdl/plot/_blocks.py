@@ -1,4 +1,4 @@
-"""How large the boxes and frames of a model's picture are, and where they stand in one another.
+"""Sizes of the boxes and frames of a model's drawing, and their nested layout.
 
 All sizes are in points.
 """
@@ -14,32 +14,32 @@ from npdl.plot._wiring import INPUT, Part, Source, shape_text
 __all__ = ["LINE", "SMALL", "TEXT", "Block", "arranged"]
 
 TEXT, SMALL, LINE = 9.0, 8.0, 11.5
-_WIDEST, _LINES = 32, 2  # letters a line, and lines, of a label
+_WIDEST, _LINES = 32, 2  # of a label: letters per line, and number of lines
 _SIDE = 10.0
 
 
 @attrs.frozen
 class Block:
-    """A box, a frame with blocks inside, or a point on the border of a frame.
+    """A box, a frame of blocks, or a point on the border of a frame.
 
     Parameters
     ----------
     kind : str
         ``"layer"``, ``"join"``, ``"end"``, ``"frame"`` or ``"port"``.
     name : str
-        The path of the layer's parameters in those of the model.
+        The path of the layer's parameters in the parameters of the model.
     lines : tuple of str
-        What is written in a box, or on a frame.
+        The text of a box, or the label of a frame.
     width, height : float
         The size.
     has_params : bool
-        Whether it is a layer with parameters of its own.
+        Whether the layer has parameters.
     entries, exits : tuple of float
-        Where arrows arrive and leave, to the right of the middle.
+        Offsets of incoming and outgoing arrows, to the right of the middle.
     blocks, edges, layout
-        Of a frame: what is in it, in the order of the layout's nodes, and the edges between.
+        Of a frame: its blocks, in the order of the layout's nodes, and the edges between them.
     left : float
-        Where the layout begins in the frame.
+        Left offset of the layout in the frame.
     """
 
     kind: str
@@ -64,12 +64,12 @@ def arranged(part: Part, inputs: list[str], outputs: list[str]) -> Block:
     part : Part
         The model.
     inputs, outputs : lists of str
-        What is written in the boxes of each.
+        The texts of their boxes.
     """
     if not part.parts:
         sources = tuple(Source(INPUT, i) for i in range(part.inputs))
-        given = tuple(Source(0, i) for i in range(len(outputs)))
-        part = attrs.evolve(part, parts=(part,), sources=(sources,), outputs=given)
+        leaving = tuple(Source(0, i) for i in range(len(outputs)))
+        part = attrs.evolve(part, parts=(part,), sources=(sources,), outputs=leaving)
     first, last = ([_box("end", "", text.split("\n")) for text in e] for e in (inputs, outputs))
     return _frame(part, first, last)
 
@@ -86,7 +86,7 @@ def _block(part: Part) -> Block:
 
 
 def _wrapped(label: str) -> list[str]:
-    """Break a call into lines between its arguments, and cut what is too long."""
+    """Break a call into lines between its arguments, and cut long lines."""
     lines = [""]
     for piece in re.split(r"(?<=\w\()|(?<=, )(?=\w+[=(])", label):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > _WIDEST:
@@ -104,18 +104,18 @@ def _box(kind: str, name: str, lines: list[str]) -> Block:
 
 
 def _frame(part: Part, inputs: list[Block], outputs: list[Block]) -> Block:
-    """Arrange the parts of a frame between its inputs, above, and its outputs, below."""
+    """Arrange the parts of a frame between its inputs (above) and its outputs (below)."""
     blocks = [*inputs, *map(_block, part.parts), *outputs]
     counts = len(inputs), len(part.parts)
     edges = [
-        _edge(blocks, counts[0], source, counts[0] + target, place)
+        _edge(blocks, counts[0], source, counts[0] + target, index)
         for target, sources in enumerate([*part.sources, *((s,) for s in part.outputs)])
-        for place, source in enumerate(sources)
+        for index, source in enumerate(sources)
     ]
     last = range(sum(counts), len(blocks))
     layout = layered([b.width for b in blocks], [b.height for b in blocks], edges, last)
     ends = [layout.x[i] for i in (*range(counts[0]), *last)]
-    # The label, in the upper left corner, stays clear of what enters.
+    # The label in the upper left corner does not overlap incoming arrows.
     label = text_width(part.label, SMALL) + 12
     left = max(_SIDE, label - min(ends[: counts[0]], default=label))
     width = layout.width + left + max(_SIDE, label - layout.width - left)
@@ -135,7 +135,7 @@ def _frame(part: Part, inputs: list[Block], outputs: list[Block]) -> Block:
     )
 
 
-def _edge(blocks: list[Block], first: int, source: Source, target: int, place: int) -> Edge:
+def _edge(blocks: list[Block], first: int, source: Source, target: int, index: int) -> Edge:
     """Return the edge from a source to an input of a block."""
     start = source.output if source.part == INPUT else first + source.part
     exits = (0.0,) if source.part == INPUT else blocks[start].exits
@@ -143,7 +143,7 @@ def _edge(blocks: list[Block], first: int, source: Source, target: int, place: i
     return Edge(
         start,
         target,
-        # A box has one place where all its outputs leave, and one where all inputs arrive.
+        # In a box, all inputs arrive at one point, and all outputs leave from one point.
         exits[source.output] if len(exits) > 1 else exits[0],
-        entries[place] if len(entries) > 1 else entries[0],
+        entries[index] if len(entries) > 1 else entries[0],
     )

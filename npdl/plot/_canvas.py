@@ -1,7 +1,7 @@
-"""What the pictures share: the axes that they are drawn into, and the colours.
+"""Axes, colours and text widths for all plots.
 
-A new figure belongs to nobody but its axes. It is made without pyplot, which keeps figures and
-opens windows.
+New figures are created without pyplot, which would store them and open windows. So only their axes
+refer to them.
 """
 
 import functools
@@ -27,19 +27,19 @@ __all__ = [
     "width_of",
 ]
 
-# Told apart by all kinds of colour vision: seven of Okabe, Ito: Color universal design, 2008, and
-# three that are as far from these and from each other, as Machado et al., 2009, simulate it.
+# Distinct for all types of colour vision: seven colours of Okabe, Ito: Color universal design,
+# 2008, and three with similar distances in the simulation of Machado et al., 2009.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
     *("#8700F0", "#692D0F", "#E1D287"),
 )
 DARK, PALE = "#333333", "#999999"
-# Matplotlib cannot place the ticks of an axis of larger numbers.
+# Matplotlib cannot compute the ticks of an axis with larger numbers.
 LARGEST = 1e300
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of that many inches."""
+    """Return an empty figure, with its size in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -50,7 +50,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def axes_or_new(name: str, ax: Any, width: float, height: float) -> "Axes":
-    """Return the axes that were given, or those of a new figure of that many inches."""
+    """Return `ax`, or the axes of a new figure, with its size in inches."""
     if ax is None:
         return new_figure(width, height).subplots()
     check_axes(name, ax)
@@ -58,16 +58,16 @@ def axes_or_new(name: str, ax: Any, width: float, height: float) -> "Axes":
 
 
 def check_axes(name: str, ax: Any) -> None:
-    """Raise unless `ax` can be drawn into."""
+    """Raise unless `ax` is like Matplotlib axes."""
     if not hasattr(ax, "add_artist") or not hasattr(ax, "set_xlabel"):
         raise TypeError(
-            f"{name}: ax must be axes of Matplotlib, such as figure.subplots() returns, "
+            f"{name}: ax must be axes of Matplotlib, such as from figure.subplots(), "
             f"got {type(ax).__name__}"
         )
 
 
 def width_of(axes: "Axes") -> float:
-    """Return how many points axes are wide, with all that is in their figure by now."""
+    """Return the width of axes in points, after the layout of their figure."""
     root: Any = axes.figure.figure
     root.draw_without_rendering()
     return float(axes.get_window_extent().width * 72 / root.dpi)
@@ -75,7 +75,7 @@ def width_of(axes: "Axes") -> float:
 
 @functools.lru_cache(4096)
 def text_width(text: str, size: float) -> float:
-    """Return how many points a text of that size is wide; dollars mean nothing in it."""
+    """Return the width of a string in points, for a font size; dollar signs are plain."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
@@ -86,7 +86,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def shortened(text: str, size: float, most: float) -> str:
-    """Return a text of that size without its middle, so that it is at most so many points wide."""
+    """Cut the middle of a string, so that it is at most `most` points wide."""
     if len(text) > 400:
         text = text[:200] + text[-200:]
     kept, short = len(text), text
@@ -96,21 +96,21 @@ def shortened(text: str, size: float, most: float) -> str:
     return short
 
 
-def as_floats(name: str, what: str, values: Any, axes: int) -> np.ndarray:
-    """Return an array of floats with that many axes; raise unless all can be drawn."""
+def as_floats(name: str, noun: str, values: Any, axes: int) -> np.ndarray:
+    """Return an array of floats with this number of axes; raise unless all are drawable."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: {what} must be an array of numbers, got {values!r}") from error
+        raise TypeError(f"{name}: {noun} must be an array of numbers, got {values!r}") from error
     if array.ndim != axes or not array.size:
         raise ValueError(
-            f"{name}: {what} must have {axes} axes and at least one number, got the shape "
+            f"{name}: {noun} must have {axes} axes and at least one number, got the shape "
             f"{array.shape}"
         )
     if not np.isfinite(array).all():
-        raise ValueError(f"{name}: {what} has numbers that are not finite")
+        raise ValueError(f"{name}: {noun} has NaN or infinite numbers; replace or remove them")
     if np.abs(array).max() > LARGEST:
         raise ValueError(
-            f"{name}: {what} has numbers beyond {LARGEST:g}, which no axis shows; divide it first"
+            f"{name}: {noun} has numbers beyond {LARGEST:g}, the limit of an axis; divide it first"
         )
     return array

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Draw confusion matrices."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion_matrix"]
 
-# The numbers of more classes than that cannot be read, and take minutes to draw.
+# For more classes, the numbers would be unreadable and take minutes to draw.
 _CLASSES = 60
 _TEXT, _LABEL = 10.0, 240.0  # points: the size of labels, and their largest width
 
 
 def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any = None) -> "Axes":
-    """Draw how often each class was taken for each.
+    """Draw a confusion matrix: predicted classes by true classes.
 
-    The number in a cell is the matrix's; its colour is the number's share of the row, so that
-    classes of which there are few are seen as well.
+    A cell shows the number of the matrix. Its colour is the number divided by the sum of the row,
+    so that rare classes are visible too.
 
     Parameters
     ----------
     matrix : array (classes, classes)
-        ``[true, predicted]``, as :func:`npdl.functional.confusion_matrix` returns it.
+        ``[true, predicted]``, as from :func:`npdl.functional.confusion_matrix`.
     labels : sequence, optional
-        The name of each class; left out, its number. A long name loses its middle.
+        The names of the classes; by default their indices. Long names are cut in the middle.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        The axes; by default of a new figure.
 
     Returns
     -------
     Axes
-        With the texts of the cells row by row in ``ax.texts``. More than 60 classes have no texts,
-        and a label for some of them only.
+        ``ax.texts`` has the strings of the cells, row by row. With more than 60 classes, cells have
+        no strings, and only some classes have a label.
 
     Raises
     ------
@@ -66,12 +66,14 @@ def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any =
     classes = len(counts)
     if counts.shape[1] != classes or (counts < 0).any():
         raise ValueError(
-            f"confusion_matrix: the matrix must be square, [true, predicted], with no negative "
-            f"number, got the shape {counts.shape} and the smallest number {counts.min():g}"
+            f"confusion_matrix: the matrix must be square, [true, predicted], without negative "
+            f"numbers, got the shape {counts.shape} and the smallest number {counts.min():g}"
         )
     names = [str(label) for label in (range(classes) if labels is None else labels)]
     if len(names) != classes:
-        raise ValueError(f"confusion_matrix: {len(names)} labels for {classes} classes")
+        raise ValueError(
+            f"confusion_matrix: {len(names)} labels for {classes} classes; pass one per class"
+        )
     texts = [[_written(count) for count in row] for row in counts] if classes <= _CLASSES else []
     longest = max((len(text) for row in texts for text in row), default=0)
     cell = max(0.34, 0.085 * longest + 0.12) if texts else 12 / classes
@@ -84,14 +86,14 @@ def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any =
     room = max(0.0, max(text_width(name, _TEXT) for name in names) / 72 - 0.4)
     axes = axes_or_new("confusion_matrix", ax, side + 1.9 + room, side + 0.9 + 0.75 * room)
 
-    # Parts of the largest number, since the sum of large ones is not finite.
-    parts = counts / (counts.max() or 1.0)
-    sums = parts.sum(1, keepdims=True)
-    shares = np.divide(parts, sums, out=np.zeros_like(counts), where=sums > 0)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # Divide by the largest number first, because the sum of large numbers is not finite.
+    scaled = counts / (counts.max() or 1.0)
+    sums = scaled.sum(1, keepdims=True)
+    fractions = np.divide(scaled, sums, out=np.zeros_like(counts), where=sums > 0)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     for i, row in enumerate(texts):
         for j, text in enumerate(row):
-            colour = "white" if shares[i, j] > 0.55 else DARK if counts[i, j] else PALE
+            colour = "white" if fractions[i, j] > 0.55 else DARK if counts[i, j] else PALE
             axes.text(j, i, text, ha="center", va="center", color=colour)
     slanted = max(map(len, names)) > 4
     ticks = range(0, classes, -(-classes // _CLASSES))
@@ -105,7 +107,7 @@ def confusion_matrix(matrix: Any, labels: Sequence[Any] | None = None, ax: Any =
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.figure.colorbar(image, ax=axes, label="share of the row", shrink=0.8)
+    axes.figure.colorbar(image, ax=axes, label="fraction of the row", shrink=0.8)
     points = width_of(axes) / classes
     axes.tick_params(labelsize=min(_TEXT, 0.7 * points * ticks.step))
     for number in axes.texts:

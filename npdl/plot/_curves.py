@@ -1,4 +1,4 @@
-"""How the figures of a run changed from epoch to epoch."""
+"""Draw the losses and metrics of a run over its epochs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -17,26 +17,26 @@ _COLUMNS = 3
 
 
 def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
-    """Draw each figure of a run over the epochs: training solid, validation dashed.
+    """Draw each metric of a run over its epochs: training solid, validation dashed.
 
     Parameters
     ----------
     history : dict of lists, or History
-        What :func:`npdl.training.fit` returns as its second value, or what a ``Model.fit`` of
-        `npdl.compat` returns. ``"val_loss"`` is drawn with ``"loss"``, and so on.
+        The second return value of :func:`npdl.training.fit`, or the return value of ``Model.fit``
+        of `npdl.compat`. ``"val_loss"`` shares the axes of ``"loss"``, and so on.
     ax : Axes or sequence of Axes, optional
-        One for each figure. Left out, they stand side by side in a new one.
+        One per metric; by default side by side in a new figure.
 
     Returns
     -------
     tuple of Axes
-        One for each figure, in the order of the history, with the figure's name on the y axis.
+        One per metric, in the order of the history, with its name on the y axis.
         Numbers that are not finite, or beyond 1e300, are gaps.
 
     Raises
     ------
     ValueError
-        If the history or one of its lists is empty, or there are more or fewer axes than figures.
+        If the history or one of its lists is empty, or there are more or fewer axes than metrics.
     TypeError
         If it is not a history, or an entry is not a number, such as `None`; NaN is a gap.
 
@@ -48,25 +48,25 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
     ['loss', 'accuracy']
     """
     curves, first = _curves(history)
-    figures = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
-    every = _axes_for(figures, ax)
-    for i, (axes, figure) in enumerate(zip(every, figures, strict=True)):
+    metrics = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
+    every = _axes_for(metrics, ax)
+    for i, (axes, metric) in enumerate(zip(every, metrics, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         for name, label, line in (
-            (figure, "training", "-"),
-            (f"val_{figure}", "validation", "--"),
+            (metric, "training", "-"),
+            (f"val_{metric}", "validation", "--"),
         ):
             if name in curves:
                 values = curves[name]
                 epochs = np.arange(first, first + len(values))
-                # A single epoch makes no line, nor does one between others that are not finite.
+                # An isolated finite value has no line, so it gets a marker.
                 alone = _alone(values)
                 axes.plot(
                     epochs, values, line, color=colour, label=label, marker="o" if alone else None,
                     mfc=colour if line == "-" else "white", markevery=alone,
                 )  # fmt: skip
         axes.set_xlabel("epoch")
-        axes.set_ylabel(shortened(figure, 10.0, 180.0), parse_math=False)
+        axes.set_ylabel(shortened(metric, 10.0, 180.0), parse_math=False)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(color=DARK, alpha=0.12)
         axes.spines[["top", "right"]].set_visible(False)
@@ -75,51 +75,51 @@ def learning_curves(history: Any, ax: Any = None) -> "tuple[Axes, ...]":
 
 
 def _alone(values: np.ndarray) -> list[int]:
-    """Return where a finite number stands between others that are not, or at the ends."""
-    there = np.pad(np.isfinite(values), 1)
-    alone: list[int] = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
+    """Return the indices of finite values without finite neighbours."""
+    finite = np.pad(np.isfinite(values), 1)
+    alone: list[int] = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:]).tolist()
     return alone
 
 
 def _curves(history: Any) -> tuple[dict[str, np.ndarray], int]:
-    """Return the values of each figure, and the number of the first epoch, counted from 1."""
+    """Return the values of each metric, and the number of the first epoch, counted from 1."""
     first = 1 + next(iter(getattr(history, "epoch", None) or ()), 0)
     history = getattr(history, "history", history)
     if not isinstance(history, Mapping):
         raise TypeError(
-            f"learning_curves: expected the history that fit returns, such as "
+            f"learning_curves: expected the history of fit, such as "
             f"{{'loss': [2.3, 1.9]}}, got {type(history).__name__}"
         )
     curves = {name: _numbers(name, values) for name, values in history.items()}
     if not curves:
-        raise ValueError("learning_curves: the history is empty")
+        raise ValueError("learning_curves: the history is empty; train at least one epoch")
     return curves, first
 
 
 def _numbers(name: Any, values: Any) -> np.ndarray:
-    """Return the values of a figure as floats, infinite beyond what an axis shows, or raise."""
+    """Return the values of a metric as floats, infinite beyond the limit of an axis, or raise."""
     if not isinstance(name, str):
-        raise TypeError(f"learning_curves: the name of a figure must be a string, got {name!r}")
+        raise TypeError(f"learning_curves: the name of a metric must be a string, got {name!r}")
     several = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
     entries = list(values) if several and getattr(values, "ndim", True) else []
     if not entries:
         raise ValueError(
-            f"learning_curves: {name!r} must have a number for each epoch, got {values!r:.80}"
+            f"learning_curves: {name!r} must have a number per epoch, got {values!r:.80}"
         )
     found = [_number(entry) for entry in entries]
     if None in found:
-        place = found.index(None)
+        index = found.index(None)
         raise TypeError(
-            f"learning_curves: {name!r} must be a list of numbers, got {entries[place]!r:.80} at "
-            f"index {place}; float('nan') is a gap"
+            f"learning_curves: {name!r} must be a list of numbers, got {entries[index]!r:.80} at "
+            f"index {index}; float('nan') is a gap"
         )
     numbers = np.array(found, np.float64)
-    # Such a number is infinite on any axis.
+    # Matplotlib cannot draw larger numbers.
     return np.where(np.abs(numbers) > LARGEST, np.inf, numbers)
 
 
 def _number(value: Any) -> float | None:
-    """Return a real number as a float; `None` for all else, such as strings."""
+    """Return a real number as a float, or `None` for other values, such as strings."""
     if isinstance(value, Real):
         try:
             return float(value)
@@ -132,9 +132,9 @@ def _number(value: Any) -> float | None:
     return float(array)
 
 
-def _axes_for(figures: Sequence[str], ax: Any) -> "tuple[Axes, ...]":
-    """Return as many axes as there are figures."""
-    count = len(figures)
+def _axes_for(metrics: Sequence[str], ax: Any) -> "tuple[Axes, ...]":
+    """Return one axes per metric."""
+    count = len(metrics)
     if ax is None:
         columns = min(count, _COLUMNS)
         rows = -(-count // columns)
@@ -145,8 +145,8 @@ def _axes_for(figures: Sequence[str], ax: Any) -> "tuple[Axes, ...]":
     every = tuple(np.ravel(np.asarray(ax, dtype=object)))
     if len(every) != count:
         raise ValueError(
-            f"learning_curves: there are {count} figures ({', '.join(figures)}), and ax has "
-            f"{len(every)} axes; give one for each, or a part of the history"
+            f"learning_curves: the history has {count} metrics ({', '.join(metrics)}), but ax has "
+            f"{len(every)} axes; pass one per metric, or a part of the history"
         )
     for axes in every:
         check_axes("learning_curves", axes)

@@ -1,4 +1,4 @@
-"""How large the gradients of the layers are."""
+"""Draw the sizes of gradients."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gradient_flow"]
 
-# No logarithmic axis of Matplotlib spans all float64 numbers.
+# A logarithmic axis of Matplotlib cannot span all float64 numbers.
 _LOWEST, _HIGHEST = 1e-140, 1e140
 _ROW, _TALLEST = 0.26, 60.0  # inches
 
@@ -21,28 +21,28 @@ _ROW, _TALLEST = 0.26, 60.0  # inches
 def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
     """Draw the size of the gradient of each parameter, on a logarithmic axis.
 
-    Gradients that fall from the last layer to the first by orders of magnitude vanish; those that
-    grow explode. Where the root mean square is far above the mean, a few numbers are large.
+    If gradients decrease by orders of magnitude from the last layer to the first, they vanish. If
+    they increase, they explode. A root mean square far above the mean comes from a few large
+    numbers.
 
     Parameters
     ----------
     grads : tree
-        Gradients, as `backward` returns them. What is not trained, `None`, is left out.
+        Gradients, as from `backward`. `None` leaves are skipped.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        The axes; by default of a new figure.
 
     Returns
     -------
     Axes
-        With a row for each path, the first one on top, and two lines of marks: the root mean square
-        and the mean absolute value. A gradient of zero, beyond 1e-140 to 1e140, or with numbers
-        that are not finite has no place on the axis; its row says so in words. A long path loses
-        its middle.
+        One row per path, the first one on top, and two series of marks: the root mean square and
+        the mean absolute value. If a gradient is zero, outside 1e-140 to 1e140, or not finite, its
+        row has a note instead of marks. Long paths are cut in the middle.
 
     Raises
     ------
     ValueError
-        If there is no gradient.
+        If the tree has no gradient.
 
     Examples
     --------
@@ -56,7 +56,9 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
     """
     found = [(path or "all", np.asarray(leaf)) for path, leaf in tree.items(grads)]
     if not found:
-        raise ValueError("gradient_flow: there is no gradient in the tree; all of it is None")
+        raise ValueError(
+            "gradient_flow: the tree has no gradient, only None; pass grads of trained layers"
+        )
     for path, leaf in found:
         if leaf.dtype.kind not in "fiu":
             raise TypeError(f"gradient_flow: {path} must be an array of numbers, got {leaf.dtype}")
@@ -72,12 +74,12 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
         fill = COLOURS[column] if mark == "o" else "none"
         axes.plot(x, rows, mark, color=COLOURS[column], mfc=fill, ms=6, label=label)
     for row in rows[~drawn]:
-        place = axes.text(
+        note = axes.text(
             0.02, row, _words(sizes[row, 0]), transform=axes.get_yaxis_transform(), va="center"
         )
-        place.set(fontsize=9, backgroundcolor="white")
+        note.set(fontsize=9, backgroundcolor="white")
     if drawn.any():
-        # Whole decades, so that there is a label at both ends, and none between to crowd.
+        # Full decades, with a label at both ends and no crowded labels between them.
         low, high = np.nanmin(sizes[drawn]), np.nanmax(sizes[drawn])
         axes.set_xlim(10 ** np.floor(np.log10(low) - 0.02), 10 ** np.ceil(np.log10(high) + 0.02))
     most = 0.35 * axes.get_window_extent().width * 72 / axes.figure.figure.dpi
@@ -92,20 +94,20 @@ def gradient_flow(grads: Tree, ax: Any = None) -> "Axes":
 
 
 def _sizes(leaf: np.ndarray) -> tuple[float, float]:
-    """Return the root mean square and the mean absolute value, of numbers of any size."""
+    """Return the root mean square and the mean absolute value, without overflow."""
     if not leaf.size:
         return 0.0, 0.0
     absolute = np.abs(leaf.astype(np.float64))
-    # Squares of very small or large numbers would not be represented.
+    # Squares of very small or large numbers would underflow or overflow.
     largest = absolute.max()
     if largest == 0 or not np.isfinite(largest):
         return float(largest), float(largest)
-    parts = absolute / largest
-    return float(largest * np.sqrt(np.mean(parts**2))), float(largest * np.mean(parts))
+    scaled = absolute / largest
+    return float(largest * np.sqrt(np.mean(scaled**2))), float(largest * np.mean(scaled))
 
 
 def _words(size: float) -> str:
-    """Return why a size has no place on the axis."""
+    """Return the reason why a size is not on the axis."""
     if size == 0 or not np.isfinite(size):
         return "zero" if size == 0 else "not finite"
     return f"below {_LOWEST:g}" if size < 1 else f"above {_HIGHEST:g}"

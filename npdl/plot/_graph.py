@@ -1,4 +1,4 @@
-"""A picture of a model: boxes for its layers, arrows for what flows, frames for what is nested."""
+"""Draw the graph of a model: boxes for layers, arrows for arrays, frames for combinators."""
 
 import itertools
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,9 @@ _WITH_PARAMS = "#D3E5F5"
 def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
     """Draw the layers of a model from top to bottom, with the shapes of their outputs.
 
-    Boxes of layers with parameters are blue. What stands in a combinator inside another one has a
-    frame around it. A combinator of your own is a box, unless it declares its :func:`parts`. The
-    layers of a ``Model`` of `npdl.compat` are those of ``model.to_functional()[0]``.
+    Layers with parameters are blue boxes. Nested combinators are frames around their layers. Your
+    own combinator is a frame if it declares its :func:`parts`, otherwise a box. For a ``Model`` of
+    `npdl.compat`, pass ``model.to_functional()[0]``.
 
     Parameters
     ----------
@@ -35,18 +35,18 @@ def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
     shape : tuple
         The shape of one example, without the batch; a tuple of shapes for several inputs.
     ax : Axes, optional
-        Where to draw; by default a new figure, as large as the picture needs.
+        The axes; by default of a new figure with the size of the drawing.
 
     Returns
     -------
     Axes
-        With a patch for each box, frame and arrow. The ``get_gid()`` of a box or a frame is the
-        path of the layer's parameters in those of the model.
+        One patch per box, frame and arrow. The ``get_gid()`` of a box or a frame is the path of the
+        layer's parameters in the parameters of the model.
 
     Raises
     ------
     Exception
-        What `init` raises where a shape does not fit, with notes that say the place.
+        An error of `init` if a shape does not fit, with the path of the layer in its notes.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
     """
     if not isinstance(model, Layer):
         raise TypeError(
-            f"graph: expected a layer, got {model!r}; of a Model, it is model.to_functional()[0]"
+            f"graph: expected a layer, got {model!r}; for a Model, pass model.to_functional()[0]"
         )
     if not isinstance(shape, tuple | list):
         raise TypeError(f"graph: expected the shape of one example, such as (64,), got {shape!r}")
@@ -73,20 +73,20 @@ def graph(model: Layer, shape: Shape, ax: Any = None) -> "Axes":
     axes.set_ylim(block.height + _MARGIN, -_MARGIN)
     axes.set_aspect("equal")
     axes.axis("off")
-    # The unit is a point, unless the axes are of another size.
+    # The unit of the axes is a point if they have the size of the drawing.
     scale = width_of(axes) / width
     _Drawing(axes, scale).inside(block, 0.0, 0.0)
     return axes
 
 
 def _ends(model: Layer, shape: Shape, out: Shape) -> tuple[list[str], list[str]]:
-    """Return what is written in the boxes of the inputs and outputs."""
+    """Return the labels of the boxes for the inputs and outputs."""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     if model.parts is not None:
         parts, _ = model.parts.of_shape(shape)
         inputs = names_of(parts.inputs)
-        # Names of the user's, whose parameters have them too.
+        # The user's names; the parameters have them too.
         named = {name for node in parts.nodes for name in node.written if node.path}
         outputs = names_of(parts.outputs)
         if not named.intersection(outputs) or all(name.isdecimal() for name in outputs):
@@ -102,22 +102,22 @@ def _end(word: str, names: tuple[str, ...], shape: Shape) -> list[str]:
 
 
 class _Drawing:
-    """Draws blocks into axes whose unit is a point times a scale."""
+    """Draw blocks into axes whose unit is a point times a scale."""
 
     def __init__(self, axes: "Axes", scale: float) -> None:
         self.axes, self.scale = axes, scale
 
     def inside(self, frame: Block, left: float, top: float) -> None:
-        """Draw what is in a frame whose upper left corner is there."""
+        """Draw the content of a frame, with its upper left corner at (left, top)."""
         layout = frame.layout
         if layout is None:
             return
         left += frame.left
-        x = [left + place for place in layout.x]
-        y = [top + place for place in layout.top]
+        x = [left + offset for offset in layout.x]
+        y = [top + offset for offset in layout.top]
         for block, middle, upper in zip(frame.blocks, x, y, strict=True):
             self.block(block, middle - block.width / 2, upper)
-        # The x of each edge's last point before its target, by which arrows arrive in order.
+        # The x of each edge's last point before its target; arrows arrive in this order.
         before = [
             lanes[-1][0] + left if lanes else x[edge.source] + edge.source_offset
             for edge, lanes in zip(frame.edges, layout.lanes, strict=True)
@@ -132,7 +132,7 @@ class _Drawing:
                 offset = step * (arriving.index(i) - (len(arriving) - 1) / 2)
             start, end = x[edge.source] + edge.source_offset, x[edge.target] + offset
             below = y[edge.source] + frame.blocks[edge.source].height
-            # Pairs of points: the line is straight in a row, where it passes blocks.
+            # Pairs of points: the line is straight within a row, next to blocks.
             points = [(start, below), (start, top + layout.rows[edge.source][1])]
             for lane, upper, lower in lanes:
                 points += [(left + lane, top + upper), (left + lane, top + lower)]
@@ -140,7 +140,7 @@ class _Drawing:
             self.arrow(points, head=target.kind in _FILLS)
 
     def block(self, block: Block, left: float, top: float) -> None:
-        """Draw a block whose upper left corner is there."""
+        """Draw a block with its upper left corner at (left, top)."""
         from matplotlib.patches import FancyBboxPatch
 
         if block.kind == "port":
@@ -185,13 +185,13 @@ class _Drawing:
         ha: str = "center",
         va: str = "center",
     ) -> None:
-        """Write a line."""
+        """Write a line of text."""
         size *= self.scale
         label = self.axes.text(x, y, text, ha=ha, va=va, fontsize=size, color=colour, zorder=3)
         label.set_parse_math(False)
 
     def arrow(self, points: list[tuple[float, float]], head: bool) -> None:
-        """Draw a line through pairs of points: straight between the two, curved to the next."""
+        """Draw a line through pairs of points: straight within a pair, curved to the next pair."""
         from matplotlib.patches import FancyArrowPatch
         from matplotlib.path import Path
 

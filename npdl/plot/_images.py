@@ -1,4 +1,4 @@
-"""What a convolution looks for in images, and where it finds it."""
+"""Draw the filters of convolutions and the feature maps of layers."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -25,22 +25,22 @@ def filters(weight: Array, columns: int | None = None, ax: Any = None) -> "Axes"
     Parameters
     ----------
     weight : array (filters, channels, height, width)
-        The weight of a :func:`conv2d`, of one channel or of three, which are red, green and blue.
+        The weight of a :func:`conv2d` with one channel, or with three: red, green and blue.
     columns : int, optional
-        Number of filters in a row; left out, about as many as there are rows.
+        Number of filters per row; by default about the number of rows.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        The axes; by default of a new figure.
 
     Returns
     -------
     Axes
-        With one image: white is zero for one channel, blue below it and red above; mid-grey is
-        zero for three. All filters share one scale.
+        With one image. For one channel, zero is white, negative values are blue and positive values
+        red. For three channels, zero is mid-grey. All filters share one scale.
 
     Raises
     ------
     ValueError
-        If the weight has other than four axes, or another number of channels.
+        If the weight does not have four axes, or not 1 or 3 channels.
 
     Examples
     --------
@@ -54,8 +54,8 @@ def filters(weight: Array, columns: int | None = None, ax: Any = None) -> "Axes"
     channels = array.shape[1]
     if channels not in (1, 3):
         raise ValueError(
-            f"filters: a picture has 1 or 3 channels, but the filters have {channels}; choose one, "
-            f"such as weight[:, :1], or draw those of the first convolution"
+            f"filters: an image has 1 or 3 channels, but the filters have {channels}; choose one, "
+            f"such as weight[:, :1], or draw the filters of the first convolution"
         )
     largest = float(np.abs(array).max()) or 1.0
     if channels == 3:
@@ -79,7 +79,7 @@ def feature_maps(
     columns: int | None = None,
     ax: Any = None,
 ) -> "Axes":
-    """Draw what a layer makes of an image, a map for each channel, row by row.
+    """Draw the output of a layer for an image, one map per channel, row by row.
 
     Parameters
     ----------
@@ -90,11 +90,11 @@ def feature_maps(
     image : array (channels, height, width)
         One image.
     layer : int
-        The position of the layer in `model`; -1 is the last one.
+        The index of the layer in `model`; -1 is the last one.
     columns : int, optional
-        Number of maps in a row; left out, about as many as there are rows.
+        Number of maps per row; by default about the number of rows.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        The axes; by default of a new figure.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def feature_maps(
     Raises
     ------
     ValueError
-        If the layer does not exist, or its output is no map.
+        If the layer does not exist, or its output has no maps.
     TypeError
         If the model is not made of layers.
 
@@ -127,7 +127,7 @@ def feature_maps(
     nodes = [node for node in model.parts.nodes if node.path is not None]
     if type(layer) is not int or not -len(nodes) <= layer < len(nodes):
         raise ValueError(
-            f"feature_maps: layer must be the position of one of the {len(nodes)} layers, "
+            f"feature_maps: layer must be the index of one of the {len(nodes)} layers, "
             f"0 to {len(nodes) - 1}, got {layer!r}"
         )
     if np.ndim(image) != 3:
@@ -142,8 +142,8 @@ def feature_maps(
     title = f"{node.label}: {short(node.layer)}"
     if not isinstance(y, np.ndarray) or y.ndim != 4 or not y.size:
         raise ValueError(
-            f"feature_maps: the output of {title} is {describe(y)}, which is no map; choose a "
-            f"layer whose output is (batch, channels, height, width)"
+            f"feature_maps: the output of {title} is {describe(y)}, expected (batch, channels, "
+            f"height, width); choose a layer with such an output"
         )
     maps = as_floats("feature_maps", f"the output of {title}", y[0], 3)
     mosaic = _mosaic(maps[:, None], _columns("feature_maps", columns, len(maps)))[..., 0]
@@ -164,7 +164,7 @@ def _columns(name: str, columns: int | None, count: int) -> int:
 def _mosaic(tiles: Array, columns: int) -> Array:
     """Return tiles (count, channels, height, width) as one image (height, width, channels).
 
-    Between them, and where the last row is short, nothing is drawn: NaN, and white for colours.
+    Gaps are NaN, or white for colour images.
     """
     count, channels, height, width = tiles.shape
     rows = -(-count // columns)
@@ -180,7 +180,7 @@ def _mosaic(tiles: Array, columns: int) -> Array:
 
 
 def _size(image: Array, colorbar: bool) -> tuple[float, float]:
-    """Return the inches of a figure whose longer side is five."""
+    """Return the size in inches of a figure whose longer side is 5 inches."""
     height, width = image.shape[:2]
     scale = 5.0 / max(height, width)
     return max(1.6, width * scale) + 1.1 * colorbar, max(1.6, height * scale) + 0.3

@@ -1,9 +1,9 @@
-"""Where the nodes of a directed graph stand: in rows, so that every edge goes down.
+"""Layered layout of a directed graph: nodes in rows, so that every edge goes down.
 
-A node's row is the length of the longest path to it. An edge that spans rows gets a lane through
-each row between, so that it never crosses a node. The order in a row puts each node at the mean
-of its neighbours' places, back and forth, and the order with the fewest crossings is kept; then
-nodes and lanes move as near to their neighbours as those beside them let them.
+The row of a node is the length of the longest path to it. An edge over several rows gets a lane in
+each row between, so it never crosses a node. Sweeps down and up sort each row by the mean position
+of the neighbours. The order with the fewest crossings is kept. Then nodes and lanes move toward
+their neighbours, without overlaps.
 
 Sugiyama, Tagawa, Toda: Methods for visual understanding of hierarchical system structures, 1981.
 """
@@ -24,7 +24,7 @@ _SWEEPS = 12
 
 @attrs.frozen
 class Edge:
-    """From a node to another; the ends are so far right of the nodes' middles."""
+    """An edge between nodes; offsets of its ends to the right of the nodes' middles."""
 
     source: int
     target: int
@@ -34,10 +34,10 @@ class Edge:
 
 @attrs.frozen
 class Layout:
-    """The middle of each node across, its top, its row, and the lanes of each edge.
+    """The middle x of each node, its top, its row, and the lanes of each edge.
 
     A row is (top, bottom), a lane (x, top, bottom). `y` grows downward from 0, and `x` to the right
-    from 0. Between rows is nothing but edges, and beside a low node, in its row, may be a high one.
+    from 0. Only edges lie between rows. The nodes of a row may have different heights.
     """
 
     x: list[float]
@@ -50,7 +50,7 @@ class Layout:
 
 @attrs.frozen
 class _Link:
-    """A piece of an edge, from a row to the next."""
+    """A segment of an edge, from one row to the next."""
 
     above: int
     below: int
@@ -62,7 +62,7 @@ class _Link:
 def layered(
     widths: Sequence[float], heights: Sequence[float], edges: Sequence[Edge], last: Sequence[int]
 ) -> Layout:
-    """Return the places of nodes, given so that each edge leads to a later one.
+    """Return the layout of nodes in topological order.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def layered(
     edges : sequence of Edge
         The edges.
     last : sequence of int
-        Nodes that belong into the last row.
+        Nodes of the last row.
     """
     ranks = _ranks(len(widths), edges, last)
     sizes = [*map(float, widths)]
@@ -86,12 +86,12 @@ def layered(
         chain = [edge.source, *through, edge.target]
         for i, (above, below) in enumerate(itertools.pairwise(chain)):
             is_first, is_last = i == 0, i == len(chain) - 2
-            # What must be straight: chains of nodes, then long edges in their middle.
+            # Straightness has weights: chains of nodes first, then the middles of long edges.
             weight = 1e4 if is_first and is_last else 1.0 if is_first or is_last else 100.0
             offsets = edge.source_offset * is_first, edge.target_offset * is_last
             links.append(_Link(above, below, *offsets, weight))
     rows = _ordered(ranks, links)
-    x = _placed(rows, sizes, links)
+    x = _positions(rows, sizes, links)
 
     tops, bottoms, y = [], [], 0.0
     for row in rows:
@@ -103,7 +103,7 @@ def layered(
     right = max(x[node] + sizes[node] / 2 for node in range(len(sizes)))
     return Layout(
         [x[node] - left for node in range(len(widths))],
-        # A low node stands in the middle of its row.
+        # Nodes are centred vertically in their row.
         [
             (tops[ranks[node]] + bottoms[ranks[node]] - heights[node]) / 2
             for node in range(len(widths))
@@ -133,34 +133,34 @@ def _ordered(ranks: list[int], links: Sequence[_Link]) -> list[list[int]]:
     best, fewest = rows, _crossings(rows, links)
     for sweep in range(_SWEEPS):
         rows = [list(row) for row in rows]
-        place = {node: i for row in rows for i, node in enumerate(row)}
+        position = {node: i for row in rows for i, node in enumerate(row)}
         neighbours = above if sweep % 2 == 0 else below
         for row in rows if sweep % 2 == 0 else reversed(rows):
-            row.sort(key=_mean_place(place, neighbours))
-            place |= {node: i for i, node in enumerate(row)}
+            row.sort(key=_mean_position(position, neighbours))
+            position |= {node: i for i, node in enumerate(row)}
         if (crossings := _crossings(rows, links)) < fewest:
             best, fewest = rows, crossings
     return best
 
 
-def _mean_place(
-    place: dict[int, int], neighbours: list[list[tuple[int, float, float]]]
+def _mean_position(
+    position: dict[int, int], neighbours: list[list[tuple[int, float, float]]]
 ) -> Callable[[int], float]:
     def mean(node: int) -> float:
-        found = [place[other] for other, _, _ in neighbours[node]]
-        return sum(found) / len(found) if found else float(place[node])
+        found = [position[other] for other, _, _ in neighbours[node]]
+        return sum(found) / len(found) if found else float(position[node])
 
     return mean
 
 
 def _crossings(rows: Sequence[Sequence[int]], links: Sequence[_Link]) -> int:
-    place = {node: (rank, i) for rank, row in enumerate(rows) for i, node in enumerate(row)}
+    position = {node: (rank, i) for rank, row in enumerate(rows) for i, node in enumerate(row)}
     ends: dict[int, list[tuple[float, float]]] = {}
     for link in links:
-        rank, i = place[link.above]
-        # Edges that leave a frame at different places cross too.
+        rank, i = position[link.above]
+        # Edges that leave a frame at different points can cross too.
         ends.setdefault(rank, []).append(
-            (i + 1e-4 * link.above_offset, place[link.below][1] + 1e-4 * link.below_offset)
+            (i + 1e-4 * link.above_offset, position[link.below][1] + 1e-4 * link.below_offset)
         )
     return sum(
         (a[0] - b[0]) * (a[1] - b[1]) < 0
@@ -170,7 +170,7 @@ def _crossings(rows: Sequence[Sequence[int]], links: Sequence[_Link]) -> int:
 
 
 def _neighbours(count: int, links: Sequence[_Link]) -> tuple[list, list]:  # type: ignore[type-arg]
-    """Return for each node those above and those below: (node, how far right to stand, weight)."""
+    """Return the neighbours above and below each node: (node, offset to the right, weight)."""
     above: list[list[tuple[int, float, float]]] = [[] for _ in range(count)]
     below: list[list[tuple[int, float, float]]] = [[] for _ in range(count)]
     for link in links:
@@ -180,20 +180,20 @@ def _neighbours(count: int, links: Sequence[_Link]) -> tuple[list, list]:  # typ
     return above, below
 
 
-def _placed(
+def _positions(
     rows: Sequence[Sequence[int]], sizes: Sequence[float], links: Sequence[_Link]
 ) -> dict[int, float]:
-    """Return the middle of each node across."""
+    """Return the middle x of each node."""
     above, below = _neighbours(len(sizes), links)
     x: dict[int, float] = {}
     gaps = []
     for row in rows:
         gap = [(sizes[a] + sizes[b]) / 2 + _APART for a, b in itertools.pairwise(row)]
-        places = np.cumsum([0.0, *gap])
-        x |= dict(zip(row, places - places.mean(), strict=True))
+        positions = np.cumsum([0.0, *gap])
+        x |= dict(zip(row, positions - positions.mean(), strict=True))
         gaps.append(gap)
     for sweep in range(2 * _SWEEPS):
-        # The last sweeps look both ways, so that the picture settles.
+        # The last sweeps use both neighbours, so that the layout converges.
         both = sweep >= _SWEEPS
         down = sweep % 2 == 0
         for row, gap in list(zip(rows, gaps, strict=True))[:: 1 if down else -1]:
@@ -207,23 +207,24 @@ def _placed(
                     else x[node]
                 )
                 weights.append(total or 0.01)
-            x |= dict(zip(row, _spread(wanted, weights, gap), strict=True))
+            x |= dict(zip(row, _with_gaps(wanted, weights, gap), strict=True))
     return x
 
 
-def _spread(wanted: list[float], weights: list[float], gaps: list[float]) -> list[float]:
-    """Return the places nearest to those wanted, by weighted squares, with these gaps at least.
+def _with_gaps(wanted: list[float], weights: list[float], gaps: list[float]) -> list[float]:
+    """Return the positions nearest to `wanted`, by weighted least squares, with minimum gaps.
 
-    Less the gaps, places must not decrease: blocks of those that would are put at their mean.
+    Without the gaps, positions must not decrease (isotonic regression): decreasing blocks are
+    replaced by their mean.
     """
     before = np.cumsum([0.0, *gaps]).tolist()
     blocks: list[tuple[float, float, int]] = []  # mean, weight, count
-    for place, weight, shift in zip(wanted, weights, before, strict=True):
-        block = (place - shift, weight, 1)
+    for position, weight, shift in zip(wanted, weights, before, strict=True):
+        block = (position - shift, weight, 1)
         while blocks and blocks[-1][0] > block[0]:
             mean, other, count = blocks.pop()
             total = other + block[1]
             block = ((mean * other + block[0] * block[1]) / total, total, count + block[2])
         blocks.append(block)
     level = [mean for mean, _, count in blocks for _ in range(count)]
-    return [place + shift for place, shift in zip(level, before, strict=True)]
+    return [position + shift for position, shift in zip(level, before, strict=True)]

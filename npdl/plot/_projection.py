@@ -1,4 +1,4 @@
-"""A table of vectors, seen from the side where they differ most."""
+"""Draw vectors in the plane of their principal components."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["embedding"]
 
 _MARKS = "os^Dv"
-_ROOM = 6.0  # points: the largest overhang of words beyond the axes
-_TEXT, _LABEL = 8.0, 220.0  # points: the size of words, and the largest width of a class's name
+_ROOM = 6.0  # points: the largest overhang of labels beyond the axes
+_TEXT, _LABEL = 8.0, 220.0  # points: the font size of labels, and the largest width of a class name
 
 
 def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -> "Axes":
@@ -34,22 +34,22 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
     table : array (rows, features)
         The vectors, such as the ``table`` of an :func:`embedding`, or the outputs of a layer.
     labels : sequence, optional
-        A label for each row. Labels that are all different, such as words, are written beside
-        the points, but for those that would cover others; labels that repeat are classes, drawn in
-        colours with a legend. A long label loses its middle.
+        One label per row. If all labels differ, such as words, they are written next to their
+        points, without overlaps: labels without room are left out. Repeated labels are classes,
+        drawn in colours with a legend. Long labels are cut in the middle.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        The axes; by default of a new figure.
 
     Returns
     -------
     Axes
-        The axes' labels say which share of the variance each component has.
+        The labels of the axes give the fraction of the variance of each component.
 
     Raises
     ------
     ValueError
-        If there are fewer than two rows or two features, labels are missing, or there are more
-        than 35 classes.
+        If the table has fewer than two rows or two features, labels are missing, or more than 50
+        classes are passed.
 
     References
     ----------
@@ -69,12 +69,12 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
         raise ValueError(f"embedding: needs two rows and two features, got the shape {rows.shape}")
     names = None if labels is None else [str(label) for label in labels]
     if names is not None and len(names) != len(rows):
-        raise ValueError(f"embedding: {len(names)} labels for {len(rows)} rows")
-    points, shares = _components(rows)
+        raise ValueError(f"embedding: {len(names)} labels for {len(rows)} rows; pass one per row")
+    points, fractions = _components(rows)
     classes = list(dict.fromkeys(names or ()))
     is_classes = names is not None and len(classes) < len(names)
     if is_classes and len(classes) > (most := len(COLOURS) * len(_MARKS)):
-        raise ValueError(f"embedding: {len(classes)} classes, and no more than {most} can be told")
+        raise ValueError(f"embedding: {len(classes)} classes; at most {most} are distinguishable")
 
     width = 6.4 if not is_classes else 5.4 + _legend_width(classes)
     axes = axes_or_new("embedding", ax, width, 5.2)
@@ -82,8 +82,8 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
         _draw_classes(axes, points, np.array(names), _in_order(classes))
     else:
         axes.plot(*points.T, "o", color=COLOURS[0], ms=4, alpha=0.8)
-    axes.set_xlabel(f"component 1 ({100 * shares[0]:.0f} % of the variance)")
-    axes.set_ylabel(f"component 2 ({100 * shares[1]:.0f} % of the variance)")
+    axes.set_xlabel(f"component 1 ({100 * fractions[0]:.0f} % of the variance)")
+    axes.set_ylabel(f"component 2 ({100 * fractions[1]:.0f} % of the variance)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.08)
     if names is not None and not is_classes:
@@ -92,21 +92,21 @@ def embedding(table: Any, labels: Sequence[Any] | None = None, ax: Any = None) -
 
 
 def _components(rows: Array) -> tuple[Array, Array]:
-    """Return the first two principal components of the rows, and their shares of the variance."""
-    # Parts of the largest number, since the squares of large ones are not finite.
+    """Return the first two principal components of the rows, and their fractions of variance."""
+    # Divide by the largest number, because the squares of large numbers are not finite.
     largest = np.abs(rows).max() or 1.0
     rows = rows / largest
     centred = rows - rows.mean(0)
     left, sizes, right = np.linalg.svd(centred, full_matrices=False)
-    # The signs are arbitrary; the largest entry of each direction is made positive.
+    # Fix the arbitrary signs: the largest entry of each direction is positive.
     signs = np.sign(np.take_along_axis(right, np.abs(right).argmax(1)[:, None], 1))[:2, 0]
     total = np.sum(sizes**2)
-    shares = sizes[:2] ** 2 / (total if total > 0 else 1)
-    return left[:, :2] * sizes[:2] * signs * largest, shares
+    fractions = sizes[:2] ** 2 / (total if total > 0 else 1)
+    return left[:, :2] * sizes[:2] * signs * largest, fractions
 
 
 def _in_order(classes: list[str]) -> list[str]:
-    """Sort names, and numbers by their size."""
+    """Sort names alphabetically, and numbers by value."""
     return sorted(classes, key=lambda name: (len(name), name) if name.isdigit() else (0, name))
 
 
@@ -115,7 +115,7 @@ def _legend_columns(classes: list[str]) -> int:
 
 
 def _legend_width(classes: list[str]) -> float:
-    """Return about how many inches a legend takes."""
+    """Return the approximate width of the legend in inches."""
     widest = max(text_width(shortened(name, 10.0, _LABEL), 10.0) for name in classes)
     return _legend_columns(classes) * (widest + 40) / 72
 
@@ -125,7 +125,7 @@ def _draw_classes(axes: "Axes", points: Array, names: Array, classes: list[str])
         mark, colour = _MARKS[i // len(COLOURS)], COLOURS[i % len(COLOURS)]
         chosen = points[names == name]
         axes.plot(*chosen.T, mark, color=colour, ms=5, mec="white", mew=0.3)
-    # Matplotlib leaves out names that are empty or begin with an underscore, so these come later.
+    # Matplotlib drops names that are empty or begin with an underscore, so set them afterwards.
     legend = axes.legend(
         axes.lines, ["-"] * len(classes), loc="center left", bbox_to_anchor=(1, 0.5),
         ncols=_legend_columns(classes), frameon=False,
@@ -135,17 +135,17 @@ def _draw_classes(axes: "Axes", points: Array, names: Array, classes: list[str])
 
 
 def _write(axes: "Axes", points: Array, names: list[str]) -> None:
-    """Write each name beside its point, on the first side where it covers nothing."""
+    """Write each name next to its point, on the first side without overlap."""
     across = width_of(axes)
-    places = axes.transAxes.inverted().transform(axes.transData.transform(points))
-    places *= across, across * axes.bbox.height / axes.bbox.width
+    positions = axes.transAxes.inverted().transform(axes.transData.transform(points))
+    positions *= across, across * axes.bbox.height / axes.bbox.width
     names = [shortened(name, _TEXT, 0.35 * across) for name in names]
-    marks = np.concatenate([places - 2.5, places + 2.5], axis=1)
+    marks = np.concatenate([positions - 2.5, positions + 2.5], axis=1)
     taken = list(marks)
     for i, name in enumerate(names):
         width = text_width(name, _TEXT)
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-            middle = places[i] + np.array([right * (width / 2 + 5), up * (_TEXT * 0.6 + 4)])
+            middle = positions[i] + np.array([right * (width / 2 + 5), up * (_TEXT * 0.6 + 4)])
             half = np.array([width / 2 + 1, _TEXT * 0.6])
             box = np.concatenate([middle - half, middle + half])
             others = np.array(taken)
@@ -155,7 +155,7 @@ def _write(axes: "Axes", points: Array, names: list[str]) -> None:
                 axes.annotate(
                     name,
                     tuple(points[i]),
-                    xytext=tuple(middle - places[i]),
+                    xytext=tuple(middle - positions[i]),
                     textcoords="offset points",
                     ha="center",
                     va="center",

@@ -197,7 +197,7 @@ def test_lambda_callback_calls_functions_and_knows_the_hooks():
     )
     assert seen == [(0, ["loss"]), (1, ["loss"]), "end"]
     with pytest.raises(
-        TypeError, match=r"no hook 'on_epoch' \(did you mean 'on_epoch_end'\?\); there"
+        TypeError, match=r"no hook 'on_epoch' \(did you mean 'on_epoch_end'\?\); the hooks"
     ):
         LambdaCallback(on_epoch=print)
     with pytest.raises(TypeError, match="on_epoch_end must be a function"):

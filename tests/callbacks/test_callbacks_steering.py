@@ -211,7 +211,7 @@ def test_a_loss_that_is_not_finite_ends_training_at_once():
         "delta": (lambda: EarlyStopping(min_delta=-1), "min_delta must be a number of at least 0"),
         "mode": (lambda: EarlyStopping(mode="best"), "mode must be 'auto', 'min' or 'max'"),
         "near": (lambda: EarlyStopping("val_los"), r"'val_los' \(did you mean 'val_loss'\?\)"),
-        "name": (lambda: EarlyStopping("speed"), "give mode='min' or mode='max'"),
+        "name": (lambda: EarlyStopping("speed"), "pass mode='min' or mode='max'"),
         "factor": (lambda: ReduceLROnPlateau(factor=1.0), r"factor must be a number in \(0, 1\)"),
         "true": (lambda: ReduceLROnPlateau(cooldown=True), "cooldown must be an int"),
         "suffix": (lambda: ModelCheckpoint("model.h5"), r"must end in .npz or .safetensors"),
@@ -274,14 +274,17 @@ FIGURES = {
         lambda path: EarlyStopping("val_los", mode="min"),
         r"'val_los' \(did you mean 'val_loss'\?",
     ),
-    "far": (lambda path: ReduceLROnPlateau("f1", mode="max"), "'f1'; there are loss, .*val_loss"),
+    "far": (
+        lambda path: ReduceLROnPlateau("f1", mode="max"),
+        "'f1'; the metrics are loss, .*val_loss",
+    ),
     "of the best": (
         lambda path: ModelCheckpoint(path / "a.npz", "val_acc", save_best_only=True),
-        "ModelCheckpoint: there is no figure 'val_acc'",
+        "ModelCheckpoint: no metric 'val_acc'",
     ),
     "of a name": (
         lambda path: ModelCheckpoint(path / "{epoch}-{val_los:.2f}.npz"),
-        r"cannot be filled in: there is no figure 'val_los' \(did you mean 'val_loss'\?\)",
+        r"cannot be filled in: no metric 'val_los' \(did you mean 'val_loss'\?\)",
     ),
     "as an int": (
         lambda path: ModelCheckpoint(path / "{loss:d}.npz"),
@@ -322,14 +325,14 @@ def test_a_figure_that_another_callback_adds_may_be_watched(train, tmp_path):
     assert stopping.best == 1 / 3
     assert len(list(tmp_path.iterdir())) == 3
     # It comes too late for those that are called before.
-    with pytest.raises(ValueError, match="there is no figure 'f1_error'"):
+    with pytest.raises(ValueError, match="no metric 'f1_error'"):
         train([stopping, Adds()])
 
 
 def test_a_figure_that_no_callback_added_is_named_after_the_first_epoch():
     steps = Steps()
     with pytest.raises(
-        ValueError, match=r"'f1_eror' \(did you mean 'f1_error'\?\); there are loss,"
+        ValueError, match=r"'f1_eror' \(did you mean 'f1_error'\?\); the metrics are loss,"
     ):
         run(epochs=3, callbacks=[steps, Adds(), EarlyStopping("f1_eror", mode="min")])
     assert steps.count == 7
@@ -367,14 +370,14 @@ class Bare:
 
 UNCALLED = {
     "no list": (EarlyStopping(), "must be a list, as in"),
-    "a class": ([EarlyStopping], r"make one: EarlyStopping\(\)"),
+    "a class": ([EarlyStopping], r"pass an instance: EarlyStopping\(\)"),
     "a function": ([lambda epoch, logs: None], r"LambdaCallback\(on_epoch_end=function\)"),
     "a name": (["early_stopping"], "'early_stopping' would never be called: it has none of the"),
     "a text": ("early_stopping", "'e' would never be called: it has none of the hooks on_train_"),
     "nothing": ([None], "None would never be called"),
     "misspelt": (
         [Misspelt()],
-        r"Misspelt has a method 'on_epoch_ends' .* mean 'on_epoch_end'\?\); there are on_tr",
+        r"Misspelt has a method 'on_epoch_ends' .* mean 'on_epoch_end'\?\); the hooks are on_tr",
     ),
     "another's": ([Bare()], r"Bare has a method 'on_train_start'"),
 }

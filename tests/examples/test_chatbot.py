@@ -27,8 +27,8 @@ from data import (
 )
 from decode import beam_search, sample
 from memory import peak
-from model import attention, first_thought, make_parts, unknown_words
-from train import share_right, train
+from model import attention, initial_state, make_parts, unknown_words
+from train import fraction_right, train
 
 import npdl.functional as F
 from npdl import checkpoint, tree
@@ -135,7 +135,7 @@ def test_dialogues_are_converted_to_arrays():
     [
         ("hello\thi\n\nno tab here\n", "line 3: expected a question, a tab and an answer"),
         ("hello\t \n", "line 1: expected a question, a tab and an answer"),
-        ("\n", "there is no dialogue in it"),
+        ("\n", "has no dialogue"),
     ],
 )
 def test_an_invalid_file_of_dialogues_is_named(tmp_path, text, message):
@@ -189,7 +189,7 @@ def states_memory_mask():
 
 def test_the_first_state_is_the_maximum_of_unmasked_memory():
     states, memory, mask = states_memory_mask()
-    strongest, cells = first_thought()((), (states, memory, mask))
+    strongest, cells = initial_state()((), (states, memory, mask))
     assert np.array_equal(strongest[0], memory[0].max(axis=0))
     assert np.array_equal(strongest[1], memory[1, 0])
     assert np.array_equal(strongest[2], memory[2, :2].max(axis=0))
@@ -203,7 +203,7 @@ def queries_memory_mask():
 
 def test_the_gradients_of_user_defined_layers_are_exact():
     ((_, c), (_, c_back)), memory, mask = states_memory_mask()
-    thought = F.serial(states_of_cells(), first_thought())
+    thought = F.serial(states_of_cells(), initial_state())
     check_gradients(thought, ((2,), (2,), (3, 4), (3,)), x=(c, c_back, memory, mask))
     check_gradients(attention(), ((3, 2), (4, 3), (4,)), x=queries_memory_mask())
 
@@ -335,17 +335,17 @@ def test_equal_keys_give_equal_training():
 
 def test_a_small_corpus_is_learned_saved_and_loaded(tmp_path):
     bot = train(DIALOGUES, epochs=80, batch_size=2, progress=False)
-    assert share_right(bot, DIALOGUES) == 1
+    assert fraction_right(bot, DIALOGUES) == 1
     save(tmp_path / "bot.npz", bot)
     again = load(tmp_path / "bot.npz")
     assert (again.asked, again.said) == (bot.asked, bot.said)
-    assert share_right(again, DIALOGUES) == 1
+    assert fraction_right(again, DIALOGUES) == 1
     assert again.reply("blah").answer == "What?"
 
 
 def test_a_file_without_a_bot_is_refused(tmp_path):
     checkpoint.save(tmp_path / "other.npz", {"params": np.zeros(3)})
-    with pytest.raises(ValueError, match=r"other\.npz holds no chatbot"):
+    with pytest.raises(ValueError, match=r"other\.npz is not a chatbot"):
         load(tmp_path / "other.npz")
 
 
@@ -367,7 +367,7 @@ def test_a_file_with_wrong_word_counts_takes_no_memory(forged, tmp_path):
     checkpoint.save(path, words | {"params": params})
 
     def refused():
-        with pytest.raises(ValueError, match=r"is damaged|holds no chatbot"):
+        with pytest.raises(ValueError, match=r"is damaged|is not a chatbot"):
             load(path)
 
     assert peak(refused)[0] < 1 << 25
@@ -405,7 +405,7 @@ def test_the_shipped_model_is_small_and_fits_the_corpus(bot):
 
 
 def test_nine_in_ten_training_questions_are_answered_right(bot):
-    assert share_right(bot, read_dialogues()[::61]) >= 0.9
+    assert fraction_right(bot, read_dialogues()[::61]) >= 0.9
 
 
 def test_nine_in_ten_answers_consist_of_the_likeliest_words(bot):
@@ -424,13 +424,13 @@ def test_nine_in_ten_answers_consist_of_the_likeliest_words(bot):
 
 @pytest.mark.slow
 def test_nine_in_ten_questions_of_all_are_answered_right(bot):
-    assert share_right(bot, read_dialogues()[1::5]) >= 0.9
+    assert fraction_right(bot, read_dialogues()[1::5]) >= 0.9
 
 
 def judged():
     """Return the rows (question, answer, judgement) of the tables in the README."""
     lines = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
-    rows = [re.fullmatch(r"\| (.+) \| (.+) \| (yes|no)(?:, .*)? \|", line) for line in lines]
+    rows = [re.fullmatch(r"\| `(.+)` \| `(.+)` \| (yes|no)(?:, .*)? \|", line) for line in lines]
     return [row.groups() for row in rows if row]
 
 

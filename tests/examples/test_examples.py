@@ -118,7 +118,7 @@ def test_questions_are_read_from_a_file(style, tmp_path):
 )
 def test_character_models_beat_frequencies_and_generate_text(style, models):
     text = output_of("characters", "--quick", "--style", style)
-    (alone,) = numbers(r"frequencies alone: ([\d.]+)", text)
+    (alone,) = numbers(r"character frequencies alone: ([\d.]+)", text)
     for model in models:
         (bits,) = numbers(rf"{model}: ([\d.]+) bits", text)
         assert bits < alone - 0.4
@@ -156,11 +156,11 @@ def test_character_models_print_at_most_ten_progress_lines(steps, shown, tmp_pat
 def test_an_ensemble_is_better_than_its_members():
     text = output_of("ensemble", "--quick")
     (member, member_loss) = numbers(r"on average +([\d.]+) +([\d.]+)", text)
-    (whole, whole_loss) = numbers(r"all together +([\d.]+) +([\d.]+)", text)
+    (whole, whole_loss) = numbers(r"the ensemble +([\d.]+) +([\d.]+)", text)
     assert whole >= member > 0.8
     assert whole_loss < member_loss
     agree, right, rest = numbers(
-        r"on (\d+)% .* ([\d.]+)% are read rightly; .* not, ([\d.]+)%", text
+        r"on (\d+)% .* ([\d.]+)% of these are classified correctly; .* others, ([\d.]+)%", text
     )
     assert 50 < agree < 100
     assert right > rest
@@ -178,7 +178,7 @@ def test_a_digit_without_salient_pixels_is_not_recognized(tmp_path):
     text = output_of("saliency", "--quick", "--output", tmp_path / "a.png")
     most, chance, least = (
         numbers(rf"{name} +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+", text)[0]
-        for name in ("speak most for the digit", "at random", "speak least for it")
+        for name in ("with the most support", "at random", "with the least support")
     )
     assert most < chance - 0.1
     assert chance <= least
@@ -195,8 +195,8 @@ def test_evolution_balances_the_pole_for_longer():
 @pytest.mark.slow
 def test_meta_learning_beats_training_on_all_waves():
     text = output_of("maml", "--quick")
-    learnt = numbers(r"learnt to learn" + 5 * r" +([\d.]+)", text)
-    together = numbers(r"learnt all waves" + 5 * r" +([\d.]+)", text)
+    learnt = numbers(r"meta-learned" + 5 * r" +([\d.]+)", text)
+    together = numbers(r"trained on all" + 5 * r" +([\d.]+)", text)
     assert learnt[-1] < 0.7 * together[-1]
     assert learnt[-1] < 0.7 * learnt[0]
 

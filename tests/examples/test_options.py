@@ -32,9 +32,9 @@ def refusal_of(example, capsys):
 
 
 REFUSED = [
-    *((script, ("--seed", "-1"), "'-1' is not a whole number from 0 to") for script in SCRIPTS),
+    *((script, ("--seed", "-1"), "'-1' is not an integer from 0 to") for script in SCRIPTS),
     *(
-        (script, ("--epochs", value), f"'{value}' is not a whole number from 1 to")
+        (script, ("--epochs", value), f"'{value}' is not an integer from 1 to")
         for script, value in [
             *(("digits", value) for value in ("0", "-1", "1.5", "many", "nan", "2000000")),
             *(("digits_cnn", "0"), ("ensemble", "-1"), ("per_example_gradients", "0")),
@@ -42,7 +42,7 @@ REFUSED = [
         ]
     ),
     *(
-        (script, (f"--{option}", "0"), f"argument --{option}: '0' is not a whole number from 1 to")
+        (script, (f"--{option}", "0"), f"argument --{option}: '0' is not an integer from 1 to")
         for script, options in [
             ("characters", ("length",)),
             ("evolution", ("generations", "pairs")),
@@ -50,9 +50,9 @@ REFUSED = [
         ]
         for option in options
     ),
-    ("characters", ("--steps", "1"), "'1' is not a whole number from 2 to 100000"),
-    ("ensemble", ("--members", "1"), "'1' is not a whole number from 2 to 1000"),
-    ("characters", ("--steps", "1000000000"), "not a whole number from 2 to 100000"),
+    ("characters", ("--steps", "1"), "'1' is not an integer from 2 to 100000"),
+    ("ensemble", ("--members", "1"), "'1' is not an integer from 2 to 1000"),
+    ("characters", ("--steps", "1000000000"), "not an integer from 2 to 100000"),
     *(
         ("characters", ("--temperature", value), f"'{value}' is not a number from 0.01 to 100")
         for value in ("0", "-1", "nan", "inf", "warm")
@@ -67,39 +67,39 @@ REFUSED = [
     ),
     ("digits", ("--style", "keras"), "invalid choice: 'keras'"),
     ("characters", ("--style", "compat", "--model", "transformer"), "no transformer in --style"),
-    ("digits", ("--mnist", "nowhere"), "there is no directory 'nowhere'"),
-    ("digits_cnn", ("--mnist", __file__), "there is no directory"),
-    ("digits", ("--mnist", EXAMPLES), "there is no train-images-idx?-ubyte or .gz in"),
-    ("sentences", ("--trec", "nowhere.label"), "'nowhere.label' is not there"),
+    ("digits", ("--mnist", "nowhere"), "directory 'nowhere' does not exist"),
+    ("digits_cnn", ("--mnist", __file__), "does not exist"),
+    ("digits", ("--mnist", EXAMPLES), "has no train-images-idx?-ubyte or .gz"),
+    ("sentences", ("--trec", "nowhere.label"), "'nowhere.label' does not exist"),
     ("sentences", ("--trec", __file__), 'line 1 is \'"""Invalid option'),
-    ("characters", ("--text", "nowhere.txt"), "'nowhere.txt' is not there"),
-    ("characters", ("--text", EXAMPLES), "is no file"),
+    ("characters", ("--text", "nowhere.txt"), "'nowhere.txt' does not exist"),
+    ("characters", ("--text", EXAMPLES), "is not a file"),
     ("digits", ("--output", "curve.jpg"), "'curve.jpg' is not the name of a file that ends in"),
     ("saliency", ("--output", EXAMPLES), "is not the name of a file that ends in .png"),
     ("digits_cnn", ("--output", __file__), "cannot write there"),
     *(
-        ("chatbot/server", ("--port", value), f"'{value}' is not a whole number from 1 to 65535")
+        ("chatbot/server", ("--port", value), f"'{value}' is not an integer from 1 to 65535")
         for value in ("99999999", "65536", "0", "-5", "http")
     ),
     *(
-        ("chatbot/chat", ("--beam", value), f"'{value}' is not a whole number from 1 to 50")
+        ("chatbot/chat", ("--beam", value), f"'{value}' is not an integer from 1 to 50")
         for value in ("0", "-1", "100000", "2.5")
     ),
     *(
         ("chatbot/chat", ("--temperature", value), f"'{value}' is not a number from 0.1 to 2")
         for value in ("0", "-1", "99", "nan", "inf")
     ),
-    *((script, ("--seed", "-1"), "whole number from 0") for script in (CHATBOT[0], CHATBOT[-1])),
+    *((script, ("--seed", "-1"), "integer from 0") for script in (CHATBOT[0], CHATBOT[-1])),
     *(
-        (script, ("--model", "nowhere.npz"), "'nowhere.npz' is not there")
+        (script, ("--model", "nowhere.npz"), "'nowhere.npz' does not exist")
         for script in ("chatbot/chat", "chatbot/server")
     ),
-    ("chatbot/chat", ("--model", EXAMPLES), "is no file"),
+    ("chatbot/chat", ("--model", EXAMPLES), "is not a file"),
     ("chatbot/chat", ("--model", __file__), "test_options.py"),
     ("chatbot/server", ("--model", __file__), "test_options.py"),
-    ("chatbot/train", ("--corpus", "nowhere.tsv"), "'nowhere.tsv' is not there"),
+    ("chatbot/train", ("--corpus", "nowhere.tsv"), "'nowhere.tsv' does not exist"),
     ("chatbot/train", ("--corpus", __file__), "line 1: expected a question, a tab and an answer"),
-    ("chatbot/train", ("--epochs", "0"), "'0' is not a whole number from 1 to"),
+    ("chatbot/train", ("--epochs", "0"), "'0' is not an integer from 1 to"),
     ("chatbot/train", ("--output", "bot.pkl"), "'bot.pkl' is not the name of a file that ends in"),
     ("chatbot/screenshot", ("--output", "page.jpg"), "'page.jpg' is not the name of a file"),
 ]
@@ -138,7 +138,7 @@ def test_an_invalid_option_is_refused_with_a_sentence(script, arguments, message
     ("content", "message"),
     [
         (b"", "has 0 characters"),
-        (b"too short", "has 9 characters, 6 different ones; 2560 and 2 are the least"),
+        (b"too short", "has 9 characters, 6 different ones; expected at least 2560 and 2"),
         (b"a" * 5000, "has 5000 characters, 1 different ones"),
         (b"\xff" * 5000, "cannot be read: 'utf-8' codec"),
     ],
@@ -152,9 +152,9 @@ def test_a_text_without_information_is_refused(content, message, tmp_path, refus
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "has 0 questions of 0 classes; 50 of two classes are the least"),
+        ([], "has 0 questions of 0 classes; expected at least 50 of 2 classes"),
         (["LOC:city Where is it ?"] * 60, "has 60 questions of 1 classes"),
-        (["LOC:city Where is it ?", "", "Who is it ?"], "line 3 is 'Who is it ?', and not as"),
+        (["LOC:city Where is it ?", "", "Who is it ?"], "line 3 is 'Who is it ?', expected e.g."),
         (["LOC:city "], "line 1 is 'LOC:city '"),
     ],
     ids=["empty", "one class", "no class", "no question"],
@@ -197,26 +197,30 @@ def test_a_compressed_file_takes_at_most_its_declared_size(mnist, example):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t10k-labels-idx1-ubyte", None, "there is no t10k-labels-idx?-ubyte or .gz in"),
-        ("t10k-labels-idx1-ubyte", b"", "no IDX file of bytes"),
-        ("t10k-labels-idx1-ubyte", b"a page of the web", "does not begin as one"),
+        ("t10k-labels-idx1-ubyte", None, "has no t10k-labels-idx?-ubyte or .gz"),
+        ("t10k-labels-idx1-ubyte", b"", "not an IDX file of bytes"),
+        ("t10k-labels-idx1-ubyte", b"a page of the web", "wrong first bytes"),
         ("t10k-labels-idx1-ubyte", ZEROS[:5, 0, 0], "(297, 28, 28) and the labels (5,)"),
-        ("t10k-labels-idx1-ubyte", ZEROS[:, 0, 0] + 10, "a label of t10k is 10, and no digit"),
+        ("t10k-labels-idx1-ubyte", ZEROS[:, 0, 0] + 10, "a label of t10k is 10, not a digit"),
         ("train-images-idx3-ubyte", ZEROS[:5], "expected (count, 28, 28) and (count,)"),
         ("train-images-idx3-ubyte", ZEROS[:, :9], "images of train are (297, 9, 28)"),
-        ("t10k-images-idx3-ubyte.gz", b"no gzip", "no IDX file of bytes: Not a gzipped file"),
-        ("t10k-images-idx3-ubyte.gz", gzip.compress(b"cut", mtime=0)[:-9], "no IDX file of bytes"),
+        ("t10k-images-idx3-ubyte.gz", b"no gzip", "not an IDX file of bytes: Not a gzipped file"),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            gzip.compress(b"cut", mtime=0)[:-9],
+            "not an IDX file of bytes",
+        ),
         (
             "t10k-images-idx3-ubyte.gz",
             gzip.compress(b"\0\0\x08\3\0", mtime=0),
-            "no IDX file of bytes",
+            "not an IDX file of bytes",
         ),
         (
             "t10k-images-idx3-ubyte.gz",
             gzip.compress(HUGE, mtime=0),
-            "declares 4612624800 bytes, and",
+            "declares 4612624800 bytes; the limit is",
         ),
-        ("t10k-images-idx3-ubyte", HUGE, "declares 4612624800 bytes, and"),
+        ("t10k-images-idx3-ubyte", HUGE, "declares 4612624800 bytes; the limit is"),
     ],
 )
 def test_damaged_mnist_files_are_refused(name, content, message, mnist, example, capsys):

@@ -143,7 +143,7 @@ def test_too_many_arguments_by_position_are_an_error(name):
     if parameters:
         assert f"the call is {name}({', '.join(parameters)[:5]}" in str(caught.value) or options
     if options:
-        assert f"options go by name: {name}(" in str(caught.value)
+        assert f"options are keyword-only: {name}(" in str(caught.value)
         assert f"{options[0].name}={extra!r}" in str(caught.value)
 
 
@@ -256,7 +256,11 @@ def test_data_for_an_option_are_an_error_that_says_how_to_pass_them(name):
     function, parameters = ALL[name]
     needs = [p for p in parameters.values() if p.default is p.empty]
     rest = {p.name: value_for(name, p) for p in needs[1:]}
-    kinds = ("is a layer: y = ", "is an optimizer: state = ", "makes a function, which takes data")
+    kinds = (
+        "is a layer: y = ",
+        "is an optimizer: state = ",
+        "returns a function, which takes data",
+    )
     for value in (X, X[0], Tensor(), [[1.0, 2.0], [3.0, 4.0]], [0.5, -1.5], (X, X), {"a": X}):
         if isinstance(value, list) and name == "uniform":
             continue  # two bounds
@@ -271,10 +275,16 @@ def test_data_for_an_option_are_an_error_that_says_how_to_pass_them(name):
 HABITS = {
     "Linear": (lambda: F.dense(4, 8), "the size of the input follows from the data: dense(8)"),
     "Linear without bias": (lambda: F.dense(4, 8, False), "data: dense(8, bias=False)"),
-    "Dense with activation": (lambda: F.dense(10, "relu"), "own: serial(dense(10), relu())"),
+    "Dense with activation": (
+        lambda: F.dense(10, "relu"),
+        "a separate layer: serial(dense(10), relu())",
+    ),
     "a layer for activation": (lambda: F.dense(10, F.gelu()), "serial(dense(10), gelu())"),
     "a constructor for it": (lambda: F.conv2d(16, 3, F.tanh), "serial(conv2d(16, 3), tanh())"),
-    "activation=": (lambda: F.dense(8, activation="relu"), "own: serial(dense(8), relu())"),
+    "activation=": (
+        lambda: F.dense(8, activation="relu"),
+        "a separate layer: serial(dense(8), relu())",
+    ),
     "use_bias=": (lambda: F.dense(8, use_bias=False), "called bias: dense(8, bias=False)"),
     "no padding": (lambda: F.dense(8, padding=1), "the call is dense(units, *, bias=True"),
     "in_features=": (lambda: F.dense(in_features=4, out_features=8), "is called units: dense(8)"),
@@ -283,9 +293,12 @@ HABITS = {
         lambda: F.dense(8, kernel_initializer=F.zeros()),
         "kernel_initializer is called weight_init: dense(8, weight_init=zeros())",
     ),
-    "Conv2d": (lambda: F.conv2d(3, 16, 3), "from the data: conv2d(16, 3); options go by name: "),
+    "Conv2d": (
+        lambda: F.conv2d(3, 16, 3),
+        "from the data: conv2d(16, 3); options are keyword-only: ",
+    ),
     "Conv2d with stride": (lambda: F.conv2d(3, 16, 3, 2), "data: conv2d(16, 3, stride=2)"),
-    "Conv2D": (lambda: F.conv2d(16, 3, 1), "options go by name: conv2d(16, 3, stride=1)"),
+    "Conv2D": (lambda: F.conv2d(16, 3, 1), "options are keyword-only: conv2d(16, 3, stride=1)"),
     "Conv2D, same": (lambda: F.conv2d(16, 3, 1, "same"), "(16, 3, stride=1, padding='same')"),
     "Conv1d": (
         lambda: F.conv1d(3, 16, 3),
@@ -314,30 +327,30 @@ HABITS = {
         lambda: F.transformer_encoder_block(512, 8, 2048),
         "the size of the input follows from the data: transformer_encoder_block(8, 2048)",
     ),
-    "MaxPool2d": (lambda: F.max_pool2d(2, 2), "options go by name: max_pool2d(2, stride=2)"),
+    "MaxPool2d": (lambda: F.max_pool2d(2, 2), "options are keyword-only: max_pool2d(2, stride=2)"),
     "Dropout(p=)": (lambda: F.dropout(p=0.5), "p is called rate: dropout(0.5)"),
     "ReLU(inplace=)": (lambda: F.relu(inplace=True), "no layer writes to its input: relu()"),
     "Embedding": (
         lambda: F.embedding(num_embeddings=100, embedding_dim=8),
         "embedding_dim is called units: embedding(100, 8)",
     ),
-    "reshape": (lambda: F.reshape(2, -1), "several numbers are one tuple: reshape((2, -1))"),
+    "reshape": (lambda: F.reshape(2, -1), "pass several numbers as one tuple: reshape((2, -1))"),
     "permute": (lambda: F.transpose(0, 2, 1), "one tuple: transpose((0, 2, 1))"),
     "NumPy's normal": (lambda: F.normal(0.0, 0.02), "normal(0.02, mean=0.0)"),
     "bounds": (lambda: F.uniform(0.0, 1.0), "one tuple: uniform((0.0, 1.0))"),
     "an initializer's shape": (lambda: F.glorot_uniform((3, 4)), "glorot_uniform()(…)"),
-    "Adam's betas": (lambda: F.adam(1e-3, 0.8), "options go by name: adam(0.001, beta1=0.8)"),
+    "Adam's betas": (lambda: F.adam(1e-3, 0.8), "options are keyword-only: adam(0.001, beta1=0.8)"),
     "Adam(lr=)": (lambda: F.adam(lr=1e-3), "lr is called learning_rate: adam(0.001)"),
     "SGD(momentum=)": (
         lambda: F.sgd(0.1, momentum=0.9),
-        "momentum(0.1, decay=0.9) is an optimizer",
+        "momentum(0.1, decay=0.9) is a separate",
     ),
-    "SGD with momentum": (lambda: F.momentum(0.1, 0.9), "by name: momentum(0.1, decay=0.9)"),
+    "SGD with momentum": (lambda: F.momentum(0.1, 0.9), "only: momentum(0.1, decay=0.9)"),
     "Sequential": (lambda: F.serial([F.dense(2)]), "a list of them is given as serial(*layers)"),
     "add": (lambda: F.add(X, X), "add() is a layer: y = add()(params, x)"),
     "a flag of value_and_grad": (
         lambda: F.value_and_grad(F.relu(), F.huber, True),
-        "options go by name: value_and_grad(relu(), huber, input_grad=True)",
+        "options are keyword-only: value_and_grad(relu(), huber, input_grad=True)",
     ),
 }
 
@@ -388,7 +401,7 @@ def test_a_constructor_of_a_user_takes_arrays():
 
 
 def test_a_constructor_of_a_user_has_the_errors_with_the_right_call():
-    with pytest.raises(TypeError, match=r"options go by name: masked_by\(1, 2, flag=True\)$"):
+    with pytest.raises(TypeError, match=r"options are keyword-only: masked_by\(1, 2, flag=True\)$"):
         masked_by(1, 2, True)
     with pytest.raises(TypeError, match=r"flags is called flag: masked_by\(1, flag=True\)$"):
         masked_by(1, flags=True)
@@ -407,7 +420,7 @@ def test_an_error_inside_a_constructor_of_a_user_is_kept():
 
 
 def test_a_configuration_with_options_by_position_says_the_right_call():
-    with pytest.raises(TypeError, match=r"options go by name: dense\(4, bias=False\)"):
+    with pytest.raises(TypeError, match=r"options are keyword-only: dense\(4, bias=False\)"):
         F.from_config({"call": "dense", "positional": [4, False]})
     made = F.from_config({"call": "dense", "positional": [4], "arguments": {"bias": False}})
     assert made == F.dense(4, bias=False)

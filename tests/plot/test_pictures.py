@@ -384,7 +384,7 @@ def test_an_entry_that_is_no_number_is_named(values, message, name):
 
 @pytest.mark.parametrize("values", ["12", {"1": 2}, np.array(1.0), None, (), np.ones(0)], ids=repr)
 def test_a_figure_without_a_list_of_numbers_is_refused(values):
-    with pytest.raises(ValueError, match="'loss' must have a number for each epoch"):
+    with pytest.raises(ValueError, match="'loss' must have a number per epoch"):
         plot.learning_curves({"loss": values})
 
 
@@ -393,7 +393,7 @@ def test_numbers_of_all_kinds_are_drawn():
     (axes,) = plot.learning_curves({"loss": values})
     drawn = axes.get_lines()[0].get_ydata()
     np.testing.assert_array_equal(drawn, [1, 2.5, 3, 4, 5, 1, np.nan, np.inf])
-    with pytest.raises(TypeError, match="the name of a figure must be a string, got 1"):
+    with pytest.raises(TypeError, match="the name of a metric must be a string, got 1"):
         plot.learning_curves({1: values})
 
 
@@ -405,15 +405,15 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
 
 TWO = Figure().subplots(1, 2)
 BAD = {
-    "no history": (lambda: plot.learning_curves([1, 2]), TypeError, "the history that fit returns"),
+    "no history": (lambda: plot.learning_curves([1, 2]), TypeError, "expected the history of fit"),
     "empty history": (lambda: plot.learning_curves({}), ValueError, "the history is empty"),
     "words": (lambda: plot.learning_curves({"loss": ["a"]}), TypeError, "'loss' must be a list"),
-    "a number": (lambda: plot.learning_curves({"loss": 1.0}), ValueError, "for each epoch, got 1"),
-    "no epochs": (lambda: plot.learning_curves({"loss": []}), ValueError, "for each epoch, got []"),
+    "a number": (lambda: plot.learning_curves({"loss": 1.0}), ValueError, "per epoch, got 1"),
+    "no epochs": (lambda: plot.learning_curves({"loss": []}), ValueError, "per epoch, got []"),
     "axes": (
         lambda: plot.learning_curves({"loss": [1]}, ax=TWO),
         ValueError,
-        "there are 1 figures (loss), and ax has 2 axes",
+        "the history has 1 metrics (loss), but ax has 2 axes",
     ),
     "not square": (
         lambda: plot.confusion_matrix(np.ones((2, 3))),
@@ -434,17 +434,17 @@ BAD = {
     "NaN": (
         lambda: plot.filters(np.full((1, 1, 2, 2), np.nan)),
         ValueError,
-        "numbers that are not finite",
+        "has NaN or infinite numbers",
     ),
     "huge table": (
         lambda: plot.embedding(np.full((3, 3), 1.7e308)),
         ValueError,
-        "the table has numbers beyond 1e+300, which no axis shows",
+        "the table has numbers beyond 1e+300, the limit of an axis",
     ),
     "infinite image": (
         lambda: plot.feature_maps(CNN, CNN_PARAMS, IMAGE * np.float32(INF), 0),
         ValueError,
-        "the image has numbers that are not finite",
+        "the image has NaN or infinite numbers",
     ),
     "columns": (
         lambda: plot.filters(np.ones((1, 1, 2, 2)), columns=0),
@@ -474,16 +474,16 @@ BAD = {
     "no map": (
         lambda: plot.feature_maps(CNN, CNN_PARAMS, IMAGE, 2),
         ValueError,
-        "the output of 2: flatten() is float32[1, 210], which is no map",
+        "the output of 2: flatten() is float32[1, 210], expected (batch, channels",
     ),
     "one row": (lambda: plot.embedding(np.ones((1, 3))), ValueError, "needs two rows and two"),
     "names": (lambda: plot.embedding(np.eye(3), ["a"]), ValueError, "1 labels for 3 rows"),
     "classes": (
         lambda: plot.embedding(np.eye(120), np.arange(120) % 60),
         ValueError,
-        "60 classes, and no more than 50",
+        "60 classes; at most 50 are distinguishable",
     ),
-    "no gradient": (lambda: plot.gradient_flow((None, ())), ValueError, "there is no gradient"),
+    "no gradient": (lambda: plot.gradient_flow((None, ())), ValueError, "the tree has no gradient"),
     "gradient of words": (
         lambda: plot.gradient_flow({"a": np.array(["b"])}),
         TypeError,

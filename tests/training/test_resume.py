@@ -276,9 +276,9 @@ WRONG = {
     "a figure": (
         {"best": "val_loss"},
         ValueError,
-        "'val_loss', since there are no validation data",
+        "'val_loss', because the run has no validation data",
     ),
-    "a name": ({"best": "score"}, ValueError, "give mode='min' or mode='max'"),
+    "a name": ({"best": "score"}, ValueError, "pass mode='min' or mode='max'"),
     "a mode": ({"best": "loss", "mode": "least"}, ValueError, "mode must be 'auto'"),
     "steps": ({"every_steps": 0}, ValueError, "every_steps must be an int of at least 1, .* got 0"),
     "epochs": ({"every_epochs": 0.5}, ValueError, "every_epochs must be an int of at least 1"),

@@ -68,7 +68,7 @@ def test_a_lost_log_begins_anew_with_a_warning(loss, run):
         log.unlink()
     else:
         log.write_text("", encoding="utf-8")
-    with pytest.warns(UserWarning, match=r"CSVLogger: .*log.csv is lost or empty") as caught:
+    with pytest.warns(UserWarning, match=r"CSVLogger: .*log.csv is missing or empty") as caught:
         assert resumed(directory, CSVLogger(log)) == history
     assert caught[0].filename.endswith("test_resume.py")
     assert rows(log) == [whole[0], *whole[3:]]
@@ -130,7 +130,7 @@ def test_other_columns_are_found_before_the_first_step(tmp_path):
     log, steps = tmp_path / "log.csv", []
     log.write_text("a,b\n1,2\n", encoding="utf-8")
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
-    with pytest.raises(ValueError, match=r"log.csv has the columns \['a', 'b'\], and epoch 0 has"):
+    with pytest.raises(ValueError, match=r"log.csv has the columns \['a', 'b'\], but epoch 0 has"):
         train(callbacks=[CSVLogger(log, append=True), watch])
     assert not steps
 
@@ -181,7 +181,7 @@ def test_a_log_that_was_edited_is_added_to_and_not_cut(ending, run):
     lines = log.read_text(encoding="utf-8").splitlines()
     before = f"{ending or chr(10)}".join([lines[0], "0,edited", lines[2]]) + ending
     log.write_bytes(before.encode())
-    with pytest.warns(UserWarning, match=r"log.csv has changed since the checkpoint, and is not c"):
+    with pytest.warns(UserWarning, match="has changed since the checkpoint, so lines are app"):
         assert resumed(directory, CSVLogger(log)) == history
     assert log.read_bytes().startswith(before.encode())
     assert rows(log)[-3:] == whole[-3:]
@@ -523,7 +523,7 @@ def test_other_values_in_the_logs_are_named_with_their_key(key, value, progress)
 def test_a_figure_that_is_watched_must_be_a_number():
     note = LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(score="good"))
     watch = EarlyStopping("score", mode="max")
-    with pytest.raises(TypeError, match="EarlyStopping: the figure 'score' must be a number, got"):
+    with pytest.raises(TypeError, match="EarlyStopping: the metric 'score' must be a number, got"):
         train(callbacks=[note, watch])
 
 

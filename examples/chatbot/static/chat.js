@@ -1,6 +1,6 @@
 "use strict";
 
-// Whatever somebody typed, and whatever the model wrote, becomes text by textContent, never HTML.
+// Messages and answers are inserted with textContent, never as HTML.
 
 const messages = document.getElementById("messages");
 const form = document.getElementById("form");
@@ -101,7 +101,7 @@ form.addEventListener("submit", (event) => {
   question.focus();
 });
 
-// The buttons stay and get new texts, so that whoever is on one with the keyboard stays there.
+// The buttons stay and get new texts, so the keyboard focus stays on them.
 function suggest() {
   for (const button of suggestions) button.textContent = ideas[shown++ % ideas.length];
 }

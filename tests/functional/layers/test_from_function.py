@@ -569,7 +569,7 @@ def test_a_function_stands_in_the_repr_by_its_name_and_pickles_where_it_can_be_i
 
 
 def test_json_needs_a_constructor_around_the_function():
-    with pytest.raises(TypeError, match=r"JSON cannot hold: <function swish .* with @layer"):
+    with pytest.raises(TypeError, match=r"JSON cannot store: <function swish .* with @layer"):
         F.serial(F.from_function(swish)).config()
     model = F.serial(gate(bound=0.5), gate())
     copies = [

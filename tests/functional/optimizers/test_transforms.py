@@ -383,7 +383,7 @@ def test_an_optimizer_of_ones_own_is_a_pair_of_functions():
     history, state = steps(optimizer, PARAMS, [GRADS, GRADS])
     assert state == ((), 2)
     np.testing.assert_allclose(history[-1]["layers"][0]["weight"], [0.8, 2.2], rtol=1e-6)
-    with pytest.raises(TypeError, match="made without a constructor"):
+    with pytest.raises(TypeError, match="without a constructor"):
         signs.__reduce__()
 
 
