@@ -50,8 +50,8 @@ def encode(value: Any, where: str, call_of: Callable[[Any], Any]) -> Any:
         return value
     hint = ""
     if inspect.isroutine(value):
-        hint = "; return what it makes from a constructor of your own, decorated with @layer"
-    raise TypeError(f"{where} has an argument that JSON cannot hold: {value!r}{hint}")
+        hint = "; return its result from your own constructor, decorated with @layer"
+    raise TypeError(f"{where} has an argument that JSON cannot store: {value!r}{hint}")
 
 
 def decode(value: Any, known: dict[str, Callable[..., Any]]) -> Any:
