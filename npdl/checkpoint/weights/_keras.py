@@ -1,10 +1,10 @@
 """Weights of Keras: the names and the layouts of its layers, in terms of npdl's parameters.
 
-The table `_LAYERS` says for each layer of npdl what Keras calls its parameters, and how it lays
-them out. What a layer does not have, such as a bias, is `None`.
+The table `_LAYERS` maps each layer of npdl to the names and layouts of its parameters in Keras. A
+missing parameter, such as a bias, is `None`.
 
-Keras has the channels of images and of sequences last. That makes no difference to a convolution
-but that of its layout; behind a `flatten`, though, the features are in another order.
+Keras has the channels of images and of sequences last. For a convolution, only the layout of the
+weights differs. After a `flatten`, however, the features are in another order.
 """
 
 import os
@@ -43,48 +43,47 @@ def from_keras(
 ) -> Params:
     """Return the parameters of a model with the weights of a Keras model of the same layers.
 
-    Which layer belongs to which follows from the names and shapes of their arrays, and among those
-    that are alike from their order; where the names are sorted, as in :func:`from_torch`.
+    Layers are matched by the names and shapes of their arrays. Layers with equal names and shapes
+    are matched in order. For files with sorted names, see :func:`from_torch`.
 
-    Images are (channels, height, width) here and (height, width, channels) in Keras: give
-    ``x.transpose(0, 3, 1, 2)``. The rows of what follows a ``flatten`` are brought from one order
-    to the other.
+    Images are (channels, height, width) here and (height, width, channels) in Keras: pass
+    ``x.transpose(0, 3, 1, 2)``. The rows of a weight after a ``flatten`` are reordered to match.
 
     Parameters
     ----------
     source : str, PathLike or mapping
         A mapping such as ``{weight.path: weight.numpy() for weight in keras_model.weights}``, an
-        ``.npz`` or ``.safetensors`` of it, or the arrays of a ``.weights.h5`` by their paths, as in
-        ``"layers/dense/vars/0"``.
+        ``.npz`` or ``.safetensors`` file of it, or the arrays of a ``.weights.h5`` by their paths,
+        as in ``"layers/dense/vars/0"``.
     model : Layer
-        The model, made of layers of npdl: ``dense``, ``conv1d``, ``conv2d``, ``conv2d_transpose``,
-        ``batch_norm``, ``layer_norm``, ``group_norm``, ``rms_norm``, ``embedding``,
-        ``learned_positions``, ``rnn``, ``lstm``, ``gru``, ``bidirectional`` and
-        ``multi_head_attention`` have weights, the combinators join them, and the blocks of
-        transformers are made of them. Keras's own ``epsilon`` of norms is 0.001.
+        The model, built from layers of npdl. Layers with weights may be ``dense``, ``conv1d``,
+        ``conv2d``, ``conv2d_transpose``, ``batch_norm``, ``layer_norm``, ``group_norm``,
+        ``rms_norm``, ``embedding``, ``learned_positions``, ``rnn``, ``lstm``, ``gru``,
+        ``bidirectional`` and ``multi_head_attention``, in combinators and in the blocks of
+        transformers. The default ``epsilon`` of norms in Keras is 0.001.
     like : tree
-        The model's parameters, such as a fresh ``model.init(rng, shape)``: they tell the shapes and
-        the type of the numbers. Their values are not looked at.
+        The model's parameters, such as a fresh ``model.init(rng, shape)``. Only their structure,
+        shapes and data type are read, not their values.
     names : mapping, optional
-        For some layers, or for all, the path in the parameters, as in ``"2"`` or ``"words"``, and
-        the path of Keras's layer, as in ``"sequential/dense_1"``.
+        For some or all layers: the path in the parameters, as in ``"2"`` or ``"words"``, and the
+        path of the Keras layer, as in ``"sequential/dense_1"``.
     flattened : mapping, optional
-        Needed only where this cannot be followed through the model: the path of a layer behind a
-        `flatten`, and how many channels were flattened; 1, if the order is that of Keras.
+        For a layer after a `flatten`: its path, and the number of flattened channels, or 1 if the
+        features are in the order of Keras. Needed only if the model does not determine it.
 
     Returns
     -------
     tree
-        A tree of the structure of `like`, of new arrays. Running statistics count as seen.
+        A tree of new arrays with the structure of `like`. Running statistics count as initialized.
 
     Raises
     ------
     CheckpointError
-        If something is missing, unexpected, of another shape or of another type, or if the order is
-        not known. All of it is listed, with both names, and nothing is returned.
+        If an array is missing, unexpected, of another shape or of another type, or if the order is
+        ambiguous. The error lists all such arrays, with both names.
     ValueError
-        If a layer has no counterpart, `like`, `names` or `flattened` do not belong to the model, or
-        `flattened` is needed.
+        If a layer has no counterpart; if `like`, `names` or `flattened` do not belong to the model;
+        or if `flattened` is needed.
 
     Examples
     --------
@@ -178,7 +177,7 @@ _LAYERS: dict[str, Rule] = {
 
 
 def _canonical(name: str) -> str | None:
-    """Return a name without the names of cells, or `None` for what is no weight."""
+    """Return a name without the names of cells, or `None` for an array that is not a weight."""
     if name.startswith("optimizer/") or re.search(r"(^|/)seed_generator[^/]*/", name):
         return None
     for pattern, short in (
@@ -192,7 +191,7 @@ def _canonical(name: str) -> str | None:
 
 
 def _spellings(names: list[str]) -> list[list[str]]:
-    """Return the names, and those in an h5 file, where the arrays of a layer have numbers."""
+    """Return the names, and the names in an h5 file, which numbers the arrays of a layer."""
     numbered, counts = [], dict.fromkeys(names, 0)
     for name in names:
         folder = name[: name.rfind("/") + 1]
@@ -202,13 +201,13 @@ def _spellings(names: list[str]) -> list[list[str]]:
 
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv2d_transpose")
-# What may stand behind a flatten, and what acts on each of the channels.
+# Layers that may follow a flatten, and layers with one parameter per channel.
 _BY_FEATURE = ("dense", "dense_like", "batch_norm", "layer_norm", "rms_norm")
 _BY_CHANNEL = (*_CONVOLUTIONS, "batch_norm", "group_norm")
 
 
 def _follow(layer: Layer, given: Given, before: Channels | None) -> Channels | None:
-    """Return which channels come first behind a layer."""
+    """Return the channel layout of a layer's output."""
     name = "" if layer.call is None else layer.call.name
     if name in _CONVOLUTIONS:
         return Channels(given["filters"], False)
@@ -223,16 +222,16 @@ def _follow(layer: Layer, given: Given, before: Channels | None) -> Channels | N
 
 
 def _rearranged(leaf: Leaf, channels: Channels) -> Params:
-    """Return the parameters in the order in which Keras has the features."""
+    """Return the parameters with the features in the order of Keras."""
     count, flat = channels.count, channels.flat
     if (flat and count == 1) or (not flat and count and leaf.name in _BY_CHANNEL):
         return leaf.params
     if not (flat and count and leaf.name in _BY_FEATURE):
         raise ValueError(
-            "Keras has channels last, and in which order the numbers reach this layer is not known "
-            "here: behind convolutions put flatten(), a global pooling or transpose((0, 2, 3, 1)), "
-            "or (0, 2, 1) for sequences; or say how many channels were flattened, and 1 for the "
-            f"order of Keras, as in flattened={{{leaf.path!r}: {count or 64}}}"
+            "Keras has channels last, and the order of the features at this layer is not known: "
+            "after convolutions, use flatten(), a global pooling or transpose((0, 2, 3, 1)), or "
+            "(0, 2, 1) for sequences; or pass the number of flattened channels, or 1 for the order "
+            f"of Keras, as in flattened={{{leaf.path!r}: {count or 64}}}"
         )
 
     def last(array: Array) -> Array:

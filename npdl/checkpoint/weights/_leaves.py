@@ -1,4 +1,4 @@
-"""The layers of a model that have parameters, in the order in which they are applied."""
+"""The layers of a model with parameters, in execution order."""
 
 import inspect
 from collections.abc import Callable, Container
@@ -17,46 +17,46 @@ __all__ = ["UNKNOWN", "Channels", "Follow", "Leaf", "constructor_of", "leaf_laye
 class Channels:
     """The channels of an array: they come first here, and last in the other library."""
 
-    # 0 where it is not known any more which numbers belong to which channel.
+    # 0 if the assignment of numbers to channels is not known.
     count: int
-    # Whether flatten has merged the other axes with the axis of the channels.
+    # Whether flatten has merged the other axes with the channel axis.
     flat: bool
 
 
 UNKNOWN = Channels(0, False)
 
-# follow(layer, arguments, before) -> after: the channels of a layer's output. `None` where both
-# libraries have the numbers of an example in one order.
+# follow(layer, arguments, before) -> after: the channels of a layer's output. `None` if both
+# libraries have the numbers of an example in the same order.
 Follow: TypeAlias = Callable[[Layer, dict[str, Any], Channels | None], Channels | None]
 
 
 @attrs.frozen
 class Leaf:
-    """A layer with parameters, and its place in the model."""
+    """A layer with parameters, and its path in the model."""
 
     path: str
-    name: str  # of its constructor; empty, if that is not one of npdl's
+    name: str  # the name of its constructor; empty for constructors outside npdl
     layer: Layer
     arguments: dict[str, Any]
     params: Params
-    channels: Channels | None  # of its input
+    channels: Channels | None  # the channels of its input
 
 
 def leaf_layers(
     model: Layer, params: Params, whole: Container[str], follow: Follow = lambda *_: None
 ) -> list[Leaf]:
-    """Return the layers with parameters that a model consists of.
+    """Return all layers with parameters in a model.
 
     Parameters
     ----------
     model : Layer
-        The model; layers that declare their parts are opened.
+        The model; the result has the children of a combinator instead of the combinator.
     params : Params
-        Its parameters, or anything in their place.
+        Its parameters, or another tree of the same structure.
     whole : container of str
-        Names of the blocks that are not to be opened.
+        Names of combinators that count as one layer.
     follow : callable, optional
-        How a layer changes the channels of arrays.
+        A function that returns the channels of a layer's output.
     """
     walk = _Walk(whole, follow, [])
     walk.visit(model, params, (), [None])
@@ -68,7 +68,7 @@ Path: TypeAlias = tuple[str, ...]
 
 @attrs.frozen
 class _Walk:
-    """Visits the layers of a model in order; each visit returns the channels of the output."""
+    """Visits the layers of a model in execution order; a visit returns the output's channels."""
 
     whole: Container[str]
     follow: Follow
@@ -77,7 +77,7 @@ class _Walk:
     def visit(
         self, layer: Layer, params: Params, path: Path, read: list[Channels | None]
     ) -> Channels | None:
-        """Visit a layer whose inputs have these channels."""
+        """Visit a layer; `read` has the channels of its inputs."""
         name, given = constructor_of(layer)
         if layer.parts is not None:
             _check_like(layer, layer.parts, params, path)
@@ -97,15 +97,15 @@ class _Walk:
         """Visit the children of a layer."""
         known = dict.fromkeys(flat(parts.inputs), before)
         for node in parts.nodes:
-            place = (*path, *map(str, node.path or ()))
+            child_path = (*path, *map(str, node.path or ()))
             read = [known[source] for source in node.read]
-            after = self.visit(node.layer, at(params, node.path), place, read)
+            after = self.visit(node.layer, at(params, node.path), child_path, read)
             known |= dict.fromkeys(node.written, after)
         return _merged([known[output] for output in flat(parts.outputs)])
 
 
 def constructor_of(layer: Layer) -> tuple[str, dict[str, Any]]:
-    """Return the name and all arguments of one of npdl's constructors, or nothing."""
+    """Return the name and all arguments of a constructor of npdl; empty ones for any other."""
     call = layer.call
     if call is None or call.constructor.__module__ != "npdl.functional":
         return "", {}
@@ -115,7 +115,7 @@ def constructor_of(layer: Layer) -> tuple[str, dict[str, Any]]:
 
 
 def _check_like(layer: Layer, parts: Parts, params: Params, path: Path) -> None:
-    """Raise unless the parameters are in the containers that a declaration names."""
+    """Raise unless the parameters are in the containers of a declaration."""
     keys = list(dict.fromkeys(node.path[0] for node in parts.nodes if node.path))
     if all(isinstance(key, int) for key in keys):
         fits = not keys or (isinstance(params, tuple | list) and len(params) == len(keys))
@@ -131,7 +131,7 @@ def _check_like(layer: Layer, parts: Parts, params: Params, path: Path) -> None:
 def _other_params(name: str, wanted: str, params: Params, path: Path) -> ValueError:
     return ValueError(
         f"`like` does not belong to the model: {'/'.join(path) or 'the root'} is {name}(…), with "
-        f"{wanted}, not {_described(params)}; give model.init(rng, shape)"
+        f"{wanted}, not {_described(params)}; pass model.init(rng, shape)"
     )
 
 
@@ -144,13 +144,13 @@ def _described(params: Params) -> str:
 
 
 def _merged(several: list[Channels | None]) -> Channels | None:
-    """Return the channels that several arrays share; masks and ids have none."""
+    """Return the common channels of several arrays; masks and ids have none."""
     distinct = {channels for channels in several if channels is not None}
     return UNKNOWN if len(distinct) > 1 else next(iter(distinct), None)
 
 
 def _concatenated(axis: int, several: list[Channels | None]) -> Channels | None:
-    """Return the channels of arrays that are joined along an axis."""
+    """Return the channels of the concatenation of arrays along an axis."""
     if all(channels is None for channels in several):
         return None
     count = 0

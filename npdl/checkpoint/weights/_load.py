@@ -1,13 +1,13 @@
-"""Weights of other libraries: which array belongs to which layer, and where its numbers go.
+"""Weights of other libraries: the layer of each array, and the position of each number.
 
-A table has a rule for each layer, which says what the other library calls the parameters and how it
-lays them out:
+A table has a rule for each layer. The rule returns the parameters under the names and in the
+layouts of the other library:
 
     "dense": lambda p, given: {"weight": transposed(p["weight"]), "bias": p["bias"]}
 
-Applied to the positions of all numbers in the place of the parameters, a rule tells the names and
-shapes to look for, and then where each number of a file belongs. Where two arrays have the same
-positions, such as two biases, their numbers are added.
+The rule is applied to an array of positions instead of the parameters. The result has the expected
+names and shapes, and the position of each number of a file. If two arrays have the same positions,
+such as two biases, their numbers are added.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ Weights: TypeAlias = dict[str, Array | None]
 
 
 class Named(dict[str, Any]):
-    """The parameters of a layer, in which whatever it does not have is `None`."""
+    """The parameters of a layer; a missing one is `None`."""
 
     def __missing__(self, key: str) -> None:
         return None
@@ -58,18 +58,18 @@ Rule: TypeAlias = Callable[[Any, Given], Weights]
 
 
 def transposed(array: Array | None, *axes: int) -> Array | None:
-    """Return the transpose, or the axes in this order."""
+    """Return the transpose, with the axes in this order."""
     return None if array is None else array.transpose(*axes)
 
 
 def joined(*arrays: Array | None) -> Array | None:
-    """Return those arrays that there are side by side."""
+    """Return the concatenation along the last axis of the arrays that are not `None`."""
     present = [array for array in arrays if array is not None]
     return np.concatenate(present, axis=-1) if present else None
 
 
 def gates(p: Named, ours: str, theirs: str) -> Named:
-    """Return the parameters of a recurrent layer with the blocks of columns in another order."""
+    """Return the parameters of a recurrent layer with the column blocks of gates reordered."""
 
     def reordered(array: Array) -> Array:
         blocks = dict(zip(ours, np.split(array, len(ours), axis=-1), strict=True))
@@ -79,33 +79,33 @@ def gates(p: Named, ours: str, theirs: str) -> Named:
 
 
 def weights_of(inner: Layer, p: Any, layers: dict[str, Rule]) -> Weights:
-    """Return what a layer inside another one has."""
+    """Return the weights of a layer inside another layer."""
     name, given = constructor_of(inner)
     if name not in layers:
-        raise ValueError(f"{inner!r} has no counterpart; there are {', '.join(layers)}")
+        raise ValueError(f"{inner!r} has no counterpart; the known layers are {', '.join(layers)}")
     return layers[name](p, given)
 
 
 def under(prefix: str, weights: Weights) -> Weights:
-    """Return the arrays under longer names."""
+    """Return the arrays, with a prefix to each name."""
     return {prefix + name: array for name, array in weights.items()}
 
 
 @attrs.frozen
 class Rules:
-    """All that there is to know of a library."""
+    """The names and layouts of another library."""
 
     library: str
     separator: str
     layers: dict[str, Rule]
-    # A name in the form that the rules use, or `None` for what is no weight.
+    # Returns a name in the form of the rules, or `None` for an array that is not a weight.
     canonical: Callable[[str], str | None]
-    # The layers that have biases of zero where the other library has none.
+    # Layers whose biases may be missing in the other library; they are 0 then.
     zero_biases: frozenset[str]
-    # All ways in which the library spells the names that a rule gives.
+    # Returns all spellings of the names of a rule.
     spellings: Callable[[list[str]], list[list[str]]] = lambda names: [names]
     follow: Follow = lambda *_: None
-    # The parameters of a layer whose input has channels first here, and last there.
+    # Returns the parameters of a layer with its input channels last instead of first.
     rearranged: Callable[[Leaf, Channels], Params] = lambda leaf, _: leaf.params
 
 
@@ -117,7 +117,7 @@ def load_foreign(
     names: Mapping[str, str] | None,
     flattened: Mapping[str, int] | None = None,
 ) -> Params:
-    """Return parameters like these, with the numbers of a file or a mapping."""
+    """Return parameters with the structure of `like` and the numbers of a file or a mapping."""
     if not isinstance(model, Layer):
         raise TypeError(f"expected the model as a layer, got {model!r}")
     vector, unravel = tree.ravel(like)
@@ -129,21 +129,21 @@ def load_foreign(
         if flattened and leaf.path in flattened:
             leaves[i] = attrs.evolve(leaf, channels=Channels(flattened[leaf.path], True))
     units = [_unit(leaf, rules) for leaf in leaves]
-    # Statistics from elsewhere count as those of one batch.
+    # Loaded running statistics have a count of one batch.
     counts = [
         leaf.params["count"]
         for leaf in leaves
         if leaf.name == "batch_norm" and "count" in leaf.params
     ]
-    _check_reached(like, counts + [array for unit in units for array in unit.places.values()])
+    _check_reached(like, counts + [array for unit in units for array in unit.positions.values()])
     result = np.zeros_like(vector)
     for count in counts:
         result[count] = 1
     with _opened(source) as (title, kinds, read):
         modules = Modules(title, kinds, rules.canonical, rules.separator)
         for pair in modules.pairs(units, dict(names or {}), like):
-            for name, places in pair.shared():
-                result[places] += read(name)
+            for name, indices in pair.shared():
+                result[indices] += read(name)
     return tree.map(np.copy, unravel(result))
 
 
@@ -161,9 +161,9 @@ def _unit(leaf: Leaf, rules: Rules) -> Unit:
     rule, where = rules.layers.get(leaf.name), leaf.path or "the model"
     if rule is None:
         raise ValueError(
-            f"{where} = {leaf.layer!r} has parameters for which {rules.library} has no names; "
-            f"a layer of your own is opened if it declares its parts, as in F.Layer(…, "
-            f"parts=F.parts(…)); the layers in it must be npdl's {', '.join(rules.layers)}"
+            f"{where} = {leaf.layer!r} has parameters without names in {rules.library}; a "
+            f"combinator of your own must declare its children, as in F.Layer(…, "
+            f"parts=F.parts(…)); the children must be npdl's {', '.join(rules.layers)}"
         )
     params = leaf.params
     try:
@@ -173,12 +173,14 @@ def _unit(leaf: Leaf, rules: Rules) -> Unit:
     except ValueError as error:
         error.add_note(f"in {where} = {leaf.layer!r}")
         raise
-    places = {name: array for name, array in weights.items() if array is not None}
-    spellings = [dict(zip(names, places, strict=True)) for names in rules.spellings(list(places))]
-    biases = {name for name in places if "bias" in name}
+    positions = {name: array for name, array in weights.items() if array is not None}
+    spellings = [
+        dict(zip(names, positions, strict=True)) for names in rules.spellings(list(positions))
+    ]
+    biases = {name for name in positions if "bias" in name}
     label = repr(leaf.layer) if len(repr(leaf.layer)) < 60 else leaf.name
     may_lack = biases if leaf.name in rules.zero_biases else set()
-    return Unit(leaf.path, label, places, spellings, may_lack)
+    return Unit(leaf.path, label, positions, spellings, may_lack)
 
 
 def _named(params: Params) -> Any:
@@ -187,24 +189,24 @@ def _named(params: Params) -> Any:
     return tuple(map(_named, params)) if isinstance(params, tuple | list) else params
 
 
-def _check_reached(like: Params, places: list[Array]) -> None:
-    """Raise unless each number of the parameters has a place in the other library."""
+def _check_reached(like: Params, positions: list[Array]) -> None:
+    """Raise unless each number of the parameters has a position in the other library."""
     reached = np.zeros(tree.count(like), bool)
-    for array in places:
+    for array in positions:
         reached[array] = True
     end = 0
     for path, leaf in tree.items(like):
         start, end = end, end + np.size(leaf)
         if not reached[start:end].all():
             raise ValueError(
-                f"`like` does not belong to the model, whose layer has no {path}; give "
+                f"`like` does not belong to the model, whose layer has no {path}; pass "
                 f"model.init(rng, shape)"
             )
 
 
 @contextlib.contextmanager
 def _opened(source: Any) -> Iterator[tuple[str, dict[str, Kind], Callable[[str], np.ndarray]]]:
-    """Give a title, the types and shapes of all arrays, and a function that reads one."""
+    """Yield a title, the types and shapes of all arrays, and a function that reads one."""
     if isinstance(source, Mapping):
         arrays = {name: _array(name, value) for name, value in source.items()}
         kinds: dict[str, Kind] = {name: (a.dtype.name, a.shape) for name, a in arrays.items()}
@@ -232,7 +234,7 @@ def _array(name: Any, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
     except Exception as error:
-        error.add_note(f"the entry {name!r} cannot be made a NumPy array")
+        error.add_note(f"the entry {name!r} cannot be converted to a NumPy array")
         raise
     if array.dtype.kind not in "biufc":
         raise TypeError(

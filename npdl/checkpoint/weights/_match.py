@@ -1,8 +1,8 @@
-"""Which module of a file belongs to which layer of a model, by names, shapes and order.
+"""Matches the modules of a file to the layers of a model, by names, shapes and order.
 
-A module is whatever has a common beginning of its names: ``encoder.0.weight`` and
-``encoder.0.bias`` are the module ``encoder.0``, and part of the module ``encoder``. It fits a layer
-whose arrays have the same names behind that, and the same shapes.
+A module is a set of arrays whose names have a common prefix. For example, ``encoder.0.weight`` and
+``encoder.0.bias`` form the module ``encoder.0``, and belong to the module ``encoder``. A module
+fits a layer if the rest of their names and the shapes are equal.
 """
 
 import re
@@ -22,45 +22,45 @@ __all__ = ["Modules", "Pair", "Unit"]
 
 @attrs.frozen(eq=False)
 class Unit:
-    """A layer with parameters, and what these are called elsewhere."""
+    """A layer with parameters, and their names in the other library."""
 
     path: str
     label: str
-    places: dict[str, Array]  # for each array the positions of its numbers in the parameters
-    spellings: list[dict[str, str]]  # names to look for, and the names in `places` they stand for
-    may_lack: set[str]  # names in `places` of which all may be missing
+    positions: dict[str, Array]  # for each array, the positions of its numbers in the parameters
+    spellings: list[dict[str, str]]  # from the possible names in the file to names in `positions`
+    may_lack: set[str]  # names in `positions` that may be missing, but only all together
 
     @property
-    def alike(self) -> Any:
-        """What is equal for layers that only the order tells apart."""
-        return frozenset((name, array.shape) for name, array in self.places.items())
+    def group_key(self) -> Any:
+        """The names and shapes of its arrays; only the order distinguishes layers of one key."""
+        return frozenset((name, array.shape) for name, array in self.positions.items())
 
 
 @attrs.frozen(eq=False)
 class Pair:
-    """A layer, and the module that it takes its numbers from."""
+    """A layer, and the module with its weights."""
 
     unit: Unit
     prefix: str
-    module: dict[str, str]  # the names inside the module, and the whole names
+    module: dict[str, str]  # from the names inside the module to the full names
     spelling: dict[str, str]
 
     def missing(self) -> list[str]:
-        """Return the names that the module would need as well."""
+        """Return the names that the module lacks."""
         missing = [name for name in self.spelling if name not in self.module]
         lacked = {self.spelling[name] for name in missing}
         return [] if lacked == self.unit.may_lack else missing
 
     def shared(self) -> list[tuple[str, Array]]:
-        """Return the names of the file that the layer takes, and the positions of the numbers."""
+        """Return the file's names of the layer's arrays, and the positions of their numbers."""
         return [
-            (name, self.unit.places[self.spelling[local]])
+            (name, self.unit.positions[self.spelling[local]])
             for local, name in self.module.items()
             if local in self.spelling
         ]
 
 
-# All beginnings of a name are looked at, so names that are endless would take any memory.
+# Every prefix of a name is stored, so a limit on names limits the memory.
 _LONGEST, _DEEPEST = 500, 32
 
 
@@ -70,13 +70,13 @@ class Modules:
     Parameters
     ----------
     title : str
-        What to call the file in errors.
+        The name of the file in errors.
     kinds : dict
         The type and the shape of each of its arrays, by name.
     canonical : callable
-        A name in the form that the spellings are of, or `None` for what is not needed.
+        Returns a name in the form of the spellings, or `None` for an array that is not needed.
     separator : str
-        What stands between the parts of a name.
+        The separator of the parts of a name.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Modules:
             if len(name) > _LONGEST or name.count(separator) >= _DEEPEST:
                 raise CheckpointError(
                     f"{title} has the name {name!r:.80}, of {len(name)} characters and "
-                    f"{name.count(separator) + 1} parts; no module is nested so deep"
+                    f"{name.count(separator) + 1} parts; the limits are {_LONGEST} and "
+                    f"{_DEEPEST}"
                 )
             short = canonical(name)
             if short is not None:
@@ -103,7 +104,7 @@ class Modules:
             for i in range(len(parts)):
                 prefix, local = separator.join(parts[:i]), separator.join(parts[i:])
                 self.by_prefix.setdefault(prefix, {})[local] = name
-        # Sorted names, as in a file of safetensors, have lost the order of the modules.
+        # Sorted names, as in a file of safetensors, do not keep the order of the modules.
         by_type: dict[str, list[str]] = {}
         for name in self.names.values():
             by_type.setdefault(kinds[name][0], []).append(name)
@@ -115,9 +116,9 @@ class Modules:
         Raises
         ------
         CheckpointError
-            If the file does not fit the model, or more than one way is as good.
+            If the file does not fit the model, or several assignments are possible.
         ValueError
-            If what is given names what is not there.
+            If `given` has a module that is not in the file.
         """
         self._check_given(given)
         found = [
@@ -126,8 +127,8 @@ class Modules:
             if (prefix := given.get(unit.path)) is not None
         ]
         free = [unit for unit in units if unit.path not in given]
-        left, unclear = self._match(free, found)
-        # Something is wrong with these; the order tells best which of the modules is meant.
+        left, ambiguous = self._match(free, found)
+        # These layers do not fit. The error names the most likely module, by the order.
         for unit in left:
             prefixes = self._free(found)
             if not self.is_sorted:
@@ -135,41 +136,41 @@ class Modules:
             found.append(self._nearest(unit, prefixes))
         self._check(found, like)
         if left:
-            unclear.append((left, [pair.prefix for pair in found[-len(left) :]]))
-        if unclear:
-            raise CheckpointError(self._unclear(*unclear[0]))
+            ambiguous.append((left, [pair.prefix for pair in found[-len(left) :]]))
+        if ambiguous:
+            raise CheckpointError(self._ambiguity(*ambiguous[0]))
         return found
 
     def _match(
         self, units: list[Unit], found: list[Pair]
     ) -> tuple[list[Unit], list[tuple[list[Unit], list[str]]]]:
-        """Pair all layers that are alike with as many modules; return the others, and doubts."""
+        """Pair each group of layers with equally many modules; return the rest, and ambiguities."""
         groups: dict[Any, list[Unit]] = {}
         for unit in units:
-            groups.setdefault(unit.alike, []).append(unit)
-        left, unclear = set(units), []
-        # A block comes before the layers that its parts could be taken for.
-        for group in sorted(groups.values(), key=lambda group: -len(group[0].places)):
+            groups.setdefault(unit.group_key, []).append(unit)
+        left, ambiguous = set(units), []
+        # A block is matched first: its children could also match single layers.
+        for group in sorted(groups.values(), key=lambda group: -len(group[0].positions)):
             prefixes = [prefix for prefix in self._free(found) if self._fits(group[0], prefix)]
             if len(prefixes) > 1 and self.is_sorted:
                 prefixes.sort(key=_sort_key)
                 if not all(map(_differ_in_numbers, prefixes, prefixes[1:])):
-                    unclear.append((group, prefixes))
+                    ambiguous.append((group, prefixes))
             if len(prefixes) == len(group):
                 pairs = zip(group, prefixes, strict=True)
                 found += [self._nearest(unit, [prefix]) for unit, prefix in pairs]
                 left -= set(group)
-        return [unit for unit in units if unit in left], unclear
+        return [unit for unit in units if unit in left], ambiguous
 
     def _free(self, found: list[Pair]) -> list[str]:
-        """Return the modules of which nothing is taken."""
+        """Return the modules without a matched array."""
         taken = {name for pair in found for name in pair.module.values()}
         return [p for p, module in self.by_prefix.items() if taken.isdisjoint(module.values())]
 
     def _nearest(self, unit: Unit, prefixes: list[str], where: str = "") -> Pair:
-        """Return the first of the pairs with the most names in common, and the fewest beside.
+        """Return the pair with the most common names; ties go to fewer extra names, then order.
 
-        Without any, names are missing at `where`.
+        If no module has a common name, the pair has an empty module at `where`.
         """
         best, most = Pair(unit, where, {}, unit.spellings[0]), (0, 0)
         for prefix in prefixes:
@@ -188,38 +189,40 @@ class Modules:
             bool(shared)
             and len(shared) == len(pair.module)
             and not pair.missing()
-            and all(self.kinds[name][1] == places.shape for name, places in shared)
+            and all(self.kinds[name][1] == positions.shape for name, positions in shared)
         )
 
     def _check(self, pairs: list[Pair], like: Params) -> None:
-        """Raise unless the pairs take all that is in the file, and nothing else."""
+        """Raise unless the arrays of the pairs are exactly the arrays of the file."""
         ours = list(tree.items(like))
         dtype = np.result_type(np.float16, *(leaf for _, leaf in ours))
         ends = np.cumsum([np.size(leaf) for _, leaf in ours])
 
-        def of(pair: Pair, places: Array) -> str:
-            """Name the parameters that these positions are in."""
-            indices = np.unique(np.searchsorted(ends, places, side="right"))
+        def of(pair: Pair, positions: Array) -> str:
+            """Return the names of the parameters at these positions."""
+            indices = np.unique(np.searchsorted(ends, positions, side="right"))
             return f"{', '.join(ours[i][0] for i in indices)} of {pair.unit.label}"
 
         missing, others = [], []
         used: set[str] = set()
         for pair in pairs:
             for local in pair.missing():
-                places = pair.unit.places[pair.spelling[local]]
+                positions = pair.unit.positions[pair.spelling[local]]
                 name = f"{pair.prefix}{self.separator}{local}" if pair.prefix else local
-                missing.append(f"missing: {name}, {list(places.shape)}, for {of(pair, places)}")
-            for name, places in pair.shared():
+                missing.append(
+                    f"missing: {name}, {list(positions.shape)}, for {of(pair, positions)}"
+                )
+            for name, positions in pair.shared():
                 used.add(name)
                 kind, shape = self.kinds[name]
-                if shape != places.shape:
+                if shape != positions.shape:
                     others.append(
-                        f"of another shape: {name} is {_list(shape)}, but {of(pair, places)} needs "
-                        f"{_list(places.shape)}"
+                        f"of another shape: {name} is {_list(shape)}, but {of(pair, positions)} "
+                        f"needs {_list(positions.shape)}"
                     )
                 elif not _is_exact(kind, dtype):
                     others.append(
-                        f"of another type: {name} is {kind}, but {of(pair, places)} is {dtype}"
+                        f"of another type: {name} is {kind}, but {of(pair, positions)} is {dtype}"
                     )
         unexpected = [
             f"unexpected: {name}, {self.kinds[name][0]}{_list(self.kinds[name][1])}"
@@ -229,18 +232,18 @@ class Modules:
         if lines := missing + unexpected + others:
             raise CheckpointError(
                 "\n  ".join([f"{self.title} does not fit the model; nothing was loaded:", *lines])
-                + "\nThe model needs the same layers, of the same sizes; where their order is "
-                "another, say which is which with names={path in the model: name of the module}. "
+                + "\nThe model needs the same layers, of the same sizes; if their order differs, "
+                "pass names={path in the model: name of the module}. "
                 "Other types of numbers need another `like`: npdl.tree.astype(like, np.float64)."
             )
 
-    def _unclear(self, units: list[Unit], prefixes: list[str]) -> str:
+    def _ambiguity(self, units: list[Unit], prefixes: list[str]) -> str:
         example = dict(zip([unit.path for unit in units], prefixes, strict=False))
         return (
-            f"{self.title} has modules that are alike, {', '.join(prefixes)}, for "
+            f"{self.title} has modules with equal names and shapes, {', '.join(prefixes)}, for "
             f"{', '.join(f'{unit.path} = {unit.label}' for unit in units)}, and its names, which "
-            f"may be sorted, do not tell their order; nothing was loaded. Say which is which, as "
-            f"in names={example}"
+            f"may be sorted, do not determine their order; nothing was loaded. Assign the modules, "
+            f"as in names={example}"
         )
 
     def _check_given(self, given: dict[str, str]) -> None:
@@ -257,10 +260,10 @@ def _list(shape: tuple[int, ...] | None) -> str:
 
 
 def _is_exact(kind: str, dtype: np.dtype[Any]) -> bool:
-    """Whether floats of that type keep their values in the other one."""
+    """Whether floats of the type `kind` keep their values as `dtype`."""
     try:
         found = np.dtype(kind)
-    except TypeError:  # one that NumPy does not have, such as BF16
+    except TypeError:  # a type that NumPy does not have, such as BF16
         return False
     return found.kind == "f" and np.can_cast(found, dtype, "safe")
 
@@ -278,7 +281,7 @@ def _sort_key(prefix: str) -> list[list[tuple[bool, str | int]]]:
 
 
 def _differ_in_numbers(first: str, second: str) -> bool:
-    """Whether two names are equal up to a number, as `fc2` and `fc10`, or `fc` and `fc_1`."""
+    """Whether two names first differ in a number, as `fc2` and `fc10`, or `fc` and `fc_1`."""
     for part, other in zip(_words(first), _words(second), strict=False):
         if part != other:
             for word, other_word in zip(part, other, strict=False):

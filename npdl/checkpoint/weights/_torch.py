@@ -1,7 +1,7 @@
 """Weights of PyTorch: the names and the layouts of its layers, in terms of npdl's parameters.
 
-The table `_LAYERS` says for each layer of npdl what PyTorch calls its parameters, and how it lays
-them out. What a layer does not have, such as a bias, is `None`.
+The table `_LAYERS` maps each layer of npdl to the names and layouts of its parameters in PyTorch. A
+missing parameter, such as a bias, is `None`.
 """
 
 import os
@@ -37,44 +37,43 @@ def from_torch(
 ) -> Params:
     """Return the parameters of a model with the weights of a PyTorch module of the same layers.
 
-    Which module belongs to which layer follows from the names and shapes of their arrays, and among
-    those that are alike from their order: that of the layers in the model, and that in which
-    PyTorch's module registers its parts. Files of safetensors are sorted by name; there, numbers in
-    the names, as in ``layers.2`` and ``layers.10``, tell the order. Where words would have to,
-    `names` is needed.
+    Modules and layers are matched by the names and shapes of their arrays. Modules with equal names
+    and shapes are matched in order: the order of layers in the model, and the order in which the
+    PyTorch module registers its submodules. Files of safetensors are sorted by name; there, numbers
+    in the names, as in ``layers.2`` and ``layers.10``, determine the order. If only words
+    distinguish the names, `names` is needed.
 
     Parameters
     ----------
     source : str, PathLike or mapping
-        A file, ``.safetensors`` or ``.npz``, of a ``module.state_dict()``; or that itself, or any
-        other mapping of names to arrays. Nothing else is read from files, since it can be made to
-        execute anything.
+        A ``module.state_dict()``, its ``.safetensors`` or ``.npz`` file, or any other mapping of
+        names to arrays. Pickled files are not read, since they can execute any code.
     model : Layer
-        The model, made of layers of npdl: ``dense``, ``conv1d``, ``conv2d``, ``conv2d_transpose``,
-        ``batch_norm``, ``layer_norm``, ``group_norm``, ``rms_norm``, ``embedding``,
-        ``learned_positions``, ``rnn``, ``lstm``, ``gru``, ``bidirectional``,
-        ``multi_head_attention`` and the blocks of transformers have weights, and the combinators
-        join them. A recurrent module of PyTorch with several layers is as many layers here, called
+        The model, built from layers of npdl. Layers with weights may be ``dense``, ``conv1d``,
+        ``conv2d``, ``conv2d_transpose``, ``batch_norm``, ``layer_norm``, ``group_norm``,
+        ``rms_norm``, ``embedding``, ``learned_positions``, ``rnn``, ``lstm``, ``gru``,
+        ``bidirectional``, ``multi_head_attention`` and the blocks of transformers, in combinators.
+        A recurrent module of PyTorch with several layers corresponds to several layers here, named
         ``rnn.l0``, ``rnn.l1`` and so on.
     like : tree
-        The model's parameters, such as a fresh ``model.init(rng, shape)``: they tell the shapes and
-        the type of the numbers. Their values are not looked at.
+        The model's parameters, such as a fresh ``model.init(rng, shape)``. Only their structure,
+        shapes and data type are read, not their values.
     names : mapping, optional
-        For some layers, or for all, the path in the parameters, as in ``"2"`` or ``"words"``, and
-        the name of PyTorch's module, as in ``"encoder.embed"``.
+        For some or all layers: the path in the parameters, as in ``"2"`` or ``"words"``, and the
+        name of the PyTorch module, as in ``"encoder.embed"``.
 
     Returns
     -------
     tree
-        A tree of the structure of `like`, of new arrays. Running statistics count as seen.
+        A tree of new arrays with the structure of `like`. Running statistics count as initialized.
 
     Raises
     ------
     CheckpointError
-        If something is missing, unexpected, of another shape or of another type, or if the order is
-        not known. All of it is listed, with both names, and nothing is returned.
+        If an array is missing, unexpected, of another shape or of another type, or if the order is
+        ambiguous. The error lists all such arrays, with both names.
     ValueError
-        If a layer has no counterpart, or `like` or `names` do not belong to the model.
+        If a layer has no counterpart, or if `like` or `names` do not belong to the model.
 
     Examples
     --------
@@ -97,8 +96,8 @@ def from_torch(
 def _gru(p: Named, given: Given) -> Weights:
     if p["recurrent_bias"] is None:
         raise ValueError(
-            "PyTorch's GRU has its reset gate after the recurrent product; make the layer with "
-            "reset_after=True"
+            "PyTorch's GRU applies its reset gate after the recurrent matrix product; build the "
+            "layer with reset_after=True"
         )
     return _LAYERS["rnn"](p, given) | {"bias_hh": p["recurrent_bias"]}
 
@@ -114,8 +113,8 @@ def _attention(p: Named, given: Given) -> Weights:
         weights = {"in_proj_weight": transposed(joined(p["weight"], query, context))}
     else:
         key, value = np.split(context, 2, axis=1)
-        products = {"q": query, "k": key, "v": value}
-        weights = {f"{name}_proj_weight": transposed(array) for name, array in products.items()}
+        projections = {"q": query, "k": key, "v": value}
+        weights = {f"{name}_proj_weight": transposed(array) for name, array in projections.items()}
     return weights | {
         "in_proj_bias": joined(p["bias"], p["query_bias"], p["context_bias"]),
         "out_proj.weight": transposed(p["output_weight"]),
@@ -168,7 +167,7 @@ _LAYERS: dict[str, Rule] = {
 
 
 def _canonical(name: str) -> str | None:
-    """Make each layer of a recurrent module a module, and leave out what is no weight."""
+    """Return a name with a module per recurrent layer, or `None` if it is not a weight."""
     if re.search(r"(^|\.)num_batches_tracked$", name):
         return None
     return re.sub(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?$", r"l\3.\1_\2\4", name)

@@ -587,7 +587,9 @@ def shifted():
 @pytest.mark.parametrize("between", [shifted(), F.reshape((9, 2))], ids=repr)
 def test_an_unknown_order_of_features_requires_flattened(between):
     model, like, weights = images(between, F.flatten(), F.dense(4))
-    with pytest.raises(ValueError, match=r"which order .*flattened=\{'3': 64\}") as caught:
+    with pytest.raises(
+        ValueError, match=r"order of the features .*flattened=\{'3': 64\}"
+    ) as caught:
         from_keras(weights, model, like)
     assert "in 3 = dense(units=4)" in caught.value.__notes__
     kernel = weights["dense/kernel"]
@@ -679,7 +681,7 @@ BAD = {
             F.serial(F.embedding(4, 4), F.dense(4, bias=False)),
             F.serial(F.embedding(4, 4), F.dense(4, bias=False)).init(0, (2,)),
         ),
-        r"alike, layers/b_2, layers/b_1, for 0 = embedding.*, 1 = dense.*nothing was loaded",
+        r"names and shapes, layers/b_2, layers/b_1, for 0 = embed.*, 1 = dense.*nothing was loa",
     ),
     "names of no module": (
         lambda: from_keras(PAIR, DENSE, LIKE, names={"1": "dense_2"}),
@@ -709,7 +711,7 @@ BAD = {
         lambda: from_keras(
             {"w": np.ones(3, "f4")}, F.Layer(lambda r, s: 0, print, print), {"w": np.ones(3, "f4")}
         ),
-        "has parameters for which Keras has no names",
+        "has parameters without names in Keras",
     ),
 }
 
