@@ -301,7 +301,7 @@ class Model(KerasMethods, Stack, Saved):
             "layers": setting(self.layers),
             "optimizer": setting(self.optimizer),
             "loss": setting(self.loss),
-            "figures": ", ".join(names),
+            "metrics": ", ".join(names),
             "data": f"{len(data[0])} examples in batches of {batch_size}{', shuffled' * shuffle}",
             "validation": f"{len(validation[0]) if validation is not None else 0} examples",
         }

@@ -1,4 +1,4 @@
-"""Training: a state that holds all that decides the next number, and pure steps from it.
+"""Training: a state that determines the next step, and pure functions that compute the step.
 
 >>> import numpy as np
 >>> import npdl.functional as F

@@ -1,4 +1,4 @@
-"""The part of a checkpoint that callbacks fill: their states, and the arguments that decide."""
+"""The callbacks' section of a checkpoint: their states, and the arguments that affect the run."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ _REPORTS, _ARGUMENTS = "states of reports", "arguments of callbacks"
 
 
 class States:
-    """The callbacks that have a state, by their classes, numbered from the second of a class on.
+    """The callbacks that have a state, by class name; further callbacks of a class are numbered.
 
     Parameters
     ----------
@@ -40,32 +40,32 @@ class States:
                 named[f"{kind} {number}" if number > 1 else kind] = callback
 
     def required(self) -> list[str]:
-        """Return the names that a checkpoint must have, and no others."""
+        """Return the exact names that a checkpoint must have."""
         return [*self.steering, _REPORTS, _ARGUMENTS]
 
     def watched(self) -> dict[str, str]:
-        """Return which figures the best values that callbacks remember are of."""
+        """Return the metric that each callback with a best value watches."""
         return {
-            f"what {name} watches": f"{each.monitor} ({each.mode})"
+            f"metric of {name}": f"{each.monitor} ({each.mode})"
             for name, each in self.steering.items()
             if isinstance(each, Watch)
         }
 
     def collect(self) -> dict[str, Any]:
-        """Return the states and arguments of all, for a checkpoint."""
+        """Return the states and arguments of all callbacks, for a checkpoint."""
         states = {name: each.state() for name, each in self.steering.items()}
         states[_REPORTS] = {name: each.state() for name, each in self.reporting.items()}
         states[_ARGUMENTS] = self._arguments()
         return states
 
     def check(self) -> None:
-        """Raise, naming the callback, if no file can hold a state."""
+        """Raise if a state cannot be written to a file; the error names the callback."""
         for name, error in self.faults().items():
             error.add_note(f"in the state of the callback {name}; nothing was trained")
             raise error
 
     def faults(self) -> dict[str, Exception]:
-        """Return the errors of the states that no file can hold, by their callbacks."""
+        """Return an error for each state that cannot be written to a file, by callback name."""
         found: dict[str, Exception] = {}
         for name, callback in self._all():
             try:
@@ -75,7 +75,7 @@ class States:
         return found
 
     def restore(self, states: Mapping[str, Any]) -> None:
-        """Give all callbacks their states; a report that is new has none."""
+        """Restore the states of all callbacks; a new reporting callback has no saved state."""
         found = {**states[_REPORTS], **states}
         for name, callback in self._all():
             if found.get(name) is not None:
@@ -83,17 +83,19 @@ class States:
                     callback.restore(found[name])
                 except Exception as error:
                     error.add_note(
-                        f"in restore of the callback {name}, with the state that the checkpoint "
-                        f"has of it; nothing was trained, and no weight was changed"
+                        f"in restore of the callback {name}, with its state in the checkpoint; "
+                        f"nothing was trained, and no weight was changed"
                     )
                     raise
 
     def warn_of_changes(self, states: Mapping[str, Any]) -> None:
-        """Warn if a callback has other arguments than when the checkpoint was written."""
+        """Warn if the arguments of a callback differ from those in the checkpoint."""
         reports, there, here = states[_REPORTS], states[_ARGUMENTS], self._arguments()
         tables = [reports, there, *(there.values() if type(there) is dict else ())]
         if not all(type(table) is dict for table in tables):
-            raise CheckpointError("the checkpoint is damaged: its callbacks have no such states")
+            raise CheckpointError(
+                "the checkpoint is damaged: the states of callbacks are not dicts"
+            )
         different = []
         for name, arguments in here.items():
             before = there.get(name, {})
@@ -103,7 +105,7 @@ class States:
                     different.append(f"{name}: {key} {then} in the checkpoint, {now} here")
         if different:
             warn(
-                f"training goes on with callbacks of other arguments: {'; '.join(different)}",
+                f"training continues with changed arguments of callbacks: {'; '.join(different)}",
                 ChangedCallbackWarning,
             )
 

@@ -1,4 +1,4 @@
-"""Finds the first number that is not finite, and names its place in the model."""
+"""Finds the first number that is not finite, and names its layer and array."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,12 @@ def checking_gradients(gradient: Callable[..., Any], model: Layer, loss: Any) ->
     Raises
     ------
     FloatingPointError
-        Naming the first array that is not finite: of the batch, of the parameters, of the outputs
-        or gradients of a layer, or the loss.
+        If a number is not finite. The error names the first such array: of the batch, of the
+        parameters, of the outputs or gradients of a layer, or the loss.
     """
 
     def checked(params: Params, *batch: Any, train: bool, rng: Key) -> Any:
-        # The error names the place. NumPy's warning would come first, without it.
+        # The error below names the array; NumPy's warning would come first, without the name.
         with np.errstate(all="ignore"):
             result = gradient(params, *batch, train=train, rng=rng)
         value, grads, _ = result
@@ -37,14 +37,16 @@ def checking_gradients(gradient: Callable[..., Any], model: Layer, loss: Any) ->
 
 
 def checking_updates(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a step that raises if its update leaves a number that is not finite.
+    """Return a step that raises if its update computes a number that is not finite.
 
-    Finite gradients can do so: a large learning rate, or the square of 1e21 in float32.
+    This can happen with finite gradients: by a large learning rate, or by the square of 1e21 in
+    float32.
 
     Raises
     ------
     FloatingPointError
-        Naming the first array of the parameters or of the optimizer's state, and the step.
+        If a number is not finite. The error names the step, and the first such array of the
+        parameters or of the optimizer's state.
     """
 
     @functools.wraps(step)
@@ -79,7 +81,7 @@ def _search(model: Layer, loss: Any, params: Params, batch: Any, rng: Key) -> No
 
 
 def _watched(model: Layer) -> Layer:
-    """Return the same model, in which every layer checks its results."""
+    """Return the same model with layers that check their results."""
     if model.parts is not None:
         return rebuilt(model, _watched)
 
@@ -101,9 +103,9 @@ def _check(what: str, values: Any) -> None:
     for path, array in tree.items(values):
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):
-            place = f" {path}" if path else ""
+            name = f" {path}" if path else ""
             first = tuple(int(i) for i in wrong[0])
             raise FloatingPointError(
-                f"{what}{place} is not finite: {len(wrong)} of {np.size(array)} numbers, the "
+                f"{what}{name} is not finite: {len(wrong)} of {np.size(array)} numbers, the "
                 f"first is {np.asarray(array)[first]} at index {first}"
             )

@@ -1,4 +1,4 @@
-"""What a trained model returns, and how good that is: computed in batches, in inference mode."""
+"""Predictions and metrics of a trained model, computed in batches, in inference mode."""
 
 import warnings
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from npdl._data import batches, check_data
 from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params
 from npdl.random import KeyLike
-from npdl.training._scores import Metrics, Scores, check_metrics, number_of, place_of_weights
+from npdl.training._scores import Metrics, Scores, check_metrics, index_of_weights, number_of
 
 __all__ = ["Loss", "check_evaluation", "evaluate", "keep_freed_memory", "predict"]
 
@@ -30,7 +30,7 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
     x : array or tuple of arrays
         The inputs, the examples along the first axis.
     batch_size : int
-        Number of examples at a time.
+        Number of examples per batch.
 
     Returns
     -------
@@ -75,16 +75,16 @@ def evaluate(
     loss : callable, optional
         The loss, for a value named ``"loss"``.
     metrics : dict of callables, optional
-        Values for all outputs and targets at once, each ``metric(outputs, targets)``. A metric
-        with an argument `weights` gets the weights: the argument `weights` of the loss or, without
-        a loss, the third of the data.
+        Functions ``metric(outputs, targets)`` of all outputs and targets at once. A metric with
+        an argument `weights` gets the weights: the argument `weights` of the loss or, without a
+        loss, the third entry of the data.
     batch_size : int
-        Number of examples at a time.
+        Number of examples per batch.
 
     Returns
     -------
     dict
-        A float for each name; an array, where a metric returns one.
+        A float for each name, or an array if the metric returns an array.
 
     Examples
     --------
@@ -103,29 +103,29 @@ def evaluate(
 
 
 def _values(outputs: Any, data: Any, loss: Loss | None, metrics: Metrics | None) -> dict[str, Any]:
-    scores = Scores(check_metrics(metrics), place_of_weights(loss))
+    scores = Scores(check_metrics(metrics), index_of_weights(loss))
     x, *targets = data
     values = {} if loss is None else {"loss": loss(outputs, *targets)[0]}
     return values | scores.values(outputs, (x, *targets))
 
 
-# Examples whose outputs stand for all in a check.
+# Number of examples whose outputs :func:`check_evaluation` computes.
 _FEW = 16
 
 
 def check_evaluation(
     model: Layer, params: Params, data: Any, loss: Loss, metrics: Metrics | None, rng: KeyLike
 ) -> None:
-    """Raise if :func:`evaluate` could not take data: found with the outputs of a few examples.
+    """Raise if :func:`evaluate` would fail on data; the check computes outputs of a few examples.
 
-    They are those of training, where a batch norm needs no running statistics, repeated for all
-    targets. Each value must be a number.
+    The outputs are computed in training mode, because a batch norm then needs no running
+    statistics. They are repeated for all targets. Each value must be a number.
     """
     count = check_data(data, "validation")
     few = np.arange(max(2, min(count, _FEW))) % count
     rows = np.arange(count) % len(few)
     try:
-        # The values of these outputs are of no interest, nor are warnings about them.
+        # The values of these outputs are not used, so warnings about them are suppressed.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             inputs = tree.map(lambda array: array[few], data[0])
@@ -139,10 +139,10 @@ def check_evaluation(
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the arrays that a batch frees for those of the next one.
+    """Let the C library reuse the memory of one batch's arrays for the next batch.
 
-    glibc hands freed memory back to the system, page by page to be faulted in anew for the next
-    batch, unless it has seen a larger array come and go: then it keeps twice that much. One of
-    just under 32 MB, its limit, costs nothing, because its pages are never touched.
+    By default, glibc returns freed memory to the system, and the next batch pays a page fault per
+    page. After an allocation of a larger array is freed, glibc keeps up to twice that size. An
+    array of just under 32 MB, the limit of glibc, costs nothing: its pages are never touched.
     """
     np.empty((32 << 20) - (1 << 16), np.uint8)

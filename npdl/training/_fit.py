@@ -19,7 +19,7 @@ from npdl.training._plan import Plan
 from npdl.training._resume import Checkpoint, MidEpochWarning
 from npdl.training._resume_header import setting
 from npdl.training._run import Run
-from npdl.training._scores import Metrics, Scores, check_metrics, place_of_weights
+from npdl.training._scores import Metrics, Scores, check_metrics, index_of_weights
 from npdl.training._train_state import TrainState, check_state
 
 __all__ = ["fit"]
@@ -58,86 +58,86 @@ def fit(
     optimizer : Optimizer
         The optimizer, such as ``F.adam(1e-3)``.
     data : tuple
-        ``(x, *targets)``: arrays of one length, the examples along the first axis. `x` may be a
-        tuple of arrays; the rest goes to the loss: labels, and weights if there are any. A weight
-        of 0 leaves an example out of the loss, but its inputs go through the model, and must be
-        finite there.
-        Arrays may be mapped from files. Or any object with a length and ``data[rows]``, which
-        returns such a tuple for an array of row numbers, and so reads no more than a batch.
+        ``(x, *targets)``: arrays of one length, with the examples along the first axis. `x` may
+        be a tuple of arrays. The targets are the further arguments of the loss: labels, and
+        optional weights. A weight of 0 leaves an example out of the loss. The model still
+        computes its outputs, so its inputs must be finite.
+        Arrays may be memory-mapped files. Alternatively, any object with a length and
+        ``data[rows]``, which returns such a tuple for an array of row numbers. Then only one
+        batch is read at a time.
     state : TrainState, optional
-        The state to continue from; it is left as it is. The position follows from ``state.step``
+        The state to continue from; it is not changed. The position follows from ``state.step``
         and the number of steps per epoch of these data. In the middle of an epoch, the examples
         before that position are skipped, and a `MidEpochWarning` has their number.
     params : tree, optional
-        Parameters to start from, such as loaded ones, where no `state` is given; the arrays are
-        copied. The optimizer begins anew: :meth:`TrainState.create`.
+        Parameters to start from, such as loaded ones, if no `state` is passed; the arrays are
+        copied. The optimizer starts from its initial state: :meth:`TrainState.create`.
     epochs : int
         Number of epochs to train, each over every example once.
     batch_size : int
-        Number of examples a step; the last batch of an epoch may be smaller.
+        Number of examples per step; the last batch of an epoch may be smaller.
     shuffle : bool
-        Whether each epoch has its own order, which follows from (rng, epoch).
+        Whether each epoch has a separate order, which follows from (rng, epoch).
     validation : tuple, optional
-        ``(x, *targets)`` as arrays, on which the model is evaluated after each epoch.
+        ``(x, *targets)`` as arrays. The model is evaluated on them after each epoch.
     metrics : dict of callables, optional
         ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
         ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
-        weights, where the loss has such an argument too.
+        weights if the loss has such an argument too.
     rng : key
-        The key of the run, where no `state` is given.
+        The key of the run, if no `state` is passed.
     callbacks : list of Callback
-        Objects with any of the methods of :class:`npdl.callbacks.Callback`, whose `model` is a
+        Objects with any of the methods of :class:`npdl.callbacks.Callback`. Their `model` is a
         :class:`Run`.
     checkpoint : Checkpoint, optional
-        Where and how often to write checkpoints.
+        The directory of checkpoints, and how often to write them.
     resume : bool
-        Whether to go on from the newest good checkpoint. The run ends where it would have without
-        the interruption: `epochs` counts from where the run began, not from the checkpoint, and
-        parameters, state of the optimizer and history have the same bits.
+        Whether to continue from the newest valid checkpoint. The run ends at the same epoch as
+        without the interruption: `epochs` counts from the start of the run, not from the
+        checkpoint. Parameters, optimizer state and history have the same bits.
     progress : bool
-        Whether to show progress: a bar in a terminal where tqdm is installed, else a line an
-        epoch.
+        Whether to show progress: a bar in a terminal if tqdm is installed, else a line per epoch.
     check_finite : bool
-        Whether to stop at the first number that is not finite, in the forward or the backward pass
-        or after the update, naming step, layer and array.
+        Whether to stop at the first number that is not finite: in the forward pass, in the
+        backward pass, or after the update. The error names the step, the layer and the array.
     shards : int, optional
-        The number of parts that each batch is cut into, whose gradients are computed one by one
-        and added in a fixed order: :mod:`npdl.distributed`. The result depends on it.
+        The number of shards that each batch is cut into: :mod:`npdl.distributed`. Their gradients
+        are computed one by one and added in a fixed order. The result depends on this number.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``: its ranks share the shards, and each reads its own examples
-        only. The result has the same bits for any number of ranks. All ranks call the callbacks,
-        but for those that write, which the first rank calls; it alone writes checkpoints and
-        shows progress. An error on one rank ends the job.
+        Such as ``MPI.COMM_WORLD``. The ranks share the shards, and each rank reads only the
+        examples of its shards. The result has the same bits for any number of ranks. All ranks
+        call the callbacks, except those that write. The first rank alone calls these, writes
+        checkpoints and shows progress. An error on one rank ends the job.
 
     Returns
     -------
     state : TrainState
         The state after the last step.
     history : dict of lists
-        For each epoch, ``"loss"`` and the metrics over its examples, and the same names with
-        ``"val_"`` before them for the validation data. The loss is a mean, weighted where it has
-        weights; a :class:`Metric` is computed over all examples; another function is a mean.
+        For each epoch, ``"loss"`` and the metrics over its examples. The names of validation
+        values have the prefix ``"val_"``. The loss is a mean, weighted if it has weights.
+        A :class:`Metric` is computed over all examples; any other function is averaged.
 
     Raises
     ------
     ValueError, TypeError
         If the data are empty, of different lengths, or not numbers; if inputs with a weight of 0
         are not finite; if the validation data do not fit the model, the loss or a metric; if the
-        parameters or the state are of another model or optimizer; or if ranks began with different
-        models, states, settings or lengths of data.
+        parameters or the state belong to another model or optimizer; or if the ranks start with
+        different models, states, settings or lengths of data.
     OSError
         If checkpoints cannot be written.
     CheckpointError
-        If no checkpoint can be read, or they are of another run.
+        If all checkpoints are damaged, or they belong to another run.
 
     Warns
     -----
     UserWarning
-        If gradients of :func:`accumulate` wait for an update at the end.
+        If gradients of :func:`accumulate` are pending at the end.
     ResumeWarning
-        If there is no checkpoint, if the run has ended already, if the newest checkpoint is
-        damaged, if it was written in another environment or with callbacks of other arguments, or
-        if `state` is in the middle of an epoch.
+        If the directory has no checkpoint; if the run has ended already; if the newest checkpoint
+        is damaged; if the environment or the arguments of callbacks have changed; or if `state`
+        is in the middle of an epoch.
     UnwrittenCheckpointWarning
         If the last checkpoint could not be written; the result is returned.
     RuntimeWarning
@@ -146,8 +146,8 @@ def fit(
     Notes
     -----
     An error or Ctrl-C that ends training has the attributes ``state``, the :class:`TrainState`
-    after the last step, and ``history``. ``state`` is missing where Ctrl-C came while a step was
-    overwriting the arrays.
+    after the last step, and ``history``. ``state`` is missing if Ctrl-C interrupted a step while
+    it was overwriting the arrays.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def fit(
     """
     with aborting(comm):
         if comm is not None and shards is None:
-            raise ValueError("comm was given without shards: fit(..., shards=8, comm=comm)")
+            raise ValueError("comm was passed without shards: fit(..., shards=8, comm=comm)")
         count = check_data(data, "data", sources=True)
         batch_size = check_int(batch_size, "fit(…, batch_size=32)", least=1)
         epochs = check_int(epochs, "fit(…, epochs=10)", least=1)
@@ -178,25 +178,25 @@ def fit(
         else:
             if params is not None:
                 raise ValueError(
-                    "state and params were both given; to start from params, leave state out: "
+                    "state and params were both passed; to start from params, leave state out: "
                     "fit(..., params=params)"
                 )
             check_state(state, optimizer)
         metrics = check_metrics(metrics)
-        figures = ["loss", *metrics]
+        names = ["loss", *metrics]
         held_out = 0
         if validation is not None:
-            figures += [f"val_{name}" for name in figures]
+            names += [f"val_{name}" for name in names]
             held_out = check_data(validation, "validation")
-        every = checked(callbacks, figures)
+        every = checked(callbacks, names)
         plan = Plan(
             model, loss, optimizer, data, count, validation, metrics,
-            Scores(metrics, place_of_weights(loss), numbers=True), state.rng, batch_size, shuffle,
+            Scores(metrics, index_of_weights(loss), numbers=True), state.rng, batch_size, shuffle,
             check_finite, shards, comm,
         )  # fmt: skip
         named = {"model": model, "optimizer": optimizer, "loss": loss, "key": state.rng}
         settings = {name: setting(value) for name, value in named.items()} | {
-            "figures": ", ".join(figures),
+            "metrics": ", ".join(names),
             "data": plan.sampling,
             "validation": f"{held_out} examples",
         }
@@ -213,7 +213,7 @@ def fit(
             batch,
             checkpoint=checkpoint,
             resume=resume,
-            names=figures,
+            names=names,
             settings=settings,
             comm=comm,
         )
@@ -229,9 +229,9 @@ def fit(
             raise
         if is_first(comm) and has_pending(run.result.opt_state):
             warn(
-                "the gradients after the last update of accumulate(..., steps) moved no parameter "
-                "yet; choose steps that divide the steps of the run, or continue it with "
-                "fit(..., state=state)"
+                "the gradients after the last update of accumulate(..., steps) were not applied "
+                "to the parameters; choose steps that divide the steps of the run, or continue it "
+                "with fit(..., state=state)"
             )
         return run.result, loop.history.history
 
@@ -241,8 +241,8 @@ def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count:
     warn(
         f"training continues in the middle of an epoch: state.step={epoch * steps + batch} is step "
         f"{batch} of {steps} in epoch {epoch}, so {batch * batch_size} of {count} examples are "
-        f"skipped there. If the state was trained on other data or with another batch_size, begin "
-        f"a whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
+        f"skipped. If the state was trained on other data or with another batch_size, start a "
+        f"whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
         MidEpochWarning,
     )
 

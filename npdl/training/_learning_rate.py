@@ -1,4 +1,4 @@
-"""The learning rate of an optimizer, found in the calls that made it, and changed there.
+"""The learning rate of an optimizer, found and changed in the calls that built the optimizer.
 
 >>> import npdl.functional as F
 >>> scale_rate(F.adamw(0.5, weight_decay=0.1), 0.5)
@@ -21,29 +21,29 @@ __all__ = ["check_factor", "rate_of", "scale_rate"]
 
 
 def rate_of(optimizer: Optimizer, step: int) -> float:
-    """Return the learning rate at a step; of several, the largest.
+    """Return the learning rate at a step; the largest if there are several.
 
     Raises
     ------
     ValueError
-        If no part of the optimizer is a `scale_by_learning_rate`.
+        If no transform of the optimizer is a `scale_by_learning_rate`.
     """
     rates = [rate(step) if callable(rate) else rate for rate in _rates(optimizer)]
     if not rates:
         raise ValueError(
-            f"no learning rate was found in {optimizer!r}; make the optimizer of npdl's parts, one "
-            f"of which is scale_by_learning_rate(learning_rate)"
+            f"no learning rate was found in {optimizer!r}; build the optimizer from npdl's "
+            f"transforms, with scale_by_learning_rate(learning_rate) among them"
         )
     return float(max(rates))
 
 
 def scale_rate(optimizer: Optimizer, factor: float) -> Optimizer:
-    """Return the optimizer with each learning rate multiplied; its state is of the same form.
+    """Return the optimizer with each learning rate multiplied; its state has the same form.
 
     Raises
     ------
     ValueError
-        If no part of the optimizer is a `scale_by_learning_rate`.
+        If no transform of the optimizer is a `scale_by_learning_rate`.
     """
     rate_of(optimizer, 0)
     scaled: Optimizer = _scaled(optimizer, factor)
@@ -51,7 +51,7 @@ def scale_rate(optimizer: Optimizer, factor: float) -> Optimizer:
 
 
 def check_factor(factor: Any) -> float:
-    """Return a factor of a learning rate, or raise unless it is a number that is not negative."""
+    """Return the factor of a learning rate, or raise if it is not a number of at least 0."""
     return check_number(factor, "scale_learning_rate(factor=0.5)", "of at least 0")
 
 

@@ -1,7 +1,7 @@
-"""Examples with a weight of 0, whose inputs go through the model all the same.
+"""Examples with a weight of 0, whose outputs the model still computes.
 
-A loss takes no notice of such examples. But where their inputs are NaN or infinite, so is the
-product with a gradient of 0, which is added to the gradients of the parameters.
+A loss ignores such examples. But if their inputs are NaN or infinite, the product with a gradient
+of 0 is NaN. This product is added to the gradients of the parameters.
 """
 
 import itertools
@@ -21,26 +21,26 @@ __all__ = ["all_finite", "check_left_out", "left_out", "refusal_of"]
 # The path of an input, and the index and the value of a number in it.
 Found: TypeAlias = tuple[str, tuple[int, ...], Any]
 
-# Rows at a time, of data that may be mapped from a file.
+# Rows per block, for data that may be memory-mapped.
 _BLOCK = 1024
-# Rows that are tried before the first step; every step checks its own.
+# Rows that are checked before the first step; every step checks its batch.
 _TRIED = 256
 
 
-def left_out(batch: Any, place: int | None) -> Iterator[Found]:
-    """Yield the inputs that are not finite and have the weight 0: the first of each example.
+def left_out(batch: Any, weights_index: int | None) -> Iterator[Found]:
+    """Yield the first input of each example that is not finite and has the weight 0.
 
-    Of weights of positions, such as time steps, those at the input's own position count; where the
-    input has no such axis, those of its example, which are then all 0.
+    If the weights have an axis of positions, such as time steps, each input has the weight of its
+    position. If the input has no such axis, all weights of its example must be 0.
 
     Parameters
     ----------
     batch : tuple
         ``(x, *targets)``.
-    place : int or None
-        The index of the weights in it; `None`, where there are none.
+    weights_index : int or None
+        The index of the weights in the batch; `None` without weights.
     """
-    given = None if place is None or len(batch) <= place else batch[place]
+    given = None if weights_index is None or len(batch) <= weights_index else batch[weights_index]
     if given is None or np.count_nonzero(given) == np.size(given):
         return
     weights = np.asarray(given)
@@ -66,7 +66,7 @@ def _first_of_rows(path: str, array: Array, zero: Array, rows: Array) -> Iterato
 
 def check_left_out(
     gradient: Callable[..., Any],
-    place: int | None,
+    weights_index: int | None,
     params: Params,
     batch: Any,
     rng: KeyLike,
@@ -74,15 +74,15 @@ def check_left_out(
 ) -> None:
     """Raise if inputs that are not finite reach the gradients, though their weight is 0.
 
-    A layer may leave them out itself, as recurrent layers leave out the masked steps. So the
-    gradient of such examples alone decides, all of whose weights are 0 then.
+    A layer may ignore such inputs, as recurrent layers ignore masked steps. So the check computes
+    the gradient of these examples alone, with all weights set to 0.
 
     Parameters
     ----------
     gradient : callable
         The result of :func:`value_and_grad`.
-    place : int or None
-        The index of the weights in the batch; `None`, where there are none.
+    weights_index : int or None
+        The index of the weights in the batch; `None` without weights.
     params : tree
         The parameters of the model.
     batch : tuple
@@ -90,20 +90,20 @@ def check_left_out(
     rng : key
         The key of the step.
     grads : tree, optional
-        The gradients of the whole batch, where they are known; finite ones are right.
+        The gradients of the whole batch, if they are known; if they are finite, the check passes.
 
     Raises
     ------
     ValueError
-        Naming the first number.
+        If such an input reaches the gradients. The error names the first one.
     """
-    found = list(itertools.islice(left_out(batch, place), _TRIED))
+    found = list(itertools.islice(left_out(batch, weights_index), _TRIED))
 
     def reaches(rows: list[int]) -> bool:
-        # One by itself has no statistics for a batch norm.
+        # A batch norm needs at least two examples for its statistics.
         chosen = np.array(rows if len(rows) > 1 else rows * 2)
         tried = list(tree.map(lambda array: array[chosen], tuple(batch)))
-        tried[place] = np.zeros_like(tried[place])  # type: ignore[index]
+        tried[weights_index] = np.zeros_like(tried[weights_index])  # type: ignore[index]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             grads = gradient(params, *tried, train=True, rng=rng)[1]
@@ -121,7 +121,7 @@ def all_finite(grads: Any) -> bool:
 
 
 def refusal_of(found: Found, name: str = "x") -> ValueError:
-    """Return the error over such an input."""
+    """Return the error about an input that is not finite and has the weight 0."""
     path, index, value = found
     where = "".join(f"[{part}]" for part in path.split("/") if part)
     return ValueError(

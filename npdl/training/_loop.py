@@ -1,4 +1,4 @@
-"""The loop of `fit`: epochs of steps, and the callbacks that see and steer them."""
+"""The loop of `fit`: epochs of steps, and the callbacks that observe and control them."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ __all__ = ["Loop", "Shown", "Trainee"]
 
 
 class Trainee(Protocol):
-    """A model and its data, trained by the loop on the batches of one epoch after another."""
+    """A model and its data; the loop trains it epoch by epoch, batch by batch."""
 
     @property
     def view(self) -> Any:
@@ -28,13 +28,13 @@ class Trainee(Protocol):
         """Yield the batches of an epoch from number `first` on, each with its size."""
 
     def step(self, batch: Any, size: int) -> Sums:
-        """Make a step on a batch of that size; return the sums of its loss and metrics."""
+        """Run a step on a batch of that size; return the sums of its loss and metrics."""
 
     def validate(self) -> Mapping[str, Any]:
-        """Return the figures of the validation data, if there are any."""
+        """Return the metrics of the validation data; none without validation data."""
 
     def snapshot(self) -> dict[str, Any]:
-        """Return a tree of all that decides the next step; its arrays may be those in use."""
+        """Return a tree that determines the next step; its arrays may still be in use."""
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Continue from a result of :meth:`snapshot`."""
@@ -44,7 +44,7 @@ class Shown(Protocol):
     """A display of the progress, such as :class:`npdl.callbacks._progress.Progress`."""
 
     def step(self, epoch: int, means: dict[str, float]) -> None:
-        """Show that a step has been made."""
+        """Show that a step has ended."""
 
     def epoch(self, epoch: int, means: dict[str, float]) -> None:
         """Show that an epoch has ended."""
@@ -64,11 +64,11 @@ class Loop:
     steps : int
         Number of steps per epoch.
     metrics : dict of Metric
-        The loss and the metrics, whose results are computed from sums over an epoch.
+        The loss and the metrics; their results are computed from sums over an epoch.
     batch : int
-        Number of steps of the first epoch that were made before.
+        Number of completed steps of the first epoch.
     checkpoint : Checkpoint, optional
-        Where to write checkpoints.
+        The directory of checkpoints, and how often to write them.
     resume : bool
         Whether to continue from a checkpoint; nothing is changed before :meth:`run`.
     names : iterable of str
@@ -100,7 +100,7 @@ class Loop:
         self.states = States([self.history, *self.callbacks[:-1]])
         self.epochs, self.steps, self.metrics = epochs, steps, metrics
         self.epoch, self.batch = epochs.start, batch
-        # Sums over the examples of the epoch so far; it has begun, if its first hook was called.
+        # Sums over the examples of the epoch so far; `begun` is set after the epoch's first hook.
         self.totals: Sums = {}
         self.seen = 0
         self.begun = False
@@ -124,7 +124,7 @@ class Loop:
 
     @property
     def step(self) -> int:
-        """The number of steps that were made."""
+        """The number of completed steps."""
         return self.epoch * self.steps + self.batch
 
     def _prepared(
@@ -143,7 +143,7 @@ class Loop:
         return found
 
     def run(self, progress: Shown, params: Mapping[str, Any] | None = None) -> History:
-        """Train, and return the figures of all epochs; `params` is for the callbacks."""
+        """Train, and return the metrics of all epochs; `params` is passed to the callbacks."""
         try:
             self._begin(params or {})
             while not self._ended():
@@ -222,14 +222,14 @@ class Loop:
         if self.finite and not math.isfinite(loss) and is_first(self.comm):
             self.finite = False
             warn(
-                f"the loss of epoch {self.epoch} is {loss}, and training goes on; "
-                f"fit(..., check_finite=True) names the step, the layer and the array where this "
-                f"began, and callbacks=[TerminateOnNaN()] ends the run",
+                f"the loss of epoch {self.epoch} is {loss}, and training continues; "
+                f"fit(..., check_finite=True) names the first step, layer and array with such a "
+                f"number, and callbacks=[TerminateOnNaN()] ends the run",
                 RuntimeWarning,
             )
 
     def _agree(self) -> None:
-        """Let all ranks stop if one is to, and see that callbacks changed the same on each."""
+        """Stop all ranks if one stops, and check that callbacks changed all ranks equally."""
         if self.comm is None or self.comm.Get_size() == 1:
             return
         self.model.stop_training = any(self.comm.allgather(bool(self.model.stop_training)))
@@ -243,7 +243,7 @@ class Loop:
         return at_end and not self.begun
 
     def _end_epoch(self, logs: Mapping[str, Any]) -> None:
-        """Write a checkpoint, if it is time, the best one so far, or the last one."""
+        """Write a checkpoint if one is due, if the epoch is the best so far, or at the end."""
         checkpoint = self.checkpoint
         if checkpoint is None:
             return
@@ -260,8 +260,8 @@ class Loop:
                 if not self._ended():
                     raise
                 warn(
-                    f"the run has come to its end with step {self.step}, and its result is "
-                    f"returned, but its last checkpoint was not written: "
+                    f"the run has ended with step {self.step}, and its result is returned, but "
+                    f"its last checkpoint was not written: "
                     f"{type(error).__name__}: {error}",
                     UnwrittenCheckpointWarning,
                 )

@@ -1,4 +1,4 @@
-"""One record of a run: the model, its data, and the way the data are cut into batches."""
+"""One record of a run: the model, its data, and the division of the data into batches."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ __all__ = ["Plan"]
 
 @attrs.frozen(eq=False, repr=False)
 class Plan:
-    """All arguments of :func:`npdl.training.fit` that decide the numbers, and are not the state."""
+    """All arguments of :func:`npdl.training.fit` that affect the numbers, except the state."""
 
     model: Layer
     loss: Loss
     optimizer: Optimizer
     data: Any
-    count: int  # of examples
+    count: int  # number of examples
     validation: Any
     metrics: Metrics
     scores: Scores
@@ -52,9 +52,9 @@ class Plan:
         return f"{text}, shuffled" if self.shuffle else text
 
     def step(self, optimizer: Optimizer) -> Callable[..., tuple[TrainState, Any, Sums, Any]]:
-        """Return a result of :func:`summing_step`, which overwrites the arrays of the state."""
+        """Return a result of :func:`summing_step` that overwrites the arrays of the state."""
         return summing_step(
-            # An error of check_finite leaves the state before the step.
+            # With check_finite, an error must leave the state of the previous step intact.
             self.model, self.loss, optimizer, self.scores, donate=not self.check_finite,
             check_finite=self.check_finite, shards=self.shards, comm=self.comm,
         )  # fmt: skip
@@ -62,7 +62,7 @@ class Plan:
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
         """Yield the batches of an epoch from number `first` on, each with its size.
 
-        Of a batch in shards, a rank reads its own examples alone.
+        With shards, a rank reads only the examples of its shards.
         """
         order = order_of(self.key, epoch, self.count) if self.shuffle else None
         if self.shards is None:
@@ -71,7 +71,7 @@ class Plan:
         return batches(self.data, self.count, self.batch_size, order, own, first)
 
     def validate(self, params: Params) -> dict[str, Any]:
-        """Return the loss and the metrics of the validation data, if there are any."""
+        """Return the loss and the metrics of the validation data; none without these data."""
         if self.validation is None:
             return {}
         return evaluate(self.model, params, self.validation, loss=self.loss, metrics=self.metrics)
@@ -80,15 +80,15 @@ class Plan:
         """Raise before the first step if training or validation would fail later."""
         if not is_source(self.data):
             gradient = value_and_grad(self.model, self.loss)
-            check_left_out(gradient, self.scores.place, params, self.data, self.key)
+            check_left_out(gradient, self.scores.weights_index, params, self.data, self.key)
         if self.validation is not None:
             check_evaluation(self.model, params, self.validation, self.loss, self.metrics, self.key)
         self._check_smallest(params, example)
 
     def _check_smallest(self, params: Params, example: Any) -> None:
-        """Raise if an epoch ends with a single example, on which the model cannot be trained.
+        """Raise if a batch or a shard has a single example and the model cannot train on it.
 
-        A norm over the batch cannot, unless an example has several values per channel.
+        A batch norm needs several values per channel, from one or several examples.
         """
         shards = self.shards or 1
         smallest = smallest_part(self.count, self.batch_size, shards)
@@ -102,7 +102,7 @@ class Plan:
             nearest = sorted(sizes, key=lambda size: abs(size - self.batch_size))
             good = next((n for n in nearest if smallest_part(self.count, n, shards) > 1), None)
             error.add_note(
-                f"found before the first step: {self.count} examples in {parts} leave a single one "
-                f"by itself; {f'batch_size={good} does not' if good else 'give more examples'}"
+                f"found before the first step: {self.count} examples in {parts} leave a batch or "
+                f"shard of one; {f'batch_size={good} does not' if good else 'pass more examples'}"
             )
             raise

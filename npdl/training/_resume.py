@@ -1,9 +1,9 @@
-"""The checkpoints of a run of training: written whole, found again, and only then taken up.
+"""The checkpoints of a run of training: writing, finding, checking and reading them.
 
-A directory holds files ``step-000000120.npz``, named after the number of steps that were made. Each
-is a file of :mod:`npdl.checkpoint`. It holds what is trained at the top, so that
+A directory holds files ``step-000000120.npz``, named after the number of completed steps. Each is
+a file of :mod:`npdl.checkpoint`. It holds the training state at the top level:
 ``npdl.checkpoint.load(path, like=state, partial=True)`` reads a :class:`npdl.training.TrainState`
-from it, and under ``run`` where the run stands: a text of JSON, and the states of callbacks.
+from it. Under ``run`` it holds the position of the run, as JSON, and the states of callbacks.
 """
 
 import contextlib
@@ -48,35 +48,35 @@ _NAME = re.compile(r"step-(\d{9,})\.npz")
 
 
 class ResumeWarning(UserWarning):
-    """What a run that goes on should tell its owner; the base of the others."""
+    """Base class of the warnings about resuming a run."""
 
 
 class FreshStartWarning(ResumeWarning):
-    """There was no checkpoint to go on from, so training starts from the beginning."""
+    """The directory has no checkpoint, so training starts from the beginning."""
 
 
 class FinishedRunWarning(ResumeWarning):
-    """The run has come to its end already, so nothing is trained."""
+    """The run has ended already, so nothing is trained."""
 
 
 class DamagedCheckpointWarning(ResumeWarning):
-    """The newest checkpoint could not be read, so training goes on from an older one."""
+    """The newest checkpoint could not be read, so training continues from an older one."""
 
 
 class OtherEnvironmentWarning(ResumeWarning):
-    """The checkpoint was written elsewhere, where the same numbers may come out with other bits."""
+    """The checkpoint was written in another environment, so results may differ in the last bits."""
 
 
 class ChangedCallbackWarning(ResumeWarning):
-    """A callback that steers the run had other arguments when the checkpoint was written."""
+    """The arguments of a callback that controls the run differ from those in the checkpoint."""
 
 
 class MidEpochWarning(ResumeWarning):
-    """The given state is in the middle of an epoch, whose first examples are skipped."""
+    """The state is in the middle of an epoch, so the first examples of the epoch are skipped."""
 
 
 class UnwrittenCheckpointWarning(UserWarning):
-    """The last checkpoint of a run could not be written; the result is returned all the same."""
+    """The last checkpoint of a run could not be written; the result is still returned."""
 
 
 def _positive_or_none(record: Any, field: Any, value: Any) -> None:
@@ -90,29 +90,29 @@ def _positive(record: Any, field: Any, value: Any) -> None:
 
 @attrs.frozen
 class Checkpoint:
-    """Where and how often `fit` writes checkpoints, and how many of them stay.
+    """The directory of checkpoints, how often `fit` writes them, and how many are kept.
 
-    A file is written beside the others, forced to the disk, read back and compared, and then takes
-    its name; only then are older ones removed. A run that has come to its end writes one too.
+    A checkpoint is written to a temporary file, forced to the disk, read back and compared. Then
+    it is renamed, and only then are older ones removed. The end of a run writes one too.
 
     Parameters
     ----------
     directory : str or PathLike
-        A directory for this run alone; it is made, if it is not there.
+        A directory for this run alone; a missing one is created.
     every_steps : int, optional
-        After how many steps to write one, also in the middle of an epoch.
+        Number of steps between checkpoints, also in the middle of an epoch.
     every_epochs : int, optional
-        After how many epochs; `None` for not at all.
+        Number of epochs between checkpoints; `None` to write none after epochs.
     keep : int
-        How many of the newest stay.
+        Number of the newest checkpoints to keep.
     best : str, optional
-        A figure, such as ``"val_loss"``: the checkpoint of the epoch with its best value stays too,
-        and is written whenever there is a better one.
+        A metric, such as ``"val_loss"``. A checkpoint is written after each epoch that improves
+        it, and the best one is kept too.
     mode : {"auto", "min", "max"}
-        Whether the best value is the smallest or the largest; ``"auto"`` goes by the name.
+        Whether the best value is the smallest or the largest; ``"auto"`` decides by the name.
     limit : int, optional
-        How many bytes the arrays in the states of callbacks may take, where they are written and
-        where they are read; any number by default. A file has the bytes that it declares.
+        Largest number of bytes of the arrays in the states of callbacks, for writing and for
+        reading; unlimited by default. A file never expands to more bytes than it declares.
 
     Examples
     --------
@@ -148,7 +148,9 @@ class Checkpoint:
             direction(self.best, self.mode)
 
     def paths(self) -> list[Path]:
-        """Return the files, from the oldest to the newest, unread; none, if there is no directory.
+        """Return the files, from the oldest to the newest; none without a directory.
+
+        The files are not read.
 
         Raises
         ------
@@ -168,7 +170,7 @@ class Checkpoint:
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If the directory holds no such file.
         """
         for path in reversed(self.paths()):
             with contextlib.suppress(CheckpointError):
@@ -178,29 +180,27 @@ class Checkpoint:
         raise FileNotFoundError(f"{self.directory} holds no checkpoint of a best epoch")
 
     def is_better(self, value: float, best: tuple[float, int] | None) -> bool:
-        """Whether a value of the figure is better than the best one so far; NaN never is."""
+        """Whether a value of the metric is better than the best one so far; NaN never is."""
         if value != value:
             return False
         sign = 1 if direction(str(self.best), self.mode) == "min" else -1
         return best is None or sign * value < sign * best[0]
 
-    def prepare(self, resume: bool, figures: Iterable[str], trained: Mapping[str, Any]) -> None:
-        """Make the directory, and raise unless checkpoints can be written and found there.
+    def prepare(self, resume: bool, names: Iterable[str], trained: Mapping[str, Any]) -> None:
+        """Create the directory, and raise unless checkpoints can be written and found there.
 
         Parameters
         ----------
         resume : bool
-            Whether checkpoints may be there already.
-        figures : iterable of str
-            The names of the figures of the run.
+            Whether the directory may hold checkpoints already.
+        names : iterable of str
+            The names of the loss and metrics of the run.
         trained : tree
-            What is to be written.
+            The tree to be written.
         """
         check_tree(trained)
-        if self.best is not None and self.best not in figures:
-            raise ValueError(
-                f"Checkpoint(best={self.best!r}): {missing_figure(self.best, figures)}"
-            )
+        if self.best is not None and self.best not in names:
+            raise ValueError(f"Checkpoint(best={self.best!r}): {missing_figure(self.best, names)}")
         probe = self.directory / f".step-{os.urandom(8).hex()}.tmp"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -218,31 +218,31 @@ class Checkpoint:
             raise OSError(
                 error.errno,
                 f"no checkpoints can be written in {self.directory}: {error.strerror}; nothing was "
-                f"trained. Choose another directory, or let this one be written",
+                f"trained. Choose another directory, or make this one writable",
             ) from error
         if not resume and (found := self._listed()):
             raise FileExistsError(
-                f"{self.directory} holds checkpoints already, the newest of which is "
-                f"{found[-1].name}; give resume=True to go on from there, or another directory"
+                f"{self.directory} holds checkpoints already, the newest is {found[-1].name}; pass "
+                f"resume=True to continue from it, or choose another directory"
             )
 
     def write(
         self, trained: Mapping[str, Any], position: Position, settings: Mapping[str, str]
     ) -> None:
-        """Write a checkpoint, and then remove those that need not stay."""
+        """Write a checkpoint, and then remove the outdated ones."""
         run = run_tree(position, trained, settings, self.limit)
         checkpoint.save(self._path(position.step), {**trained, "run": run})
         self._remove_older(position)
 
     def _remove_older(self, position: Position) -> None:
-        """Remove all files but the newest and that of the best epoch."""
+        """Remove all files except the newest ones and the file of the best epoch."""
         kept = {position.step, *(position.best or ())[1:]}
         for path in self._listed()[: -self.keep]:
             if path not in map(self._path, kept):
                 path.unlink(missing_ok=True)
 
     def _listed(self) -> list[Path]:
-        """Return the files; none, where the directory may be written but not listed."""
+        """Return the files; none if the directory is writable but cannot be listed."""
         try:
             return self.paths()
         except PermissionError:
@@ -251,19 +251,19 @@ class Checkpoint:
     def find(
         self, settings: Mapping[str, str], like: Mapping[str, Any], callbacks: Iterable[str]
     ) -> tuple[Position, dict[str, Any]] | None:
-        """Return where to go on and what was trained, of the newest good checkpoint.
+        """Return the position and the trained tree of the newest valid checkpoint.
 
-        `None` is returned, and said, where there is none at all. Damaged ones are set aside under
-        another name, once a good one has been read. Older ones than are to stay are removed.
+        If the directory holds none, a warning is issued, and `None` is returned. After a valid
+        one is read, damaged ones are renamed. Outdated files are removed.
 
         Raises
         ------
         OtherRunError
-            If it is one of another run, listing the differences.
+            If it belongs to another run. The error lists the differences.
         CheckpointError
-            If there are checkpoints, but all are damaged.
+            If all checkpoints are damaged.
         OSError
-            If the newest one cannot be read now, which says nothing about what is in it.
+            If the newest one cannot be read at the moment; its contents may be valid.
         """
         damaged: list[tuple[Path, Exception]] = []
         for path in reversed(self.paths()):
@@ -274,7 +274,7 @@ class Checkpoint:
             except OSError as error:
                 error.add_note(
                     f"{path} could not be read, and nothing was changed or trained; try again, or "
-                    f"move the file away to go on from an older one"
+                    f"move the file away to continue from an older one"
                 )
                 raise
             except CheckpointError as error:
@@ -283,25 +283,25 @@ class Checkpoint:
             for bad, reason in damaged:
                 aside = bad.replace(free_name(bad.with_name(f"{bad.name}.damaged")))
                 warn(
-                    f"training goes on from {path.name}, because {bad.name} could not be read, and "
-                    f"was renamed to {aside.name}: {reason}",
+                    f"training continues from {path.name}, because {bad.name} could not be read, "
+                    f"and was renamed to {aside.name}: {reason}",
                     DamagedCheckpointWarning,
                 )
             if different := _elsewhere(path):
                 warn(
-                    f"{path} was written elsewhere: {'; '.join(different)}. Training goes on, but "
-                    f"its numbers may differ in their last bits from those of a run that was never "
-                    f"moved",
+                    f"{path} was written in another environment: {'; '.join(different)}. Training "
+                    f"continues, but its numbers may differ in their last bits from the numbers "
+                    f"of a run in one environment",
                     OtherEnvironmentWarning,
                 )
-            # A kill may have come between a write and the removal of older ones.
+            # The run may have been killed between a write and the removal of older files.
             self._remove_older(found[0])
             return found
         if damaged:
             reasons = "".join(f"\n  {bad.name}: {reason}" for bad, reason in damaged)
             raise CheckpointError(
                 f"none of the checkpoints in {self.directory} can be read, and nothing was changed:"
-                f"{reasons}\nRestore one from a copy, or train anew in another directory."
+                f"{reasons}\nRestore one from a copy, or start again in another directory."
             )
         warn(
             f"resume=True, but {self.directory} holds no checkpoint: training starts from the "
@@ -311,14 +311,14 @@ class Checkpoint:
         return None
 
     def say_finished(self, position: Position, epochs: int) -> None:
-        """Warn that a run of so many epochs is at its end already."""
+        """Warn that a run of this number of epochs has ended already."""
         reason = (
             "a callback had ended it, and it stays ended"
             if position.stopped
-            else f"this call asks for epochs={epochs}; with more of them it goes on"
+            else f"this call asks for epochs={epochs}; with more epochs it continues"
         )
         warn(
-            f"nothing is trained, and the result that is there is returned: the run in "
+            f"nothing is trained, and the saved result is returned: the run in "
             f"{self.directory} has ended already, with epoch {position.epoch - position.first}; "
             f"{reason}",
             FinishedRunWarning,
@@ -327,16 +327,16 @@ class Checkpoint:
     def read(
         self, path: Path, settings: Mapping[str, str], like: Mapping[str, Any], names: Iterable[str]
     ) -> tuple[Position, dict[str, Any]]:
-        """Return where to go on and what was trained, of one checkpoint; for the errors see `find`.
+        """Return the position and the trained tree of one checkpoint; it raises as `find` does.
 
         Parameters
         ----------
         path : Path
             The file.
         settings : dict of str
-            What must be the same.
+            Descriptions that must be the same.
         like : tree
-            What is trained is like this.
+            A tree with the structure, shapes and types of the trained tree.
         names : iterable of str
             The names of the callbacks that have a state.
         """
@@ -354,7 +354,7 @@ class Checkpoint:
 
 
 def _elsewhere(path: Path) -> list[str]:
-    """Return what is different here from where a checkpoint was written."""
+    """Return the differences between this environment and the one of a checkpoint."""
     there, here = checkpoint.environment(path), checkpoint.environment()
     return [
         f"{name} {there.get(name)!r} there, {here.get(name)!r} here"

@@ -1,8 +1,8 @@
-"""Where a run of training stands, as a checkpoint holds it beside the arrays of what is trained.
+"""The position of a run of training, stored in a checkpoint next to the trained arrays.
 
-A header, which is a text of JSON, holds the position, what must be the same in a run that goes on,
-and the types and shapes of all that is trained. The states of callbacks, such as the history, grow
-with the run. They are stored next to the header: a text, as an array of bytes, and arrays.
+A header in JSON holds the position, and the types and shapes of all trained arrays. It also holds
+the settings that must be the same in a resumed run. The states of callbacks, such as the history,
+grow with the run. They are stored next to the header: as JSON in an array of bytes, and as arrays.
 """
 
 import json
@@ -36,27 +36,27 @@ _IN_HEADER = (*_COUNTS, "stopped", "best")
 
 
 class OtherRunError(CheckpointError):
-    """The checkpoint is one of another model, optimizer or call of `fit`."""
+    """The checkpoint belongs to another model, optimizer or call of `fit`."""
 
 
 @attrs.frozen(eq=False, repr=False)
 class Position:
-    """Where a run stands, beside the arrays of what is trained.
+    """The position of a run, without the trained arrays.
 
     Parameters
     ----------
     step : int
-        The number of steps that were made.
+        The number of completed steps.
     first, epoch, batch : int
-        The first epoch of the run, the one that it is in, and the number of steps made in that.
+        The first epoch of the run, the current epoch, and the number of its completed steps.
     seen, totals
-        How many examples of the epoch were seen, and the sums of their loss and metrics.
+        The number of seen examples of the epoch, and the sums of their loss and metrics.
     stopped : bool
         Whether a callback has asked to end training after the epoch.
     best : pair or None
-        The best value of the figure that the checkpoints are compared by, and its step.
+        The best value of the metric ``Checkpoint.best``, and its step.
     callbacks : dict
-        The states of the callbacks that can have one, by their names.
+        The states of callbacks, by name.
     """
 
     step: int
@@ -71,7 +71,7 @@ class Position:
 
 
 def setting(value: Any) -> str:
-    """Return a description of a model or a function that is the same in every process."""
+    """Return a description of a model or a function that is equal in all processes."""
     try:
         text = repr(value)
     except Exception:
@@ -116,7 +116,7 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        If the file is damaged, or has none.
+        If the file is damaged, or has no header.
     """
     found = checkpoint.scalars(path).get("run/header")
     with damage(path, _WHAT):
@@ -125,7 +125,7 @@ def read_header(path: Path) -> dict[str, Any]:
     if version != _VERSION:
         raise OtherRunError(
             f"{path} has version {version!r} of the checkpoints of fit, and this npdl reads "
-            f"version {_VERSION}; go on with the npdl that wrote it"
+            f"version {_VERSION}; continue with the npdl that wrote it"
         )
     return dict(header)
 
@@ -133,7 +133,7 @@ def read_header(path: Path) -> dict[str, Any]:
 def read_run(
     path: Path, header: dict[str, Any], like: Mapping[str, Any], limit: int | None = None
 ) -> tuple[Position, dict[str, Any]]:
-    """Return the position and what was trained, which is like `like`.
+    """Return the position and the trained tree, which has the structure of `like`.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def read_run(
         If the file is damaged, or the arrays of callbacks take more than `limit` bytes.
     """
     with damage(path, _WHAT):
-        # Of the declared types and shapes, but of no size.
+        # Templates have the declared types and shapes, but take no memory.
         text = _template("uint8", [header["states"]])
         arrays = {name: _template(*kind) for name, kind in header["arrays"].items()}
         _check_size(arrays, limit)
@@ -151,7 +151,7 @@ def read_run(
         states = read_json(run["states"].tobytes().decode("ascii"), grown=True)
         kept = decoded(states, run["arrays"])
         if list(kept["callbacks"]) != header["callbacks"]:
-            raise ValueError(f"there are the states of {list(kept['callbacks'])}")
+            raise ValueError(f"the stored states belong to {list(kept['callbacks'])}")
         return _position(header, **kept), contents
 
 
@@ -162,12 +162,12 @@ def check_same(
     like: Mapping[str, Any],
     callbacks: Iterable[str],
 ) -> None:
-    """Raise unless a checkpoint is one of the run that wants to go on.
+    """Raise unless a checkpoint belongs to the run that is resumed.
 
     Raises
     ------
     OtherRunError
-        If it is of another one, listing the differences.
+        If it belongs to another run. The error lists the differences.
     CheckpointError
         If the header is damaged.
     """
@@ -176,7 +176,7 @@ def check_same(
     if different:
         raise OtherRunError(
             "\n  ".join([f"{path} is a checkpoint of another run:", *different])
-            + "\nTo train what it holds in another way, load it with npdl.checkpoint.load(path, "
+            + "\nTo train its state in another way, load it with npdl.checkpoint.load(path, "
             "like=state, partial=True), and start a new run from it."
         )
 
@@ -199,22 +199,22 @@ def _differences(
     ]
 
 
-def _shortened(a: str, b: str, around: int = 40) -> tuple[str, str]:
-    """Leave out what long texts have in common at both ends, but for a few characters."""
-    if a == b or max(len(a), len(b)) < 4 * around:
+def _shortened(a: str, b: str, margin: int = 40) -> tuple[str, str]:
+    """Return long strings without their common ends, except for a few characters."""
+    if a == b or max(len(a), len(b)) < 4 * margin:
         return a, b
     start = _common(a, b)
     end = _common(a[start:][::-1], b[start:][::-1])
 
     def cut(text: str) -> str:
-        first, last = max(start - around, 0), len(text) - max(end - around, 0)
+        first, last = max(start - margin, 0), len(text) - max(end - margin, 0)
         return f"{'…' * (first > 0)}{text[first:last]}{'…' * (last < len(text))}"
 
     return cut(a), cut(b)
 
 
 def _position(header: Mapping[str, Any], callbacks: Any, totals: Any) -> Position:
-    """Return the position in a header, or raise unless it is one."""
+    """Return the position in a header, or raise if its fields are invalid."""
     counts = {name: header[name] for name in _COUNTS}
     best, stopped = header["best"], header["stopped"]
     if (
@@ -223,7 +223,7 @@ def _position(header: Mapping[str, Any], callbacks: Any, totals: Any) -> Positio
         or type(stopped) is not bool
         or (best is not None and [type(part) for part in best] != [float, int])
     ):
-        raise ValueError(f"there is no such position: {counts}, {totals}, {best}, {stopped}")
+        raise ValueError(f"the position is not valid: {counts}, {totals}, {best}, {stopped}")
     return Position(
         **counts,
         totals=totals,
@@ -237,8 +237,8 @@ def _check_size(arrays: Mapping[str, np.ndarray], limit: int | None) -> None:
     size = sum(array.nbytes for name, array in arrays.items() if name not in LISTS)
     if limit is not None and size > limit:
         raise ValueError(
-            f"the arrays of callbacks take {size} bytes, and Checkpoint(limit={limit}) allows no "
-            f"more than that; give a larger limit"
+            f"the arrays of callbacks take {size} bytes, more than Checkpoint(limit={limit}) "
+            f"allows; pass a larger limit"
         )
 
 
@@ -252,11 +252,11 @@ def _kinds(leaves: Mapping[str, Any]) -> dict[str, str]:
 def _template(name: Any, shape: Any) -> np.ndarray:
     dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
     if dtype.kind not in "biufc" or any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"there is no array {name!r}{shape!r}")
+        raise ValueError(f"an array cannot have the type and shape {name!r}{shape!r}")
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _common(a: str, b: str) -> int:
-    """Return how many characters two texts begin with that are the same."""
+    """Return the length of the common prefix of two strings."""
     same = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     return next(same, min(len(a), len(b)))

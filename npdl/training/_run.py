@@ -1,4 +1,4 @@
-"""The view of a run of training for callbacks: its state, and the values that they can change."""
+"""The view of a run for callbacks: its state, and the values that callbacks can change."""
 
 import math
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ class Run:
     layer : Layer
         The model.
     optimizer : Optimizer
-        The optimizer, with its learning rates as they are now.
+        The optimizer, with its current learning rates.
     stop_training : bool
         Set by a callback to end training after the epoch.
 
     Examples
     --------
-    A callback that looks at it after the first epoch, and ends training:
+    A callback that prints the state after the first epoch, and ends training:
 
     >>> import numpy as np
     >>> import npdl.functional as F
@@ -52,8 +52,8 @@ class Run:
         self.layer, self.stop_training = plan.model, False
         self.batches = plan.batches
         self._plan, self._factor = plan, 1.0
-        # The steps overwrite the arrays of their state, and these are the caller's. All arrays are
-        # in C order, since sums of others may have other bits, and files keep no order.
+        # Steps overwrite the arrays of their state, so the caller's arrays are copied. The copies
+        # are in C order, as files are: the memory order affects the bits of sums.
         self._state: TrainState = tree.copied(state)
         self._prepare()
 
@@ -66,12 +66,12 @@ class Run:
     def state(self) -> TrainState:
         """The state of training after the last step.
 
-        Its arrays are copies, which are read-only and which no step overwrites; it may be kept.
+        Its arrays are read-only copies, which no later step overwrites.
 
         Raises
         ------
         RuntimeError
-            If an interrupt came while a step was overwriting the arrays.
+            If a step was interrupted while it was overwriting the arrays.
         """
         self._check_whole()
         state: TrainState = tree.read_only(tree.copied(self._state))
@@ -79,19 +79,19 @@ class Run:
 
     @property
     def result(self) -> TrainState:
-        """The state after the last step, for its owner: a further step may overwrite it."""
+        """The state after the last step, not copied: a further step may overwrite it."""
         return self._state
 
     @property
     def whole(self) -> TrainState | None:
-        """The state after the last step; `None`, if an interrupt has left it half written."""
+        """The state after the last step; `None` if an interrupt left it partly overwritten."""
         return self._state if self._state.is_whole else None
 
     def _check_whole(self) -> None:
         if not self._state.is_whole:
             raise RuntimeError(
-                f"step {self._state.step} was interrupted while it wrote the parameters, which are "
-                f"of two steps now; the last checkpoint has those of one step"
+                f"step {self._state.step} was interrupted while it wrote the parameters, and some "
+                f"of them are updated, others are not; the last checkpoint is consistent"
             )
 
     def get_weights(self) -> Params:
@@ -100,7 +100,7 @@ class Run:
         Raises
         ------
         RuntimeError
-            If an interrupt came while a step was overwriting the arrays.
+            If a step was interrupted while it was overwriting the arrays.
         """
         self._check_whole()
         return tree.copied(self._state.params)
@@ -111,12 +111,12 @@ class Run:
         Parameters
         ----------
         weights : tree
-            Like a result of :meth:`get_weights`; the arrays are copied.
+            A tree like the result of :meth:`get_weights`; the arrays are copied.
 
         Raises
         ------
         ValueError
-            If the structure, a shape or a type is another; nothing is changed then.
+            If the structure, a shape or a type differs; then nothing is changed.
         """
         now = self._state
         given = tree.aligned(weights, now.params)
@@ -130,7 +130,7 @@ class Run:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next step; where there are several, the largest."""
+        """The learning rate of the next step; the largest if there are several."""
         return rate_of(self.optimizer, self._state.step)
 
     def scale_learning_rate(self, factor: float) -> None:
@@ -146,11 +146,11 @@ class Run:
 
     @property
     def view(self) -> "Run":
-        """What callbacks see: the run itself."""
+        """The model for callbacks: the run itself."""
         return self
 
     def step(self, batch: Any, size: int) -> Sums:
-        """Make a step, for the loop."""
+        """Run a step, for the loop."""
         plan = self._plan
         whole = None if plan.shards is None else size
         self._state, value, sums, weight = self._step(self._state, batch, whole)
@@ -159,7 +159,7 @@ class Run:
         return {"loss": mean_sums(value, weight), **sums}
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all that decides the next step, for the loop; its arrays are those in use."""
+        """Return a tree that determines the next step, for the loop; its arrays are not copied."""
         state = self._state
         return {
             "step": state.step,
@@ -170,7 +170,7 @@ class Run:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot, for the loop; raise unless its counts and rates are such."""
+        """Continue from a snapshot, for the loop; raise if its counts or factor are invalid."""
         factor = snapshot.pop("rate_factor")
         counts = [
             leaf
@@ -179,13 +179,13 @@ class Run:
         ]
         if not 0 <= factor < math.inf or not all(0 <= count < 1 << 63 for count in counts):
             raise CheckpointError(
-                f"the checkpoint is damaged: it has the factor {factor!r} of the learning rate and "
-                f"the counts {counts!r:.80}"
+                f"the checkpoint is damaged: the factor of its learning rate is {factor!r}, and "
+                f"its counts are {counts!r:.80}"
             )
         self._factor = factor
         self._state = TrainState(**snapshot)
         self._prepare()
 
     def validate(self) -> Mapping[str, Any]:
-        """Return the figures of the validation data, for the loop."""
+        """Return the metrics of the validation data, for the loop."""
         return self._plan.validate(self._state.params)

@@ -1,4 +1,4 @@
-"""The loss and the metrics of batches: their weights, and sums that are merged over an epoch."""
+"""The loss and the metrics of batches: their weights, and their sums over an epoch."""
 
 import functools
 import inspect
@@ -17,10 +17,10 @@ __all__ = [
     "Scores",
     "Sums",
     "check_metrics",
+    "index_of_weights",
     "mean_sums",
     "merged",
     "number_of",
-    "place_of_weights",
     "results",
 ]
 
@@ -29,7 +29,7 @@ Sums: TypeAlias = dict[str, Tree]
 
 
 def check_metrics(metrics: Any) -> Metrics:
-    """Return metrics, none if they are `None`; raise unless they are functions by their names."""
+    """Return metrics as a dict, empty for `None`; raise unless it maps names to functions."""
     call = 'metrics={"accuracy": F.accuracy}'
     if metrics is None:
         return {}
@@ -38,12 +38,13 @@ def check_metrics(metrics: Any) -> Metrics:
     for name, function in metrics.items():
         if not isinstance(name, str) or not callable(function):
             raise TypeError(
-                f"metrics: {name!r} must be a name of a function, as in {call}, got {function!r}"
+                f"metrics: expected a string and a function, as in {call}, got {name!r} and "
+                f"{function!r}"
             )
         if name == "loss" or name.startswith("val_"):
             raise ValueError(
-                f"metrics: {name!r} is the name of a figure that is there without it; give the "
-                f"metric another"
+                f"metrics: {name!r} is the name of a value that fit reports anyway; rename the "
+                f"metric"
             )
     return metrics
 
@@ -55,21 +56,26 @@ class Scores:
     ----------
     metrics : dict of callables
         Metrics, partials of metrics, or functions that return the mean over a batch.
-    place : int, optional
-        The index of the weights in a batch; `None`, where there are none.
+    weights_index : int, optional
+        The index of the weights in a batch; `None` without weights.
     numbers : bool
-        Whether each result must be a number. The first batch shows it, before its update.
+        Whether each result must be a number. This is checked on the first batch, before its
+        update.
     """
 
-    def __init__(self, metrics: Metrics, place: int | None, numbers: bool = False) -> None:
-        self.place, self._unchecked = place, numbers
+    def __init__(self, metrics: Metrics, weights_index: int | None, numbers: bool = False) -> None:
+        self.weights_index, self._unchecked = weights_index, numbers
         self._scored = {name: _scored(function) for name, function in metrics.items()}
         self.metrics = {"loss": Metric(mean_sums)}
         self.metrics |= {name: scored.metric for name, scored in self._scored.items()}
 
     def weight(self, *batch: Any) -> float:
-        """Return the sum of the weights of a batch; the number of its examples without weights."""
-        weights = batch[self.place] if self.place is not None and len(batch) > self.place else None
+        """Return the sum of the weights of a batch; without weights, the number of examples."""
+        weights = (
+            batch[self.weights_index]
+            if self.weights_index is not None and len(batch) > self.weights_index
+            else None
+        )
         if weights is not None:
             return float(np.sum(weights, dtype=np.float64))
         return float(len(batch[0]) if type(batch[0]) is np.ndarray else _count(batch[0]))
@@ -78,7 +84,7 @@ class Scores:
         """Return the sums of all metrics on a batch."""
         sums: Sums = {}
         for name, scored in self._scored.items():
-            sums[name] = scored.call(name, scored.metric.sums, outputs, batch, self.place)
+            sums[name] = scored.call(name, scored.metric.sums, outputs, batch, self.weights_index)
         if self._unchecked:
             results(self.metrics, sums)
             self._unchecked = False
@@ -87,13 +93,13 @@ class Scores:
     def values(self, outputs: Any, batch: tuple[Any, ...]) -> dict[str, Any]:
         """Return the values of all metrics on a batch."""
         return {
-            name: scored.call(name, scored.function, outputs, batch, self.place)
+            name: scored.call(name, scored.function, outputs, batch, self.weights_index)
             for name, scored in self._scored.items()
         }
 
 
 def merged(metrics: Mapping[str, Metric], a: Sums, b: Sums) -> Sums:
-    """Return the sums of metrics over the examples of both."""
+    """Return the sums of metrics over the examples of `a` and `b`."""
     return {name: metrics[name].merge(a[name], b[name]) for name in a}
 
 
@@ -108,8 +114,8 @@ def number_of(name: str, value: Any) -> float:
         return value
     if np.ndim(value):
         raise TypeError(
-            f"the metric {name!r} of a batch must be a number, got {np.shape(value)} of them; a "
-            f"metric returns the mean over the batch"
+            f"the metric {name!r} of a batch must be a number, got an array of shape "
+            f"{np.shape(value)}; a metric returns the mean over the batch"
         )
     try:
         return float(value)
@@ -118,7 +124,7 @@ def number_of(name: str, value: Any) -> float:
 
 
 def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
-    """Return the sums of a mean over examples of that weight; a mean over nothing counts as 0."""
+    """Return (mean · weight, weight); with a weight of 0, the mean counts as 0."""
     if not weight:
         return 0.0, weight
     if getattr(value, "ndim", 0):  # a tenth of the time of np.ndim
@@ -126,11 +132,11 @@ def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
     return float(value) * weight, weight
 
 
-def place_of_weights(loss: Callable[..., Any] | None) -> int | None:
-    """Return the index in ``(x, *targets)`` of the weights: where a loss has a `weights` argument.
+def index_of_weights(loss: Callable[..., Any] | None) -> int | None:
+    """Return the index of the weights in ``(x, *targets)``, or `None`.
 
-    Such a loss is a mean over the examples weighted with them. Without a loss, the index is 2, as
-    for the metrics of npdl.
+    It is the position of the argument `weights` of the loss. The loss is then a mean over the
+    examples, weighted by `weights`. Without a loss, the index is 2, as for the metrics of npdl.
     """
     if loss is None:
         return 2
@@ -140,7 +146,7 @@ def place_of_weights(loss: Callable[..., Any] | None) -> int | None:
 
 @attrs.frozen(eq=False, repr=False)
 class _Scored:
-    """A function as a metric, and which data it takes."""
+    """A function as a metric, its number of targets, and whether it takes weights."""
 
     function: Callable[..., Any]
     metric: Metric
@@ -153,15 +159,15 @@ class _Scored:
         function: Callable[..., Any],
         outputs: Any,
         batch: tuple[Any, ...],
-        place: int | None,
+        weights_index: int | None,
     ) -> Any:
         """Call the function, or the sums of the metric, with the outputs and the data."""
         try:
-            if place is None or len(batch) <= place:
+            if weights_index is None or len(batch) <= weights_index:
                 return function(outputs, *batch[1 : 1 + self.targets])
-            targets = (*batch[1:place], *batch[place + 1 :])[: self.targets]
-            if self.weighted and batch[place] is not None:
-                return function(outputs, *targets, weights=batch[place])
+            targets = (*batch[1:weights_index], *batch[weights_index + 1 :])[: self.targets]
+            if self.weighted and batch[weights_index] is not None:
+                return function(outputs, *targets, weights=batch[weights_index])
             return function(outputs, *targets)
         except Exception as error:
             error.add_note(f"in the metric {name!r}")
@@ -173,7 +179,7 @@ def _scored(function: Callable[..., Any]) -> _Scored:
     positional = [p for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = sum(p.default is p.empty for p in positional)
     weighted = any(p.name == "weights" for p in _parameters(function))
-    # One target as a rule, also for an optional argument; a second one where it is required.
+    # A metric gets one target, even if the argument is optional; it gets more if they are required.
     return _Scored(function, _as_metric(function, weighted), max(1, required - 1), weighted)
 
 
@@ -187,7 +193,7 @@ def _as_metric(function: Callable[..., Any], weighted: bool) -> Metric:
     def sums(outputs: Any, *targets: Any, **weights: Any) -> Any:
         given = weights.get("weights")
         weight = float(_count(outputs) if given is None else np.sum(given, dtype=np.float64))
-        # A mean over nothing, which a function may not have, does not count.
+        # A function may fail on a mean over no examples, so it is not called.
         value = function(outputs, *targets, **weights) if weight else 0.0
         return mean_sums(value, weight)
 
@@ -202,5 +208,5 @@ def _count(arrays: Any) -> int:
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # of a function in C
+    except (TypeError, ValueError):  # a function in C may have no signature
         return []

@@ -18,8 +18,8 @@ from npdl.training._scores import (
     Scores,
     Sums,
     check_metrics,
+    index_of_weights,
     merged,
-    place_of_weights,
 )
 from npdl.training._train_state import TrainState
 
@@ -39,7 +39,7 @@ def train_step(
     shards: int | None = None,
     comm: Any = None,
 ) -> Step:
-    """Return a pure function that makes one step of training.
+    """Return a pure function that computes one step of training.
 
     Parameters
     ----------
@@ -51,32 +51,32 @@ def train_step(
         The optimizer.
     metrics : dict of callables, optional
         Further values for the batch, each ``metric(outputs, targets) -> number``. A metric with
-        an argument `weights` gets the weights, where the loss has such an argument too.
+        an argument `weights` gets the weights if the loss has such an argument too.
     donate : bool
-        Whether a step may overwrite the arrays of the state that it is given, which saves memory
-        and time. The state that was passed must then not be used again.
+        Whether a step may overwrite the arrays of its input state, to save memory and time. This
+        state must then not be used again.
     check_finite : bool
-        Whether to stop at the first number that is not finite, in the forward or the backward pass
-        or after the update, with an error that names the step, the layer and the array.
+        Whether to stop at the first number that is not finite: in the forward pass, in the
+        backward pass, or after the update. The error names the step, the layer and the array.
     shards : int, optional
-        The number of shards that a batch is cut into, for :mod:`npdl.distributed`: the gradient
-        of each is computed on its own, and the result is the mean over the batch. The loss must
-        be a mean over the examples, weighted where it has an argument `weights`; so must a
-        metric that is not a :class:`Metric`.
+        The number of shards that a batch is cut into, for :mod:`npdl.distributed`. The gradient
+        of each shard is computed separately, and the result is the mean over the batch. The loss
+        must be a mean over the examples, weighted if it has an argument `weights`. The same holds
+        for a metric, unless it is a :class:`Metric`.
     comm : communicator, optional
-        Such as ``MPI.COMM_WORLD``: its ranks share the shards. All must make the same steps.
+        Such as ``MPI.COMM_WORLD``: its ranks share the shards. All ranks must run the same steps.
 
     Returns
     -------
     callable
         ``step(state, (x, *targets)) -> (state, metrics)``, where `metrics` has ``"loss"``. With
-        shards, ``step(state, batch, size=n)`` takes this rank's examples of a batch of n alone:
+        shards, ``step(state, batch, size=n)`` takes only this rank's examples of a batch of n:
         :func:`npdl.distributed.rows_of`.
 
     Raises
     ------
     ValueError
-        From a step, if inputs that are not finite reach the gradients, though their weight is 0.
+        From a step, if inputs that are not finite reach the gradients, although their weight is 0.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def train_step(
     """
     donate = check_flag(donate, "train_step(…, donate=True)")
     check_finite = check_flag(check_finite, "train_step(…, check_finite=True)")
-    scores = Scores(check_metrics(metrics), place_of_weights(loss))
+    scores = Scores(check_metrics(metrics), index_of_weights(loss))
     summing = summing_step(
         model, loss, optimizer, scores, donate=donate, check_finite=check_finite, shards=shards,
         comm=comm,
@@ -121,7 +121,7 @@ def summing_step(
     shards: int | None = None,
     comm: Any = None,
 ) -> Callable[..., tuple[TrainState, Any, Sums, float | None]]:
-    """Return a function that makes one step of training, for sums over an epoch.
+    """Return a function that computes one step of training, and sums to add up over an epoch.
 
     Parameters
     ----------
@@ -133,22 +133,22 @@ def summing_step(
     Returns
     -------
     callable
-        ``step(state, batch, size=None) -> (state, loss, sums, weight)``, with the sums of all
-        metrics, and with shards the weight of the batch in the mean of the losses.
+        ``step(state, batch, size=None) -> (state, loss, sums, weight)``: the sums of all metrics,
+        and, with shards, the weight of the batch in the mean of the losses.
     """
     gradient = value_and_grad(model, loss)
     if check_finite:
         gradient = checking_gradients(gradient, model, loss)
     fold: Callable[..., Params] = model.update_stats
     has_stats, has_metrics = fold is not keep_params, len(scores.metrics) > 1
-    place = scores.place  # of the weights in a batch
+    weights_index = scores.weights_index
     keep_freed_memory()
     stream = random.fold((0,), "step")[1]
 
     def terms(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
         value, grads, aux = gradient(params, *batch, train=True, rng=rng)
-        if place is not None and len(batch) > place:
-            check_left_out(gradient, place, params, batch, rng, grads)
+        if weights_index is not None and len(batch) > weights_index:
+            check_left_out(gradient, weights_index, params, batch, rng, grads)
         return value, scores.sums(aux.outputs, batch), grads, aux.cache if has_stats else None
 
     if shards is not None:
@@ -156,7 +156,7 @@ def summing_step(
         compute = over_shards(terms, shards, comm, scores.weight, merge)
         fold = functools.partial(fold_stats, model, comm=comm)
     elif comm is not None:
-        raise ValueError("comm was given without shards: train_step(..., shards=8, comm=comm)")
+        raise ValueError("comm was passed without shards: train_step(..., shards=8, comm=comm)")
 
     def step(
         state: TrainState, batch: Any, size: int | None = None
@@ -169,14 +169,14 @@ def summing_step(
                     state.params, *batch, rng=key, size=size
                 )
             elif size is not None:
-                raise TypeError("size was given without shards: train_step(..., shards=8)")
+                raise TypeError("size was passed without shards: train_step(..., shards=8)")
             else:
                 value, grads, aux = gradient(state.params, *batch, train=True, rng=key)
-                if place is not None and len(batch) > place:
-                    check_left_out(gradient, place, state.params, batch, key, grads)
+                if weights_index is not None and len(batch) > weights_index:
+                    check_left_out(gradient, weights_index, state.params, batch, key, grads)
                 sums = scores.sums(aux.outputs, batch) if has_metrics else {}
                 cache = aux.cache if has_stats else None
-                del aux  # a cache is large, and is freed before the update
+                del aux  # the cache is large, so it is freed before the update
         except FloatingPointError as error:
             error.add_note(f"in step {state.step}")
             raise

@@ -1,4 +1,4 @@
-"""The state of training: all that decides the next number, as one tree."""
+"""The state of training, as one tree: it determines all later numbers."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ __all__ = ["TrainState"]
 
 @attrs.frozen(eq=False, slots=False)
 class TrainState:
-    """All that training changes; a tree.
+    """All values that training changes; a tree.
 
-    The keys of dropout follow from (rng, step), the order of the data from (rng, epoch), and the
-    schedules from the counts in the optimizer's state.
+    The keys of dropout follow from (rng, step), and the order of the data from (rng, epoch).
+    Schedules depend on the counts in the optimizer's state.
 
     Parameters
     ----------
     step : int
-        Number of steps made.
+        Number of completed steps.
     params : tree
         The parameters of the model, with its running statistics.
     opt_state : tree
@@ -46,7 +46,7 @@ class TrainState:
     params: Params
     opt_state: Any
     rng: random.Key
-    # Parameters and the optimizer's state in the form for the next step; no part of the tree.
+    # Parameters and optimizer state in the packed form of the next step; not a field of the tree.
     _packed: Packed | None = attrs.field(default=None, init=False, repr=False)
 
     @classmethod
@@ -68,20 +68,20 @@ class TrainState:
         optimizer : Optimizer
             The optimizer.
         shape : tuple
-            The shape of one example, without the batch. With `params` it may be left out; then
-            only the types of these are checked.
+            The shape of one example, without the batch. With `params` it is optional; without
+            it, only the types of `params` are checked.
         rng : key
-            Decides the initial parameters and all that is random in training.
+            The key of the initial parameters and of all randomness in training.
         params : tree, optional
-            Parameters to start from, such as loaded ones, in place of initial ones. The arrays are
+            Parameters to start from, such as loaded ones, instead of initial ones. The arrays are
             copied.
 
         Raises
         ------
         ValueError
-            If the parameters have another structure or other shapes than the model's own.
+            If the structure or a shape of `params` differs from the model's.
         TypeError
-            If they are not arrays of one floating-point type, float32 or float64.
+            If `params` are not arrays of one floating-point type, float32 or float64.
 
         Examples
         --------
@@ -100,31 +100,31 @@ class TrainState:
         if shape is None and params is None:
             raise TypeError(
                 "TrainState.create needs the shape of one example, as in shape=(64,), or "
-                "params=..., from which training starts"
+                "parameters to start from, as in params=..."
             )
         if shape is not None:
-            made = model.init(random.fold(key, "init"), shape)
-            params = made if params is None else fitting(params, made)
+            initial = model.init(random.fold(key, "init"), shape)
+            params = initial if params is None else fitting(params, initial)
         elif params is not None:
             params = fitting(params, params)
         return cls(0, params, optimizer.init(params), key)
 
     def updated(self, optimizer: Optimizer, grads: Any, donate: bool = False) -> "TrainState":
-        """Return the state after one update of the parameters, with the next step's number.
+        """Return the state after one update of the parameters, with `step` increased by 1.
 
         With `donate`, the arrays of this state may be overwritten.
         """
         packed = self._packed
         after = None if packed is None else packed.update(optimizer, grads, donate)
         if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
-            # It shares the arrays of this state, and knows whether they are overwritten.
+            # `packed` shares the arrays of this state, and records whether they are overwritten.
             object.__setattr__(self, "_packed", packed)
             after = packed.update(optimizer, grads, donate)
         if after is None:
             updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
             params = apply_updates(self.params, updates)
-            # In C order, as a checkpoint brings them back, since sums in another order may have
-            # other bits.
+            # Arrays are in C order, as after loading a checkpoint: the memory order affects the
+            # bits of sums.
             params, opt_state = tree.map(_in_c_order, (params, opt_state))
             return TrainState(self.step + 1, params, opt_state, self.rng)
         return self._with(after, self.step + 1)
@@ -141,13 +141,13 @@ class TrainState:
         return self._packed is None or self._packed.is_whole
 
     def _with(self, packed: Packed, step: int) -> "TrainState":
-        """Return a state whose `opt_state` is made of the packed one when it is first read."""
+        """Return a state whose `opt_state` is unpacked on first access."""
         state = TrainState.__new__(TrainState)
         vars(state).update(step=step, params=packed.params, rng=self.rng, _packed=packed)
         return state
 
     def __getattr__(self, name: str) -> Any:
-        # The tree takes a twentieth of the time of a small step, and few states are looked at.
+        # Unpacking takes a twentieth of the time of a small step, and few states are read.
         if name != "opt_state":
             raise AttributeError(f"a TrainState has no attribute {name!r}")
         return vars(self).setdefault("opt_state", self._packed.opt_state())  # type: ignore[union-attr]
@@ -158,17 +158,17 @@ class TrainState:
 
 
 def fitting(params: Params, like: Params) -> Params:
-    """Return copies of given parameters in the structure of a model's own, or raise.
+    """Return copies of parameters in the structure of a model's parameters, or raise.
 
     Raises
     ------
     ValueError
-        Listing the parameters that are missing, unexpected or of another shape.
+        If parameters are missing, unexpected or of another shape. The error lists them.
     TypeError
-        If one of them is not an array, or they are not of one floating-point type.
+        If one of them is not an array, or their floating-point types differ.
     """
     if isinstance(params, TrainState):
-        raise TypeError("params must be a tree of arrays, got a TrainState; give its state.params")
+        raise TypeError("params must be a tree of arrays, got a TrainState; pass its state.params")
     wanted, given = dict(tree.items(like)), dict(tree.items(params))
     for path, leaf in given.items():
         plain = type(leaf) in (np.ndarray, np.memmap) or isinstance(leaf, np.generic)
@@ -205,18 +205,18 @@ def check_state(state: Any, optimizer: Optimizer) -> None:
         )
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"expected an optimizer, such as F.adam(1e-3), got {optimizer!r}")
-    # An update with gradients of zero shows whether the state is one of this optimizer.
+    # An update with zero gradients raises if the state belongs to another optimizer.
     zeros = tree.map(lambda p: np.zeros_like(p) if p.dtype.kind == "f" else None, state.params)
     try:
         with np.errstate(all="ignore"):
             optimizer.update(zeros, state.opt_state, state.params)
     except Exception as error:
-        error.add_note("in an update of zeros with the given state, before the first step")
+        error.add_note("in an update with zero gradients and this state, before the first step")
         raise
 
 
 def _kind(leaf: Any) -> str:
-    """Return the kind of a type; floating-point types of all sizes are alike."""
+    """Return the name of a data type; "float" for floating-point types of all sizes."""
     dtype = np.asarray(leaf).dtype
     return "float" if dtype.kind == "f" else dtype.name
 

@@ -715,7 +715,7 @@ UNFIT = {
     "the name of the loss": (
         lambda: mlp(metrics={"loss": npdl.Model.accuracy}),
         ValueError,
-        "'loss' is the name of a figure",
+        "'loss' is the name of a value that fit reports",
     ),
     "split of -0.1": (lambda: mlp().fit(X, Y, validation_split=-0.1), ValueError, "-0.1"),
     "batch": (lambda: mlp().fit(X, Y, batch_size=0), ValueError, "batch_size must be"),

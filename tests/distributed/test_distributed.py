@@ -334,7 +334,7 @@ BAD = {
     "comm alone": (
         lambda: train_step(MODEL, LOSS, F.sgd(0.1), comm=4),
         ValueError,
-        r"comm was given without shards: train_step\(\.\.\., shards=8",
+        r"comm was passed without shards: train_step\(\.\.\., shards=8",
     ),
     "size without shards": (
         lambda: train_step(MODEL, LOSS, F.sgd(0.1))(

@@ -201,7 +201,7 @@ def test_all_ranks_stop_when_one_stops():
 def test_comm_without_shards_ends_the_job():
     for result in on_ranks(2, lambda comm: train(comm, shards=None)):
         assert isinstance(result, SystemExit)
-        assert "comm was given without shards" in str(result.__context__)
+        assert "comm was passed without shards" in str(result.__context__)
 
 
 def test_a_run_with_another_number_of_shards_cannot_resume(tmp_path):
@@ -241,7 +241,7 @@ def test_a_single_example_per_shard_raises_before_training(options, message, goo
     assert re.search(message, note)
     assert not steps
     if good is None:
-        assert note.endswith("; give more examples")
+        assert note.endswith("; pass more examples")
         return
     assert note.endswith(f"; batch_size={good} does not")
     train(**options | {"batch_size": good, "epochs": 1})

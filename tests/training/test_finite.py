@@ -128,7 +128,9 @@ def test_a_loss_that_is_not_finite_is_warned_of_once(number):
     with np.errstate(all="ignore"), pytest.warns(RuntimeWarning) as caught:
         state, history = run(data=(x, y), epochs=3)
     (message,) = [str(each.message) for each in caught]
-    assert message.startswith("the loss of epoch 0 is nan, and training goes on; fit(..., check_f")
+    assert message.startswith(
+        "the loss of epoch 0 is nan, and training continues; fit(..., check_f"
+    )
     assert "TerminateOnNaN()" in message
     assert caught[0].filename.endswith("test_training.py")
     assert len(history["loss"]) == 3

@@ -80,7 +80,7 @@ def test_examples_that_a_position_skips_are_counted_in_a_warning(
         return
     (warning,) = caught
     text = str(warning.message)
-    assert f"so {skipped} of {count} examples are skipped there" in text
+    assert f"so {skipped} of {count} examples are skipped" in text
     assert f"state.step=4 is step {4 % steps} of {steps} in epoch {4 // steps}" in text
     assert warning.filename == __file__
     # The remedy of the message.
@@ -212,7 +212,7 @@ UNFIT = {
     "a state": (
         TrainState.create(MODEL, F.sgd(0.1), (6,)),
         TypeError,
-        "got a TrainState; give its state.pa",
+        "got a TrainState; pass its state.pa",
     ),
     "masked": (
         ({**GIVEN[0], "bias": np.ma.zeros(8, np.float32)}, *GIVEN[1:]),
@@ -235,7 +235,7 @@ def test_parameters_that_do_not_fit_the_model_are_refused(params, error, message
 
 def test_what_training_starts_from_is_given_once():
     state = TrainState.create(MODEL, F.adam(0.02), (6,))
-    with pytest.raises(ValueError, match="state and params were both given"):
+    with pytest.raises(ValueError, match="state and params were both passed"):
         run(state=state, params=state.params)
     with pytest.raises(TypeError, match=r"needs the shape of one example, as in shape=\(64,\), or"):
         TrainState.create(MODEL, F.adam(0.02))
@@ -261,7 +261,7 @@ def test_the_state_of_another_optimizer_is_found_before_the_first_step(one, othe
     begin = LambdaCallback(on_train_begin=lambda logs: begun.append(1))
     with pytest.raises(ValueError, match="of another optimizer") as caught:
         run(state=state, optimizer=other, callbacks=[begin])
-    assert "with the given state, before the first step" in caught.value.__notes__[-1]
+    assert "with zero gradients and this state, before the first step" in caught.value.__notes__[-1]
     assert not begun
 
 

@@ -196,7 +196,7 @@ def test_nothing_to_resume_starts_fresh_and_says_so(tmp_path):
 def test_a_directory_of_another_run_is_not_written_over(tmp_path):
     train(tmp_path, epochs=1)
     before = names(tmp_path)
-    with pytest.raises(FileExistsError, match=r"the newest of which is step-000000004\.npz; give"):
+    with pytest.raises(FileExistsError, match=r"the newest is step-000000004\.npz; pass"):
         train(tmp_path, epochs=1)
     assert names(tmp_path) == before
 
@@ -338,7 +338,7 @@ OTHERS = {
         {"loss": lambda outputs, y: F.softmax_cross_entropy(outputs, y)},
         ["loss: <function softmax_cross_entropy> in the checkpoint, <function <lambda>> here"],
     ),
-    "the figures": ({"metrics": {"accuracy": F.accuracy}}, ["figures: loss in the checkpoint, lo"]),
+    "the figures": ({"metrics": {"accuracy": F.accuracy}}, ["metrics: loss in the checkpoint, lo"]),
     "the batches": (
         {"batch_size": 4},
         ["data: 20 examples in batches of 5, shuffled in the check"],
@@ -380,9 +380,9 @@ def test_callbacks_that_watch_other_figures_are_differences_too(tmp_path):
     others = [EarlyStopping("val_accuracy"), EarlyStopping("loss", mode="max")]
     with pytest.raises(CheckpointError, match="is a checkpoint of another run:") as caught:
         train(tmp_path, resume=True, callbacks=others, **options)
-    first = "EarlyStopping watches: val_loss (min) in the checkpoint, val_accuracy (max) here"
-    second = "EarlyStopping 2 watches: loss (min) in the checkpoint, loss (max) here"
-    assert f"\n  what {first}\n  what {second}\n" in str(caught.value)
+    first = "metric of EarlyStopping: val_loss (min) in the checkpoint, val_accuracy (max) here"
+    second = "metric of EarlyStopping 2: loss (min) in the checkpoint, loss (max) here"
+    assert f"\n  {first}\n  {second}\n" in str(caught.value)
 
 
 def test_a_callback_that_refuses_its_state_leaves_the_model_as_it_was(tmp_path):
@@ -537,7 +537,7 @@ def test_the_newest_good_one_is_taken_and_the_damaged_are_named(tmp_path):
         state, figures = train(tmp_path, resume=True, keywords={"keep": 2})
     for name in ("step-000000008.npz", "step-000000007.npz"):
         (message,) = (m for w in caught if f"because {name}" in (m := str(w.message)))
-        assert message.startswith("training goes on from step-000000006.npz")
+        assert message.startswith("training continues from step-000000006.npz")
         assert f"was renamed to {name}.damaged: " in message
         assert "is damaged" in message
     assert equal(state, expected)
@@ -668,14 +668,16 @@ class Keeping(npdl.callbacks.Callback):
 
 
 def test_the_arrays_of_callbacks_are_bounded_where_they_are_written_and_read(tmp_path):
-    with pytest.raises(ValueError, match=r"take 8004 bytes, and Checkpoint\(limit=8003\) allows"):
+    with pytest.raises(
+        ValueError, match=r"take 8004 bytes, more than Checkpoint\(limit=8003\) allows"
+    ):
         train(tmp_path / "a", callbacks=[Keeping()], keywords={"limit": 8003})
     assert names(tmp_path / "a") == []
     train(tmp_path / "b", callbacks=[Keeping()], keywords={"limit": 8004})
     keeping = Keeping()
     train(tmp_path / "b", callbacks=[keeping], keywords={"limit": 8004}, resume=True)
     assert identical(keeping.restored, keeping.state())
-    with pytest.raises(CheckpointError, match="allows no more than that"):
+    with pytest.raises(CheckpointError, match=r"more than Checkpoint\(limit=\d+\) allows"):
         train(tmp_path / "b", callbacks=[Keeping()], keywords={"limit": 8003}, resume=True)
 
 

@@ -247,7 +247,7 @@ def test_callbacks_of_other_arguments_are_named_when_a_run_is_resumed(
     before, after, lines, tmp_path
 ):
     train(tmp_path, epochs=1, callbacks=before)
-    with pytest.warns(ChangedCallbackWarning, match="callbacks of other arguments: ") as caught:
+    with pytest.warns(ChangedCallbackWarning, match="changed arguments of callbacks: ") as caught:
         train(tmp_path, epochs=2, callbacks=after, resume=True)
     assert all(line in str(caught[0].message) for line in lines)
     assert caught[0].filename.endswith("test_resume.py")
@@ -373,7 +373,7 @@ def test_a_state_that_is_too_large_is_found_before_the_first_step(tmp_path):
 
     steps = []
     watch = LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
-    with pytest.raises(ValueError, match="give a larger limit"):
+    with pytest.raises(ValueError, match="pass a larger limit"):
         train(tmp_path, callbacks=[Large(), watch], keywords={"limit": 7999})
     assert not steps
 
@@ -407,7 +407,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=[type(error).__name__ for error in ERRORS])
 def test_a_run_whose_last_checkpoint_is_not_written_returns_its_result(error, tmp_path):
     expected, history = train()
-    with pytest.warns(UnwrittenCheckpointWarning, match="come to its end with step 12") as caught:
+    with pytest.warns(UnwrittenCheckpointWarning, match="has ended with step 12") as caught:
         state, figures = train(tmp_path, callbacks=[Fails(12, error)])
     assert type(error).__name__ in str(caught[0].message)
     assert caught[0].filename.endswith("test_resume.py")

@@ -459,7 +459,11 @@ BAD = {
         TypeError,
         r'metrics=\{"accuracy": F.accuracy\}, got',
     ),
-    "no function": ({"metrics": {"a": "accuracy"}}, TypeError, "'a' must be a name of a function"),
+    "no function": (
+        {"metrics": {"a": "accuracy"}},
+        TypeError,
+        "expected a string and a function, as in .*, got 'a' and 'acc",
+    ),
     "the name of the loss": (
         {"metrics": {"loss": F.accuracy}},
         ValueError,
@@ -468,7 +472,7 @@ BAD = {
     "several numbers": (
         {"metrics": {"a": lambda outputs, labels: np.ones(3)}},
         TypeError,
-        r"'a' of a batch must be a number, got \(3,\) of them",
+        r"'a' of a batch must be a number, got an array of shape \(3,\)",
     ),
     "no state": (
         {"state": MODEL.init(0, (6,))},
