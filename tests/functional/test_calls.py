@@ -346,7 +346,7 @@ HABITS = {
         "momentum(0.1, decay=0.9) is a separate",
     ),
     "SGD with momentum": (lambda: F.momentum(0.1, 0.9), "only: momentum(0.1, decay=0.9)"),
-    "Sequential": (lambda: F.serial([F.dense(2)]), "a list of them is given as serial(*layers)"),
+    "Sequential": (lambda: F.serial([F.dense(2)]), "a list of layers as serial(*layers)"),
     "add": (lambda: F.add(X, X), "add() is a layer: y = add()(params, x)"),
     "a flag of value_and_grad": (
         lambda: F.value_and_grad(F.relu(), F.huber, True),

@@ -1,4 +1,4 @@
-"""Layers made of layers; each declares its children once."""
+"""Combinators: layers composed of layers; each declares its children once."""
 
 from npdl.functional.combinators._bidirectional import bidirectional, one_step
 from npdl.functional.combinators._declared import parts

@@ -1,4 +1,4 @@
-"""Recurrent layers in both directions at once, and one step at a time."""
+"""Recurrent layers in both time directions, or applied to single time steps."""
 
 import inspect
 from typing import Any
@@ -19,25 +19,26 @@ __all__ = ["bidirectional", "one_step"]
 
 @layer
 def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
-    """Run a recurrent layer forward and, with parameters of its own, backward in time.
+    """Run a recurrent layer forward and backward in time, with separate parameters.
 
-    ``y = [f(x), r(x)]``, of the inner layer f and the reverse one r; or ``y = f(x) + r(x)``.
+    ``y = [f(x), r(x)]``, with the inner layer f and the reverse layer r; or ``y = f(x) + r(x)``.
 
     Parameters
     ----------
     inner : Layer
-        The forward layer, such as ``lstm(64, return_sequence=True)``; the other one is the same
-        call with ``reverse=True``. A layer of your own will do if its constructor has that
-        argument.
+        The forward layer, such as ``lstm(64, return_sequence=True)``. The reverse layer is the
+        same call with ``reverse=True``. A layer of your own is accepted if its constructor has
+        the argument `reverse`.
     join : {"concatenate", "add"} or None
-        How the two outputs become one, along the features; with `None` they stay a tuple.
+        How the two outputs are joined along the features; `None` returns them as a tuple.
 
     Returns
     -------
     Layer
-        Inputs and outputs are those of `inner`, joined; the last output of a direction is that of
-        its own last step. A state is the tuple of both directions' states, and the parameters
-        are the tuple of both directions' parameters.
+        It takes the inputs of `inner`, and joins the outputs of both directions. Without
+        `return_sequence`, the reverse direction returns the output at the first time step. A
+        state is the tuple of both directions' states, and the parameters are the tuple of both
+        directions' parameters.
 
     References
     ----------
@@ -56,7 +57,7 @@ def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
     if not (join is None or isinstance(join, str)) or join not in ("concatenate", "add", None):
         expected = "'concatenate', 'add' or None"
         raise ValueError(refusal(join, 'bidirectional(lstm(64), join="add")', expected))
-    reverse = _again("bidirectional", inner, reverse=True)
+    reverse = _with_arguments("bidirectional", inner, reverse=True)
     return_state = _call_of("bidirectional", inner).arguments.get("return_state", False)
     nodes: dict[Any, Any] = {}
     for i, (name, child) in enumerate((("forward", inner), ("reverse", reverse))):
@@ -73,7 +74,7 @@ def bidirectional(inner: Layer, *, join: str | None = "concatenate") -> Layer:
 
 @layer
 def one_step(inner: Layer) -> Layer:
-    """Apply a recurrent layer to one step, as in decoding, where an output is the next input.
+    """Apply a recurrent layer to one time step, as in decoding, where an output is the next input.
 
     ``hₜ = f(xₜ, hₜ₋₁)``, where h is the whole state.
 
@@ -85,9 +86,9 @@ def one_step(inner: Layer) -> Layer:
     Returns
     -------
     Layer
-        From ``(x, state)``, `x` being (batch, features), to ``(y, state)``, with the parameters of
-        `inner`; `x` alone, or a state of `None`, begins with zeros. One step after the other
-        gives the numbers of the whole sequence.
+        From ``(x, state)`` to ``(y, state)``, with `x` of shape (batch, features) and the
+        parameters of `inner`. `x` alone, or a state of `None`, starts from a zero state. Calls
+        for all time steps in order compute the outputs of the whole sequence.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def one_step(inner: Layer) -> Layer:
     >>> np.allclose(y, model(params, x)[:, -1], atol=1e-6)
     True
     """
-    sequence = _again("one_step", inner, return_sequence=False, return_state=True)
+    sequence = _with_arguments("one_step", inner, return_sequence=False, return_state=True)
     nodes = {
         "sequence": (_sequence_of_one(), "x", None),
         ("y", "last"): (sequence, ("sequence", None, "state"), ()),
@@ -129,8 +130,8 @@ def _sequence_of_one() -> Layer:
     return Layer(no_params, apply, backward, lambda shape: (1, *shape))
 
 
-def _again(name: str, inner: Layer, **changes: Any) -> Layer:
-    """Make a recurrent layer once more, with other arguments."""
+def _with_arguments(name: str, inner: Layer, **changes: Any) -> Layer:
+    """Return a recurrent layer from the same call with changed arguments."""
     bound = _call_of(name, inner, *changes)
     if bound.arguments["reverse"]:
         raise ValueError(f"{name}: expected a layer that runs forward, got {inner!r}")
@@ -140,7 +141,7 @@ def _again(name: str, inner: Layer, **changes: Any) -> Layer:
 
 
 def _call_of(name: str, inner: Any, *needed: str) -> inspect.BoundArguments:
-    """Return all arguments of the call that made a recurrent layer, defaults included."""
+    """Return all arguments of the call that built a recurrent layer, including defaults."""
     call = inner.call if isinstance(inner, Layer) else None
     signature = None if call is None else inspect.signature(call.constructor)
     if call is None or signature is None or not {"reverse", *needed} <= signature.parameters.keys():

@@ -1,7 +1,7 @@
-"""The work that all combinators share: keys, notes on errors, gradients and statistics of children.
+"""The common code of all combinators: keys, notes on errors, gradients and statistics of children.
 
-:func:`connected` makes a layer of a declaration. It gives child *i* the key ``fold(rng, i)``, and
-puts a note on any error of a child, so that the notes of an error spell its place in the model.
+:func:`connected` builds a layer from a declaration. Child *i* gets the key ``fold(rng, i)``. An
+error of a child gets a note per combinator: the notes spell the path of the child in the model.
 """
 
 import functools
@@ -24,26 +24,26 @@ __all__ = [
     "check_params",
     "connected",
     "is_trained",
+    "note_apply",
     "note_backward",
-    "note_place",
     "short",
 ]
 
 
 class _Params:
-    """The paths of the children's parameters, and the container of these."""
+    """The paths of the children's parameters, and the container that holds them."""
 
     def __init__(self, parts: Parts) -> None:
         paths = [node.path for node in parts.nodes if node.path is not None]
         self.paths = list(dict.fromkeys(paths))
         self.keys = [path[0] for path in self.paths if len(path) == 1]
         self.whole = self.paths == [()]
-        # Longer paths occur in combinators that are written by hand.
+        # Longer paths occur in hand-written combinators.
         self.other = not self.whole and len(self.keys) < len(self.paths)
         self.names = None if all(isinstance(key, int) for key in self.keys) else {*self.keys}
 
     def packed(self, values: list[Any], like: Params = None) -> Params:
-        """Return a tree of the values of the children."""
+        """Return the values of the children as a tree like their parameters."""
         if self.whole or self.other:
             return values[0] if self.whole else None
         if self.names is None:
@@ -52,7 +52,7 @@ class _Params:
         return named if like is None else {key: named.get(key) for key in like}
 
     def check(self, name: str, params: Params) -> None:
-        """Raise unless there are the parameters of all children, and no others."""
+        """Raise unless the parameters are exactly the parameters of all children."""
         if self.whole:
             return
         if self.names is None:
@@ -62,7 +62,7 @@ class _Params:
             keys = ", ".join(map(str, self.keys))
             raise ValueError(
                 f"{name}: expected a dict of the parameters of {keys}, as init(rng, shape) returns "
-                f"it, got {describe(params)}; are they of another model?"
+                f"it, got {describe(params)}; do they belong to another model?"
             )
 
 
@@ -72,7 +72,7 @@ def check_params(name: str, parts: Parts, params: Params) -> None:
 
 
 def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Layer:
-    """Make the layer that a declaration describes.
+    """Build a layer from a declaration.
 
     Parameters
     ----------
@@ -91,19 +91,19 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
     def init(rng: random.KeyLike, shape: Shape) -> Params:
         key = random.key(rng)
         fitting, values = parts.of_shape(shape)
-        made: dict[Any, Params] = {}
+        initialized: dict[Any, Params] = {}
         last = max((i for i, node in enumerate(fitting.nodes) if node.path is not None), default=-1)
         for node in fitting.nodes[: last + 1]:
             given = found(values, node.sources)
             try:
-                if node.path is not None and node.path not in made:
-                    made[node.path] = node.layer.init(_key(key, node.number), given)
+                if node.path is not None and node.path not in initialized:
+                    initialized[node.path] = node.layer.init(_key(key, node.number), given)
                 values |= bound(name, node.names, node.layer.out_shape(given))
             except Exception as error:
-                place = f"in {_place(name, node.path)} = {short(node.layer)}"
-                error.add_note(f"{place}, made for the shape {given}")
+                child = f"{_child(name, node.path)} = {short(node.layer)}"
+                error.add_note(f"in {child}, initialized for the shape {given}")
                 raise
-        return children.packed([made[path] for path in slots])
+        return children.packed([initialized[path] for path in slots])
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
@@ -133,13 +133,14 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                     values |= bound(name, names, y)
                 elif single and isinstance(y, tuple):
                     raise ValueError(
-                        f"{name}: each layer has one output, but this one gives {describe(y)}"
+                        f"{name}: each layer must have one output, but this one returns "
+                        f"{describe(y)}"
                     )
                 else:
                     values[names] = y
         except Exception as error:
             if node is not None and node.path:
-                note_place(error, _place(name, node.path), node.layer, p, given)
+                note_apply(error, _child(name, node.path), node.layer, p, given)
             raise
         return found(values, fitting.outputs), (caches, count)
 
@@ -164,7 +165,7 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                 part, dx = node.layer.backward(p, kept, given, input_grad=wanted)
             except Exception as error:
                 if node.path:
-                    note_backward(error, _place(name, node.path), node.layer, given)
+                    note_backward(error, _child(name, node.path), node.layer, given)
                 raise
             if node.path is not None:
                 slot = slots[node.path]
@@ -189,13 +190,14 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                 updated[node.path] = node.layer.update_stats(updated[node.path], kept)
         return children.packed(list(updated.values()))
 
-    # Training skips `update_stats` where it is known to do nothing.
-    idle = all(node.layer.update_stats is keep_params for node in parts.nodes)
-    return Layer(init, apply, backward, out_shape, keep_params if idle else update_stats, parts)
+    # Training skips `update_stats` if it is `keep_params`.
+    constant = all(node.layer.update_stats is keep_params for node in parts.nodes)
+    fold = keep_params if constant else update_stats
+    return Layer(init, apply, backward, out_shape, fold, parts)
 
 
 def chain(layers: Sequence[Layer], *more: str) -> tuple[dict[str, Any], str]:
-    """Return the nodes of layers one after another, which all read `more`, and the last name."""
+    """Return the nodes of layers in a chain, which all read `more`, and the name of the last."""
     nodes: dict[str, Any] = {}
     before = "input"
     for i, child in enumerate(layers):
@@ -228,7 +230,7 @@ def _gathered(flow: dict[str, Any], names: Names) -> Any:
 
 
 def _needed(parts: Parts, params: Params) -> set[str]:
-    """Return the names of the values whose gradient trained parameters need."""
+    """Return the names of the values whose gradients the trained parameters depend on."""
     needed: set[str] = set()
     for node in parts.nodes:
         if not needed.isdisjoint(node.read) or is_trained(node.layer, at(params, node.path)):
@@ -240,7 +242,7 @@ def is_trained(child: Layer, params: Params) -> bool:
     """Whether a layer has parameters that are not frozen."""
     if child.parts is not None and not child.parts.trained:
         return False
-    # The common case first, because training asks this at each step.
+    # The common case is checked first, because training calls this function in each step.
     if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:
         return True
     return next(tree.items(params), None) is not None
@@ -253,8 +255,8 @@ def check_layers(name: str, layers: Sequence[Any]) -> None:
     for i, child in enumerate(layers):
         if not isinstance(child, Layer):
             raise TypeError(
-                f"{name}: argument {i} is {shown(child)}, not a layer; layers are made by calls "
-                f"such as {name}(dense(8), relu()), and a list of them is given as {name}(*layers)"
+                f"{name}: argument {i} is {shown(child)}, not a layer; pass layers, as in "
+                f"{name}(dense(8), relu()), and a list of layers as {name}(*layers)"
             )
 
 
@@ -262,23 +264,23 @@ def check_count(name: str, count: int, params: Params) -> None:
     if not isinstance(params, tuple | list) or len(params) != count:
         raise ValueError(
             f"{name}: expected the parameters of {count} layers, as init(rng, shape) returns them, "
-            f"got {describe(params)}; are they of another model?"
+            f"got {describe(params)}; do they belong to another model?"
         )
 
 
-def _place(name: str, path: Any) -> str:
+def _child(name: str, path: Any) -> str:
     return f"{name}[{path[-1]!r}]" if path else name
 
 
-def note_place(error: Exception, place: str, child: Layer, params: Params, x: Any) -> None:
-    note = f"in {place} = {short(child)}, given {describe(x)}"
+def note_apply(error: Exception, name: str, child: Layer, params: Params, x: Any) -> None:
+    note = f"in {name} = {short(child)}, given {describe(x)}"
     if isinstance(error, KeyError | TypeError | IndexError | ValueError):
         note += f", with params {describe(params)}"
     error.add_note(note)
 
 
-def note_backward(error: Exception, place: str, child: Layer, g: Any) -> None:
-    error.add_note(f"in backward of {place} = {short(child)}, given {describe(g)}")
+def note_backward(error: Exception, name: str, child: Layer, g: Any) -> None:
+    error.add_note(f"in backward of {name} = {short(child)}, given {describe(g)}")
 
 
 def short(child: Layer) -> str:

@@ -1,4 +1,4 @@
-"""The declaration of the parts of a layer, in the notation of a graph, and its checks."""
+"""The declaration of a combinator's parts, in the notation of a graph, and its checks."""
 
 from typing import Any
 
@@ -20,26 +20,26 @@ def parts(
 ) -> Parts:
     """Declare the parts of a combinator of your own, in the notation of :func:`graph`.
 
-    ``F.Layer(init, apply, backward, parts=F.parts(...))`` is then open to `summary`, to pictures,
-    to the readers of weights, to `freeze` and to ``check_finite=True``. All computations of `apply`
+    `summary`, pictures, the readers of weights, `freeze` and ``check_finite=True`` then see the
+    children of ``F.Layer(init, apply, backward, parts=F.parts(...))``. All computations of `apply`
     are nodes: sums and products are the layers :func:`add` and :func:`multiply`. Node *i* gets the
-    key ``fold(rng, i)``, where nodes without parameters do not count.
+    key ``fold(rng, i)``; nodes without parameters are not counted.
 
     Parameters
     ----------
     inputs : str or tuple
         Names of the inputs. The last name may be ``"*more"``, for any number of further inputs.
     nodes : dict
-        ``name: (layer, sources)`` or ``name: (layer, sources, path)``. The path is a tuple of the
-        keys on the way to the layer's parameters; left out, it is the name. It is `None` for a
-        layer without parameters, and ``()`` for a layer that takes all parameters and the
-        combinator's own key. Several nodes with one path share parameters.
+        ``name: (layer, sources)`` or ``name: (layer, sources, path)``. The path is the tuple of
+        keys that lead to the layer's parameters; by default, it is the name. It is `None` for a
+        layer without parameters. The path ``()`` means all parameters and the key of the
+        combinator. Several nodes with one path share parameters.
     outputs : str or tuple
         Names of the outputs.
     optional : int
-        How many of the last inputs may be left out.
+        Number of optional inputs, counted from the last.
     trained : bool
-        Whether the parameters get gradients; False, if they are constants as in :func:`freeze`.
+        Whether the parameters get gradients; False for constants, as in :func:`freeze`.
 
     Returns
     -------
@@ -70,19 +70,19 @@ def parts(
 def declared(
     name: str, inputs: Names, nodes: Any, outputs: Names, *, optional: int = 0, trained: bool = True
 ) -> Parts:
-    """Return the declaration of a combinator with a name, which its errors begin with."""
+    """Return the declaration of a combinator; its errors begin with `name`."""
     who = name or "parts"
     call = f'{who}("x", {{"y": (dense(8), "x")}}, outputs="y")'
     for names in (inputs, outputs):
         several = names if isinstance(names, tuple | list) else (names,)
         if None in several or not all(isinstance(each, str) for each in flat(names)):
-            place = call if names is outputs else f'{who}(inputs="x", …)'
-            raise TypeError(refusal(names, place, "a name or a tuple of names"))
+            right = call if names is outputs else f'{who}(inputs="x", …)'
+            raise TypeError(refusal(names, right, "a name or a tuple of names"))
     if not isinstance(nodes, dict):
         raise TypeError(refusal(nodes, f'{who}("x", nodes={{"y": (dense(8), "x")}}, …)', "a dict"))
     known: dict[str, None] = {}
     _add_names(who, known, inputs)
-    made, number = [], 0
+    records, number = [], 0
     for names, value in nodes.items():
         node = _node(who, names, value, number)
         number += node.path is not None
@@ -93,16 +93,16 @@ def declared(
                     f"earlier node; known here are {', '.join(map(repr, known))}"
                 )
         _add_names(who, known, node.names)
-        made.append(node)
+        records.append(node)
     for each in flat(outputs):
         if each not in known:
             raise ValueError(
-                f"{who}: no node or input is called {each!r}, which is asked for as output; "
-                f"there are {', '.join(map(repr, known))}"
+                f"{who}: the output {each!r} is neither an input nor a node; known are "
+                f"{', '.join(map(repr, known))}"
             )
     return Parts(
         nested(inputs),
-        tuple(made),
+        tuple(records),
         nested(outputs),
         check_int(optional, f"{who}(…, optional=1)", 0),
         check_flag(trained, f"{who}(…, trained=False)"),
@@ -122,7 +122,7 @@ def _node(who: str, names: Names, value: Any, number: int) -> Node:
     single = flat(names)
     if not single or not all(isinstance(name, str) for name in single):
         raise TypeError(
-            f"{who}: a node is called by a name or a tuple of names, got {shown(names)}"
+            f"{who}: the key of a node must be a name or a tuple of names, got {shown(names)}"
         )
     child, sources, *rest = value
     path = rest[0] if rest else single[:1]

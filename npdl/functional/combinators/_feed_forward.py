@@ -16,7 +16,7 @@ __all__ = ["feed_forward"]
 
 @layer
 def feed_forward(units: int, activation: Layer, dropout: float) -> Layer:
-    """Apply two dense layers with an activation between, and keep the number of features."""
+    """Apply two dense layers with an activation in between; the number of features is kept."""
     nodes, last = chain((dense(units), activation, dropped(dropout)))
     nodes["3"] = (dense_like(), (last, "input"), (3,))
     return connected(declared("feed_forward", "input", nodes, "3"))

@@ -1,4 +1,4 @@
-"""Layers connected by name: models with several inputs, outputs and ways between them."""
+"""Layers connected by name: models with several inputs, outputs and branches."""
 
 from typing import Any
 
@@ -23,15 +23,15 @@ def graph(
         Names of the inputs: one name, or a tuple for a model that takes a tuple.
     nodes : dict
         ``name: (layer, source)`` or ``name: (layer, (source, source, …))``, each after the nodes
-        that it reads; a source is the name of an input or of a node, or `None` for an input of
-        the layer that is left out. A layer with several outputs has a tuple of names.
+        that it reads. A source is the name of an input or of a node, or `None` for a missing
+        optional input of the layer. A layer with several outputs has a tuple of names.
     outputs : str or tuple of str
-        Names of what the model returns.
+        Names of the outputs.
 
     Returns
     -------
     Layer
-        Its parameters are a dict by node name (by the first one, where there are several).
+        Its parameters are a dict by node name; a node with several names uses the first one.
 
     Examples
     --------

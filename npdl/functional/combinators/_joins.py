@@ -1,4 +1,4 @@
-"""Layers without parameters in which several arrays become one."""
+"""Layers without parameters that join several arrays into one."""
 
 import functools
 import operator
@@ -17,7 +17,7 @@ __all__ = ["add", "concatenate", "joined", "multiply"]
 
 @layer
 def add() -> Layer:
-    """Add up several inputs: ``y = x₁ + x₂ + …``, a node where ways of a :func:`graph` meet.
+    """Add several inputs: ``y = x₁ + x₂ + …``, to join branches of a :func:`graph`.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def add() -> Layer:
     Raises
     ------
     ValueError
-        If there is one input only, or the shapes differ.
+        If there is only one input, or the shapes differ.
     TypeError
         If the data types differ.
 
@@ -47,7 +47,7 @@ def add() -> Layer:
 
 @layer
 def multiply() -> Layer:
-    """Multiply several inputs, element by element: ``y = x₁ x₂ …``, as a gate does.
+    """Multiply several inputs element-wise: ``y = x₁ x₂ …``, as in a gate.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def multiply() -> Layer:
     Raises
     ------
     ValueError
-        If there is one input only, or the shapes differ.
+        If there is only one input, or the shapes differ.
     TypeError
         If the data types differ.
 
@@ -73,23 +73,23 @@ def multiply() -> Layer:
 
 @layer
 def concatenate(*, axis: int = -1) -> Layer:
-    """Join several inputs along an axis: ``y = [x₁, x₂, …]``.
+    """Concatenate several inputs along an axis: ``y = [x₁, x₂, …]``.
 
     Parameters
     ----------
     axis : int
-        An axis of the batch's arrays: 1 for the channels of images, -1 for features. It cannot be
-        0, the batch.
+        An axis of the batched arrays: 1 for the channels of images, -1 for features. Axis 0, the
+        batch, is not allowed.
 
     Returns
     -------
     Layer
-        From two or more arrays, which differ in this axis only, to one.
+        From two or more arrays, whose shapes may differ in this axis, to one array.
 
     Raises
     ------
     ValueError
-        If there is one input only, or the shapes differ in other axes.
+        If there is only one input, or the shapes differ in other axes.
     TypeError
         If the data types differ.
 
@@ -105,7 +105,7 @@ def concatenate(*, axis: int = -1) -> Layer:
 
 @layer
 def joined(join: str, axis: int = -1, name: str = "parallel") -> Layer:
-    """Return the layer that joins arrays, with the errors of the combinator of that name."""
+    """Return a layer that joins arrays; its errors begin with the combinator's name."""
     how = JOINS[join]
     least = 1 if name == "parallel" else 2
 
@@ -144,21 +144,21 @@ def joined(join: str, axis: int = -1, name: str = "parallel") -> Layer:
 
 
 def _fit(join: str, axis: int, shapes: list[Shape]) -> bool:
-    """Whether arrays can be joined: NumPy would broadcast too, or join the batches."""
+    """Whether arrays can be joined, without NumPy's broadcasting and not along the batch."""
     if join == "concatenate":
-        places = [axis if axis > 0 else axis + len(shape) for shape in shapes]
-        if not all(0 < i < len(shape) for i, shape in zip(places, shapes, strict=True)):
+        axes = [axis if axis > 0 else axis + len(shape) for shape in shapes]
+        if not all(0 < i < len(shape) for i, shape in zip(axes, shapes, strict=True)):
             return False
-        shapes = [(*shape[:i], *shape[i + 1 :]) for i, shape in zip(places, shapes, strict=True)]
+        shapes = [(*shape[:i], *shape[i + 1 :]) for i, shape in zip(axes, shapes, strict=True)]
     return all(shape == shapes[0] for shape in shapes)
 
 
 def _refusal(name: str, join: str, axis: int, *given: str) -> ValueError:
     """Return the error about shapes that cannot be joined."""
     if name == "residual":
-        place = "" if "[" in given[0] else "the shape "
+        noun = "" if "[" in given[0] else "the shape "
         return ValueError(
-            f"residual: the layers turn {place}{given[0]} into {given[1]}, and the sum needs equal "
+            f"residual: the layers turn {noun}{given[0]} into {given[1]}, and the sum needs equal "
             f"shapes; end them with a layer that restores the shape"
         )
     if name != "parallel":
@@ -166,12 +166,12 @@ def _refusal(name: str, join: str, axis: int, *given: str) -> ValueError:
         return ValueError(f"{name}: the shapes must be equal{rest}, got ({', '.join(given)})")
     needed = "outputs of one shape"
     if join == "concatenate":
-        needed = f"outputs that differ in axis {axis} alone, which cannot be the batch"
+        needed = f"outputs that differ only in axis {axis}, and this axis cannot be the batch"
     return ValueError(f"parallel: join={join!r} needs {needed}, got {', '.join(given)}")
 
 
 class Join(NamedTuple):
-    """A way to join arrays: the join, the cache of its derivative, and the derivative."""
+    """A function that joins arrays, the cache of its derivative, and the derivative."""
 
     join: Callable[[tuple[Array, ...], int], Array]
     kept: Callable[[tuple[Array, ...], int], Any]

@@ -1,4 +1,4 @@
-"""Branches: layers that are applied to the same input, and joined."""
+"""Branches: layers with the same input and joined outputs."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ def parallel(*layers: Layer, join: str | None = "add", axis: int = -1) -> Layer:
     *layers : Layer
         The branches, at least one.
     join : {"add", "multiply", "concatenate"} or None
-        How the outputs become one; with `None` they stay a tuple.
+        How the outputs are joined; `None` returns them as a tuple.
     axis : int
-        The axis of ``"concatenate"``, of the batch's array: 1 for the channels of images, -1 for
-        features. It cannot be 0, the batch.
+        The axis of ``"concatenate"`` in the batched arrays: 1 for the channels of images, -1 for
+        features. Axis 0, the batch, is not allowed.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""The structure of a layer made of layers: its children, and the values that each of them reads.
+"""The structure of a combinator: its children, and the values that each child reads.
 
-Every tool that looks into a model reads this record alone: summary, pictures, weights of other
+This record is the only view of a model for all tools: summary, pictures, weights of other
 libraries, `freeze`, and the search for numbers that are not finite.
 """
 
@@ -24,7 +24,7 @@ __all__ = [
 
 # A name, `None` for a missing input, or a tuple of these.
 Names: TypeAlias = Any
-# The keys on the way to the parameters of a child; `None` without parameters.
+# The keys that lead to the parameters of a child; `None` without parameters.
 Path: TypeAlias = "tuple[int | str, ...] | None"
 
 
@@ -41,9 +41,9 @@ class Node:
     sources : str, None or tuple
         Names of the values that it reads.
     path : tuple, optional
-        The keys on the way to its parameters; `None` for a child without parameters.
+        The keys that lead to its parameters; `None` for a child without parameters.
     number : int, optional
-        The number in its key, ``fold(rng, number)``; `None` for the key of the whole.
+        The number in its key, ``fold(rng, number)``; `None` for the key of the combinator.
     written, read : tuple of str
         The single names of its outputs and sources.
     """
@@ -68,16 +68,16 @@ class Node:
 
 @attrs.frozen(eq=False)
 class Parts:
-    """The structure of a layer made of layers, as :func:`parts` returns it.
+    """The structure of a combinator, as :func:`parts` returns it.
 
     Parameters
     ----------
     inputs, outputs : str or tuple
-        Names of the inputs and outputs, in nested tuples where the values are.
+        Names of the inputs and outputs, nested as their values are.
     nodes : tuple of Node
-        The children, each after those that it reads.
+        The children, each after the children that it reads.
     optional : int
-        How many of the last inputs may be left out.
+        Number of optional inputs, counted from the last.
     trained : bool
         Whether the parameters of the children get gradients and new statistics.
     name : str
@@ -92,10 +92,10 @@ class Parts:
     name: str = ""
 
     def given(self, count: int | None) -> "Parts | None":
-        """Return the declaration for a number of inputs, or `None` if it does not take so many.
+        """Return the declaration for a number of inputs, or `None` if the number does not fit.
 
-        A count of `None` is one input without a tuple. The result has neither optional inputs nor
-        a starred name.
+        A count of `None` means one input without a tuple. The result has no optional inputs and
+        no starred name.
         """
         inputs = self.inputs
         if isinstance(inputs, str):
@@ -121,7 +121,7 @@ class Parts:
         return attrs.evolve(self, inputs=names, nodes=nodes, optional=0)
 
     def of(self, x: Any) -> tuple["Parts", dict[str, Any]]:
-        """Return the declaration for arrays or other values, and these by name."""
+        """Return the declaration for the inputs `x`, and these inputs by name."""
         fitting = self.given(len(x) if isinstance(x, tuple | list) else None)
         if fitting is None:
             raise self.refusal(x)
@@ -132,12 +132,12 @@ class Parts:
         fitting = self.given(len(shape) if is_several(shape) else None)
         if fitting is None:
             raise ValueError(
-                f"{self.name or 'parts'}: expected {self._ways()}, got the shape {shape}"
+                f"{self.name or 'parts'}: expected {self._accepted()}, got the shape {shape}"
             )
         return fitting, bound(self.name, fitting.inputs, shape)
 
     def reached(self) -> set[str]:
-        """Return the names of the values that some output depends on."""
+        """Return the names of the values that the outputs depend on."""
         names = set(flat(self.outputs))
         for node in reversed(self.nodes):
             if not names.isdisjoint(node.written):
@@ -147,15 +147,17 @@ class Parts:
     def refusal(self, x: Any) -> ValueError:
         """Return the error of a wrong number of inputs."""
         given = (x,) if self.optional and not isinstance(x, tuple | list) else x
-        return ValueError(f"{self.name or 'parts'}: expected {self._ways()}, got {describe(given)}")
+        return ValueError(
+            f"{self.name or 'parts'}: expected {self._accepted()}, got {describe(given)}"
+        )
 
     @property
     def _least(self) -> int:
         """The smallest number of inputs."""
         return max(1, len(self.inputs) - self.optional - _starred(self.inputs))
 
-    def _ways(self) -> str:
-        """Return the possible inputs in words."""
+    def _accepted(self) -> str:
+        """Return a description of the accepted inputs, for errors."""
         inputs = self.inputs
         if not self.optional:
             return f"a tuple of {len(inputs)} for {', '.join(map(_written, inputs))}"
@@ -164,7 +166,7 @@ class Parts:
 
 
 def bound(who: str, names: Names, values: Any) -> dict[str, Any]:
-    """Return values by name; a nested tuple of names may be missing as a whole."""
+    """Return values by name; the value of a nested tuple of names may be `None`."""
     if isinstance(names, str):
         return {names: values}
     if not isinstance(values, tuple | list) or len(values) != len(names):
@@ -198,7 +200,7 @@ def at(params: Params, path: Path) -> Any:
 
 
 def flat(names: Names) -> tuple[str, ...]:
-    """Return the single names; a missing input has none."""
+    """Return all names in nested tuples of names; a missing input has none."""
     if isinstance(names, tuple | list):
         return tuple([name for each in names for name in flat(each)])
     return () if names is None else (names,)
@@ -215,7 +217,7 @@ def _starred(inputs: Names) -> bool:
 
 
 def _present(sources: Names, known: set[str], rest: tuple[str, ...]) -> Names:
-    """Return the sources without missing ones at the end, and a single source without a tuple."""
+    """Return the sources without missing ones at the end; a single source has no tuple."""
     if not isinstance(sources, tuple):
         return sources if sources in known else None
     kept: list[Names] = []

@@ -1,4 +1,4 @@
-"""Layers with other functions or other children, made through the declaration of their parts."""
+"""Layers with changed functions or changed children, built from the declaration of their parts."""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ __all__ = ["changed", "first_call", "rebuilt", "with_stored_statistics"]
 
 
 def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
-    """Return a layer with the same parts, each of them changed.
+    """Return a layer with the function `change` applied to each child.
 
     Children that are not trained use their stored statistics.
     """
@@ -29,12 +29,12 @@ def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
     )
     call = first_call(layer)
     name = parts.name or ("Layer" if call is None else call.name)
-    made = connected(attrs.evolve(parts, nodes=nodes, name=name), exact=False)
-    return changed(layer, apply=made.apply, backward=made.backward, parts=made.parts)
+    built = connected(attrs.evolve(parts, nodes=nodes, name=name), exact=False)
+    return changed(layer, apply=built.apply, backward=built.backward, parts=built.parts)
 
 
 def with_stored_statistics(layer: Layer) -> Layer:
-    """Return the layer with its running statistics as constants, in training too."""
+    """Return the layer with constant running statistics, in training too."""
     if layer.update_stats is keep_params:
         return layer
     if layer.parts is not None:
@@ -48,7 +48,7 @@ def with_stored_statistics(layer: Layer) -> Layer:
 
 
 def changed(layer: Layer, **functions: Any) -> Layer:
-    """Return a layer with other functions, which prints like the first and does not equal it."""
+    """Return a layer with other functions; it has the same repr, but is not equal."""
     call = layer.call
     if call is not None:
         construct = call.constructor
@@ -62,7 +62,7 @@ def changed(layer: Layer, **functions: Any) -> Layer:
 
 
 def first_call(layer: Layer) -> Call | None:
-    """Return the call that made a layer, within all constructors that returned it."""
+    """Return the innermost constructor call that built a layer."""
     call = layer.call
     while call is not None and call.inner is not None:
         call = call.inner

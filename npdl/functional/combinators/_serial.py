@@ -1,4 +1,4 @@
-"""Layers one after another: the chain rule, so whoever composes layers needs no derivative."""
+"""Layers applied in order: the chain rule computes the gradients of any composition."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from npdl.functional.combinators._children import (
     check_layers,
     connected,
     is_trained,
+    note_apply,
     note_backward,
-    note_place,
 )
 from npdl.functional.combinators._declared import declared
 from npdl.functional.combinators._joins import joined
@@ -31,7 +31,7 @@ def serial(*layers: Layer) -> Layer:
     Parameters
     ----------
     *layers : Layer
-        Any number of layers; none at all is the identity.
+        Any number of layers; without layers, the result is the identity.
 
     Returns
     -------
@@ -48,9 +48,9 @@ def serial(*layers: Layer) -> Layer:
     """
     check_layers("serial", layers)
     nodes, last = chain(layers)
-    made = connected(declared("serial", "input", nodes, last))
+    built = connected(declared("serial", "input", nodes, last))
     count = len(layers)
-    # Layers without a mode are called as they are written, which saves the adapter's time.
+    # Layers without a mode are called directly, which saves the time of the adapter.
     applies = [(child.apply, getattr(child.apply, "plain", None)) for child in layers]
     backwards = [child.backward for child in layers]
 
@@ -59,7 +59,7 @@ def serial(*layers: Layer) -> Layer:
     ) -> tuple[Any, Any]:
         if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
-        # A tuple is checked where it is used; that of training is known to be right.
+        # A tuple is checked at its first use; the key of training is always valid.
         key = rng if rng is None or type(rng) is tuple else random.key(rng)
         if type(params) is not tuple or len(params) != count:
             check_count("serial", count, params)
@@ -76,9 +76,9 @@ def serial(*layers: Layer) -> Layer:
                     x, cache = full(params[i], x, train=train, rng=child_key)
                 caches.append(cache)
         except Exception as error:
-            note_place(error, f"serial[{i}]", layers[i], params[i], x)
+            note_apply(error, f"serial[{i}]", layers[i], params[i], x)
             raise
-        return x, (caches, None)  # the cache of `made`, whose other functions are kept
+        return x, (caches, None)  # the format of the cache in `connected`
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
@@ -99,7 +99,7 @@ def serial(*layers: Layer) -> Layer:
             raise
         return tuple(grads), g if input_grad else None
 
-    return attrs.evolve(made, apply=apply, backward=backward)
+    return attrs.evolve(built, apply=apply, backward=backward)
 
 
 @layer
@@ -109,7 +109,7 @@ def residual(*layers: Layer) -> Layer:
     Parameters
     ----------
     *layers : Layer
-        Layers which together keep the shape.
+        Layers that together keep the shape.
 
     Raises
     ------
@@ -129,39 +129,39 @@ def residual(*layers: Layer) -> Layer:
     check_layers("residual", layers)
     nodes, last = chain(layers)
     nodes["sum"] = (joined("add", name="residual"), ("input", last), None)
-    made = connected(declared("residual", "input", nodes, "sum"))
+    built = connected(declared("residual", "input", nodes, "sum"))
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
-        params = made.init(rng, shape)
-        made.out_shape(shape)  # refuses layers that change it
+        params = built.init(rng, shape)
+        built.out_shape(shape)  # raises if the layers change the shape
         return params
 
-    return attrs.evolve(made, init=init)
+    return attrs.evolve(built, init=init)
 
 
 @layer
 def freeze(inner: Layer) -> Layer:
-    """Keep the parameters of a layer as they are: ``y = f(x)``, with gradients in `x` alone.
+    """Keep the parameters of a layer constant: ``y = f(x)``, with a gradient for `x` only.
 
-    Layers with running statistics, such as :func:`batch_norm`, use the stored ones in training
-    too, and these stay as they are. Dropout inside still drops in training. A layer of your own
-    with running statistics evaluates as a whole, unless it declares its :func:`parts`.
+    Layers with running statistics, such as :func:`batch_norm`, use the stored statistics in
+    training too, and do not update them. Dropout inside is still active in training. A layer of
+    your own with running statistics runs in evaluation mode, unless it declares its :func:`parts`.
 
     Parameters
     ----------
     inner : Layer
-        The layer that is not to be trained.
+        The layer to freeze.
 
     Returns
     -------
     Layer
-        The same layer; its gradient is `None`, which every optimizer skips.
+        The same layer with `None` as the gradient of its parameters; optimizers skip `None`.
 
     Raises
     ------
     ValueError
-        When it is applied, if a batch norm inside has no stored statistics: freeze it after
-        training, or with parameters from a file.
+        In `apply`, if a batch norm inside has no stored statistics: freeze it after training, or
+        load parameters from a file.
 
     Examples
     --------
@@ -187,7 +187,7 @@ def freeze(inner: Layer) -> Layer:
 
 
 def _first_trained(layers: tuple[Layer, ...], params: Params) -> int:
-    """Return the position of the first child that is trained."""
+    """Return the index of the first trained child, or the number of children."""
     for i, child in enumerate(layers):
         if is_trained(child, params[i]):
             return i

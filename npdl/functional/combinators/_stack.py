@@ -1,4 +1,4 @@
-"""Layers one after another that all read the same further inputs, such as a mask."""
+"""Layers applied in order that all read the same further inputs, such as a mask."""
 
 from npdl.functional._layer import Layer, layer
 from npdl.functional.combinators._children import chain, check_layers, connected
@@ -11,14 +11,14 @@ __all__ = ["stack"]
 def stack(*layers: Layer) -> Layer:
     """Apply layers one after another, with further inputs for each: ``y = … f₂(f₁(x, m), m)``.
 
-    The input is ``(x, m, …)``, where only `x` is replaced from layer to layer, or `x` alone, and
-    then this is :func:`serial`. So a mask reaches all blocks of a transformer, or all recurrent
-    layers that return sequences. The gradient of a further input is the sum over the layers.
+    The input is ``(x, m, …)`` or `x` alone. Each layer replaces only `x`; with `x` alone, this is
+    :func:`serial`. For example, all blocks of a transformer, or all recurrent layers that return
+    sequences, read one mask. The gradient of a further input is the sum over the layers.
 
     Parameters
     ----------
     *layers : Layer
-        Layers of these inputs and one output; none at all gives `x`.
+        Layers with these inputs and one output; without layers, the output is `x`.
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """Blocks of transformers, composed of attention, fully connected layers and layer norms.
 
-The output of each part of a block is added to its input, and each part has a layer norm, before
-it or behind the sum:
+The output of each sublayer of a block is added to its input. Each sublayer has a layer norm, before
+the sublayer or after the sum:
 
-    pre-norm:   x = x + part(norm(x))
-    post-norm:  x = norm(x + part(x))
+    pre-norm:   x = x + sublayer(norm(x))
+    post-norm:  x = norm(x + sublayer(x))
 """
 
 from typing import Any
@@ -38,48 +38,48 @@ def transformer_encoder_block(
     pre_norm: bool = True,
     causal: bool = False,
 ) -> Layer:
-    """Let the steps of a sequence attend to one another, then change each one by itself.
+    """Apply self-attention to a sequence, then a feed-forward network to each time step.
 
-    First ``x = x + A(N(x))``, then ``x = x + D(N(x))``; or, with the norms behind the sums,
+    First ``x = x + A(N(x))``, then ``x = x + D(N(x))``; or, with the norms after the sums,
     ``x = N(x + A(x))``, then ``x = N(x + D(x))``.
 
-    Here A is :func:`multi_head_attention`, N is :func:`layer_norm`, and D is the feed-forward
-    network ``dense``, activation, ``dense``, which gives as many features as there were.
+    Here A is :func:`multi_head_attention`, and N is :func:`layer_norm`. D is the feed-forward
+    network ``dense``, activation, ``dense``; it restores the number of features.
 
     The input is ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time). The
-    mask is true where there is data. The numbers of a masked step do not reach other steps or
-    gradients, NaN and infinity included, and its own output means nothing. :func:`stack` gives a
-    mask to several blocks. Several pre-norm blocks are usually followed by a last
-    ``layer_norm()``.
+    mask is True for time steps with data. The values of a masked step, including NaN and infinity,
+    do not affect other steps or gradients. Its output has no meaning. :func:`stack` passes one
+    mask to several blocks. A final ``layer_norm()`` usually follows several pre-norm blocks.
 
     Parameters
     ----------
     heads : int
-        The number of heads, which divides the features.
+        The number of heads, a divisor of the number of features.
     hidden_units : int
         The number of hidden units of the feed-forward network, often four times the features.
     activation : Layer
-        What follows the hidden units.
+        The activation of the hidden units.
     dropout : float
-        The fraction that is dropped in training, of the attention weights, of the hidden units and
-        of the output of each part.
+        The dropped fraction, in training, of the attention weights, of the hidden units and of
+        the output of each sublayer.
     pre_norm : bool
-        Whether the norms stand before the parts; else they stand behind the sums, as in the paper.
+        Whether the norms come before the sublayers; otherwise after the sums, as in the paper.
     causal : bool
-        Whether a step attends only to itself and to those before it, as in a language model that
-        has no encoder.
+        Whether a time step attends only to itself and to earlier steps, as in a language model
+        without an encoder.
 
     Returns
     -------
     Layer
-        Gives one array, of the shape of `x`. Parameters: a dict of those of ``attention``,
-        ``attention_norm``, ``feed_forward`` and ``feed_forward_norm``, beside the nodes that have
-        none.
+        The output is one array of the shape of `x`. The parameters are a dict with the keys
+        ``attention``, ``attention_norm``, ``feed_forward`` and ``feed_forward_norm``, and keys of
+        nodes without parameters.
 
     Raises
     ------
     ValueError
-        If the heads do not divide the features, or the input or its mask has a wrong shape.
+        If `heads` does not divide the number of features, or the input or its mask has a wrong
+        shape.
 
     References
     ----------
@@ -109,7 +109,7 @@ def transformer_encoder_block(
     >>> y.shape
     (2, 5, 8)
 
-    The steps that are masked make no difference to the others:
+    The masked steps do not affect the other steps:
 
     >>> bool(np.allclose(y[1:, :2], model(params, (ids[1:, :2], None)), atol=1e-5))
     True
@@ -136,37 +136,38 @@ def transformer_decoder_block(
     dropout: float = 0.0,
     pre_norm: bool = True,
 ) -> Layer:
-    """Let the steps of a sequence attend to those before them, and to a second sequence.
+    """Apply causal self-attention to a sequence, then cross-attention to a second sequence.
 
     First ``x = x + A(N(x))``, then ``x = x + C(N(x), m)``, then ``x = x + D(N(x))``; or, with the
-    norms behind the sums, ``x = N(x + A(x))``, and so on.
+    norms after the sums, ``x = N(x + A(x))``, and so on.
 
-    Here A is causal :func:`multi_head_attention` of `x`, C the same from `x` to the memory m, and N
-    and D are those of :func:`transformer_encoder_block`.
+    Here A is causal :func:`multi_head_attention` of `x`, and C is attention from `x` to the memory
+    m. N and D are defined as in :func:`transformer_encoder_block`.
 
     The input is ``(x, memory)``, ``(x, memory, memory_mask)`` or
     ``(x, memory, memory_mask, mask)``, of shapes (batch, time, features), (batch, steps, other
-    features), (batch, steps) and (batch, time). The masks are true where there is data, and may be
-    `None`. The last one is that of `x`; without it, padding at the end of `x` makes no difference
-    either, since no step attends to later ones. :func:`stack` gives memory and masks to several
-    blocks, and adds up the gradients of the memory.
+    features), (batch, steps) and (batch, time). The masks are True for time steps with data, and
+    may be `None`. The last one is the mask of `x`. It is not needed for padding at the end of `x`,
+    since no step attends to later ones. :func:`stack` passes memory and masks to several blocks,
+    and adds the gradients of the memory.
 
     Parameters
     ----------
     heads, hidden_units, activation, dropout, pre_norm
-        As in :func:`transformer_encoder_block`. The memory itself is not normalized.
+        As in :func:`transformer_encoder_block`. The memory is not normalized.
 
     Returns
     -------
     Layer
-        Keeps the shape of `x`. Parameters: a dict of those of ``attention``, ``cross_attention``
-        and ``feed_forward``, of ``attention_norm`` and so on, beside the nodes that have none.
+        The output has the shape of `x`. The parameters are a dict with the keys ``attention``,
+        ``cross_attention`` and ``feed_forward``, their norms, such as ``attention_norm``, and
+        nodes without parameters.
 
     Raises
     ------
     ValueError
-        If the heads do not divide the features, `x` and the memory are batches of different
-        sizes, or an input or a mask has a wrong shape.
+        If `heads` does not divide the number of features; if the batch sizes of `x` and the memory
+        differ; or if an input or a mask has a wrong shape.
 
     References
     ----------
@@ -214,9 +215,9 @@ def _block(
     pre_norm: bool,
     causal: bool,
 ) -> Layer:
-    """Connect the parts, each with its norm, dropout and sum; each reads `x` and other inputs."""
+    """Connect sublayers with their norms, dropouts and sums; each reads `x` and other inputs."""
     pre_norm = check_flag(pre_norm, f"{name}(8, 2048, pre_norm=False)")
-    # Masked steps are replaced as attention does, before norms and dense layers see them.
+    # Masked steps are replaced, as in attention, before the norms and dense layers.
     nodes: dict[Any, Any] = {
         ("steps", "steps_mask", "lost"): (_finite_steps(name, causal), ("x", "mask"), None)
     }
@@ -238,7 +239,7 @@ def _block(
 
 @layer
 def _finite_steps(name: str, causal: bool) -> Layer:
-    """Replace steps that no output may depend on; the outputs are `x`, mask and lost steps."""
+    """Replace steps that are not finite; the outputs are `x`, the mask and the lost steps."""
 
     def apply(params: Params, x: Any) -> tuple[Any, Any]:
         steps, mask = x if isinstance(x, tuple) else (x, None)
@@ -248,7 +249,7 @@ def _finite_steps(name: str, causal: bool) -> Layer:
                 f"{name}: expected x of shape (batch, time, features), got {describe(steps)}"
             )
         fits = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == steps.shape[:2]
-        # Attention refuses other masks.
+        # Attention raises an error about any other mask.
         steps, replaced = replace_steps(steps, mask if fits else None, causal)
         return (steps, mask, replaced.lost), (replaced, isinstance(x, tuple))
 
@@ -270,7 +271,7 @@ def _finite_steps(name: str, causal: bool) -> Layer:
 
 @layer
 def _lost_steps() -> Layer:
-    """Set the outputs of lost steps to NaN; they depend on a step that is not finite."""
+    """Set the outputs of lost steps to NaN, since they depend on a step that is not finite."""
 
     def apply(params: Params, x: tuple[Array, Array | None]) -> tuple[Array, Replaced]:
         y, lost = x

@@ -252,9 +252,9 @@ def test_the_notes_name_the_node():
         "in graph['end'] = serial(…), given float32[2, 3]",
     ]
     assert notes_of(lambda: model("init").init(0, ((3,), (4,)))) == [
-        "in graph['bad'] = failing(where='init'), made for the shape (3,)",
-        "in serial[0] = graph(…), made for the shape (3,)",
-        "in graph['end'] = serial(…), made for the shape (3,)",
+        "in graph['bad'] = failing(where='init'), initialized for the shape (3,)",
+        "in serial[0] = graph(…), initialized for the shape (3,)",
+        "in graph['end'] = serial(…), initialized for the shape (3,)",
     ]
     y, cache = model("backward").apply(params, x)
     assert notes_of(lambda: model("backward").backward(params, cache, y)) == [
@@ -285,9 +285,9 @@ BAD = {
     "an unknown output": (
         ("x", OK, "b"),
         ValueError,
-        "no node or input is called 'b', which is asked for as output; there are 'x', 'a'",
+        "the output 'b' is neither an input nor a node; known are 'x', 'a'",
     ),
-    "one of several outputs": (("x", OK, ("a", "b")), ValueError, "called 'b'"),
+    "one of several outputs": (("x", OK, ("a", "b")), ValueError, "the output 'b' is neither"),
     "a node called as an input": (
         ("x", {"x": (F.dense(2), "x")}, "x"),
         ValueError,
@@ -350,7 +350,9 @@ PARAMS = {
 def test_the_parameters_of_another_model_are_refused(change):
     model = F.graph("x", {"a": (F.dense(2), "x"), "b": (F.dense(2), "a")}, "b")
     params = change(model.init(0, (3,)))
-    message = r"^graph: expected a dict of the parameters of a, b, .*are they of another model\?"
+    message = (
+        r"^graph: expected a dict of the parameters of a, b, .*do they belong to another model\?"
+    )
     with pytest.raises(ValueError, match=message):
         model(params, numbers(2, 3))
 

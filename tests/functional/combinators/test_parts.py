@@ -301,7 +301,7 @@ BAD = {
         "the path of node 'y' must be None or a tuple of keys, as in .0,., got 'y'",
     ),
     "a source": (lambda: F.parts("a", NODE, "y"), ValueError, "node 'y' reads 'x'"),
-    "an output": (lambda: F.parts("x", NODE, "z"), ValueError, "called 'z'"),
+    "an output": (lambda: F.parts("x", NODE, "z"), ValueError, "the output 'z' is neither"),
     "no names": (lambda: F.parts(3, NODE, "y"), TypeError, "inputs must be a name"),
     "optional": (lambda: F.parts("x", NODE, "y", optional=-1), ValueError, "optional must be"),
     "trained": (lambda: F.parts("x", NODE, "y", trained=1), TypeError, "trained must be True"),

@@ -134,7 +134,7 @@ WRONG = {
     "two outputs": (
         lambda: F.stack(split())(((),), numbers(2, 3)),
         ValueError,
-        r"stack: each layer has one output, but this one gives \(float32\[2, 3\], float32",
+        r"stack: each layer must have one output, but this one returns \(float32\[2, 3\], float32",
     ),
     "the params of another model": (
         lambda: F.stack(F.tanh())(((), ()), numbers(2, 3)),

@@ -285,8 +285,8 @@ WRONG_INPUTS = {
     "heads that do not divide": (
         lambda: F.transformer_encoder_block(4, 8).init(0, (5, 6)),
         "4 heads do not divide the 6 features",
-        "in transformer_encoder_block['attention'] = multi_head_attention(heads=4), made for the "
-        "shape ((5, 6), None)",
+        "in transformer_encoder_block['attention'] = multi_head_attention(heads=4), "
+        "initialized for the shape ((5, 6), None)",
     ),
     "one axis": (
         lambda: ENCODER.init(0, (6,)),
