@@ -11,21 +11,22 @@ __all__ = ["from_config"]
 
 
 def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any]] = ()) -> Any:
-    """Return the layer, initializer or schedule that `config` describes.
+    """Return the layer, initializer or schedule of a configuration.
+
+    It imports nothing, and calls only the constructors of npdl and those in `constructors`.
 
     Parameters
     ----------
     config : dict
-        What ``layer.config()`` returned, also after a round through JSON.
+        The result of ``layer.config()``, also after conversion to JSON and back.
     constructors : iterable of functions
-        Constructors that do not belong to npdl, such as your own ``@layer`` functions.
+        Constructors outside npdl, such as your own ``@layer`` functions.
 
     Raises
     ------
     ValueError
-        If the configuration names an unknown constructor, has unknown keys or values of another
-        form than ``layer.config()`` writes, or is nested too deep. Nothing is imported and nothing
-        but npdl's own constructors and the given ones is called.
+        If the configuration names an unknown constructor, has unknown keys or values in another
+        form than ``layer.config()`` writes, or is nested too deeply.
     TypeError
         If a constructor refuses its arguments.
 
@@ -47,14 +48,14 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
         return decode(config, known)
     except RecursionError:
         raise ValueError(
-            "the configuration is nested too deep for Python; put layers one after another into "
-            "one serial, or call sys.setrecursionlimit"
+            "the configuration is nested too deeply for Python; use one serial for layers in "
+            "sequence, or call sys.setrecursionlimit"
         ) from None
 
 
 @functools.cache
 def _constructors() -> dict[str, Callable[..., Any]]:
-    """Return the public constructors by their names: the only ones that a file can call."""
+    """Return the public constructors by name: a file can call only these."""
     faces = (_initializers, combinators, layers, optimizers)
     items = {name: getattr(face, name) for face in faces for name in face.__all__}
     return {name: item for name, item in items.items() if hasattr(item, "is_constructor")}

@@ -1,6 +1,6 @@
-"""Training and evaluation: adapters that the record puts around the functions of a layer.
+"""Training and evaluation modes: adapters around the functions of a layer.
 
-A layer that needs neither mode nor key is written without them.
+The functions of a layer that needs neither mode nor key do not have these arguments.
 """
 
 import inspect
@@ -17,7 +17,7 @@ Function = Callable[..., Any]
 
 
 def with_mode(apply: Function) -> Function:
-    """Let `apply` take `train` and `rng`, if it does not."""
+    """Return `apply` with the arguments `train` and `rng`, even if it lacks them."""
     takes_train, takes_rng = _takes(apply, "train"), _takes(apply, "rng")
     if takes_train and takes_rng:
         return apply
@@ -37,7 +37,7 @@ def with_mode(apply: Function) -> Function:
 
 
 def with_input_grad(backward: Function) -> Function:
-    """Let `backward` take `input_grad`, where it does not."""
+    """Return `backward` with the argument `input_grad`, even if it lacks it."""
     if _takes(backward, "input_grad"):
         return backward
 

@@ -1,11 +1,11 @@
-"""A table of a model: its layers, the shapes of their outputs, the parameters that are trained.
+"""A table of a model: its layers, the shapes of their outputs, and their parameter counts.
 
-The rows are the declared parts of a model, and their parts in turn. The parameters are made once,
-and shapes go from part to part by `out_shape`.
+The rows are the declared children of a model, recursively. The parameters are initialized once,
+and `out_shape` computes the shapes.
 
-A parameter is trained unless its gradient is `None`. To see that, `backward` of a layer without
-parts runs on a batch of no examples. Where that is an error, as for a batch norm, which needs
-statistics, it runs on two examples in training mode.
+A parameter is trained unless its gradient is `None`. To find the gradient, `backward` of each layer
+without children runs on an empty batch. If this raises an error, `backward` runs on two examples in
+training mode. For example, a batch norm needs examples for its statistics.
 """
 
 import contextlib
@@ -32,17 +32,16 @@ class Row:
     Parameters
     ----------
     depth : int
-        The number of layers around it.
+        The nesting depth: the number of layers that contain it.
     name : str
-        The path from the parameters of the layer above it to its own; empty where both are the
-        same, as in ``freeze``.
+        The path of its parameters in the parameters of its parent; empty if both are the same, as
+        in ``freeze``.
     label : str
-        The call that made it, without its parts, which are the rows that follow.
+        The call that built it, without its children, which follow in the next rows.
     shape : tuple
         The shape of its output for one example, without the batch.
     trained, untrained : int
-        The numbers of its trained and untrained parameters. The parameters of its parts are counted
-        in their rows.
+        The numbers of its trained and untrained parameters, without those in its children.
     """
 
     depth: int
@@ -62,7 +61,7 @@ class Summary:
     shape : tuple
         The shape of one example of the input.
     rows : tuple of Row
-        The layers, each before its parts; the first is the whole model.
+        The layers, each before its children; the first is the whole model.
     bytes : int
         The memory that the parameters take.
     """
@@ -73,17 +72,17 @@ class Summary:
 
     @property
     def trained(self) -> int:
-        """How many numbers are trained."""
+        """The number of trained parameters."""
         return sum(row.trained for row in self.rows)
 
     @property
     def untrained(self) -> int:
-        """How many numbers are not trained: running statistics and frozen parameters."""
+        """The number of parameters that are not trained: running statistics and frozen ones."""
         return sum(row.untrained for row in self.rows)
 
     @property
     def count(self) -> int:
-        """How many numbers there are among the parameters."""
+        """The number of all parameters."""
         return self.trained + self.untrained
 
     def __repr__(self) -> str:
@@ -93,7 +92,7 @@ class Summary:
         return html_table(*self._table())
 
     def _table(self) -> tuple[list[str], list[tuple[int, list[str]]], str]:
-        """Return the heads of the columns, the rows with their depths, and the last line."""
+        """Return the column heads, the rows with their depths, and the last line."""
         heads = ["layer", "output", "trained", "not trained"]
         rows = [(0, ["input", _batched(self.shape), "", ""])]
         for row in self.rows:
@@ -117,8 +116,8 @@ class Summary:
 def summary(model: Layer, shape: Shape) -> Summary:
     """Return a table of the layers of a model, their output shapes and parameter counts.
 
-    The parameters are made once. No forward pass runs, except that a layer without `out_shape` is
-    applied to one example.
+    The parameters are initialized once. A layer without `out_shape` is applied to one
+    example to find its output shape.
 
     Parameters
     ----------
@@ -132,8 +131,8 @@ def summary(model: Layer, shape: Shape) -> Summary:
     -------
     Summary
         A value with ``rows``, ``trained``, ``untrained``, ``count`` and ``bytes``. A parameter is
-        not trained if `backward` gives `None` for its gradient. A layer of your own that fails on
-        zeros and on ids of zero counts as trained.
+        not trained if `backward` returns `None` for its gradient. A layer of your own that fails
+        on inputs of zeros, as floats and as ids, counts as trained.
 
     Raises
     ------
@@ -169,11 +168,11 @@ def summary(model: Layer, shape: Shape) -> Summary:
 
 
 def _rows(
-    row: Row, layer: Layer, params: Params, place: str, trained: bool, counted: set[str]
+    row: Row, layer: Layer, params: Params, path: str, trained: bool, counted: set[str]
 ) -> list[Row]:
-    """Return the rows of a layer and its parts, from a row that has the shape of its input.
+    """Return the rows of a layer and its children, from a row with the shape of its input.
 
-    A parameter, known by its path, counts in the row of the innermost layer that has it, and once.
+    Each parameter, identified by its path, is counted once, in the row of its innermost layer.
     """
     below: list[Row] = []
     if layer.parts is not None:
@@ -186,28 +185,28 @@ def _rows(
                 continue
             child = Row(row.depth + 1, node.label, "", given, 0, 0)
             used = trained and parts.trained and not reached.isdisjoint(node.written)
-            inside = f"{place}/{node.label}".strip("/")
+            inside = f"{path}/{node.label}".strip("/")
             below += _rows(child, node.layer, at(params, node.path), inside, used, counted)
-    sizes = {f"{place}/{path}".strip("/"): tree.count(leaf) for path, leaf in tree.items(params)}
+    sizes = {f"{path}/{name}".strip("/"): tree.count(leaf) for name, leaf in tree.items(params)}
     own = sizes.keys() - counted
     counted |= own
     gradient = _gradient(layer, params, row.shape) if trained and own else None
     pairs = zip(sizes, tree.aligned(gradient, params), strict=True)
-    numbers = sum(sizes[path] for path, g in pairs if path in own and g is not None)
+    numbers = sum(sizes[name] for name, g in pairs if name in own and g is not None)
     return [
         attrs.evolve(
             row,
             label=_label(layer),
             shape=layer.out_shape(row.shape),
             trained=numbers,
-            untrained=sum(sizes[path] for path in own) - numbers,
+            untrained=sum(sizes[name] for name in own) - numbers,
         ),
         *below,
     ]
 
 
 def _gradient(layer: Layer, params: Params, shape: Shape) -> Params:
-    """Return some gradient of the parameters, to see where it is `None`."""
+    """Return a gradient of the parameters; only the positions of `None` matter."""
     for batch, train in ((0, False), (2, True)):
         for x in _examples(shape, batch):
             with contextlib.suppress(Exception):
@@ -218,7 +217,7 @@ def _gradient(layer: Layer, params: Params, shape: Shape) -> Params:
 
 
 def _examples(shape: Shape, batch: int) -> Iterator[Any]:
-    """Yield inputs of floats, and then of ids, each without more and more of the last inputs."""
+    """Yield inputs of floats, then of ids: first all inputs, then with fewer of the last ones."""
     for dtype in (np.float32, np.int64):
         x = _zeros(shape, batch, dtype)
         yield x
@@ -228,7 +227,7 @@ def _examples(shape: Shape, batch: int) -> Iterator[Any]:
 
 
 def _zeros(shape: Any, batch: int, dtype: Any) -> Any:
-    """Return zeros for a shape, for several, or for none; a size left open is 1."""
+    """Return zeros for a shape, for several shapes, or for `None`; an unknown size is 1."""
     if shape is None:
         return None
     if is_several(shape):
@@ -237,7 +236,7 @@ def _zeros(shape: Any, batch: int, dtype: Any) -> Any:
 
 
 def _label(layer: Layer) -> str:
-    """Return the call that made a layer, without the parts among its arguments."""
+    """Return the call that built a layer, without the layers among its arguments."""
     call = layer.call
     if call is None:
         return "Layer"
@@ -253,7 +252,7 @@ def _has_layers(value: Any) -> bool:
 
 
 def _batched(shape: Any) -> str:
-    """Write a shape with its batch, such as ``(batch, 32)``; several in a tuple."""
+    """Format a shape with its batch, such as ``(batch, 32)``, or a tuple of several shapes."""
     if shape is None:
         return "None"
     if is_several(shape):
@@ -262,7 +261,7 @@ def _batched(shape: Any) -> str:
 
 
 def _size(count: float) -> str:
-    """Write a number of bytes with three digits."""
+    """Format a number of bytes with three digits."""
     units = ["bytes", "kB", "MB", "GB", "TB"]
     while count >= 999.5 and len(units) > 1:
         count /= 1000

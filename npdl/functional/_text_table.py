@@ -8,14 +8,14 @@ __all__ = ["Rows", "html_table", "text_table"]
 Rows: TypeAlias = Sequence[tuple[int, Sequence[str]]]
 """The depth and the cells of each row."""
 
-# The widest that columns of text are in a terminal; those of numbers are as wide as they need.
+# The largest widths of columns of strings in a terminal; columns of numbers have no limit.
 _WIDEST = (46, 32)
 
 
 def text_table(heads: Sequence[str], rows: Rows, total: str) -> str:
-    """Return a table whose first columns are text, the others numbers, with a line below.
+    """Return a table as a string: columns of strings, columns of numbers, and a last line.
 
-    It adds no character beyond ASCII, so that every terminal and file takes it.
+    The table itself has only ASCII characters, which every terminal and file accepts.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def text_table(heads: Sequence[str], rows: Rows, total: str) -> str:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Cut the end of a text, but for the bracket that closes it."""
+    """Cut the end of a string, but keep a closing bracket."""
     if len(text) <= width:
         return text
     end = "...)" if text.endswith(")") else "..."
@@ -50,7 +50,7 @@ def _aligned(text: str, width: int, column: int) -> str:
 
 
 def html_table(heads: Sequence[str], rows: Rows, total: str) -> str:
-    """Return the table as HTML, in the colours of the page that it will stand in.
+    """Return the table as HTML, in the colours of the surrounding page.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def html_table(heads: Sequence[str], rows: Rows, total: str) -> str:
     return f'<table style="{_TABLE}">\n{body}\n</table>'
 
 
-# Grey is seen on white and on black; a page's own colours are left as they are.
+# Grey is visible on white and on black; the colours of the page are not changed.
 _RULE = "1px solid rgba(128, 128, 128, 0.6)"
 _TABLE = "border-collapse: collapse; border: none; font-variant-numeric: tabular-nums"
 
