@@ -1,7 +1,7 @@
 """The connections in a model: boxes, and frames of boxes, nested as the combinators are.
 
-A value that flows is a tree of sources of the structure of its shape: a tuple where a layer has
-several inputs or outputs. A layer that does not declare its parts is a box.
+A value is represented by a tree of sources with the structure of its shape. It is a tuple if a
+layer has several inputs or outputs. A layer without declared parts is a box.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ INPUT = -1
 
 @attrs.frozen
 class Source:
-    """Where a value comes from: which output of which part; or which input of the frame."""
+    """The source of a value: an output of a part, or an input of the frame."""
 
     part: int  # INPUT for the inputs of the frame
     output: int
@@ -36,17 +36,17 @@ class Part:
     name : str
         The path of its parameters, from the root of the model.
     label : str
-        The call that made it; of a frame, the name of the combinator.
+        The call that built it; for a frame, the name of the combinator.
     shape : tuple
         The shape of its output.
     has_params : bool
         Whether it is a layer with parameters.
     inputs : int
-        How many arrays it is given.
+        The number of its input arrays.
     is_join : bool
-        Whether values meet in it, by a layer without parameters.
+        Whether it joins values without parameters, such as a sum.
     parts, sources, outputs
-        The contents of a frame, the sources that each of them reads, and the outputs.
+        The parts of a frame, the sources of each part, and the sources of the frame's outputs.
     """
 
     name: str
@@ -74,8 +74,8 @@ def wired(layer: Layer, params: Params, shape: Shape, name: str = "") -> Part:
         if node.path is None:
             part = Part("", _sign(node.layer), out, False, len(read), is_join=True)
         else:
-            place = f"{name}/{node.label}".strip("/")
-            part = wired(node.layer, at(params, node.path), given, place)
+            path = f"{name}/{node.label}".strip("/")
+            part = wired(node.layer, at(params, node.path), given, path)
         inside.append(part)
         sources.append(tuple(read))
         shapes |= bound(declared.name, node.names, out)
@@ -93,7 +93,7 @@ def wired(layer: Layer, params: Params, shape: Shape, name: str = "") -> Part:
 
 
 def shape_text(shape: Any) -> str:
-    """Write the shape of one example: ``3 × 32 × 32``."""
+    """Format the shape of one example: ``3 × 32 × 32``."""
     if shape is None:
         return "none"
     if is_several(shape):
@@ -107,7 +107,7 @@ def _box(name: str, layer: Layer, has_params: bool, shape: Shape) -> Part:
 
 
 def _sign(layer: Layer) -> str:
-    """Return the label of a box in which values meet."""
+    """Return the label of a box that joins values."""
     call = first_call(layer)
     if call is None:
         return "Layer"
@@ -116,7 +116,7 @@ def _sign(layer: Layer) -> str:
 
 
 def _numbered(shape: Any, part: int) -> Any:
-    """Return the outputs of a part as a tree of sources, of the structure of the shape."""
+    """Return the outputs of a part as a tree of sources with the structure of the shape."""
     count = 0
 
     def numbered(shape: Any) -> Any:
