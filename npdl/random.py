@@ -129,7 +129,7 @@ def _number(item: int | str) -> int:
         encoded = item.encode()
         if 0 < len(encoded) <= 32:
             return _STRING + int.from_bytes(b"\x01" + encoded, "big")
-    elif not isinstance(item, bool):
+    elif not isinstance(item, bool | np.bool_):
         try:
             number = operator.index(item)
         except TypeError:

@@ -62,5 +62,6 @@ def sum_of_columns(x: Array) -> Array:
 
 def sum_of_vector(x: Array) -> Any:
     """Return the sum of a vector."""
-    # NumPy adds long vectors in pairs, which is exact; its call takes longer than the product.
-    return x.dot(_ones(len(x), x.dtype)) if len(x) <= _MOST_ROWS else np.add.reduce(x)
+    if len(x) <= _MOST_ROWS:  # the call of NumPy's sum takes longer than the product
+        return x.dot(_ones(len(x), x.dtype))
+    return x.dtype.type(np.add.reduce(x, dtype=np.float64))

@@ -83,6 +83,7 @@ def embedding(
         check_params("embedding", params, {"table": (vocabulary, units)})
         table = params["table"]
         _check_ids(ids, len(table))
+        ids = ids.astype(np.intp, copy=False)  # NumPy 2.0 takes no uint64
         y = table.take(ids, axis=0)
         padding = None if padding_id is None else ids == padding_id
         if padding is not None:
