@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layers import numbers
+from small_layers import numbers
 
 import npdl
 import npdl.functional as F

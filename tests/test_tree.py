@@ -4,7 +4,7 @@ from collections import OrderedDict, defaultdict
 import attrs
 import numpy as np
 import pytest
-from bits import Pair, Record, identical
+from arrays import Pair, Record, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import FLOATS, arrays, keys, scalars, trees
@@ -94,7 +94,7 @@ def identical_or_equal(a, b):
     """Equality of type and order too, for the kinds of nodes that `identical` does not know."""
     same_order = not isinstance(a, dict) or list(a) == list(b)
     return (
-        type(a) is type(b) and a == b and same_order and identical(tree.leaves(a), tree.leaves(b))
+        type(a) is type(b) and a == b and same_order and same_bits(tree.leaves(a), tree.leaves(b))
     )
 
 
@@ -139,7 +139,7 @@ def test_trees_without_leaves(empty):
     assert tree.count(empty) == 0
     assert tree.astype(empty, np.float64) == empty
     vector, unravel = tree.ravel(empty)
-    assert identical(vector, np.zeros(0, np.float32))
+    assert same_bits(vector, np.zeros(0, np.float32))
     assert unravel(vector) == empty
     assert tree.all_close(empty, empty)
 
@@ -155,7 +155,7 @@ def fail(*args):
 @given(trees(arrays() | scalars))
 def test_flatten_and_unflatten_are_inverse(given_tree):
     leaves, structure = tree.flatten(given_tree)
-    assert identical(tree.unflatten(structure, leaves), given_tree)
+    assert same_bits(tree.unflatten(structure, leaves), given_tree)
     assert tree.leaves(structure) == [tree.LEAF] * len(leaves)
     assert len(tree.paths(given_tree)) == len(leaves)
 
@@ -166,9 +166,9 @@ def test_ravel_and_its_way_back_are_inverse(given_tree):
     vector, unravel = tree.ravel(given_tree)
     assert vector.shape == (tree.count(given_tree),)
     assert vector.dtype == np.float32
-    assert identical(unravel(vector), given_tree)
+    assert same_bits(unravel(vector), given_tree)
     joined = [leaf.ravel() for leaf in tree.leaves(given_tree)]
-    assert identical(vector, np.concatenate([np.zeros(0, np.float32), *joined]))
+    assert same_bits(vector, np.concatenate([np.zeros(0, np.float32), *joined]))
 
 
 @drawn
@@ -177,7 +177,7 @@ def test_astype_changes_floats_and_nothing_else(given_tree, dtype):
     with np.errstate(all="ignore"):
         changed = tree.astype((given_tree, np.arange(3), True, 0.5, "text"), dtype)
     assert all(leaf.dtype == dtype for leaf in tree.leaves(changed[0]))
-    assert identical(changed[1:], (np.arange(3), True, 0.5, "text"))
+    assert same_bits(changed[1:], (np.arange(3), True, 0.5, "text"))
     assert tree.paths(changed[0]) == tree.paths(given_tree)
 
 

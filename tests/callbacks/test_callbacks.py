@@ -1,10 +1,12 @@
 """Callbacks: called by `fit` in Keras's order, with a view of the run that cannot corrupt it."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
-from test_training import DATA, MODEL, run, same_bits
+from arrays import same_bits
+from classifier import DATA, MODEL, run
 
 import npdl
 import npdl.functional as F
@@ -138,16 +140,16 @@ def test_a_callback_that_reads_everything_changes_no_bit():
         def on_train_batch_end(self, batch, logs=None):
             if self.model.state.step % 3:
                 state = self.model.state
-                self.kept += ((state, tree.map(np.copy, state)),)
+                self.kept += ((state, copy.deepcopy(state)),)
             self.model.get_weights()[0]["weight"][:] = np.nan
 
     reader = Reader()
     state, history = run(epochs=3, callbacks=[reader])
     expected, plain = run(epochs=3)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
     assert history == plain
     for seen, then in reader.kept:
-        same_bits(tree.leaves(seen), tree.leaves(then))
+        assert same_bits(seen, then)
     assert len(reader.kept) == 14
 
 
@@ -175,11 +177,11 @@ def test_weights_that_a_callback_sets_are_trained_from_there():
     rewind = Rewind()
     state, _ = run(epochs=3, callbacks=[rewind], optimizer=F.sgd(0.1))
     first = TrainState.create(MODEL, F.sgd(0.1), (6,), rng=3)
-    same_bits(rewind.weights, first.params)
+    assert same_bits(rewind.weights, first.params)
     expected, _ = run(
         epochs=1, optimizer=F.sgd(0.1), state=TrainState(14, first.params, (), first.rng)
     )
-    same_bits(state.params, expected.params)
+    assert same_bits(state.params, expected.params)
 
 
 WEIGHTS = {
@@ -199,7 +201,7 @@ def test_weights_of_another_model_are_refused(change, message):
             before = self.model.get_weights()
             with pytest.raises(ValueError, match=message):
                 self.model.set_weights(change(self.model.get_weights()))
-            same_bits(self.model.get_weights(), before)
+            assert same_bits(self.model.get_weights(), before)
 
     run(epochs=1, callbacks=[Set()])
 
@@ -236,7 +238,7 @@ def test_a_rate_that_is_scaled_is_that_of_another_optimizer_from_there(make):
     state, history = run(epochs=3, optimizer=make(0.04), callbacks=[Halve()])
     half, _ = run(epochs=2, optimizer=make(0.04))
     expected, _ = run(epochs=1, optimizer=make(0.02), state=half)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
     assert history["rate"] == [0.04, 0.02, 0.02]
 
 
@@ -281,10 +283,10 @@ def test_a_compat_model_has_the_same_names():
     both = Both()
     history = model.fit(*DATA, epochs=5, verbose=0, callbacks=[both])
     assert history.history["rate"] == [0.25, 0.25]
-    same_bits(model.get_weights(), both.weights)
+    assert same_bits(model.get_weights(), both.weights)
     state, history = run(epochs=5, callbacks=[both], optimizer=F.sgd(0.5))
     assert history["rate"] == [0.25, 0.25]
-    same_bits(state.params, both.weights)
+    assert same_bits(state.params, both.weights)
 
 
 def test_a_history_is_restored():

@@ -7,7 +7,7 @@ import threading
 import types
 
 import pytest
-from test_training import DATA, run
+from classifier import DATA, run
 
 import npdl.callbacks._progress
 from npdl.callbacks import Callback, CSVLogger, LambdaCallback, ProgressBar, TensorBoard

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from test_training import DATA, run, same_bits
+from arrays import same_bits
+from classifier import DATA, run
 
 import npdl
 import npdl.functional as F
@@ -114,7 +115,7 @@ def test_the_best_parameters_are_those_of_the_best_epoch_of_a_real_run():
     )
     best = int(np.argmin(history["loss"]))
     assert stopping.best_epoch == best < len(history["loss"]) - 1 < 49
-    same_bits(state.params, states[best].params)
+    assert same_bits(state.params, states[best].params)
 
 
 def test_a_plateau_in_a_real_run_changes_the_next_step():
@@ -123,7 +124,7 @@ def test_a_plateau_in_a_real_run_changes_the_next_step():
     # The first epoch is better than none; after the second one, half the rate.
     first, _ = run(epochs=2, optimizer=F.sgd(0.25))
     then, _ = run(epochs=1, optimizer=F.sgd(0.125), state=first)
-    same_bits(state.params, then.params)
+    assert same_bits(state.params, then.params)
     assert slower.model.learning_rate == 0.0625
 
 
@@ -177,11 +178,11 @@ def test_model_checkpoint_writes_each_epoch_or_the_best_ones(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.npz", *names]
     assert int(np.argmin(history["loss"])) == 2
     for name in (names[-1], "best.npz"):
-        same_bits(checkpoint.load(tmp_path / name, like=state.params), state.params)
+        assert same_bits(checkpoint.load(tmp_path / name, like=state.params), state.params)
     worse = ModelCheckpoint(tmp_path / "best.npz", "loss", save_best_only=True, mode="max")
     run(epochs=3, callbacks=[worse])
     one, _ = run(epochs=1)
-    same_bits(checkpoint.load(tmp_path / "best.npz", like=one.params), one.params)
+    assert same_bits(checkpoint.load(tmp_path / "best.npz", like=one.params), one.params)
 
 
 def test_a_loss_that_is_not_finite_ends_training_at_once():
@@ -228,7 +229,7 @@ def test_weights_of_the_best_epoch_are_copies():
     run(epochs=2, callbacks=[stopping], validation=DATA)
     kept = tree.map(np.copy, stopping.best_weights)
     run(epochs=2)
-    same_bits(kept, stopping.best_weights)
+    assert same_bits(kept, stopping.best_weights)
 
 
 def test_early_stopping_forgets_an_earlier_run():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_checkpoint import forge, members, npy
+from checkpoint_files import forge, members, npy
 
 import npdl
 import npdl.functional as F

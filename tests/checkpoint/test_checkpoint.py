@@ -1,5 +1,4 @@
 import importlib.util
-import io
 import json
 import os
 import pickle
@@ -10,26 +9,31 @@ import struct
 import subprocess
 import sys
 import time
-import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bits import Pair, Record, identical
+from arrays import Pair, Record, same_bits
+from checkpoint_files import (
+    DAMAGED,
+    SUFFIXES,
+    Exploit,
+    declaring,
+    forge,
+    members,
+    needs_safetensors,
+    npy,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory import peak
 from strategies import NUMBERS, arrays, scalars, trees
 
 import npdl
 from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError, environment, load, save
-from npdl.checkpoint._files import containers
 
-needs_safetensors = pytest.mark.skipif(
-    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed"
-)
-SUFFIXES = [".npz", pytest.param(".safetensors", marks=needs_safetensors)]
 both = pytest.mark.parametrize("suffix", SUFFIXES)
 drawn = settings(
     max_examples=60,
@@ -55,26 +59,6 @@ def npz(tmp_path):
     return tmp_path / "run.npz"
 
 
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def members(path):
-    """Return the members of an archive by name; `forge` writes them after changes."""
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def forge(path, pairs, compression=zipfile.ZIP_STORED, comment=None):
-    """Write an archive, with the right checksum of its members unless `comment` is passed."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, data in pairs:
-            archive.writestr(name, data)
-        archive.comment = containers._list_sum(archive) if comment is None else comment
-
-
 def entries(directory):
     return sorted(entry.name for entry in directory.iterdir())
 
@@ -88,7 +72,7 @@ def entries(directory):
 def test_every_tree_is_loaded_with_the_same_bits(tree, suffix, tmp_path):
     path = tmp_path / f"tree{suffix}"
     save(path, tree)
-    assert identical(load(path, like=tree), tree)
+    assert same_bits(load(path, like=tree), tree)
 
 
 @both
@@ -104,7 +88,7 @@ def test_the_memory_layout_does_not_change_the_values(array, order, suffix, tmp_
     path = tmp_path / f"array{suffix}"
     save(path, strange)
     found = load(path, like=strange)
-    assert identical(found, strange)
+    assert same_bits(found, strange)
     assert found.flags.c_contiguous
     assert found.flags.writeable
     assert found.flags.owndata or found.base.flags.owndata
@@ -120,7 +104,7 @@ def test_special_values_keep_their_bits(path):
     assert found["float32"].view(np.uint32).tolist() == bits.tolist()
     assert str(found["zero"]) == "-0.0"
     assert struct.pack(">d", found["nan"]).hex() == "fff8000000abcdef"
-    assert identical(found, numbers)
+    assert same_bits(found, numbers)
 
 
 SCALARS = [0, -1, 10**5000, -(2**63), True, False, 0.1, 1e308, 5e-324, "", 'é\0\n"', "名" * 500]
@@ -145,7 +129,7 @@ def test_an_npz_keeps_types_of_other_platforms(npz):
 def test_a_file_treats_numpy_scalars_as_0d_arrays(path):
     save(path, {"a": np.float32(3), "b": np.array(4, np.int64)})
     found = load(path, like={"a": np.zeros((), np.float32), "b": np.int64(0)})
-    assert identical(found, {"a": np.array(3, np.float32), "b": np.int64(4)})
+    assert same_bits(found, {"a": np.array(3, np.float32), "b": np.int64(4)})
 
 
 @pytest.mark.parametrize("file_order", "<>")
@@ -165,14 +149,14 @@ def test_loading_gives_the_container_types_of_like(path):
     save(path, Record(Pair(1, np.ones(2)), None))
     found = load(path, like=Record(Pair(0, np.zeros(2)), None))
     assert type(found) is Record
-    assert identical(found.weight, Pair(1, np.ones(2)))
+    assert same_bits(found.weight, Pair(1, np.ones(2)))
 
 
 @pytest.mark.parametrize("key", ["a.npy", "npdl.json", "../up", "/root", "C:\\x", "a b", "é", "."])
 def test_any_key_can_be_part_of_a_path(path, key):
     odd = {key: np.ones(2), "a": np.zeros(3), "npdl": 1}
     save(path, odd)
-    assert identical(load(path, like=odd), odd)
+    assert same_bits(load(path, like=odd), odd)
 
 
 def test_equal_trees_give_equal_files(npz):
@@ -222,7 +206,7 @@ def test_numpy_load_reads_the_arrays_and_the_header(npz):
     save(npz, TREE)
     with np.load(npz, allow_pickle=False) as archive:
         assert set(archive.files) == {"npdl.json", "params/0/weight"}
-        assert identical(archive["params/0/weight"], TREE["params"][0]["weight"])
+        assert same_bits(archive["params/0/weight"], TREE["params"][0]["weight"])
         header = json.loads(archive["npdl.json"])
     assert header["version"] == 1
     assert header["environment"] == environment()
@@ -236,7 +220,7 @@ def test_the_library_safetensors_reads_the_arrays(tmp_path):
     save(tmp_path / "run.safetensors", TREE)
     found = safetensors.numpy.load_file(tmp_path / "run.safetensors")
     assert list(found) == ["params/0/weight"]
-    assert identical(found["params/0/weight"], TREE["params"][0]["weight"])
+    assert same_bits(found["params/0/weight"], TREE["params"][0]["weight"])
 
 
 # Paths
@@ -250,7 +234,7 @@ def test_a_path_may_be_a_string_or_path_like_and_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in ("first.npz", Path("second.npz"), Like()):
         save(path, TREE)
-        assert identical(load(path, like=OTHER), TREE)
+        assert same_bits(load(path, like=OTHER), TREE)
     assert entries(tmp_path) == ["first.npz", "second.npz", "third.npz"]
 
 
@@ -269,7 +253,7 @@ def test_saving_to_a_link_keeps_the_link(path):
     link.symlink_to(path.name)
     save(link, OTHER)
     assert link.is_symlink()
-    assert identical(load(path, like=TREE), OTHER)
+    assert same_bits(load(path, like=TREE), OTHER)
 
 
 def test_the_mode_of_the_file_follows_the_umask(path):
@@ -315,7 +299,7 @@ def test_an_unsavable_leaf_raises_and_the_old_file_stays(path, leaf, kind, messa
     save(path, TREE)
     with pytest.raises(kind, match=message):
         save(path, {"a": [leaf]})
-    assert identical(load(path, like=TREE), TREE)
+    assert same_bits(load(path, like=TREE), TREE)
     assert entries(path.parent) == [path.name]
 
 
@@ -325,7 +309,7 @@ def test_too_many_arrays_in_an_npz_are_refused(npz):
         save(npz, {f"{long}{i}": np.ones(1) for i in range(90)})
     few = {f"{long}{i}": np.ones(1) for i in range(80)}
     save(npz, few)
-    assert identical(load(npz, like=few), few)
+    assert same_bits(load(npz, like=few), few)
 
 
 @needs_safetensors
@@ -387,7 +371,7 @@ def test_a_failure_leaves_only_the_old_file(path, monkeypatch, target, error, ex
     assert "was not written" in error.__notes__[-1]
     assert entries(path.parent) == ([path.name] if exists else [])
     if exists:
-        assert identical(load(path, like=TREE), TREE)
+        assert same_bits(load(path, like=TREE), TREE)
 
 
 @pytest.mark.parametrize("error", [OSError("broken"), KeyboardInterrupt()])
@@ -408,7 +392,7 @@ def test_a_failure_between_arrays_leaves_only_the_old_file(npz, monkeypatch, err
         patch.setattr(np.lib.format, "write_array", failing)
         with pytest.raises(type(error)):
             save(npz, tree.map(np.ones_like, two))
-    assert identical(load(npz, like=two), two)
+    assert same_bits(load(npz, like=two), two)
     assert entries(npz.parent) == [npz.name]
 
 
@@ -424,7 +408,7 @@ def test_a_full_disk_leaves_only_the_old_file(path, limit):
             save(path, tree.map(np.ones_like, big))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert identical(load(path, like=big), big)
+    assert same_bits(load(path, like=big), big)
     assert entries(path.parent) == [path.name]
 
 
@@ -466,7 +450,7 @@ def test_a_failed_sync_of_the_directory_raises_after_writing(path, monkeypatch):
         save(path, OTHER)
     if before is not None:
         assert len(entries(Path("/proc/self/fd"))) == len(before)
-    assert identical(load(path, like=TREE), OTHER)
+    assert same_bits(load(path, like=TREE), OTHER)
     assert entries(path.parent) == [path.name]
 
 
@@ -631,12 +615,6 @@ def test_a_missing_file_raises_file_not_found(path):
 
 # Damaged and hostile files
 
-DAMAGED = {
-    "a": np.arange(5, dtype=np.float32),
-    "b": (np.arange(4).reshape(2, 2), 12345, 0.1, "text", True),
-    "empty": np.zeros((0, 3)),
-}
-
 
 @both
 def test_a_flipped_bit_raises_or_changes_no_value(tmp_path, suffix):
@@ -653,7 +631,7 @@ def test_a_flipped_bit_raises_or_changes_no_value(tmp_path, suffix):
         except CheckpointError:
             errors += 1
         else:
-            assert identical(found, DAMAGED), position
+            assert same_bits(found, DAMAGED), position
     assert errors > len(whole) / 2
 
 
@@ -785,17 +763,6 @@ def test_two_members_of_one_name_are_refused(npz, name):
         load(npz, like={"a": np.ones(1)})
 
 
-class Exploit:
-    ran = False
-
-    @classmethod
-    def run(cls):
-        cls.ran = True
-
-    def __reduce__(self):
-        return Exploit.run, ()
-
-
 def test_a_pickle_in_the_file_is_not_loaded(npz):
     array = np.array([Exploit()], dtype=object)
     save(npz, {"a": np.ones(1)})
@@ -811,22 +778,6 @@ def test_a_pickle_in_the_file_is_not_loaded(npz):
     assert not Exploit.ran
 
 
-def peak_of(call):
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def declaring(shape, dtype="<f4"):
-    file = io.BytesIO()
-    header = {"descr": dtype, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue() + bytes(64)
-
-
 @pytest.mark.parametrize("shape", [(10**8,), (10**12,), (10**5, 10**5, 10**5), (2**62, 2**62)])
 def test_a_declared_shape_allocates_nothing(npz, shape):
     save(npz, {"a": np.ones(1, np.float32)})
@@ -836,7 +787,7 @@ def test_a_declared_shape_allocates_nothing(npz, shape):
         with pytest.raises(CheckpointError, match="different shape: a is float32"):
             load(npz, like={"a": np.ones(1, np.float32)})
 
-    assert peak_of(refused) < 1 << 21
+    assert peak(refused)[0] < 1 << 21
 
 
 def test_an_array_of_huge_elements_allocates_nothing(npz):
@@ -847,7 +798,7 @@ def test_an_array_of_huge_elements_allocates_nothing(npz):
         with pytest.raises(CheckpointError, match="different type: a is void"):
             load(npz, like={"a": np.ones(1)})
 
-    assert peak_of(refused) < 1 << 21
+    assert peak(refused)[0] < 1 << 21
 
 
 @pytest.mark.parametrize("name", ["npdl.json", "a.npy"])
@@ -861,7 +812,7 @@ def test_compressed_members_are_refused_before_expansion(npz, name):
             load(npz, like={"a": np.ones(1)})
 
     del pairs
-    assert peak_of(refused) < 1 << 21
+    assert peak(refused)[0] < 1 << 21
 
 
 @pytest.mark.parametrize("size", [1 << 20, 1 << 30, (1 << 32) - 2])
@@ -879,7 +830,7 @@ def test_a_member_larger_than_the_file_allocates_nothing(npz, name, size):
         with pytest.raises(CheckpointError, match="more bytes than the file has"):
             load(npz, like={"a": np.ones(1)})
 
-    assert peak_of(refused) < 1 << 21
+    assert peak(refused)[0] < 1 << 21
 
 
 def test_a_header_beyond_the_limit_is_not_read(path):
@@ -893,7 +844,7 @@ def test_a_header_beyond_the_limit_is_not_read(path):
         with pytest.raises(CheckpointError, match="the header takes"):
             load(path, like={"a": np.ones(1)})
 
-    assert peak_of(refused) < 1 << 21
+    assert peak(refused)[0] < 1 << 21
 
 
 # The environment

@@ -11,8 +11,8 @@ import zlib
 
 import numpy as np
 import pytest
-from runs import equal
-from test_checkpoint import DAMAGED, Exploit, declaring, forge, members, needs_safetensors, npy
+from arrays import same_bits
+from checkpoint_files import DAMAGED, Exploit, declaring, forge, members, needs_safetensors, npy
 
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
@@ -260,7 +260,7 @@ def test_damaged_checkpoints_are_refused_or_equal(kind, files, tmp_path):
     path = tmp_path / "step-000000008.npz"
     whole, other = (file.read_bytes() for file in files)
     expected = read(files[0])
-    assert equal(expected["trained"], TRAINED)
+    assert same_bits(expected["trained"], TRAINED)
     random = np.random.default_rng(0)
     refused = equals = total = 0
     for data in kind(whole, other, random):
@@ -275,7 +275,7 @@ def test_damaged_checkpoints_are_refused_or_equal(kind, files, tmp_path):
         else:
             equals += 1
             assert repr(found) == repr(expected)
-            assert equal(found["trained"], expected["trained"])
+            assert same_bits(found["trained"], expected["trained"])
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
@@ -311,7 +311,7 @@ def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
             refused += 1
         else:
             # A mixture of two files may be equal to one of them.
-            assert equal(found, DAMAGED) or equal(found, earlier)
+            assert same_bits(found, DAMAGED) or same_bits(found, earlier)
     # Only the spaces at the end of the header have no checksum.
     assert refused > 0.9 * total > 10
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bits import identical
-from test_checkpoint import SUFFIXES
+from arrays import same_bits
+from checkpoint_files import SUFFIXES
 
 import npdl.functional as F
 from npdl import checkpoint
@@ -57,7 +57,7 @@ def test_saving_works_if_a_directory_cannot_be_synced(number, path, monkeypatch)
     checkpoint.save(path, OTHER)
     monkeypatch.setattr(os, "fsync", failing_sync(number))
     checkpoint.save(path, TREE)
-    assert identical(checkpoint.load(path, like=TREE), TREE)
+    assert same_bits(checkpoint.load(path, like=TREE), TREE)
     run(path.parent / "run")
     assert len(names(path.parent / "run")) == 2
 
@@ -73,7 +73,7 @@ def test_saving_works_if_a_directory_cannot_be_opened(number, path, monkeypatch)
 
     monkeypatch.setattr(os, "open", open)
     checkpoint.save(path, TREE)
-    assert identical(checkpoint.load(path, like=TREE), TREE)
+    assert same_bits(checkpoint.load(path, like=TREE), TREE)
     run(path.parent / "run")
     assert len(names(path.parent / "run")) == 2
 
@@ -134,7 +134,7 @@ def test_saving_works_if_posix_fadvise_fails(path, monkeypatch):
     monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
     checkpoint.save(path, TREE)
     run(path.parent / "run")
-    assert identical(checkpoint.load(path, like=TREE), TREE)
+    assert same_bits(checkpoint.load(path, like=TREE), TREE)
 
 
 @pytest.mark.parametrize("number", ["EIO", "ENOSPC", "ESTALE"])
@@ -147,7 +147,7 @@ def test_a_failure_after_renaming_says_the_file_was_written(number, path, monkey
     notes = " ".join(caught.value.__notes__)
     assert "was written, but a power failure may bring back" in notes
     assert "was not written" not in notes
-    assert identical(checkpoint.load(path, like=TREE), TREE)
+    assert same_bits(checkpoint.load(path, like=TREE), TREE)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "late"), KeyboardInterrupt()])
@@ -163,7 +163,7 @@ def test_an_error_in_renaming_says_whether_it_was_renamed(error, path, monkeypat
         with pytest.raises(type(error)) as caught:
             checkpoint.save(path, TREE)
     assert "was written" in " ".join(caught.value.__notes__)
-    assert identical(checkpoint.load(path, like=TREE), TREE)
+    assert same_bits(checkpoint.load(path, like=TREE), TREE)
     assert names(path.parent) == [path.name]
 
 
@@ -173,7 +173,7 @@ def test_a_replaced_file_keeps_its_mode(mode, path):
     path.chmod(mode)
     checkpoint.save(path, TREE)
     assert stat.S_IMODE(path.stat().st_mode) == mode
-    assert identical(checkpoint.load(path, like=TREE), TREE)
+    assert same_bits(checkpoint.load(path, like=TREE), TREE)
 
 
 @pytest.mark.parametrize("number", ["ESTALE", "EIO", "EACCES"])
@@ -192,7 +192,7 @@ def test_a_file_of_unknown_mode_is_not_replaced(number, path, monkeypatch):
         with pytest.raises(OSError, match="no") as caught:
             checkpoint.save(path, TREE)
     assert "was not written" in " ".join(caught.value.__notes__)
-    assert identical(checkpoint.load(path, like=OTHER), OTHER)
+    assert same_bits(checkpoint.load(path, like=OTHER), OTHER)
     assert names(path.parent) == [path.name]
 
 
@@ -288,4 +288,4 @@ def test_an_interrupt_while_writing_a_zip_propagates(error, moment, tmp_path, mo
             checkpoint.save(path, TREE)
     assert caught.value is error
     assert names(tmp_path) == ["run.npz"]
-    assert identical(checkpoint.load(path, like=OTHER), OTHER)
+    assert same_bits(checkpoint.load(path, like=OTHER), OTHER)

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from checkpoint_files import forge, members
 from npdl.utils.random import get_rng, get_state, set_state
-from test_checkpoint import forge, members
 
 import npdl
 from npdl import checkpoint

@@ -7,7 +7,8 @@ import re
 
 import numpy as np
 import pytest
-from communicators import on_ranks
+from arrays import same_bits
+from communicators import checked, on_ranks
 
 import npdl.functional as F
 from npdl import random, tree
@@ -40,19 +41,6 @@ def data(count=26, seed=0):
     generator = random.generator(seed)
     x = generator.normal(size=(count, 5)).astype(np.float32)
     return x, generator.integers(3, size=count)
-
-
-def same_bits(a, b):
-    assert tree.paths(a) == tree.paths(b)
-    for path, x, y in zip(tree.paths(a), tree.leaves(a), tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y, err_msg=path, strict=True)
-
-
-def checked(results):
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
 
 
 class Text:
@@ -125,7 +113,7 @@ def test_ranks_add_in_the_order_of_one_process(count, ranks, monkeypatch):
 
     results = checked(on_ranks(ranks, add_up))
     for result in results[: split.active]:
-        same_bits(result, alone)
+        assert same_bits(result, alone)
     assert results[split.active :] == [None] * (ranks - split.active)
 
 
@@ -145,11 +133,11 @@ def test_all_reduce_adds_trees_over_the_ranks(ranks):
     expected = fixed_sum(0, ranks, lambda i: Vectors(values[i])).tree()
     before = pickle.loads(pickle.dumps(values))
     for result in checked(on_ranks(ranks, lambda comm: all_reduce(values[comm.Get_rank()], comm))):
-        same_bits(result, expected)
+        assert same_bits(result, expected)
         assert isinstance(result["one"], np.float32)
         assert result["none"] is None
     for value, old in zip(values, before, strict=True):
-        same_bits(value, old)
+        assert same_bits(value, old)
     assert all_reduce({"a": 2, "b": 0.5}, None) == {"a": 2, "b": 0.5}
 
 
@@ -185,7 +173,7 @@ def test_a_weighted_loss_stays_the_weighted_mean():
         assert tree.all_close(parts.params, whole.params, rtol=1e-11)
         assert got == pytest.approx(expected, rel=1e-12)
     nothing, _ = step(state, (x, labels, 0 * weights))
-    same_bits(nothing.params, state.params)
+    assert same_bits(nothing.params, state.params)
 
 
 def by_hand(params, x, labels, key):
@@ -207,11 +195,11 @@ def test_each_shard_has_its_key_and_rows_in_a_fixed_order():
     total, caches = by_hand(params, x, labels, (4, 2))
     f = sharded(F.value_and_grad(MODEL, LOSS), 4)
     _, grads, aux = f(params, x, labels, train=True, rng=(4, 2))
-    same_bits(grads, total)
+    assert same_bits(grads, total)
     folded = params
     for cache in caches:
         folded = MODEL.update_stats(folded, cache)
-    same_bits(fold_stats(MODEL, params, [part.cache for part in aux]), folded)
+    assert same_bits(fold_stats(MODEL, params, [part.cache for part in aux]), folded)
     assert folded[1]["count"] == 4
 
 
@@ -239,8 +227,8 @@ def train(comm=None, shards=6, part=False, steps=3, source=None, **options):
 def test_any_number_of_ranks_takes_the_same_steps(ranks, part):
     state, history = train()
     for result in checked(on_ranks(ranks, lambda comm: train(comm, part=part))):
-        same_bits(result[0], state)
-        same_bits(result[1], history)
+        assert same_bits(result[0], state)
+        assert same_bits(result[1], history)
     assert state.params[1]["count"] == 18
 
 
@@ -255,8 +243,8 @@ def test_a_sharded_step_is_pure_and_its_metrics_are_means():
     copy = pickle.loads(pickle.dumps(first))
     step(first, (x, labels))
     again, same = step(state, (x, labels))
-    same_bits(first, copy)
-    same_bits(first, again)
+    assert same_bits(first, copy)
+    assert same_bits(first, again)
     outputs = PLAIN(state.params, x)
     assert metrics == same
     assert metrics["loss"] == pytest.approx(float(LOSS(outputs, labels)[0]), rel=1e-6)
@@ -269,7 +257,7 @@ def test_the_next_call_does_not_write_returned_gradients():
     _, grads, _ = f(PLAIN.init(0, (5,)), x, labels)
     before = pickle.loads(pickle.dumps(grads))
     f(PLAIN.init(1, (5,)), x, labels)
-    same_bits(grads, before)
+    assert same_bits(grads, before)
 
 
 def test_strided_and_mapped_arrays_give_the_same_bits(tmp_path):
@@ -281,7 +269,7 @@ def test_strided_and_mapped_arrays_give_the_same_bits(tmp_path):
         for ranks in (1, 3):
             run = functools.partial(train, part=True, source=source)
             for state, _ in checked(on_ranks(ranks, run)):
-                same_bits(state, expected)
+                assert same_bits(state, expected)
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 26, 64])

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from communicators import on_ranks
-from test_distributed import checked, same_bits
+from arrays import same_bits
+from communicators import checked, on_ranks
 
 import npdl.functional as F
 from npdl import random, tree
@@ -63,7 +63,7 @@ def test_any_number_of_ranks_gives_the_bits_of_one_process(ranks):
 
     alone = train(callbacks=callbacks())
     for result in checked(on_ranks(ranks, lambda comm: train(comm, callbacks=callbacks()))):
-        same_bits(result, alone)
+        assert same_bits(result, alone)
 
 
 def test_fit_takes_the_same_steps_as_train_step():
@@ -74,7 +74,7 @@ def test_fit_takes_the_same_steps_as_train_step():
         for start in range(0, 30, 11):
             rows = order[start : start + 11]
             state, _ = step(state, (DATA[0][rows], DATA[1][rows]))
-    same_bits(train(epochs=2)[0], state)
+    assert same_bits(train(epochs=2)[0], state)
     assert not tree.all_close(train(epochs=2, shards=2)[0].params, state.params)
 
 
@@ -86,7 +86,7 @@ def test_each_rank_reads_only_its_rows_of_a_source(ranks, shuffle):
         on_ranks(ranks, lambda comm: train(comm, sources[comm.Get_rank()], shuffle=shuffle))
     )
     for result in results:
-        same_bits(result, train(shuffle=shuffle))
+        assert same_bits(result, train(shuffle=shuffle))
     # The first read finds the shape of an example.
     read = [source.rows[1:] for source in sources]
     order = np.arange(30)
@@ -103,9 +103,9 @@ def test_arrays_mapped_from_a_file_give_the_same_bits(tmp_path):
     for name, array in zip("xy", DATA, strict=True):
         np.save(tmp_path / f"{name}.npy", array)
     mapped = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy")
-    same_bits(train(data=mapped), train())
-    same_bits(train(data=mapped, shards=None), train(shards=None))
-    same_bits(train(data=Source(), shards=None), train(shards=None))
+    assert same_bits(train(data=mapped), train())
+    assert same_bits(train(data=mapped, shards=None), train(shards=None))
+    assert same_bits(train(data=Source(), shards=None), train(shards=None))
 
 
 def test_batches_are_the_rows_of_the_rank():
@@ -114,7 +114,7 @@ def test_batches_are_the_rows_of_the_rank():
         for first in (0, 2):
             plain = list(batches(DATA, 30, 11, order, first=first))
             assert [size for _, size in plain] == [11, 11, 8][first:]
-            same_bits(list(batches(DATA, 30, 11, order, mine, first)), plain)
+            assert same_bits(list(batches(DATA, 30, 11, order, mine, first)), plain)
 
 
 class Watch(Callback):
@@ -154,7 +154,7 @@ def test_only_the_first_rank_writes_and_all_ranks_resume(tmp_path, capsys):
     for ranks, epochs in ((2, 4), (4, 5)):
         results = checked(on_ranks(ranks, lambda comm, epochs=epochs: job(comm, epochs, True)))
     for result in results:
-        same_bits(result, alone)
+        assert same_bits(result, alone)
     assert set(seen) == {0}
     assert len((tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()) == 6
     assert not (tmp_path / "nowhere").exists()
@@ -195,7 +195,7 @@ def test_all_ranks_stop_when_one_stops():
         return train(comm, callbacks=[Stop()] if comm.Get_rank() == 1 else [])
 
     for result in checked(on_ranks(3, job)):
-        same_bits(result, train(epochs=1))
+        assert same_bits(result, train(epochs=1))
 
 
 def test_comm_without_shards_ends_the_job():
@@ -215,7 +215,7 @@ def test_without_a_checkpoint_all_ranks_start_fresh(tmp_path):
     with pytest.warns(ResumeWarning, match="holds no checkpoint"):
         results = on_ranks(2, lambda comm: train(comm, checkpoint=checkpoint, resume=True))
     for result in checked(results):
-        same_bits(result, train())
+        assert same_bits(result, train())
 
 
 SINGLE = {

@@ -102,3 +102,11 @@ def on_ranks(size, function):
     left = [box for box in job.boxes.values() if box]
     assert not left or any(isinstance(result, BaseException) for result in results)
     return results
+
+
+def checked(results):
+    """Return the results of ranks, or raise the first exception among them."""
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results

@@ -15,11 +15,10 @@ import warnings
 
 import attrs
 import numpy as np
-from bits import identical
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint, tree
+from npdl import checkpoint
 from npdl.callbacks import Callback
 from npdl.compat.utils.random import get_state
 from npdl.training import Checkpoint, fit
@@ -124,11 +123,6 @@ def compat(epochs=6, callbacks=(), **options):
         }
     finally:
         npdl.utils.set_rng(rng)
-
-
-def equal(a, b):
-    """Whether two results have the same bits."""
-    return tree.paths(a) == tree.paths(b) and identical(tree.leaves(a), tree.leaves(b))
 
 
 def as_arrays(history):

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 import numpy as np
-from bits import Pair, Record
+from arrays import Pair, Record
 from hypothesis import strategies as st
 
 import npdl.functional as F

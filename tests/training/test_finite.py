@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from test_training import DATA, LOSS, MODEL, each_optimizer, run, same_bits
+from arrays import same_bits
+from classifier import DATA, LOSS, MODEL, each_optimizer, run
 
 import npdl
 import npdl.functional as F
@@ -106,7 +107,7 @@ def test_check_finite_sees_the_update_of_the_last_step(optimizer, loss, message)
     assert "after the update of step 0" in caught.value.__notes__[0]
     # The state before that step is at hand.
     first = TrainState.create(F.dense(1), optimizer, (1,))
-    same_bits(caught.value.state, first)
+    assert same_bits(caught.value.state, first)
     step = train_step(F.dense(1), loss, optimizer, check_finite=True)
     with pytest.raises(FloatingPointError, match=message):
         step(first, (x, x))
@@ -117,7 +118,7 @@ def test_check_finite_sees_the_update_of_the_last_step(optimizer, loss, message)
 def test_check_finite_changes_no_bit_of_a_run_that_stays_finite(optimizer):
     checked, history = run(epochs=2, check_finite=True, optimizer=optimizer)
     state, expected = run(epochs=2, optimizer=optimizer)
-    same_bits(checked, state)
+    assert same_bits(checked, state)
     assert history == expected
 
 
@@ -132,7 +133,7 @@ def test_a_loss_that_is_not_finite_is_warned_of_once(number):
         "the loss of epoch 0 is nan, and training continues; fit(..., check_f"
     )
     assert "TerminateOnNaN()" in message
-    assert caught[0].filename.endswith("test_training.py")
+    assert caught[0].filename.endswith("classifier.py")
     assert len(history["loss"]) == 3
     assert state.step == 21
 

@@ -5,7 +5,8 @@ import warnings
 import attrs
 import numpy as np
 import pytest
-from test_training import DATA, LOSS, MODEL, OPTIMIZERS, classes, read_only, run, same_bits
+from arrays import read_only, same_bits
+from classifier import DATA, LOSS, MODEL, OPTIMIZERS, classes, run
 
 import npdl.functional as F
 from npdl import checkpoint, tree
@@ -107,7 +108,7 @@ def test_the_same_data_continue_to_the_same_bits_in_any_epoch(step):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MidEpochWarning)
         rest, _ = run(epochs=2 - step // 7, state=keep.state_then)
-    same_bits(rest, whole)
+    assert same_bits(rest, whole)
 
 
 def test_a_run_that_is_resumed_in_the_middle_of_an_epoch_skips_nothing(tmp_path):
@@ -124,7 +125,7 @@ def test_a_run_that_is_resumed_in_the_middle_of_an_epoch_skips_nothing(tmp_path)
 
     with pytest.warns(FreshStartWarning), pytest.raises(EndedError):
         begin([LambdaCallback(on_train_batch_end=end)])
-    same_bits(begin()[0], run(epochs=2)[0])
+    assert same_bits(begin()[0], run(epochs=2)[0])
 
 
 # From given parameters
@@ -134,9 +135,9 @@ def test_training_starts_from_given_parameters():
     given = read_only(MODEL.init(9, (6,)))
     state, history = run(params=given, epochs=2)
     first = TrainState.create(MODEL, F.adam(0.02), (6,), rng=3, params=given)
-    same_bits(first.params, given)
-    same_bits(state, run(state=first, epochs=2)[0])
-    same_bits(run(params=run(epochs=1)[0].params, epochs=1)[0].params, run(
+    assert same_bits(first.params, given)
+    assert same_bits(state, run(state=first, epochs=2)[0])
+    assert same_bits(run(params=run(epochs=1)[0].params, epochs=1)[0].params, run(
         state=TrainState.create(MODEL, F.adam(0.02), (6,), 3, params=run(epochs=1)[0].params),
         epochs=1,
     )[0].params)  # fmt: skip
@@ -152,7 +153,7 @@ def test_given_parameters_are_copied():
         step = train_step(MODEL, LOSS, F.adam(0.02), donate=True)
         for _ in range(3):
             state, _ = step(state, DATA)
-        same_bits(given, kept)
+        assert same_bits(given, kept)
 
 
 def test_given_parameters_may_be_of_float64_lists_and_files(tmp_path):
@@ -160,14 +161,14 @@ def test_given_parameters_may_be_of_float64_lists_and_files(tmp_path):
     wide = tree.astype(given, np.float64)
     data = DATA[0].astype(np.float64), DATA[1]
     assert run(params=wide, data=data, epochs=1)[0].params[0]["weight"].dtype == np.float64
-    same_bits(run(params=list(given), epochs=1)[0], run(params=given, epochs=1)[0])
+    assert same_bits(run(params=list(given), epochs=1)[0], run(params=given, epochs=1)[0])
     np.save(tmp_path / "weight.npy", given[0]["weight"])
     mapped = np.load(tmp_path / "weight.npy", mmap_mode="r")
     parts = ({**given[0], "weight": mapped}, *given[1:])
-    same_bits(run(params=parts, epochs=1)[0], run(params=given, epochs=1)[0])
+    assert same_bits(run(params=parts, epochs=1)[0], run(params=given, epochs=1)[0])
     checkpoint.save(tmp_path / "a.npz", given)
     loaded = checkpoint.load(tmp_path / "a.npz", like=given)
-    same_bits(run(params=loaded, epochs=1)[0], run(params=given, epochs=1)[0])
+    assert same_bits(run(params=loaded, epochs=1)[0], run(params=given, epochs=1)[0])
 
 
 def test_running_statistics_are_given_too():
@@ -177,7 +178,7 @@ def test_running_statistics_are_given_too():
         model, LOSS, F.sgd(0.0), DATA, params=state.params, batch_size=25, progress=False
     )
     assert again.params[1]["count"] > state.params[1]["count"]
-    same_bits(again.params[0], state.params[0])
+    assert same_bits(again.params[0], state.params[0])
 
 
 GIVEN = MODEL.init(0, (6,))
@@ -270,7 +271,7 @@ def test_the_state_of_another_optimizer_is_found_before_the_first_step(one, othe
 def test_the_state_of_the_same_optimizer_is_never_refused(optimizer):
     whole, _ = run(epochs=2, optimizer=optimizer)
     half, _ = run(epochs=1, optimizer=optimizer)
-    same_bits(run(epochs=1, optimizer=optimizer, state=half)[0], whole)
+    assert same_bits(run(epochs=1, optimizer=optimizer, state=half)[0], whole)
 
 
 def test_parameters_that_are_counted_and_not_trained_are_no_gradient():
@@ -299,9 +300,9 @@ def test_an_error_has_the_state_and_the_history_that_training_came_to():
     expected, figures = run(epochs=2)
     with pytest.raises(StopError) as caught:
         run(epochs=5, callbacks=[LambdaCallback(on_epoch_end=stop)])
-    same_bits(caught.value.state, expected)
+    assert same_bits(caught.value.state, expected)
     assert caught.value.history == {"loss": figures["loss"][:1]}
-    same_bits(run(epochs=3, state=caught.value.state)[0], run(epochs=5)[0])
+    assert same_bits(run(epochs=3, state=caught.value.state)[0], run(epochs=5)[0])
 
 
 class Interrupting:

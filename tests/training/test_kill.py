@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runs
-from runs import RUNS, equal
+from arrays import same_bits
+from runs import RUNS
 
 from npdl import checkpoint
 from npdl.training import Checkpoint
@@ -98,7 +99,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(name, server, tmp_path
             assert reported == 0 or int(newest[0].stem[5:]) >= reported
             finished = "done" in printed
             kills += not finished
-        assert equal(checkpoint.load(result, like=expected), expected)
+        assert same_bits(checkpoint.load(result, like=expected), expected)
         names = [path.name for path in directory.iterdir()]
         assert all(name.startswith("step-") for name in names)
         assert 3 <= len(names) <= 4
@@ -117,7 +118,7 @@ def test_neither_the_hash_seed_nor_the_directory_changes_a_bit(tmp_path):
         found[seed] = {path.name: path.read_bytes() for path in files}
     assert found["0"] == found["1"] == found["77"]
     expected = RUNS["lstm"](epochs=3)
-    assert equal(checkpoint.load(tmp_path / "0" / "result.npz", like=expected), expected)
+    assert same_bits(checkpoint.load(tmp_path / "0" / "result.npz", like=expected), expected)
 
 
 def test_a_run_goes_on_in_another_directory_with_another_hash_seed(tmp_path):
@@ -134,4 +135,4 @@ def test_a_run_goes_on_in_another_directory_with_another_hash_seed(tmp_path):
         reported += len(printed)
         done = "done" in printed
     expected = RUNS["mlp"](epochs=3)
-    assert equal(checkpoint.load(tmp_path / "result.npz", like=expected), expected)
+    assert same_bits(checkpoint.load(tmp_path / "result.npz", like=expected), expected)

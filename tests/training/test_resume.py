@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runs
-from bits import identical
-from runs import RUNS, equal
-from test_checkpoint import forge, members
+from arrays import same_bits
+from checkpoint_files import forge, members
+from interrupted import MODEL, EndAt, EndedError, Growing, X, Y, ended, names, train
+from runs import RUNS
 
 import npdl
 import npdl.functional as F
@@ -51,7 +52,7 @@ def whole(tmp_path_factory):
 
 @each_run
 def test_writing_checkpoints_changes_no_bit(name, whole):
-    assert equal(RUNS[name](), whole(name)[0])
+    assert same_bits(RUNS[name](), whole(name)[0])
 
 
 @each_run
@@ -81,60 +82,17 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_one(name, chosen, whole,
         directory.mkdir()
         shutil.copy(path, directory)
         found = RUNS[name](checkpoint=Checkpoint(directory, every_epochs=4), resume=True)
-        assert equal(found, expected), path.name
+        assert same_bits(found, expected), path.name
 
 
 # A small run, for all that is about files
-
-X, Y = runs.classes((4,), count=20)
-MODEL = F.serial(F.dense(5), F.tanh(), F.dense(3))
-
-
-def train(directory=None, epochs=3, *, resume=False, model=MODEL, **options):
-    """Train for epochs of four steps."""
-    optimizer = options.pop("optimizer", F.adam(0.05))
-    keywords = {"every_steps": 1, "every_epochs": None} | options.pop("keywords", {})
-    data = options.pop("data", (X, Y))
-    loss = options.pop("loss", F.softmax_cross_entropy)
-    checkpoint = Checkpoint(directory, **keywords) if directory is not None else None
-    return fit(
-        model, loss, optimizer, data, epochs=epochs, checkpoint=checkpoint, resume=resume,
-        progress=False, **{"batch_size": 5} | options,
-    )  # fmt: skip
-
-
-def names(directory):
-    return sorted(path.name for path in directory.iterdir())
-
-
-class EndedError(Exception):
-    pass
-
-
-class EndAt:
-    """Ends a run in the middle, as a kill would, before the step's checkpoint is written."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs):
-        if self.model.state.step == self.step:
-            raise EndedError
-
-    def set_model(self, model):
-        self.model = model
-
-
-def ended(directory, step, **options):
-    with pytest.raises(EndedError):
-        train(directory, callbacks=[EndAt(step)], **options)
 
 
 def test_epochs_are_those_of_the_whole_run(tmp_path):
     ended(tmp_path, 6, epochs=5)
     state, history = train(tmp_path, epochs=5, resume=True)
     expected, figures = train(epochs=5)
-    assert equal(state, expected)
+    assert same_bits(state, expected)
     assert history == figures
     assert state.step == 20
 
@@ -144,7 +102,7 @@ def test_epochs_of_a_run_that_went_on_from_a_state_begin_there(tmp_path):
     ended(tmp_path, 11, epochs=3, state=state)
     found, history = train(tmp_path, epochs=3, state=state, resume=True)
     expected, figures = train(epochs=3, state=state)
-    assert equal(found, expected)
+    assert same_bits(found, expected)
     assert history == figures
     assert found.step == 20
 
@@ -155,10 +113,10 @@ def test_a_finished_run_is_read_and_goes_on_to_more_epochs(tmp_path):
         message = f"ended already, with epoch 3; this call asks for epochs={epochs}"
         with pytest.warns(FinishedRunWarning, match=message):
             again, same = train(tmp_path, epochs=epochs, resume=True)
-        assert equal(again, state)
+        assert same_bits(again, state)
         assert same == history
     longer, _ = train(tmp_path, epochs=5, resume=True)
-    assert equal(longer, train(epochs=5)[0])
+    assert same_bits(longer, train(epochs=5)[0])
 
 
 def test_a_run_that_a_callback_has_ended_stays_ended(tmp_path):
@@ -176,7 +134,7 @@ def test_a_run_that_a_callback_has_ended_stays_ended(tmp_path):
         directory = tmp_path / path.stem
         directory.mkdir()
         shutil.copy(path, directory)
-        assert equal(train(directory, callbacks=[Stop()], resume=True)[0], expected)
+        assert same_bits(train(directory, callbacks=[Stop()], resume=True)[0], expected)
     with pytest.warns(FinishedRunWarning, match="epoch 2; a callback had ended it, and it stays"):
         train(tmp_path / "a", callbacks=[Stop()], epochs=9, resume=True)
 
@@ -189,7 +147,7 @@ def test_the_end_of_a_run_is_written_though_it_is_not_its_turn(tmp_path):
 def test_nothing_to_resume_starts_fresh_and_says_so(tmp_path):
     with pytest.warns(FreshStartWarning, match=r"runs holds no checkpoint: training starts"):
         state, _ = train(tmp_path / "runs", resume=True)
-    assert equal(state, train()[0])
+    assert same_bits(state, train()[0])
     assert issubclass(FreshStartWarning, ResumeWarning)
 
 
@@ -260,7 +218,7 @@ def test_the_state_of_the_best_epoch_can_be_read(tmp_path):
         tmp_path, keywords=keywords, validation=(X, Y), metrics=figures, callbacks=[Watch()]
     )
     best = checkpoint.load(Checkpoint(tmp_path).best_path(), like=state, partial=True)
-    assert equal(best, states[np.argmax(history["val_accuracy"])])
+    assert same_bits(best, states[np.argmax(history["val_accuracy"])])
 
 
 def test_nan_is_never_the_best():
@@ -429,7 +387,7 @@ def test_a_callback_that_has_no_state_may_come_and_go(tmp_path):
 
     ended(tmp_path, 6)
     state, _ = train(tmp_path, resume=True, callbacks=[Quiet()])
-    assert equal(state, train()[0])
+    assert same_bits(state, train()[0])
 
 
 def test_the_states_of_two_callbacks_of_a_class_are_kept_apart(tmp_path):
@@ -486,7 +444,7 @@ def test_a_resume_elsewhere_warns_with_what_is_different_and_goes_on(tmp_path):
     assert "machine 'Plan9 vax' there" in message
     assert "more 1 there, None here" in message
     assert "numpy" not in message
-    assert equal(state, train()[0])
+    assert same_bits(state, train()[0])
 
 
 def test_each_warning_points_to_the_call_of_fit(tmp_path):
@@ -540,7 +498,7 @@ def test_the_newest_good_one_is_taken_and_the_damaged_are_named(tmp_path):
         assert message.startswith("training continues from step-000000006.npz")
         assert f"was renamed to {name}.damaged: " in message
         assert "is damaged" in message
-    assert equal(state, expected)
+    assert same_bits(state, expected)
     assert figures == history
     assert (tmp_path / "step-000000008.npz.damaged").read_bytes() == before
     assert [path.name for path in Checkpoint(tmp_path).paths()] == [
@@ -578,7 +536,7 @@ def test_a_passing_error_of_the_system_is_not_damage(number, tmp_path, monkeypat
             train(tmp_path, resume=True)
     assert "nothing was changed or trained; try again, or move the" in caught.value.__notes__[-1]
     assert names(tmp_path) == before
-    assert equal(train(tmp_path, resume=True)[0], train()[0])
+    assert same_bits(train(tmp_path, resume=True)[0], train()[0])
 
 
 @pytest.mark.parametrize("number", ["EIO", "ESTALE"])
@@ -676,7 +634,7 @@ def test_the_arrays_of_callbacks_are_bounded_where_they_are_written_and_read(tmp
     train(tmp_path / "b", callbacks=[Keeping()], keywords={"limit": 8004})
     keeping = Keeping()
     train(tmp_path / "b", callbacks=[keeping], keywords={"limit": 8004}, resume=True)
-    assert identical(keeping.restored, keeping.state())
+    assert same_bits(keeping.restored, keeping.state())
     with pytest.raises(CheckpointError, match=r"more than Checkpoint\(limit=\d+\) allows"):
         train(tmp_path / "b", callbacks=[Keeping()], keywords={"limit": 8003}, resume=True)
 
@@ -748,31 +706,16 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(
             train(tmp_path)
     assert names(tmp_path) == [f"step-{step + 1:09d}.npz" for step in range(last)]
     state, _ = train(tmp_path, resume=True)
-    assert equal(state, train()[0])
+    assert same_bits(state, train()[0])
 
 
 PROGRAM = """
 import resource, sys
 sys.path[:0] = {folders!r}
-import test_resume
+import interrupted
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
-test_resume.train({directory!r}, callbacks=[test_resume.Growing()])
+interrupted.train({directory!r}, callbacks=[interrupted.Growing()])
 """
-
-
-class Growing(npdl.callbacks.Callback):
-    """Needs more room from step to step."""
-
-    size = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.size += 1
-
-    def state(self):
-        return np.zeros(500 * self.size)
-
-    def restore(self, state):
-        self.size = len(state) // 500
 
 
 def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(tmp_path):
@@ -785,7 +728,7 @@ def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(tmp_path):
     assert all(name.startswith("step-") for name in names(directory))
     assert 1 < int(Checkpoint(directory).paths()[-1].stem[5:]) < 12
     state, _ = train(directory, callbacks=[Growing()], resume=True)
-    assert equal(state, train()[0])
+    assert same_bits(state, train()[0])
 
 
 def test_what_a_broken_disk_brings_back_does_not_take_the_place_of_what_was_there(
@@ -808,7 +751,7 @@ def test_what_a_broken_disk_brings_back_does_not_take_the_place_of_what_was_ther
         checkpoint.save(path, {"a": np.zeros(9)})
     assert "an old file is unchanged" in str(caught.value.__notes__)
     monkeypatch.undo()
-    assert identical(checkpoint.load(path, like={"a": np.ones(9)}), {"a": np.ones(9)})
+    assert same_bits(checkpoint.load(path, like={"a": np.ones(9)}), {"a": np.ones(9)})
     assert names(tmp_path) == ["run.npz"]
 
 
@@ -819,7 +762,7 @@ def test_a_model_is_made_of_a_checkpoint_of_fit(tmp_path):
     found = RUNS["compat"](checkpoint=Checkpoint(tmp_path), epochs=2)
     rng = npdl.utils.get_rng()
     model = npdl.Model.load(Checkpoint(tmp_path).paths()[-1])
-    assert identical(model.optimizer.get_state(), found["optimizer"])
+    assert same_bits(model.optimizer.get_state(), found["optimizer"])
     npdl.utils.set_rng(rng)
 
 
@@ -841,7 +784,7 @@ def test_a_model_whose_layer_has_no_configuration_is_resumed_but_not_loaded(tmp_
     try:
         trained(1, checkpoint=Checkpoint(tmp_path))
         found = trained(3, checkpoint=Checkpoint(tmp_path), resume=True)
-        assert identical(found.get_weights(), trained(3).get_weights())
+        assert same_bits(found.get_weights(), trained(3).get_weights())
         with pytest.raises(CheckpointError, match="holds no configuration of a model"):
             npdl.Model.load(Checkpoint(tmp_path).paths()[-1])
         found.load_weights(Checkpoint(tmp_path).paths()[-1])
@@ -860,7 +803,7 @@ def test_a_model_of_other_layers_is_refused_and_left_as_it_was(tmp_path):
         model.fit(X, Y, verbose=0, checkpoint=Checkpoint(tmp_path), resume=True)
     assert "layers: " in str(caught.value)
     assert "optimizer: Adam(lr=0.02) in the checkpoint, SGD(lr=0.5) here" in str(caught.value)
-    assert identical(model.get_weights(), weights)
+    assert same_bits(model.get_weights(), weights)
     assert runs.get_state() == generator
     npdl.utils.set_rng(rng)
 
@@ -888,7 +831,7 @@ def test_the_generator_of_any_kind_is_brought_back(set_rng, tmp_path, monkeypatc
             directory.mkdir()
             shutil.copy(path, directory)
             found = RUNS["compat"](epochs=2, checkpoint=Checkpoint(directory), resume=True)
-            assert equal(found, expected)
+            assert same_bits(found, expected)
     finally:
         settings.set_rng(rng)
         np.random.set_state(before)  # noqa: NPY002
@@ -922,7 +865,7 @@ def test_the_state_of_a_callback_comes_back_as_it_was(value, tmp_path):
     train(tmp_path, epochs=1, callbacks=[Odd()])
     odd = Odd()
     train(tmp_path, epochs=1, callbacks=[odd], resume=True)
-    assert identical(odd.restored, value)
+    assert same_bits(odd.restored, value)
 
 
 def test_the_arrays_of_a_state_are_in_the_order_of_a_file():

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import equal
-from test_resume import EndAt, EndedError, X, Y, names, train
+from arrays import same_bits
+from interrupted import X, Y, ended, names, train
 
 import npdl
 import npdl.functional as F
@@ -29,11 +29,6 @@ from npdl.training import (
 )
 
 
-def ended(directory, step, callbacks=(), **options):
-    with pytest.raises(EndedError):
-        train(directory, callbacks=[*callbacks, EndAt(step)], **options)
-
-
 def rows(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
@@ -49,7 +44,7 @@ def run(tmp_path):
 
 def resumed(directory, *callbacks):
     state, history = train(directory, epochs=5, callbacks=callbacks, resume=True)
-    assert equal(state, train(epochs=5)[0])
+    assert same_bits(state, train(epochs=5)[0])
     return history
 
 
@@ -70,7 +65,7 @@ def test_a_lost_log_begins_anew_with_a_warning(loss, run):
         log.write_text("", encoding="utf-8")
     with pytest.warns(UserWarning, match=r"CSVLogger: .*log.csv is missing or empty") as caught:
         assert resumed(directory, CSVLogger(log)) == history
-    assert caught[0].filename.endswith("test_resume.py")
+    assert caught[0].filename.endswith("interrupted.py")
     assert rows(log) == [whole[0], *whole[3:]]
 
 
@@ -250,7 +245,7 @@ def test_callbacks_of_other_arguments_are_named_when_a_run_is_resumed(
     with pytest.warns(ChangedCallbackWarning, match="changed arguments of callbacks: ") as caught:
         train(tmp_path, epochs=2, callbacks=after, resume=True)
     assert all(line in str(caught[0].message) for line in lines)
-    assert caught[0].filename.endswith("test_resume.py")
+    assert caught[0].filename.endswith("interrupted.py")
 
 
 def test_callbacks_of_the_same_arguments_are_resumed_without_a_word(tmp_path):
@@ -410,12 +405,12 @@ def test_a_run_whose_last_checkpoint_is_not_written_returns_its_result(error, tm
     with pytest.warns(UnwrittenCheckpointWarning, match="has ended with step 12") as caught:
         state, figures = train(tmp_path, callbacks=[Fails(12, error)])
     assert type(error).__name__ in str(caught[0].message)
-    assert caught[0].filename.endswith("test_resume.py")
-    assert equal(state, expected)
+    assert caught[0].filename.endswith("interrupted.py")
+    assert same_bits(state, expected)
     assert figures == history
     assert names(tmp_path)[-1] == "step-000000011.npz"
     again, figures = train(tmp_path, callbacks=[Fails(99, error)], resume=True)
-    assert equal(again, expected)
+    assert same_bits(again, expected)
     assert figures == history
 
 
@@ -427,7 +422,7 @@ def test_the_best_weights_are_put_back_though_the_last_checkpoint_is_not_written
     expected, _ = train(callbacks=callbacks(99))
     with pytest.warns(UnwrittenCheckpointWarning):
         state, _ = train(tmp_path, callbacks=callbacks(12))
-    assert equal(state, expected)
+    assert same_bits(state, expected)
 
 
 def test_a_model_whose_last_checkpoint_is_not_written_returns_its_history(tmp_path):
@@ -454,20 +449,20 @@ def test_a_checkpoint_that_is_not_written_in_a_run_is_an_error_with_the_state(st
     assert len(error.history["loss"]) == step // 4
     # Training continues from the state of the error, or from the checkpoint before it.
     if step == 8:
-        assert equal(train(epochs=1, state=error.state)[0], train()[0])
-    assert equal(train(tmp_path, callbacks=[Fails(99, error)], resume=True)[0], train()[0])
+        assert same_bits(train(epochs=1, state=error.state)[0], train()[0])
+    assert same_bits(train(tmp_path, callbacks=[Fails(99, error)], resume=True)[0], train()[0])
 
 
 def test_interrupting_the_last_checkpoint_is_no_result(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         train(tmp_path, callbacks=[Fails(12, KeyboardInterrupt())])
-    assert equal(caught.value.state, train()[0])
+    assert same_bits(caught.value.state, train()[0])
 
 
 def test_a_finished_run_needs_no_checkpoint_to_be_written(tmp_path):
     state, _ = train(tmp_path, callbacks=[Fails(99, OSError())])
     with pytest.warns(FinishedRunWarning):
-        assert equal(train(tmp_path, callbacks=[Fails(99, OSError())], resume=True)[0], state)
+        assert same_bits(train(tmp_path, callbacks=[Fails(99, OSError())], resume=True)[0], state)
 
 
 # Values in the logs

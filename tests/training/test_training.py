@@ -9,51 +9,13 @@ import warnings
 import attrs
 import numpy as np
 import pytest
+from arrays import read_only, same_bits
+from classifier import DATA, LOSS, MODEL, classes, each_optimizer, run
 
 import npdl.functional as F
 from npdl import random, tree
 from npdl.functional.optimizers import _packed as packed
 from npdl.training import MidEpochWarning, TrainState, evaluate, fit, predict, train_step
-
-
-def classes(count=50, features=6, number=3, seed=0):
-    generator = random.generator(seed)
-    labels = generator.integers(number, size=count)
-    centres = 2 * generator.normal(size=(number, features))
-    x = centres[labels] + generator.normal(size=(count, features))
-    return x.astype(np.float32), labels
-
-
-DATA = classes()
-MODEL = F.serial(F.dense(8), F.tanh(), F.dropout(0.2), F.dense(3))
-LOSS = F.softmax_cross_entropy
-OPTIMIZERS = {
-    "adam": F.adam(0.01),
-    "nadam": F.nadam(0.01),
-    "adamw": F.adamw(0.01, weight_decay=0.1),
-    "adamw with a mask": F.adamw(0.01, weight_decay=0.1, mask="*/weight"),
-    "sgd": F.sgd(0.1),
-    "momentum on a schedule": F.momentum(F.exponential_decay(0.1, 5, rate=0.9)),
-    "adadelta": F.adadelta(1.0),
-    "clipped by norm": F.chain(F.clip_by_global_norm(0.1), F.adam(0.01)),
-    "accumulated": F.accumulate(F.adam(0.01), 2),
-    "averaged": F.chain(F.adam(0.01), F.average_params(0.9)),
-    "by path": F.by_path({"*/bias": F.sgd(0.1), "*": F.adam(0.01)}),
-}
-each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-
-
-def same_bits(a, b):
-    assert tree.paths(a) == tree.paths(b)
-    for path, x, y in zip(tree.paths(a), tree.leaves(a), tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y, err_msg=path, strict=True)
-
-
-def read_only(value):
-    for leaf in tree.leaves(value):
-        if isinstance(leaf, np.ndarray):
-            leaf.flags.writeable = False
-    return value
 
 
 def by_hand(model, optimizer, state, batches):
@@ -81,7 +43,7 @@ def test_a_step_is_value_and_grad_update_and_apply(optimizer, donate):
     step = train_step(MODEL, LOSS, optimizer, donate=donate)
     for batch in batches():
         state, _ = step(state, batch)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
 
 
 @each_optimizer
@@ -95,7 +57,7 @@ def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
     step = train_step(MODEL, LOSS, optimizer, donate=donate)
     for batch in batches():
         state, _ = step(state, batch)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
 
 
 def test_only_small_arrays_are_joined():
@@ -160,7 +122,7 @@ def test_a_rate_of_zero_keeps_parameters_under_their_keys():
     x = np.ones((4, 1), np.float32)
     run = keyed((10, 9, 100)), F.mean_squared_error, F.sgd(0.0), (x, x)
     state, _ = fit(*run, progress=False)
-    same_bits(state.params, run[0].init(0, ()))
+    assert same_bits(state.params, run[0].init(0, ()))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -174,8 +136,8 @@ def test_what_is_not_trained_keeps_its_bits(number):
     after = state
     for batch in batches():
         after, _ = step(after, batch)
-    same_bits(after, expected)
-    same_bits(after.params[2 * number], state.params[2 * number])
+    assert same_bits(after, expected)
+    assert same_bits(after.params[2 * number], state.params[2 * number])
 
 
 @each_optimizer
@@ -190,10 +152,10 @@ def test_a_step_is_pure(optimizer):
     other, _ = step(first, batches()[2])
     again, same = step(state, batches()[1])
     fresh, _ = train_step(MODEL, LOSS, optimizer)(before, batches()[1])
-    same_bits(state, before)
-    same_bits(first, kept)
-    same_bits(first, again)
-    same_bits(first, fresh)
+    assert same_bits(state, before)
+    assert same_bits(first, kept)
+    assert same_bits(first, again)
+    assert same_bits(first, fresh)
     assert figures["loss"] == same["loss"]
     assert other.step == 3
 
@@ -206,7 +168,7 @@ def test_the_arrays_of_a_state_may_be_changed_by_their_owner():
     mixed = TrainState(state.step, changed, state.opt_state, state.rng)
     after, _ = step(mixed, batches()[1])
     expected, _ = train_step(MODEL, LOSS, optimizer)(mixed, batches()[1])
-    same_bits(after, expected)
+    assert same_bits(after, expected)
 
 
 def test_dropout_follows_from_the_key_and_the_step():
@@ -217,12 +179,6 @@ def test_dropout_follows_from_the_key_and_the_step():
     assert first["loss"] != second["loss"]
     back = TrainState(0, two.params, two.opt_state, two.rng)
     assert step(back, DATA)[1]["loss"] == first["loss"]
-
-
-def run(**options):
-    options = {"optimizer": F.adam(0.02), "batch_size": 8, "rng": 3, "progress": False} | options
-    optimizer = options.pop("optimizer")
-    return fit(MODEL, LOSS, optimizer, options.pop("data", DATA), **options)
 
 
 def test_fit_makes_the_steps_of_train_step_in_the_order_of_the_key():
@@ -238,7 +194,7 @@ def test_fit_makes_the_steps_of_train_step_in_the_order_of_the_key():
             expected, figures = step(expected, (DATA[0][rows], DATA[1][rows]))
             total += float(figures["loss"]) * len(rows)
         means.append(total / 50)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
     assert history == {"loss": means}
 
 
@@ -247,8 +203,8 @@ def test_two_fits_are_one_long_fit():
     half, first = run(epochs=2)
     before = pickle.loads(pickle.dumps(half))
     rest, second = run(epochs=3, state=read_only(half))
-    same_bits(rest, whole)
-    same_bits(half, before)
+    assert same_bits(rest, whole)
+    assert same_bits(half, before)
     assert history["loss"] == first["loss"] + second["loss"]
 
 
@@ -262,7 +218,7 @@ def test_fit_goes_on_in_the_middle_of_an_epoch():
         state, _ = step(state, (DATA[0][rows], DATA[1][rows]))
     with pytest.warns(MidEpochWarning, match="24 of 50 examples are skipped"):
         rest, _ = run(epochs=2, state=state)
-    same_bits(rest, whole)
+    assert same_bits(rest, whole)
 
 
 def test_without_shuffling_the_data_come_in_their_order():
@@ -271,7 +227,7 @@ def test_without_shuffling_the_data_come_in_their_order():
     step = train_step(MODEL, LOSS, F.adam(0.02))
     for batch in batches(size=8):
         expected, _ = step(expected, batch)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
 
 
 def test_the_callers_data_and_the_global_generator_are_left_alone():
@@ -538,7 +494,7 @@ def test_an_error_in_a_step_leaves_the_state_and_names_the_step():
     with pytest.raises(ValueError, match="7") as caught:
         run(state=state, data=(x, y), shuffle=False)
     assert caught.value.__notes__[-1] == "in step 13 of fit, in epoch 1"
-    same_bits(state, before)
+    assert same_bits(state, before)
 
 
 OTHER = TrainState.create(F.serial(F.dense(5), F.tanh()), F.sgd(0.1), (6,))
@@ -606,7 +562,7 @@ def test_a_state_of_another_optimizer_ends_training_at_once(first, second):
             step = train_step(MODEL, LOSS, after, donate=donate)
             with pytest.raises(ValueError, match="another optimizer"):
                 step(state, DATA)
-        same_bits(state.params, kept)
+        assert same_bits(state.params, kept)
 
 
 def test_another_optimizer_of_one_kind_takes_over_the_state():
@@ -616,7 +572,7 @@ def test_another_optimizer_of_one_kind_takes_over_the_state():
     for optimizer in (F.momentum(0.1), slow, slow):
         expected = by_hand(MODEL, optimizer, expected, [DATA])
         state, _ = train_step(MODEL, LOSS, optimizer)(state, DATA)
-    same_bits(state, expected)
+    assert same_bits(state, expected)
 
 
 @pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
@@ -697,4 +653,4 @@ def test_accumulated_gradients_wait_for_the_next_run():
         state, _ = fit(*run, batch_size=5, progress=False)
     state, _ = fit(*run, batch_size=5, state=state, progress=False)
     expected, _ = fit(*run, batch_size=5, epochs=2, progress=False)
-    same_bits(state, expected)
+    assert same_bits(state, expected)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from layers import counting, failing, noisy, notes_of, numbers, split, spy
+from small_layers import counting, failing, noisy, notes_of, numbers, split, spy
 
 import npdl.functional as F
 from npdl import random, tree

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from cases import CASES
-from layers import notes_of, numbers, spy
+from small_layers import notes_of, numbers, spy
 
 import npdl.functional as F
 from npdl import random, tree

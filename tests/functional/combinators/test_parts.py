@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 from cases import CASES
-from layers import noisy, numbers
+from small_layers import noisy, numbers
 
 import npdl.functional as F
 from npdl import checkpoint, random, tree

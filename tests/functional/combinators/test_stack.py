@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layers import counting, failing, masked_sum, notes_of, numbers, split, spy
+from small_layers import counting, failing, masked_sum, notes_of, numbers, split, spy
 
 import npdl.functional as F
 from npdl import random, tree

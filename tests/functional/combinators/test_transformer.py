@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers import notes_of
+from small_layers import notes_of
 
 import npdl.functional as F
 from npdl import random, tree

@@ -4,188 +4,23 @@ import sys
 
 import numpy as np
 import pytest
-import test_layers
-from cases import Case, normal
-from layers import notes_of, numbers
+from small_layers import notes_of, numbers
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 from npdl.gradcheck import check_gradients
 from npdl.training import TrainState, fit
 
 pytest.importorskip("autograd")
 
 import autograd.numpy as anp
+from function_cases import FUNCTIONS, dense_init, dense_tanh, nested_init, noisy, swish, weights
 
 FLOAT32 = np.float32
 X = numbers(2, 3)
 
 
 # Functions, each with the way to make its parameters.
-
-
-def weights(**shapes):
-    """Return an `init` of normal arrays, each of a shape that may have None for the features."""
-
-    def init(rng, shape):
-        return {
-            name: F.normal(0.5)(random.fold(rng, name), [shape[-1] if s is None else s for s in of])
-            for name, of in shapes.items()
-        }
-
-    return init
-
-
-def swish(x):
-    return x / (1 + anp.exp(-x))
-
-
-def dense_tanh(params, x):
-    return anp.tanh(x @ params["weight"] + params["bias"])
-
-
-dense_init = weights(weight=(None, 4), bias=(4,))
-
-
-def attention(params, x):
-    """Two heads over (batch, time, 6)."""
-    made = x @ params["weight"] + params["bias"]
-    queries, keys, values = (
-        anp.reshape(part, (*x.shape[:2], 2, 3)) for part in anp.split(made, 3, axis=-1)
-    )
-    likeness = anp.einsum("nthd,nshd->nhts", queries, keys) / 3**0.5
-    powers = anp.exp(likeness - anp.max(likeness, axis=-1, keepdims=True))
-    powers = powers / anp.sum(powers, axis=-1, keepdims=True)
-    mixed = anp.reshape(anp.einsum("nhts,nshd->nthd", powers, values), x.shape)
-    return mixed @ params["output_weight"] + params["output_bias"]
-
-
-def convolution(params, x):
-    """A kernel of 3 by 2 over (batch, channels, height, width), without padding."""
-    _, _, height, width = x.shape
-    weight = params["weight"]
-    parts = [
-        anp.einsum(
-            "nchw,oc->nohw", x[:, :, i : height - 2 + i, j : width - 1 + j], weight[:, :, i, j]
-        )
-        for i in range(3)
-        for j in range(2)
-    ]
-    return sum(parts) + params["bias"][:, None, None]
-
-
-def nested(params, x):
-    """Parameters in a dict, a tuple and a list, with None and an empty tuple among them."""
-    (first, nothing), empty, layers = params["blocks"]
-    assert nothing is None
-    assert empty == ()
-    x = anp.tanh(x @ first["weight"])
-    for weight in layers:
-        x = x @ weight
-    return params["scale"] * x
-
-
-def nested_init(rng, shape):
-    first = F.dense(4, bias=False).init(random.fold(rng, 0), shape)
-    layers = [F.normal()(random.fold(rng, 1), size) for size in ((4, 5), (5, 2))]
-    return {"blocks": ((first, None), (), layers), "scale": np.full((), 2, FLOAT32)}
-
-
-def lookup(params, inputs):
-    """Ids, a mask, and numbers that are added."""
-    ids, mask, x = inputs
-    vectors = params["table"][ids] * mask[:, :, None]
-    return anp.sum(vectors, axis=1) / anp.sum(mask + 0.0, axis=1).astype(x.dtype)[:, None] + x
-
-
-def lookup_shape(shape):
-    return (4,)
-
-
-def lookup_inputs(generator, batch, shape):
-    ids = generator.integers(0, 7, (batch, 5))
-    mask = np.arange(5) < generator.integers(1, 6, (batch, 1))
-    return ids, mask, normal(generator, batch, shape[2])
-
-
-def divide(params, x):
-    """Two outputs of one input, and one of nothing but the shape."""
-    y = x @ params["weight"]
-    return y, (anp.mean(y, axis=1), np.ones((len(x), 2), params["weight"].dtype))
-
-
-def divide_shape(shape):
-    return (4,), ((), (2,))
-
-
-def noisy(x, train, rng):
-    if not train:
-        return x
-    return x * random.generator(rng).normal(1, 0.1, x.shape).astype(x.dtype)
-
-
-CASES = {
-    "no parameters": Case(F.from_function(swish), (2, 5)),
-    "dense": Case(F.from_function(dense_tanh, dense_init), (3,)),
-    "attention": Case(
-        F.from_function(
-            attention,
-            weights(weight=(6, 18), bias=(18,), output_weight=(6, 4), output_bias=(4,)),
-        ),
-        (5, 6),
-    ),
-    "convolution": Case(
-        F.from_function(convolution, weights(weight=(4, 3, 3, 2), bias=(4,))), (3, 5, 6)
-    ),
-    "nested parameters": Case(F.from_function(nested, nested_init), (3,)),
-    "ids, masks and floats": Case(
-        F.from_function(lookup, weights(table=(7, 4)), out_shape=lookup_shape),
-        ((5,), (5,), (4,)),
-        inputs=lookup_inputs,
-    ),
-    "nested outputs": Case(
-        F.from_function(divide, weights(weight=(3, 4)), out_shape=divide_shape), (3,)
-    ),
-    "train and rng": Case(F.from_function(noisy), (4, 5), random=True),
-    "inside others": Case(
-        F.serial(
-            F.dense(3), F.residual(F.from_function(dense_tanh, weights(weight=(3, 3), bias=(3,))))
-        ),
-        (2,),
-    ),
-}
-
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-CHECKS = [
-    *[
-        (check, {"train": train})
-        for check in (
-            test_layers.test_gradients_agree_with_central_differences,
-            test_layers.test_gradients_hold_behind_and_in_front_of_another_layer,
-        )
-        for train in (False, True)
-    ],
-    (test_layers.test_read_only_arrays_are_enough_and_nothing_is_written, {}),
-    (test_layers.test_the_same_key_gives_the_same_bits, {}),
-    (test_layers.test_without_input_gradient_the_parameters_get_the_same, {}),
-    (test_layers.test_an_empty_batch_gives_empty_outputs_and_zero_gradients, {}),
-    (test_layers.test_the_layout_in_memory_makes_no_difference, {}),
-    (test_layers.test_the_data_type_is_kept, {"dtype": np.float32}),
-    (test_layers.test_the_data_type_is_kept, {"dtype": np.float64}),
-    (test_layers.test_exactly_the_untrained_parameters_have_no_gradient, {}),
-    (test_layers.test_the_declared_shape_is_the_actual_one, {}),
-    (test_layers.test_a_layer_that_needs_a_key_asks_for_it, {}),
-    (test_layers.test_update_stats_is_pure_and_takes_none, {}),
-]
-
-
-@each_case
-@pytest.mark.parametrize(
-    ("check", "arguments"), CHECKS, ids=[f"{c.__name__[5:]}{list(a.values())}" for c, a in CHECKS]
-)
-def test_it_holds_what_every_layer_must(case, check, arguments):
-    check(case, **arguments)
 
 
 # The same gradients as those of layers written by hand
@@ -207,7 +42,7 @@ def test_gradients_equal_those_of_the_layer_written_by_hand(name, train):
     y, cache = layer.apply(params, x, train=train)
     g = numbers(*y.shape, seed=5).astype(np.float64)
     grads, dx = layer.backward(params, cache, g)
-    own = CASES[name].layer
+    own = FUNCTIONS[name].layer
     own_y, own_cache = own.apply(of(params), x, train=train)
     own_grads, own_dx = own.backward(of(params), own_cache, g)
     expected = (y, () if name == "no parameters" else of(grads), dx)
@@ -220,7 +55,7 @@ def test_it_trains_to_the_same_as_the_layer_written_by_hand():
     hidden, last = F.serial(F.dense(4), F.tanh()), F.dense(1)
     (dense, _), readout = F.serial(hidden, last).init(0, (3,))
     results = []
-    for layer, params in ((hidden, (dense, ())), (CASES["dense"].layer, dense)):
+    for layer, params in ((hidden, (dense, ())), (FUNCTIONS["dense"].layer, dense)):
         model, optimizer = F.serial(layer, last), F.adam(0.05)
         params = (params, readout)
         start = TrainState(0, params, optimizer.init(params), (4,))
@@ -346,7 +181,7 @@ def test_ints_among_the_parameters_are_not_trained_and_unused_floats_get_zeros(t
 
 @pytest.mark.parametrize("train", [False, True])
 def test_inputs_without_floats_and_absent_ones_have_no_gradient(train):
-    case = CASES["ids, masks and floats"]
+    case = FUNCTIONS["ids, masks and floats"]
     params, x = case.params(), case.x(3)
     y, cache = case.layer.apply(params, x, train=train)
     _, dx = case.layer.backward(params, cache, y)

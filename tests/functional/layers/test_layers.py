@@ -5,17 +5,27 @@ import pickle
 
 import numpy as np
 import pytest
+from arrays import arrays_of, read_only, same_bits
 from cases import CASES, Case
 
 import npdl.functional as F
 from npdl import random, tree
 from npdl.gradcheck import check_gradients
 
-NAMES = list(CASES)
 MODES = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 KEY = (5,)
 
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=NAMES)
+try:
+    from function_cases import FUNCTIONS
+except ModuleNotFoundError:  # autograd is not installed
+    FUNCTIONS = {}
+
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_layer = pytest.mark.parametrize(
+    "case",
+    [*CASES.values(), *FUNCTIONS.values()],
+    ids=[*CASES, *(f"function, {name}" for name in FUNCTIONS)],
+)
 
 
 def run(case: Case, params, x, train):
@@ -27,23 +37,7 @@ def cotangent(y, seed=9):
     return tree.map(lambda part: generator.normal(size=part.shape).astype(part.dtype), y)
 
 
-def arrays(value):
-    """All arrays in a value, also in the containers that a cache may be made of."""
-    return [leaf for leaf in tree.leaves(value) if isinstance(leaf, np.ndarray)]
-
-
-def read_only(value):
-    for array in arrays(value):
-        array.flags.writeable = False
-    return value
-
-
-def same_bits(a, b):
-    pairs = list(zip(tree.leaves(a), tree.leaves(b), strict=True))
-    return all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True) for x, y in pairs)
-
-
-@each_case
+@each_layer
 @MODES
 def test_gradients_agree_with_central_differences(case, train):
     check_gradients(
@@ -51,7 +45,7 @@ def test_gradients_agree_with_central_differences(case, train):
     )
 
 
-@each_case
+@each_layer
 @MODES
 def test_gradients_hold_behind_and_in_front_of_another_layer(case, train):
     x, params = case.x(3), case.params(np.float64)
@@ -62,7 +56,7 @@ def test_gradients_hold_behind_and_in_front_of_another_layer(case, train):
     check_gradients(model, case.shape, x=x, params=((), params, ()), train=train, rng=KEY)
 
 
-@each_case
+@each_layer
 def test_exactly_the_untrained_parameters_have_no_gradient(case):
     params = case.params()
     y, cache = run(case, params, case.x(3), True)
@@ -72,14 +66,14 @@ def test_exactly_the_untrained_parameters_have_no_gradient(case):
     assert missing == sorted(case.untrained)
 
 
-@each_case
+@each_layer
 def test_the_declared_shape_is_the_actual_one(case):
     y = case.layer(case.params(), case.x(4))
     actual = tree.map(lambda part: part.shape[1:], y)
     assert case.layer.out_shape(case.shape) == actual
 
 
-@each_case
+@each_layer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_data_type_is_kept(case, dtype):
     params, x = case.params(dtype), tree.astype(case.x(3), dtype)
@@ -91,22 +85,22 @@ def test_the_data_type_is_kept(case, dtype):
             assert leaf.dtype == dtype, train
 
 
-@each_case
+@each_layer
 def test_read_only_arrays_are_enough_and_nothing_is_written(case):
     for train in (False, True):
         params, x = read_only(case.params()), read_only(case.x(3))
         y, cache = run(case, params, x, train)
         read_only((y, cache))
         g = read_only(cotangent(y))
-        before = [array.copy() for array in arrays((params, x, y, cache, g))]
+        before = [array.copy() for array in arrays_of((params, x, y, cache, g))]
         first = case.layer.backward(params, cache, g)
         case.layer.update_stats(params, cache)
         second = case.layer.backward(params, cache, g)
         assert same_bits(first, second)
-        assert same_bits(before, arrays((params, x, y, cache, g)))
+        assert same_bits(before, arrays_of((params, x, y, cache, g)))
 
 
-@each_case
+@each_layer
 def test_the_same_key_gives_the_same_bits(case):
     for train in (False, True):
         params, x = case.params(), case.x(3)
@@ -120,7 +114,7 @@ def test_the_same_key_gives_the_same_bits(case):
         )
 
 
-@each_case
+@each_layer
 def test_a_layer_that_needs_a_key_asks_for_it(case):
     if not case.random:
         case.layer.apply(case.params(), case.x(3), train=True)
@@ -133,7 +127,7 @@ def test_a_layer_that_needs_a_key_asks_for_it(case):
     assert not same_bits(*different)
 
 
-@each_case
+@each_layer
 def test_without_input_gradient_the_parameters_get_the_same(case):
     for train in (False, True):
         params = case.params()
@@ -160,7 +154,7 @@ def test_repr_config_and_pickle_give_an_equal_layer(case):
         assert same_bits(copy(params, x), case.layer(params, x))
 
 
-@each_case
+@each_layer
 def test_an_empty_batch_gives_empty_outputs_and_zero_gradients(case):
     for train in (False, True):
         if not case.empty and train:
@@ -180,7 +174,7 @@ def with_gaps(array):
     return np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array
 
 
-@each_case
+@each_layer
 def test_the_layout_in_memory_makes_no_difference(case):
     for train in (False, True):
         params, x = case.params(np.float64), tree.astype(case.x(4), np.float64)
@@ -199,14 +193,14 @@ def test_the_layout_in_memory_makes_no_difference(case):
             assert tree.all_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-@each_case
+@each_layer
 def test_update_stats_is_pure_and_takes_none(case):
     params = case.params()
     assert same_bits(case.layer.update_stats(params, None), params)
     _, cache = run(case, params, case.x(3), True)
-    before = [array.copy() for array in arrays(params)]
+    before = [array.copy() for array in arrays_of(params)]
     after = case.layer.update_stats(params, cache)
-    assert same_bits(before, arrays(params))
+    assert same_bits(before, arrays_of(params))
     assert tree.paths(after) == tree.paths(params)
 
 

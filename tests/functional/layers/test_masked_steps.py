@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layers import numbers
+from small_layers import numbers
 
 import npdl.functional as F
 from npdl import tree
