@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from small_layers import numbers
+from arrays import normal
 
 import npdl
 import npdl.functional as F
 from npdl import checkpoint
 from npdl.training import evaluate, fit, predict
 
-X, Y = numbers(8, 3), numbers(8, 1, seed=1)
+X, Y = normal(8, 3), normal(8, 1, seed=1)
 MODEL = F.dense(1)
 PARAMS = MODEL.init(0, (3,))
 
@@ -138,7 +138,7 @@ def test_a_model_refuses_other_classes_of_arrays(kind):
 def test_a_frozen_normalization_of_a_model_evaluates_in_training():
     model = npdl.Model([npdl.layers.Dense(n_out=4, n_in=3), npdl.layers.BatchNormal()])
     model.compile(loss="mse")
-    model.train_on_batch(X, numbers(8, 4))
+    model.train_on_batch(X, normal(8, 4))
     dense, norm = model.layers
     hidden = dense.forward(X)
     assert not np.allclose(norm.forward(hidden, train=True), norm.forward(hidden, train=False))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from arrays import read_only
 
 import npdl.functional as F
 from npdl import tree
@@ -244,6 +245,5 @@ def test_the_tolerance_decides():
 
 def test_nothing_given_is_changed():
     params, x = F.dense(5).init(3, SHAPE), np.ones((4, 3), np.float32)
-    for array in (params["weight"], params["bias"], x):
-        array.flags.writeable = False
+    read_only((params, x))
     check_gradients(F.dense(5), SHAPE, x=x, params=params)

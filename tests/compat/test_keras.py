@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from arrays import same_bits
 from npdl.layers import (
     GRU,
     LSTM,
@@ -68,10 +69,6 @@ def trained(model, *data, **keywords):
     npdl.utils.set_seed(2)
     model.fit(*data, epochs=2, batch_size=8, verbose=0, **keywords)
     return model.get_weights()
-
-
-def same(a, b):
-    return all(map(np.array_equal, a, b))
 
 
 # Names of arguments
@@ -362,7 +359,7 @@ def test_compile_accepts_both_argument_orders(args, keywords):
     model, expected = classifier(*args, **keywords), classifier("scce", "adam")
     assert type(model.optimizer) is Adam
     assert model.metrics_names == ["loss", "accuracy"]
-    assert same(trained(model, X, Y), trained(expected, X, Y))
+    assert same_bits(trained(model, X, Y), trained(expected, X, Y))
 
 
 LOSSES = {
@@ -378,7 +375,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_accepted_under_keras_names(name):
     here, make, targets = LOSSES[name]
-    assert same(trained(make(loss=name), X, targets), trained(make(loss=here), X, targets))
+    assert same_bits(trained(make(loss=name), X, targets), trained(make(loss=here), X, targets))
 
 
 def test_a_functional_loss_is_accepted(tmp_path):
@@ -420,8 +417,8 @@ def test_binary_accuracy_counts_each_output():
 
 def test_fit_accepts_keras_names_and_defaults():
     expected = trained(classifier(), X, Y)
-    assert same(trained(classifier(), x=X, y=Y), expected)
-    assert same(trained(classifier(), X, y=Y, workers=1, steps_per_epoch=None), expected)
+    assert same_bits(trained(classifier(), x=X, y=Y), expected)
+    assert same_bits(trained(classifier(), X, y=Y, workers=1, steps_per_epoch=None), expected)
     model = classifier()
     assert model.evaluate(x=X, y=Y) == model.evaluate(X, Y)
     assert np.array_equal(model.predict(x=X), model.predict(X))
@@ -443,9 +440,9 @@ def test_a_class_weight_is_the_weight_of_its_examples():
     expected = trained(classifier(), X, Y, sample_weight=weights)
     for targets in (Y, ONE_HOT, Y[:, None]):
         got = trained(classifier(), X, targets, class_weight={1: 5.0, 2: 0.5})
-        assert same(got, expected)
+        assert same_bits(got, expected)
     half = trained(classifier(), X, Y, class_weight={1: 5, 2: 0.5}, sample_weight=np.full(40, 0.5))
-    assert same(half, trained(classifier(), X, Y, sample_weight=weights / 2))
+    assert same_bits(half, trained(classifier(), X, Y, sample_weight=weights / 2))
 
 
 def test_validation_data_may_have_weights():
@@ -460,7 +457,7 @@ def test_validation_data_may_have_weights():
 def test_validation_data_take_precedence_over_a_fraction():
     with pytest.warns(UserWarning, match="trained on all examples"):
         got = trained(classifier(), X, Y, validation_split=0.5, validation_data=(X[:4], Y[:4]))
-    assert same(got, trained(classifier(), X, Y))
+    assert same_bits(got, trained(classifier(), X, Y))
 
 
 TARGETS = {
@@ -599,7 +596,7 @@ def test_an_activation_can_be_a_layer():
     for each in (model, other):
         each.compile("scce", "adam")
     other.set_weights(model.get_weights())
-    assert same(trained(model, X, Y), trained(other, X, Y))
+    assert same_bits(trained(model, X, Y), trained(other, X, Y))
 
 
 def test_an_activation_after_a_default_activation_warns():

@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from compat_layers import BATCH, N_IN, N_OUT, TIME, after, normal
+from arrays import normal64
+from compat_layers import BATCH, N_IN, N_OUT, TIME, after
 
 import npdl
 import npdl.functional as F
@@ -38,16 +39,16 @@ def connected(layer, *shape):
 
 def forward(layer, *shape, x=None):
     connected(layer, *shape)
-    return layer.forward(normal(BATCH, *shape) if x is None else x)
+    return layer.forward(normal64(BATCH, *shape) if x is None else x)
 
 
 def dense():
     layer = connected(Dense(N_OUT), N_IN)
-    layer.forward(normal(BATCH, N_IN))
+    layer.forward(normal64(BATCH, N_IN))
     return layer
 
 
-TABLE = normal(6, 4)
+TABLE = normal64(6, 4)
 
 BAD = {
     "no units": (lambda: Dense(0), "Dense: n_out must be a positive int"),
@@ -81,7 +82,7 @@ BAD = {
     ),
     "forward before connect_to": (lambda: Dense(2).forward([1]), "Dense.forward: call connect_to"),
     "weights before connect_to": (
-        lambda: setattr(Dense(2), "W", normal(N_IN, 2)),
+        lambda: setattr(Dense(2), "W", normal64(N_IN, 2)),
         "Dense has no W yet; call connect_to",
     ),
     "backward before forward": (
@@ -89,7 +90,7 @@ BAD = {
         "Dense.backward: call forward",
     ),
     "another number of features": (
-        lambda: forward(Dense(2), N_IN, x=normal(BATCH, 9)),
+        lambda: forward(Dense(2), N_IN, x=normal64(BATCH, 9)),
         "these params take 3 features",
     ),
     "a gradient that would be broadcast": (
@@ -122,7 +123,7 @@ BAD = {
         "MeanPooling: blocks of 2×3 do not fill 4×8",
     ),
     "a sequence that it does not divide": (
-        lambda: forward(MaxPooling((TIME, 1)), TIME, N_IN, x=normal(BATCH, TIME + 1, N_IN)),
+        lambda: forward(MaxPooling((TIME, 1)), TIME, N_IN, x=normal64(BATCH, TIME + 1, N_IN)),
         "MaxPooling: blocks of 5×1 do not fill 6×3",
     ),
     "pooling of features": (lambda: connected(MaxPooling((2, 2)), 8), "3 or 4 axes"),
@@ -152,11 +153,11 @@ BAD = {
         "a known size of axis 2",
     ),
     "a single example": (
-        lambda: forward(BatchNormal(), N_IN, x=normal(1, N_IN)),
+        lambda: forward(BatchNormal(), N_IN, x=normal64(1, N_IN)),
         "which has no variance",
     ),
     "examples of another shape": (
-        lambda: forward(BatchNormal(), 3, 4, x=normal(BATCH, 4, 3)),
+        lambda: forward(BatchNormal(), 3, 4, x=normal64(BATCH, 4, 3)),
         "expected examples of the shape (3, 4)",
     ),
     "an unknown argument": (
@@ -181,19 +182,19 @@ BAD = {
         "must work element by element",
     ),
     "a mask of weights": (
-        lambda: connected(LSTM(n_out=2), 1, N_IN).forward(normal(1, 1, N_IN), [[0.5]]),
+        lambda: connected(LSTM(n_out=2), 1, N_IN).forward(normal64(1, 1, N_IN), [[0.5]]),
         "the mask must be 1 (true)",
     ),
     "a mask of another shape": (
-        lambda: connected(GRU(n_out=2), 2, N_IN).forward(normal(1, 2, N_IN), [[1]]),
+        lambda: connected(GRU(n_out=2), 2, N_IN).forward(normal64(1, 2, N_IN), [[1]]),
         "the mask must be bool[1, 2]",
     ),
     "a state of another shape": (
-        lambda: connected(LSTM(n_out=2), 2, N_IN).forward(normal(1, 2, N_IN), c0=normal(1, 3)),
+        lambda: connected(LSTM(n_out=2), 2, N_IN).forward(normal64(1, 2, N_IN), c0=normal64(1, 3)),
         "(batch, units)",
     ),
     "a gradient of a state of another shape": (
-        lambda: _lstm().backward(None, dcn=normal(BATCH, 3)),
+        lambda: _lstm().backward(None, dcn=normal64(BATCH, 3)),
         "expected a gradient of the shape (4, 2)",
     ),
     "weights of another shape": (
@@ -223,7 +224,7 @@ BAD = {
 
 def _lstm():
     layer = connected(LSTM(n_out=N_OUT), TIME, N_IN)
-    layer.forward(normal(BATCH, TIME, N_IN))
+    layer.forward(normal64(BATCH, TIME, N_IN))
     return layer
 
 
@@ -236,7 +237,7 @@ def test_bad_arguments_are_named(call, message):
 
 def test_an_error_in_a_layer_names_the_layer_and_its_input():
     with pytest.raises(ValueError, match="features") as caught:
-        forward(Dense(2), N_IN, x=normal(BATCH, 9))
+        forward(Dense(2), N_IN, x=normal64(BATCH, 9))
     assert caught.value.__notes__[-1] == "in Dense.forward, given float32[4, 9]"
 
 
@@ -356,7 +357,7 @@ def test_an_input_shape_may_include_the_batch():
 def test_a_norm_over_features_accepts_any_sequence_length():
     layer = connected(BatchNormal(axis=2), None, N_IN)
     assert layer.out_shape == (None, None, N_IN)
-    assert layer.forward(normal(BATCH, 7, N_IN)).shape == (BATCH, 7, N_IN)
+    assert layer.forward(normal64(BATCH, 7, N_IN)).shape == (BATCH, 7, N_IN)
 
 
 def test_ints_and_lists_are_accepted_as_inputs():

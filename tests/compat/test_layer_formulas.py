@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from compat_layers import BATCH, MASK, N_IN, N_OUT, TIME, after, normal
+from arrays import normal64
+from compat_layers import BATCH, MASK, N_IN, N_OUT, TIME, after
 
 import npdl
 import npdl.functional as F
@@ -23,7 +24,7 @@ def made(layer, *shape):
     npdl.utils.set_dtype("float64")
     layer.connect_to(after(*shape))
     for i, array in enumerate(layer.params):
-        array += 0.3 * normal(*array.shape, seed=i)
+        array += 0.3 * normal64(*array.shape, seed=i)
     return layer
 
 
@@ -52,20 +53,20 @@ def recurrent(kind, **options):
 
 
 def test_dense_and_linear():
-    x = normal(BATCH, N_IN)
+    x = normal64(BATCH, N_IN)
     linear, dense = made(layers.Linear(N_OUT), N_IN), made(layers.Dense(N_OUT), N_IN)
     close(linear.forward(x), x @ linear.W + linear.b)
     close(dense.forward(x), np.tanh(x @ dense.W + dense.b))
 
 
 def test_simple_rnn():
-    layer, x = recurrent(layers.SimpleRNN), normal(BATCH, TIME, N_IN)
+    layer, x = recurrent(layers.SimpleRNN), normal64(BATCH, TIME, N_IN)
     expected = unrolled(lambda x, h: (np.tanh(x @ layer.W + h @ layer.U + layer.b),), x, zeros())
     close(layer.forward(x, MASK), expected)
 
 
 def test_gru_resets_before_the_matrix_product():
-    layer, x = recurrent(layers.GRU), normal(BATCH, TIME, N_IN)
+    layer, x = recurrent(layers.GRU), normal64(BATCH, TIME, N_IN)
 
     def step(x, s):
         z = sigmoid(x @ layer.U_z + s @ layer.W_z + layer.b_z)
@@ -77,8 +78,8 @@ def test_gru_resets_before_the_matrix_product():
 
 
 def test_lstm():
-    layer, x = recurrent(layers.LSTM), normal(BATCH, TIME, N_IN)
-    c0, h0 = normal(BATCH, N_OUT, seed=2), normal(BATCH, N_OUT, seed=3)
+    layer, x = recurrent(layers.LSTM), normal64(BATCH, TIME, N_IN)
+    c0, h0 = normal64(BATCH, N_OUT, seed=2), normal64(BATCH, N_OUT, seed=3)
 
     def step(x, h, c):
         f = sigmoid(x @ layer.U_f + h @ layer.W_f + layer.b_f)
@@ -92,8 +93,8 @@ def test_lstm():
 
 
 def test_batch_lstm_packs_rows_bias_x2h_h2h_and_columns_ifog():
-    layer, x = recurrent(layers.BatchLSTM), normal(BATCH, TIME, N_IN)
-    c0, h0 = normal(BATCH, N_OUT, seed=2), normal(BATCH, N_OUT, seed=3)
+    layer, x = recurrent(layers.BatchLSTM), normal64(BATCH, TIME, N_IN)
+    c0, h0 = normal64(BATCH, N_OUT, seed=2), normal64(BATCH, N_OUT, seed=3)
 
     def step(x, h, c):
         i, f, o, g = np.split(np.concatenate([[1.0], x, h]) @ layer.AllW, 4)
@@ -116,7 +117,7 @@ def test_the_forget_bias_changes_only_the_forget_gate(bias):
 
 
 def test_convolution_without_padding_stays_inside_the_image():
-    layer, x = made(layers.Convolution(2, (2, 4), stride=3), 3, 5, 11), normal(BATCH, 3, 5, 11)
+    layer, x = made(layers.Convolution(2, (2, 4), stride=3), 3, 5, 11), normal64(BATCH, 3, 5, 11)
     expected = np.zeros((BATCH, 2, 2, 3))
     for i, j in np.ndindex(2, 3):
         patch = x[:, None, :, 3 * i : 3 * i + 2, 3 * j : 3 * j + 4]
@@ -130,7 +131,7 @@ POOLS = {"mean": (layers.MeanPooling, np.mean), "max": (layers.MaxPooling, np.ma
 
 @pytest.mark.parametrize(("kind", "function"), POOLS.values(), ids=POOLS)
 def test_pooling_reduces_adjacent_blocks(kind, function):
-    x = normal(BATCH, 3, 4, 9)
+    x = normal64(BATCH, 3, 4, 9)
     expected = function(x.reshape(BATCH, 3, 2, 2, 3, 3), axis=(3, 5))
     # Each layer accepts inputs with 3 and 4 axes, regardless of its connection.
     for shape in ((3, 4, 9), (4, 9)):
@@ -142,7 +143,7 @@ def test_pooling_reduces_adjacent_blocks(kind, function):
 
 
 def test_pooling_over_time_reduces_each_feature():
-    x = normal(BATCH, TIME, N_IN)
+    x = normal64(BATCH, TIME, N_IN)
     mean, most = layers.MeanPooling((TIME, 1)), layers.MaxPooling([TIME, 1])
     close(made(mean, TIME, N_IN).forward(x), x.mean(axis=1, keepdims=True))
     close(made(most, TIME, N_IN).forward(x), x.max(axis=1, keepdims=True))
@@ -160,7 +161,7 @@ AXES = {
 @pytest.mark.parametrize(("axis", "shape", "over"), AXES.values(), ids=AXES)
 def test_batch_normal_computes_statistics_over_the_other_axes(axis, shape, over):
     layer = made(layers.BatchNormal(axis=axis, momentum=0.7, epsilon=1e-3), *shape)
-    x, other = 2 + normal(6, *shape), normal(5, *shape, seed=2)
+    x, other = 2 + normal64(6, *shape), normal64(5, *shape, seed=2)
     like = [1 if i in over else size for i, size in enumerate(x.shape)]
     mean, variance = x.mean(over, keepdims=True), x.var(over, keepdims=True)
     beta, gamma = layer.beta.reshape(like), layer.gamma.reshape(like)
@@ -177,7 +178,7 @@ def test_batch_normal_computes_statistics_over_the_other_axes(axis, shape, over)
 
 
 def test_a_new_batch_normal_evaluates_with_mean_0_and_variance_1():
-    layer, x = layers.BatchNormal(epsilon=1e-3, input_shape=(N_IN,)), normal(BATCH, N_IN)
+    layer, x = layers.BatchNormal(epsilon=1e-3, input_shape=(N_IN,)), normal64(BATCH, N_IN)
     npdl.utils.set_dtype("float64")
     layer.connect_to()
     close(layer.forward(x, train=False), x / np.sqrt(1 + 1e-3))
@@ -222,7 +223,7 @@ def test_dropout_draws_from_the_package_generator():
 
 
 def test_softmax_passes_the_gradient_unless_exact_softmax_is_set():
-    layer, x = made(layers.Softmax(N_OUT + 1), N_IN), normal(BATCH, N_IN)
+    layer, x = made(layers.Softmax(N_OUT + 1), N_IN), normal64(BATCH, N_IN)
     targets = np.eye(N_OUT + 1)[[0, 1, 2, 2]]
     p = layer.forward(x)
     close(p, softmax(x @ layer.W + layer.b))
@@ -232,18 +233,18 @@ def test_softmax_passes_the_gradient_unless_exact_softmax_is_set():
 
     layer.exact_softmax = True
     assert layer.functional.call.positional[1] == F.softmax()
-    g = normal(*p.shape)
+    g = normal64(*p.shape)
     layer.forward(x)
     layer.backward(g)
     close(layer.db, np.sum(p * (g - np.sum(p * g, axis=1, keepdims=True)), axis=0))
 
 
 def test_embedding_looks_up_rows_and_sums_their_gradients():
-    table = normal(6, 4)
+    table = normal64(6, 4)
     layer, ids = layers.Embedding(table, static=False), np.array([[5, 0, 5], [1, 5, 3]])
     y = layer.forward(ids)
     assert np.array_equal(y, table[ids].astype(np.float32))
-    g = normal(2, 3, 4).astype(np.float32)
+    g = normal64(2, 3, 4).astype(np.float32)
     assert layer.backward(g) is None
     expected = np.zeros((6, 4))
     np.add.at(expected, ids, g)
@@ -251,7 +252,7 @@ def test_embedding_looks_up_rows_and_sums_their_gradients():
 
 
 def test_flatten_and_dim_shuffle_change_the_shape():
-    x = normal(BATCH, 3, 2, 4)
+    x = normal64(BATCH, 3, 2, 4)
     assert np.array_equal(made(layers.Flatten(), 3, 2, 4).forward(x), x.reshape(BATCH, 24))
     assert np.array_equal(made(layers.Flatten(3), 3, 2, 4).forward(x), x.reshape(BATCH, 3, 8))
     assert np.array_equal(made(layers.DimShuffle(), 3, 2, 4).forward(x), x[:, None])

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from compat_layers import BATCH, MASK, N_IN, N_OUT, TIME, after, normal
+from arrays import normal64
+from compat_layers import BATCH, MASK, N_IN, N_OUT, TIME, after
 
 import npdl
 from npdl.compat.layers import GRU, LSTM, BatchLSTM, SimpleRNN
@@ -19,16 +20,16 @@ def made(kind, dtype="float64", **options):
     layer = kind(n_out=N_OUT, n_in=N_IN, **options)
     layer.connect_to()
     for i, array in enumerate(layer.params):
-        array += 0.3 * normal(*array.shape, seed=i)
+        array += 0.3 * normal64(*array.shape, seed=i)
     return layer
 
 
 def sequence():
-    return normal(BATCH, TIME, N_IN)
+    return normal64(BATCH, TIME, N_IN)
 
 
 def state(seed):
-    return normal(BATCH, N_OUT, seed=seed)
+    return normal64(BATCH, N_OUT, seed=seed)
 
 
 @MEMORIES
@@ -103,7 +104,7 @@ def test_gradients_flow_from_the_last_to_the_initial_states(kind, return_sequenc
         return layer.forward(x, mask=MASK, c0=c0, h0=h0)
 
     y = run()
-    g = np.zeros_like(y) if only_states else normal(*y.shape, seed=4)
+    g = np.zeros_like(y) if only_states else normal64(*y.shape, seed=4)
 
     def value():
         y = run()
@@ -112,7 +113,7 @@ def test_gradients_flow_from_the_last_to_the_initial_states(kind, return_sequenc
     dx = layer.backward(None if only_states else g, dcn, dhn)
     gradients = [dx, layer.dc0, layer.dh0, *layer.grads]
     for i, (array, gradient) in enumerate(zip(arrays, gradients, strict=True)):
-        d, before, ends = normal(*array.shape, seed=(9 + i)), array.copy(), []
+        d, before, ends = normal64(*array.shape, seed=(9 + i)), array.copy(), []
         for step in (1e-6, -1e-6):
             array += step * d
             ends.append(value())
@@ -125,7 +126,7 @@ def test_a_missing_state_is_zero_and_has_a_gradient():
     layer, x = made(BatchLSTM), sequence()
     y = layer.forward(x, c0=state(2))
     assert np.array_equal(y, layer.forward(x, state(2), np.zeros((BATCH, N_OUT))))
-    layer.backward(normal(*y.shape), dhn=state(5))
+    layer.backward(normal64(*y.shape), dhn=state(5))
     assert layer.d_c0 is layer.dc0
     assert layer.d_h0 is layer.dh0
     assert layer.d_AllW is layer.dAllW
@@ -138,7 +139,7 @@ def test_a_first_layer_has_no_state_gradients(kind):
     layer = made(kind)
     layer.first_layer = True
     y = layer.forward(sequence())
-    assert layer.backward(normal(*y.shape), state(5), state(6)) is None
+    assert layer.backward(normal64(*y.shape), state(5), state(6)) is None
     assert layer.dc0 is None
     assert layer.dh0 is None
     assert all(g.any() for g in layer.grads)
@@ -172,7 +173,7 @@ def test_a_mask_may_have_ints_or_booleans(kind):
 def test_masked_inputs_have_no_effect_and_no_gradient(kind):
     layer, x = made(kind, return_sequence=True), sequence()
     y = layer.forward(x, mask=MASK)
-    g = normal(*y.shape)
+    g = normal64(*y.shape)
     dx, grads = layer.backward(g), layer.grads
     x[MASK == 0] = np.nan
     assert np.array_equal(layer.forward(x, mask=MASK), y)
@@ -190,7 +191,7 @@ def test_without_need_grad_only_the_input_has_a_gradient(kind):
         mine[...] = array
     y = trained.forward(x)
     assert np.array_equal(frozen.forward(x), y)
-    g = normal(*y.shape)
+    g = normal64(*y.shape)
     assert np.array_equal(frozen.backward(g), trained.backward(g))
     assert len(frozen.params) == len(frozen.grads)
     assert all(g is None for g in frozen.grads)
@@ -215,7 +216,7 @@ def test_sizes_come_from_the_layer_before_or_the_arguments(kind):
     layer = kind(n_out=N_OUT, n_in=N_IN, return_sequence=True)
     layer.connect_to()
     assert layer.out_shape == (None, None, N_OUT)
-    assert layer.forward(normal(3, 2, N_IN)).shape == (3, 2, N_OUT)
+    assert layer.forward(normal64(3, 2, N_IN)).shape == (3, 2, N_OUT)
 
     layer.connect_to(SimpleNamespace(out_shape=(6, 8, N_IN)))
     assert layer.out_shape == (6, 8, N_OUT)

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from compat_layers import BATCH, N_IN, N_OUT, TIME, after, normal
+from arrays import normal64
+from compat_layers import BATCH, N_IN, N_OUT, TIME, after
 
 import npdl
 import npdl.functional as F
@@ -81,7 +82,7 @@ class Slope(npdl.initializations.Initializer):
 def test_a_users_layer_has_param_grads_and_a_configuration():
     layer = Scale(start=3.0)
     layer.connect_to(after(N_IN))
-    x = normal(BATCH, N_IN)
+    x = normal64(BATCH, N_IN)
     assert np.array_equal(layer.forward(x), 3 * x)
     assert np.array_equal(layer.backward(np.ones_like(x)), np.full_like(x, 3))
     [(a, da)] = layer.param_grads
@@ -112,14 +113,14 @@ def test_a_subclass_of_a_layer_has_its_own_configuration():
     assert layer.to_json() == {"class": "layers.Narrow", "factor": 3}
     layer.connect_to(after(N_IN))
     assert layer.parameter_names == ("W", "b")
-    assert layer.forward(normal(BATCH, N_IN)).shape == (BATCH, 3 * N_OUT)
+    assert layer.forward(normal64(BATCH, N_IN)).shape == (BATCH, 3 * N_OUT)
 
 
 def test_a_functional_layer_can_name_its_arrays():
     layer = Normal()
     layer.connect_to(after(N_IN))
     layer.gain = [1, 2, 3]
-    x = normal(BATCH, N_IN)
+    x = normal64(BATCH, N_IN)
     y = layer.forward(x)
     layer.backward(y)
     assert [array.shape for array in layer.params] == [(N_IN,), (N_IN,)]
@@ -132,7 +133,7 @@ def test_a_users_recurrent_layer_gets_its_sizes():
     assert layer.out_shape == (None, TIME, N_OUT)
     assert layer.n_in == N_IN
     assert layer.params == []
-    assert layer.forward(normal(BATCH, TIME, N_IN)).shape == (BATCH, TIME, N_OUT)
+    assert layer.forward(normal64(BATCH, TIME, N_IN)).shape == (BATCH, TIME, N_OUT)
     with pytest.raises(NotImplementedError, match=r"Recurrent\.forward"):
         layers.Recurrent(n_out=N_OUT).forward(1)
 
@@ -149,10 +150,10 @@ ACTIVATED = {
 @pytest.mark.parametrize(("make", "shape"), ACTIVATED.values(), ids=ACTIVATED)
 def test_a_users_activation_has_exact_gradients_in_every_layer(make, shape):
     npdl.utils.set_dtype("float64")
-    layer, x = make(), normal(BATCH, *shape)
+    layer, x = make(), normal64(BATCH, *shape)
     layer.connect_to(after(*shape))
-    g = normal(*layer.forward(x).shape, seed=2)
-    dx, d = layer.backward(g), normal(*x.shape, seed=3)
+    g = normal64(*layer.forward(x).shape, seed=2)
+    dx, d = layer.backward(g), normal64(*x.shape, seed=3)
     ends = [np.sum(g * layer.forward(x + step * d)) for step in (1e-6, -1e-6)]
     assert abs((ends[0] - ends[1]) / 2e-6 - np.sum(dx * d)) < 1e-7
     assert layer.to_json()["activation"] == {"class": "activations.Sine"}
@@ -172,7 +173,7 @@ def test_a_functional_layer_accepts_its_parameters():
     params = model.init(0, (N_IN,))
     layer = layers.Functional(model, params, input_shape=(N_IN,))
     layer.connect_to()
-    x = normal(BATCH, N_IN).astype(np.float32)
+    x = normal64(BATCH, N_IN).astype(np.float32)
     assert np.array_equal(layer.forward(x, train=False), model(params, x))
     assert (layer.forward(x) == 0).mean() > (layer.forward(x, train=False) == 0).mean()
     for array in layer.params:

@@ -6,7 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
-from compat_layers import BATCH, CASES, Case, after, normal
+from arrays import normal64, same_bits
+from compat_layers import BATCH, CASES, Case, after
 
 import npdl
 from npdl import layers, tree
@@ -22,12 +23,6 @@ each_trained = rows(lambda case: case.params)
 # Rows with a mask or states have a fixed batch size.
 each_independent = rows(lambda case: case.params and not case.mixes and not case.forward)
 MODES = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-
-
-def bits(a, b):
-    return len(a) == len(b) and all(
-        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(a, b, strict=True)
-    )
 
 
 def with_weights_of(other, case, layer=None):
@@ -48,7 +43,7 @@ def test_params_and_grads_have_the_documented_order_and_names(case: Case):
     assert layer.parameter_names == tuple(case.params)
     assert len(layer.params) == len(layer.grads)
     assert all(g is None for g in layer.grads)
-    layer.backward(normal(*case.call(layer).shape))
+    layer.backward(normal64(*case.call(layer).shape))
     arrays = zip(layer.params, layer.grads, layer.param_grads, strict=True)
     for (name, shape), (array, g, pair) in zip(case.params.items(), arrays, strict=True):
         assert array.shape == g.shape == shape, name
@@ -74,7 +69,7 @@ def test_gradients_are_sums_over_the_batch(case: Case, train):
     npdl.utils.set_dtype("float64")
     layer, x = case.connected(), case.input()
     case.call(layer)
-    weights = normal(*case.call(layer, train=train).shape, seed=8)
+    weights = normal64(*case.call(layer, train=train).shape, seed=8)
     dx = layer.backward(weights)
     points = list(zip(layer.params, layer.grads, strict=True))
     if case.differentiable:
@@ -84,7 +79,7 @@ def test_gradients_are_sums_over_the_batch(case: Case, train):
     for i, (array, gradient) in enumerate(points):
         assert gradient.shape == array.shape
         for seed in range(2):
-            d = normal(*array.shape, seed=(9, i, seed))
+            d = normal64(*array.shape, seed=(9, i, seed))
             ends = []
             before = array.copy()
             for step in (1e-6, -1e-6):
@@ -99,7 +94,7 @@ def test_gradients_are_sums_over_the_batch(case: Case, train):
 def test_a_doubled_batch_has_twice_the_gradient(case: Case):
     npdl.utils.set_dtype("float64")
     layer, x = case.connected(), case.input()
-    g = normal(*case.call(layer, x).shape)
+    g = normal64(*case.call(layer, x).shape)
     layer.backward(g)
     once = [array.copy() for array in layer.grads]
     case.call(layer, np.concatenate([x, x]))
@@ -113,9 +108,9 @@ def test_in_place_changes_of_params_change_the_layer(case: Case):
     layer = case.connected()
     held, before = layer.params, case.call(layer)
     case.call(layer)
-    layer.backward(normal(*before.shape))
+    layer.backward(normal64(*before.shape))
     for i, array in enumerate(held):
-        array -= 0.1 * normal(*array.shape, seed=i)
+        array -= 0.1 * normal64(*array.shape, seed=i)
         assert np.array_equal(layer.params[i], array)
     after_update = case.call(layer)
     assert not np.array_equal(before, after_update)
@@ -130,8 +125,8 @@ def test_assigned_weights_are_copied_into_the_layers_arrays(case: Case):
         given = np.array(getattr(other, name), np.float64)
         setattr(layer, name, given)
         given += 1
-    assert bits(held, other.params)
-    assert bits(layer.params, other.params)
+    assert same_bits(held, other.params)
+    assert same_bits(layer.params, other.params)
     assert np.array_equal(case.call(layer), case.call(other))
     name, shape = next(iter(case.params.items()))
     with pytest.raises(ValueError, match="has the shape"):
@@ -141,13 +136,13 @@ def test_assigned_weights_are_copied_into_the_layers_arrays(case: Case):
 @each_case
 def test_a_first_layer_returns_none_and_has_the_same_grads(case: Case):
     layer = case.connected()
-    g = normal(*case.call(layer).shape)
+    g = normal64(*case.call(layer).shape)
     layer.backward(g)
     grads = layer.grads
     layer.first_layer = True
     case.call(layer)
     assert layer.backward(g) is None
-    assert bits(grads, layer.grads)
+    assert same_bits(grads, layer.grads)
 
 
 @each_case
@@ -179,7 +174,7 @@ def test_the_functional_layer_gives_the_same_bits(case: Case, train):
 
     object.__setattr__(layer.functional, "apply", spied)
     y = case.call(layer, train=train)
-    (params, x, options), g = seen[0], normal(*y.shape).astype(y.dtype)
+    (params, x, options), g = seen[0], normal64(*y.shape).astype(y.dtype)
     expected, cache = inner(params, x, **options)
     several = isinstance(expected, tuple)
     assert np.array_equal(y, expected[0] if several else expected)
@@ -188,9 +183,9 @@ def test_the_functional_layer_gives_the_same_bits(case: Case, train):
     grads, expected_dx = layer.functional.backward(
         params, cache, (g, (None, None)) if several else g
     )
-    assert bits(tree.leaves(layer.gradients), tree.leaves(grads))
+    assert same_bits(tree.leaves(layer.gradients), tree.leaves(grads))
     expected_dx = expected_dx[0] if isinstance(expected_dx, tuple) else expected_dx
-    assert bits(tree.leaves(dx), tree.leaves(expected_dx))
+    assert same_bits(tree.leaves(dx), tree.leaves(expected_dx))
 
 
 @each_case
@@ -202,7 +197,7 @@ def test_arrays_have_the_configured_data_type(case: Case, dtype):
     x = case.input()
     x = x.astype(other) if x.dtype.kind == "f" and layer.params else x.astype(dtype)
     y = case.call(layer, x)
-    dx = layer.backward(normal(*y.shape).astype(y.dtype))
+    dx = layer.backward(normal64(*y.shape).astype(y.dtype))
     for array in [y, *layer.params, *layer.grads, *tree.leaves(dx)]:
         assert array.dtype == dtype
 
@@ -212,7 +207,7 @@ def test_the_callers_arrays_are_not_modified(case: Case):
     layer, x = case.connected(), case.input()
     x.flags.writeable = False
     y = case.call(layer, x)
-    g, kept = normal(*y.shape), y.copy()
+    g, kept = normal64(*y.shape), y.copy()
     g.flags.writeable = False
     layer.backward(g)
     case.call(layer, -x if x.dtype.kind == "f" else x[::-1])
@@ -235,7 +230,7 @@ def test_copies_are_equal_and_independent(case: Case, twin):
 def test_connecting_again_keeps_only_the_parameters(case: Case):
     layer = case.connected()
     y = case.call(layer)
-    layer.backward(normal(*y.shape))
+    layer.backward(normal64(*y.shape))
     held, copies = layer.params, [array.copy() for array in layer.params]
     layer.connect_to(after(*case.shape))
     if type(layer) is not layers.Embedding:
@@ -243,7 +238,7 @@ def test_connecting_again_keeps_only_the_parameters(case: Case):
         with pytest.raises(RuntimeError, match="call forward"):
             layer.backward(y)
     assert all(np.shares_memory(a, b) for a, b in zip(held, layer.params, strict=True))
-    assert bits(layer.params, copies)
+    assert same_bits(layer.params, copies)
     assert np.array_equal(case.call(layer), y)
 
 
@@ -254,13 +249,13 @@ def test_connecting_to_another_size_initializes_parameters():
     layer.connect_to(after(5))
     assert held.shape == (4, 3)
     assert layer.W.shape == (5, 3)
-    assert layer.forward(normal(2, 5)).shape == (2, 3)
+    assert layer.forward(normal64(2, 5)).shape == (2, 3)
 
 
 def test_a_failed_connection_leaves_the_layer_unchanged():
     layer = layers.Convolution(2, (3, 3))
     layer.connect_to(after(1, 5, 5))
-    x = normal(2, 1, 5, 5)
+    x = normal64(2, 1, 5, 5)
     y = layer.forward(x)
     with pytest.raises(ValueError, match="larger than"):
         layer.connect_to(after(1, 2, 2))

@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from arrays import same_bits
 from npdl.layers import (
     BatchNormal,
     Convolution,
@@ -63,8 +64,7 @@ def mlp(**options):
 
 
 def same_weights(a, b):
-    pairs = list(zip(a.get_weights(), b.get_weights(), strict=True))
-    return all(p.dtype == q.dtype and np.array_equal(p, q) for p, q in pairs)
+    return same_bits(a.get_weights(), b.get_weights())
 
 
 # Training

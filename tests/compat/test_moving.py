@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from arrays import same_bits
 from npdl.layers import (
     GRU,
     LSTM,
@@ -36,10 +37,6 @@ from npdl.training._resume import Checkpoint
 rng = np.random.RandomState(0)
 X, Y = rng.normal(size=(40, 6)), np.arange(40) % 3
 IMAGES = rng.normal(size=(40, 2, 6, 6))
-
-
-def same(a, b):
-    return all(map(np.array_equal, a, b))
 
 
 def compiled(layers, *options, **keywords):
@@ -145,7 +142,7 @@ def test_one_optimizer_instance_can_train_several_models():
         model = mlp("scce", optimizer)
         model.fit(X, Y, epochs=3, verbose=0)
         weights.append(model.get_weights())
-    assert same(*weights)
+    assert same_bits(*weights)
     assert optimizer.iterations == 0
     compiled([Dense(5, n_in=6), Softmax(3)], "scce", optimizer).fit(X, Y, epochs=1, verbose=0)
 
@@ -306,11 +303,11 @@ def test_an_untrainable_layer_is_constant_until_trainable(name, at):
     layer.trainable = False
     frozen, others = layer.get_weights(), model.get_weights()
     model.fit(*data, epochs=2, verbose=0)
-    assert same(layer.get_weights()[: len(layer.params)], frozen[: len(layer.params)])
-    assert not same(model.get_weights(), others)
+    assert same_bits(layer.get_weights()[: len(layer.params)], frozen[: len(layer.params)])
+    assert not same_bits(model.get_weights(), others)
     layer.trainable = True
     model.fit(*data, epochs=1, verbose=0)
-    assert not layer.params or not same(layer.get_weights(), frozen)
+    assert not layer.params or not same_bits(layer.get_weights(), frozen)
 
 
 def test_freezing_is_kept_in_files_and_the_functional_form(tmp_path):
@@ -334,11 +331,11 @@ def test_a_whole_model_can_be_frozen():
     model.trainable = False
     before = model.get_weights()
     model.fit(X, Y, epochs=1, verbose=0)
-    assert same(model.get_weights(), before)
+    assert same_bits(model.get_weights(), before)
     assert not model.trainable
     model.trainable = True
     model.fit(X, Y, epochs=1, verbose=0)
-    assert not same(model.get_weights(), before)
+    assert not same_bits(model.get_weights(), before)
 
 
 def test_backward_ends_at_the_first_trained_layer():
@@ -471,7 +468,7 @@ def test_load_weights_reads_every_file_with_weights(tmp_path):
     for file in files:
         other = mlp()
         other.load_weights(file)
-        assert same(other.get_weights(), model.get_weights())
+        assert same_bits(other.get_weights(), model.get_weights())
     with pytest.raises(CheckpointError, match="does not match"):
         compiled([Dense(4, n_in=6), Softmax(3)]).load_weights(tmp_path / "best.npz")
     with pytest.raises(CheckpointError, match=r"call load_weights.*files of weights"):
@@ -625,7 +622,7 @@ def test_the_check_before_training_has_no_side_effects():
     before, state = model.get_weights(), npdl.utils.random.get_state()
     with pytest.raises(ValueError, match="3 classes"):
         model.fit(X, Y + 1, verbose=0)
-    assert same(model.get_weights(), before)
+    assert same_bits(model.get_weights(), before)
     assert npdl.utils.random.get_state() == state
 
 
@@ -670,4 +667,4 @@ def test_a_frozen_batch_norm_uses_constant_statistics():
     in_training = layer.forward(X, train=True)
     assert np.array_equal(in_training, layer.forward(X, train=False))
     model.fit(3 + X, Y, epochs=1, verbose=0)
-    assert same(layer.get_weights(), before)
+    assert same_bits(layer.get_weights(), before)

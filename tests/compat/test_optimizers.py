@@ -7,10 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
+from arrays import normal64, read_only
 
 import npdl
 import npdl.functional as F
-from npdl import checkpoint, random, tree
+from npdl import checkpoint, tree
 from npdl.compat import optimizers
 from npdl.compat.optimizers import (
     SGD,
@@ -96,12 +97,8 @@ each_rule = pytest.mark.parametrize(("cls", "rule"), CASES.values(), ids=CASES)
 SHAPES = [(3, 4), (4,), (), (2, 3, 2), (1, 5)]
 
 
-def normal(*shape, seed=0):
-    return random.generator(random.fold(random.key(seed), *shape)).normal(size=shape)
-
-
 def arrays(seed=0, dtype=np.float64):
-    return [np.asarray(normal(*shape, seed=seed)).astype(dtype) for shape in SHAPES]
+    return [normal64(*shape, seed=seed).astype(dtype) for shape in SHAPES]
 
 
 def test_the_table_has_every_optimizer():
@@ -175,7 +172,7 @@ def test_the_documented_defaults_and_signatures(cls):
 def test_arrays_of_any_size_and_strides_update_in_place(cls, dtype, monkeypatch):
     monkeypatch.setattr(packed, "UPDATE_JOINED", 12)
     monkeypatch.setattr(packed, "UPDATE_BLOCK", 10)
-    whole = normal(7, 12).astype(dtype)
+    whole = normal64(7, 12).astype(dtype)
     kinds = {
         "contiguous": whole[:, 4:8].copy(),
         "a block of columns": whole.copy()[:, 4:8],
@@ -187,7 +184,7 @@ def test_arrays_of_any_size_and_strides_update_in_place(cls, dtype, monkeypatch)
     optimizer, small = cls(lr=0.1, clip=0.5), cls(lr=0.1, clip=0.5)
     params = list(kinds.values())
     for step in range(3):
-        g = normal(7, 4, seed=step + 1).astype(dtype)
+        g = normal64(7, 4, seed=step + 1).astype(dtype)
         optimizer.update(params, [g, g, np.asfortranarray(g), g])
         small.update(pieces, [g.reshape(-1)[i : i + 2] for i in range(0, 28, 2)])
     for p in params:
@@ -206,8 +203,7 @@ def test_memory_around_a_parameter_block_is_unchanged():
 @each
 def test_gradients_are_not_modified(cls):
     optimizer, params, grads = cls(lr=0.1, clip=0.5), arrays(), arrays(seed=1)
-    for g in grads:
-        g.flags.writeable = False
+    read_only(grads)
     for _ in range(3):
         optimizer.update(params, grads)
     assert all(np.array_equal(g, other) for g, other in zip(grads, arrays(seed=1), strict=True))
@@ -239,7 +235,7 @@ def test_gradients_are_cast_to_the_type_of_the_parameters(cls):
 
 @each
 def test_a_parabola_is_minimised(cls):
-    target, p = normal(4, 3), np.zeros((4, 3))
+    target, p = normal64(4, 3), np.zeros((4, 3))
     rate = {SGD: 0.1, Adagrad: 0.5, Adadelta: 1.0}.get(cls, 0.02)
     optimizer = cls(lr=rate)
     for _ in range(2000 if cls is Adadelta else 400):
@@ -464,12 +460,6 @@ def updated(optimizer, params, grads):
     return optimizer
 
 
-def read_only(*shape):
-    p = np.zeros(shape)
-    p.flags.writeable = False
-    return p
-
-
 ERRORS = {
     "other numbers": (
         lambda: SGD().update([np.zeros(2)], []),
@@ -497,7 +487,7 @@ ERRORS = {
         r"params\[0\] must be a writable array of floats, got list",
     ),
     "read-only parameters": (
-        lambda: SGD().update([read_only(2)], [np.zeros(2)]),
+        lambda: SGD().update([read_only(np.zeros(2))], [np.zeros(2)]),
         TypeError,
         "must be a writable array",
     ),

@@ -1,5 +1,6 @@
 """Arrays for tests: normal numbers, read-only arrays, equality of bits; without Hypothesis."""
 
+import functools
 from typing import Any, NamedTuple
 
 import attrs
@@ -22,6 +23,17 @@ class Record:
 def normal(*shape, seed=0, dtype=np.float32):
     """Return normal numbers that depend on the seed and the shape alone."""
     return random.generator((seed, *shape)).normal(size=shape).astype(dtype)
+
+
+normal64 = functools.partial(normal, dtype=np.float64)
+
+
+def noisy_params(layer, shape, dtype=np.float64):
+    """Return initial parameters with noise, so that no bias is zero."""
+    params = layer.init(0, shape)
+    leaves = enumerate(tree.leaves(params))
+    noisy = [leaf + 0.3 * normal64(*leaf.shape, seed=1 + i) for i, leaf in leaves]
+    return tree.astype(tree.unflatten(params, noisy), dtype)
 
 
 def arrays_of(value):

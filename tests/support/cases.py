@@ -13,10 +13,10 @@ import npdl.functional as F
 from npdl import random, tree
 
 
-def normal(generator: np.random.Generator, batch: int, shape: Any) -> Any:
+def normal_inputs(generator: np.random.Generator, batch: int, shape: Any) -> Any:
     """Normal float32 numbers, for one shape or for several."""
     if shape and isinstance(shape[0], tuple):
-        return tuple(normal(generator, batch, part) for part in shape)
+        return tuple(normal_inputs(generator, batch, part) for part in shape)
     return generator.normal(size=(batch, *shape)).astype(np.float32)
 
 
@@ -26,7 +26,7 @@ class Case:
 
     layer: F.Layer
     shape: Any
-    inputs: Callable[[np.random.Generator, int, Any], Any] = normal
+    inputs: Callable[[np.random.Generator, int, Any], Any] = normal_inputs
     # Paths of parameters that are not trained: their gradient must be None, all others not.
     untrained: tuple[str, ...] = ()
     # Whether the layer needs a key in training.
@@ -240,7 +240,7 @@ add(
 # recurrent
 def _masked(generator: np.random.Generator, batch: int, shape: Any) -> Any:
     """The input and a mask with gaps at the end and within, at the beginning, and throughout."""
-    x, _, *state = normal(generator, batch, shape)
+    x, _, *state = normal_inputs(generator, batch, shape)
     time = np.arange(shape[0][0])
     kinds = np.stack([(time < 4) & (time != 1), time > 1, time < 0])
     return (x, np.resize(kinds, (batch, time.size)), *state)
@@ -248,7 +248,7 @@ def _masked(generator: np.random.Generator, batch: int, shape: Any) -> Any:
 
 def _unmasked(generator: np.random.Generator, batch: int, shape: Any) -> Any:
     """The input and the state."""
-    x, _, state = normal(generator, batch, shape)
+    x, _, state = normal_inputs(generator, batch, shape)
     return x, None, state
 
 
@@ -334,7 +334,7 @@ def _with_masks(*places: int) -> Callable[..., Any]:
     """Normal numbers, but masks at some places: with gaps, without the first steps, all false."""
 
     def inputs(generator: np.random.Generator, batch: int, shape: Any) -> Any:
-        x = list(normal(generator, batch, shape))
+        x = list(normal_inputs(generator, batch, shape))
         for place in places:
             time = np.arange(shape[place][0])
             kinds = np.stack([(time < 4) & (time != 1), time > 1, time < 0])

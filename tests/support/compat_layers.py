@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from arrays import normal64
 
 import npdl
 from npdl import random
@@ -33,10 +34,6 @@ from npdl.compat.layers import (
 
 BATCH, TIME, N_IN, N_OUT = 4, 5, 3, 2
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 1, 0, 1], [0, 0, 0, 0, 0]])
-
-
-def normal(*shape, seed=1):
-    return random.generator(random.fold(random.key(seed), *shape)).normal(size=shape)
 
 
 def after(*out_shape):
@@ -75,12 +72,12 @@ class Case:
         layer = self.made()
         layer.connect_to(after(*self.shape))
         for i, array in enumerate(layer.params):
-            array += noise * normal(*array.shape, seed=i)
+            array += noise * normal64(*array.shape, seed=i)
         return layer
 
     def input(self, batch=BATCH):
         shape = (batch, *self.shape)
-        return normal(*shape, seed=7) if self.x is None else self.x(shape)
+        return normal64(*shape, seed=7) if self.x is None else self.x(shape)
 
     def call(self, layer, x=None, train=True):
         """Go forward, with the same random numbers each time."""
@@ -89,7 +86,7 @@ class Case:
 
 
 def states():
-    return {"c0": normal(BATCH, N_OUT, seed=4), "h0": normal(BATCH, N_OUT, seed=5)}
+    return {"c0": normal64(BATCH, N_OUT, seed=4), "h0": normal64(BATCH, N_OUT, seed=5)}
 
 
 def ids(shape):
@@ -161,7 +158,7 @@ CASES: dict[str, Case] = {
         differentiable=False,
     ),
     "Embedding, a table": Case(
-        lambda: Embedding(normal(6, 4), False),
+        lambda: Embedding(normal64(6, 4), False),
         (TIME,),
         (TIME, 4),
         {"W": (6, 4)},
@@ -169,7 +166,7 @@ CASES: dict[str, Case] = {
         differentiable=False,
     ),
     "Embedding, static": Case(
-        lambda: Embedding(normal(6, 4)),
+        lambda: Embedding(normal64(6, 4)),
         (TIME,),
         (TIME, 4),
         x=ids,

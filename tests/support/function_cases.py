@@ -2,7 +2,7 @@
 
 import autograd.numpy as anp
 import numpy as np
-from cases import Case, normal
+from cases import Case, normal_inputs
 
 import npdl.functional as F
 from npdl import random
@@ -89,7 +89,7 @@ def lookup_shape(shape):
 def lookup_inputs(generator, batch, shape):
     ids = generator.integers(0, 7, (batch, 5))
     mask = np.arange(5) < generator.integers(1, 6, (batch, 1))
-    return ids, mask, normal(generator, batch, shape[2])
+    return ids, mask, normal_inputs(generator, batch, shape[2])
 
 
 def divide(params, x):

@@ -3,7 +3,6 @@
 import numpy as np
 
 import npdl.functional as F
-from npdl import random
 
 
 @F.layer
@@ -108,10 +107,6 @@ def masked_sum():
         return (), (weights[:, :, None] * g[:, None], None)
 
     return F.Layer(lambda rng, shape: (), apply, backward, lambda shape: shape[0][1:])
-
-
-def numbers(*shape, seed=0):
-    return random.generator(seed).normal(size=shape).astype(np.float32)
 
 
 def notes_of(call):

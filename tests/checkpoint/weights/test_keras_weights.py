@@ -9,16 +9,13 @@ import importlib.util
 
 import numpy as np
 import pytest
+from arrays import normal
 
 import npdl.functional as F
 from npdl import random, tree
 from npdl.checkpoint import from_keras
 
 BATCH = 3
-
-
-def normal(*shape, seed=1):
-    return random.generator((seed, *shape)).normal(size=shape).astype(np.float32)
 
 
 # The layers of Keras as functions of their weights, by name.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arrays import normal, read_only
 
 import npdl.functional as F
 from npdl import checkpoint, random, tree
@@ -21,10 +22,6 @@ needs_safetensors = pytest.mark.skipif(
 )
 WAYS = ["state_dict", "npz", pytest.param("safetensors", marks=needs_safetensors)]
 BATCH = 3
-
-
-def normal(*shape, seed=1):
-    return random.generator(seed).normal(size=shape).astype(np.float32)
 
 
 def drawn(module, seed=0):
@@ -333,11 +330,8 @@ def test_loaded_arrays_are_new_and_sources_unchanged():
     module, model = drawn(nn.LSTM(3, 4)), F.lstm(4)
     weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     before = {name: array.copy() for name, array in weights.items()}
-    for array in weights.values():
-        array.flags.writeable = False
-    like = tree.map(lambda leaf: leaf + 0, model.init(0, (None, 3)))
-    for leaf in tree.leaves(like):
-        leaf.flags.writeable = False
+    read_only(weights)
+    like = read_only(tree.map(lambda leaf: leaf + 0, model.init(0, (None, 3))))
     params = from_torch(weights, model, like)
     for leaf in tree.leaves(params):
         assert leaf.flags.writeable

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from small_layers import counting, failing, noisy, notes_of, numbers, split, spy
+from arrays import normal
+from small_layers import counting, failing, noisy, notes_of, split, spy
 
 import npdl.functional as F
 from npdl import random, tree
@@ -17,8 +18,8 @@ def keys_of(make):
     log = []
     model = make(noisy(log))
     params = model.init(KEY, (3,))
-    model.apply(params, numbers(2, 3), train=True, rng=KEY)
-    model.apply(params, numbers(2, 3))
+    model.apply(params, normal(2, 3), train=True, rng=KEY)
+    model.apply(params, normal(2, 3))
     return log[0][1], log[1][1:], log[2][1:]
 
 
@@ -189,7 +190,7 @@ def test_a_wrong_mode_is_refused(combine, mode, kind, message):
     model = combine(F.dense(3), F.dropout(0.5))
     params = model.init(0, (3,))
     with pytest.raises(kind, match=message):
-        model.apply(params, numbers(2, 3), **mode)
+        model.apply(params, normal(2, 3), **mode)
 
 
 @pytest.mark.parametrize("name", ["serial", "residual", "parallel"])
@@ -201,14 +202,14 @@ def test_the_parameters_of_another_model_are_refused(name, change):
     params = change(model.init(0, (3,)))
     message = f"^{name}: expected the parameters of 2 layers, .* do they belong to another model"
     with pytest.raises(ValueError, match=message):
-        model(params, numbers(2, 3))
+        model(params, normal(2, 3))
 
 
 def test_lists_of_parameters_are_taken_too():
     model = F.serial(F.dense(3), F.parallel(F.dense(2)))
     params = model.init(0, (3,))
     lists = [params[0], list(params[1])]
-    assert np.array_equal(model(lists, numbers(2, 3)), model(params, numbers(2, 3)))
+    assert np.array_equal(model(lists, normal(2, 3)), model(params, normal(2, 3)))
 
 
 # Shapes
@@ -218,7 +219,7 @@ def test_a_residual_that_changes_the_shape_is_refused():
     model = F.residual(F.dense(4))
     params = F.serial(F.dense(4)).init(0, (3,))
     with pytest.raises(ValueError, match=r"turn float32\[2, 3\] into float32\[2, 4\]"):
-        model(params, numbers(2, 3))
+        model(params, normal(2, 3))
     for call in (lambda: model.init(0, (3,)), lambda: model.out_shape((3,))):
         with pytest.raises(ValueError, match=r"residual: .* the shape \(3,\) into \(4,\)"):
             call()
@@ -227,7 +228,7 @@ def test_a_residual_that_changes_the_shape_is_refused():
 def test_a_residual_does_not_broadcast():
     model = F.residual(F.dense(1))
     with pytest.raises(ValueError, match=r"turn float32\[2, 3\] into float32\[2, 1\]"):
-        model(F.serial(F.dense(1)).init(0, (3,)), numbers(2, 3))
+        model(F.serial(F.dense(1)).init(0, (3,)), normal(2, 3))
 
 
 @pytest.mark.parametrize("join", ["add", "multiply"])
@@ -236,7 +237,7 @@ def test_branches_do_not_broadcast(join):
     with pytest.raises(
         ValueError, match=rf"join='{join}' needs outputs of one shape, got \(2, 4\)"
     ):
-        model(model.init(0, (3,)), numbers(2, 3))
+        model(model.init(0, (3,)), normal(2, 3))
     with pytest.raises(ValueError, match=rf"join='{join}' .* got \('batch', 4\), \('batch', 1\)"):
         model.out_shape((3,))
 
@@ -254,7 +255,7 @@ def wide(units, dtype=np.float32):
 def test_branches_are_not_promoted(join):
     model = F.parallel(wide(2), wide(2, np.float64), join=join)
     with pytest.raises(TypeError, match=r"float32\[5, 2\], float64\[5, 2\].* promoted silently"):
-        model(model.init(0, (3,)), numbers(5, 3))
+        model(model.init(0, (3,)), normal(5, 3))
 
 
 CONCATENATED = [
@@ -273,7 +274,7 @@ CONCATENATED = [
 @pytest.mark.parametrize(("shape", "axis", "sizes", "expected"), CONCATENATED)
 def test_concatenation_is_numpy_s_along_any_axis_but_the_batch(shape, axis, sizes, expected):
     model = F.parallel(*map(F.dense, sizes), join="concatenate", axis=axis)
-    params, x = model.init(0, shape), numbers(6, *shape)
+    params, x = model.init(0, shape), normal(6, *shape)
     outputs = [F.dense(n)(p, x) for n, p in zip(sizes, params, strict=True)]
     assert np.array_equal(model(params, x), np.concatenate(outputs, axis))
     assert model.out_shape(shape) == expected
@@ -292,7 +293,7 @@ BAD_AXES = [
 @pytest.mark.parametrize(("shape", "axis", "sizes"), BAD_AXES)
 def test_an_axis_that_is_the_batch_or_does_not_fit_is_refused(shape, axis, sizes):
     model = F.parallel(*map(F.dense, sizes), join="concatenate", axis=axis)
-    params, x = model.init(0, shape), numbers(6, *shape)
+    params, x = model.init(0, shape), normal(6, *shape)
     for call in (lambda: model(params, x), lambda: model.out_shape(shape)):
         with pytest.raises(ValueError, match=f"outputs that differ only in axis {axis},"):
             call()
@@ -303,7 +304,7 @@ def test_an_axis_that_is_the_batch_or_does_not_fit_is_refused(shape, axis, sizes
 
 def backwards(model, log, shape=(3,), input_grad=False):
     params = model.init(0, shape)
-    y, cache = model.apply(params, numbers(2, *shape))
+    y, cache = model.apply(params, normal(2, *shape))
     log.clear()
     grads, dx = model.backward(params, cache, tree.map(np.ones_like, y), input_grad=input_grad)
     assert (dx is not None) == input_grad
@@ -356,7 +357,7 @@ def test_a_frozen_layer_has_none_for_its_gradient_and_passes_the_input_s_on():
     assert calls == [("b", True), ("a", True)]
     assert backwards(model, log) == (None, [])
     free = F.serial(F.dense(4), F.tanh())
-    frozen, params, x = F.freeze(free), free.init(0, (3,)), numbers(2, 3)
+    frozen, params, x = F.freeze(free), free.init(0, (3,)), normal(2, 3)
     assert np.array_equal(frozen(params, x), free(params, x))
     y, cache = frozen.apply(params, x)
     assert np.array_equal(frozen.backward(params, cache, y)[1], free.backward(params, cache, y)[1])
@@ -366,7 +367,7 @@ def test_a_frozen_layer_has_none_for_its_gradient_and_passes_the_input_s_on():
 def test_an_unused_output_of_branches_has_none_for_its_gradient():
     log = []
     model = F.parallel(spy(log, "a"), spy(log, "b"), join=None)
-    params, x = model.init(0, (3,)), numbers(2, 3)
+    params, x = model.init(0, (3,)), normal(2, 3)
     (y, _), cache = model.apply(params, x)
     log.clear()
     grads, dx = model.backward(params, cache, (None, y))
@@ -381,7 +382,7 @@ def test_nothing_flows_back_through_a_model_whose_gradient_is_none():
     log = []
     model = F.serial(spy(log, "a"), F.residual(spy(log, "b")))
     params = model.init(0, (3,))
-    _, cache = model.apply(params, numbers(2, 3))
+    _, cache = model.apply(params, normal(2, 3))
     assert model.backward(params, cache, None) == ((None, None), None)
     assert log == []
 
@@ -393,7 +394,7 @@ def test_behind_a_layer_without_input_gradient_nothing_is_called():
     log = []
     model = F.serial(spy(log, "a"), stop(), spy(log, "b"))
     params = model.init(0, (3,))
-    y, cache = model.apply(params, numbers(2, 3))
+    y, cache = model.apply(params, normal(2, 3))
     grads, dx = model.backward(params, cache, y)
     assert log == [("b", True)]
     assert grads[0] is None
@@ -418,7 +419,7 @@ def test_gradients_of_branches_of_several_outputs_flow():
 def test_joins_are_numpy_s(join, count):
     branches = [F.dense(4), F.serial(F.dense(2), F.tanh(), F.dense(4)), F.dense(4, bias=False)]
     model = F.parallel(*branches[:count], join=join)
-    params, x = model.init(0, (3,)), numbers(5, 3)
+    params, x = model.init(0, (3,)), normal(5, 3)
     outputs = [child(p, x) for child, p in zip(branches, params, strict=False)]
     expected = {"add": sum, "multiply": np.prod, "concatenate": np.concatenate}[join]
     axis = {"add": {}, "multiply": {"axis": 0}, "concatenate": {"axis": -1}}[join]
@@ -440,7 +441,7 @@ def test_statistics_are_folded_in_wherever_they_are():
     )
     first = params = model.init(0, (3,))
     for count in (4, 6):
-        _, cache = model.apply(params, numbers(count, 3), train=True, rng=0)
+        _, cache = model.apply(params, normal(count, 3), train=True, rng=0)
         params = model.update_stats(params, cache)
     seen = {path: float(leaf) for path, leaf in tree.items(params) if path.endswith("seen")}
     assert seen == {
@@ -470,14 +471,14 @@ def test_statistics_are_folded_in_wherever_they_are():
 def test_without_a_cache_or_in_evaluation_the_statistics_stay(model):
     params = model.init(0, (3,))
     assert model.update_stats(params, None) is params
-    _, cache = model.apply(params, numbers(4, 3))
+    _, cache = model.apply(params, normal(4, 3))
     assert tree.all_close(model.update_stats(params, cache), params, rtol=0, atol=0)
 
 
 def test_statistics_have_none_for_their_gradient():
     model = F.serial(F.dense(3), F.residual(counting()))
     params = model.init(0, (3,))
-    y, cache = model.apply(params, numbers(4, 3), train=True)
+    y, cache = model.apply(params, normal(4, 3), train=True)
     grads, _ = model.backward(params, cache, y)
     assert tree.paths(grads) == ["0/bias", "0/weight"]
     check_gradients(model, (3,), train=True)
@@ -497,7 +498,7 @@ def test_training_need_not_fold_anything_in_where_there_are_no_statistics():
 
 
 def test_an_empty_serial_is_the_identity():
-    model, x = F.serial(), numbers(2, 3)
+    model, x = F.serial(), normal(2, 3)
     assert model.init(0, (3,)) == ()
     y, cache = model.apply((), x, train=True, rng=0)
     assert y is x

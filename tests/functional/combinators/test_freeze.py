@@ -5,8 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+from arrays import normal
 from cases import CASES
-from small_layers import notes_of, numbers, spy
+from small_layers import notes_of, spy
 
 import npdl.functional as F
 from npdl import random, tree
@@ -164,20 +165,20 @@ each = pytest.mark.parametrize(("layer", "shape"), NESTED.values(), ids=NESTED)
 def trained(layer, shape):
     """Parameters whose statistics have seen a batch unlike the next one."""
     params = layer.init(0, shape)
-    _, cache = layer.apply(params, 3 + numbers(6, *shape, seed=1), train=True, rng=1)
+    _, cache = layer.apply(params, 3 + normal(6, *shape, seed=1), train=True, rng=1)
     return layer.update_stats(params, cache)
 
 
 @each
 def test_a_frozen_layer_is_the_same_in_training_and_evaluation(layer, shape):
     inner = layer.call.keywords["inner"] if layer.call and layer.call.name == "freeze" else layer
-    params, x = trained(inner, shape), numbers(4, *shape, seed=2)
+    params, x = trained(inner, shape), normal(4, *shape, seed=2)
     frozen = F.freeze(layer)
     expected, expected_cache = frozen.apply(params, x)
     y, cache = frozen.apply(params, x, train=True, rng=3)
     assert tree.all_close(y, inner(params, x), rtol=0, atol=0)
     assert tree.all_close(y, expected, rtol=0, atol=0)
-    g = tree.map(lambda part: numbers(*part.shape, seed=4), y)
+    g = tree.map(lambda part: normal(*part.shape, seed=4), y)
     grads, dx = frozen.backward(params, cache, g)
     assert grads is None
     assert np.array_equal(dx, frozen.backward(params, expected_cache, g)[1])
@@ -188,7 +189,7 @@ def test_a_frozen_layer_is_the_same_in_training_and_evaluation(layer, shape):
 def test_a_layer_outside_the_frozen_one_keeps_its_mode(layer, shape):
     if layer.call and layer.call.name == "freeze":
         pytest.skip("is frozen")
-    params, x = trained(layer, shape), numbers(4, *shape, seed=2)
+    params, x = trained(layer, shape), normal(4, *shape, seed=2)
     F.freeze(layer).apply(params, x, train=True, rng=3)
     y, cache = layer.apply(params, x, train=True, rng=3)
     assert not tree.all_close(y, layer(params, x), rtol=1e-3, atol=1e-3)
@@ -206,7 +207,7 @@ def test_a_layer_outside_the_frozen_one_keeps_its_mode(layer, shape):
     ids=["serial", "own statistics", "combinator", "a constructor's serial"],
 )
 def test_dropout_in_a_frozen_layer_still_drops(layer):
-    params, x = trained(layer, (4,)), numbers(50, 4)
+    params, x = trained(layer, (4,)), normal(50, 4)
     frozen = F.freeze(layer)
     assert not np.allclose(frozen(params, x, train=True, rng=1), frozen(params, x), atol=1e-3)
     with pytest.raises(ValueError, match="needs a key"):
@@ -220,7 +221,7 @@ def test_a_constructor_that_returns_a_frozen_layer_is_frozen():
 
     log = []
     model = F.serial(spy(log, "below", False), pretrained(2), F.dense(3))
-    params, x = model.init(0, (4,)), numbers(5, 4)
+    params, x = model.init(0, (4,)), normal(5, 4)
     y, cache = model.apply(params, x)
     grads, _ = model.backward(params, cache, np.ones_like(y), input_grad=False)
     assert log == []
@@ -229,7 +230,7 @@ def test_a_constructor_that_returns_a_frozen_layer_is_frozen():
 
 def test_a_layer_with_parts_of_its_own_evaluates_as_a_whole():
     layer = with_parts_inside(4)
-    params, x = trained(layer, (3,)), numbers(50, 3)
+    params, x = trained(layer, (3,)), normal(50, 3)
     y, _ = F.freeze(layer).apply(params, x, train=True, rng=1)
     assert np.array_equal(y, layer(params, x))
 
@@ -238,8 +239,8 @@ def test_an_error_inside_leaves_the_mode_as_it_was():
     norm = F.batch_norm()
     params = trained(norm, (3,))
     with pytest.raises(ValueError, match="channels"):
-        F.freeze(norm)(params, numbers(4, 5), train=True)
-    x = numbers(4, 3)
+        F.freeze(norm)(params, normal(4, 5), train=True)
+    x = normal(4, 3)
     assert not np.allclose(norm(params, x, train=True), norm(params, x), atol=1e-3)
 
 
@@ -251,7 +252,7 @@ def test_training_steps_leave_a_frozen_norm_as_it_is():
     optimizer = F.adam(0.1)
     state = TrainState(0, params, optimizer.init(params), (0,))
     step = train_step(model, F.mean_squared_error, optimizer)
-    after, _ = step(state, (numbers(8, 3), numbers(8, 1)))
+    after, _ = step(state, (normal(8, 3), normal(8, 1)))
     assert tree.all_close(after.params[0], params[0], rtol=0, atol=0)
     assert not tree.all_close(after.params[1], params[1], rtol=0, atol=0)
 
@@ -260,15 +261,15 @@ def test_a_frozen_norm_without_statistics_says_what_is_missing():
     model = F.serial(F.dense(2), F.freeze(F.serial(F.batch_norm())))
     params = model.init(0, (3,))
     with pytest.raises(ValueError, match=r"seen no batch.*frozen.*after its training"):
-        model(params, numbers(4, 3), train=True)
-    notes = notes_of(lambda: model(params, numbers(4, 3), train=True))
+        model(params, normal(4, 3), train=True)
+    notes = notes_of(lambda: model(params, normal(4, 3), train=True))
     assert "serial[0] = batch_norm()" in notes[0]
     assert "serial[1] = freeze(" in notes[1]
 
 
 def test_a_frozen_norm_takes_a_batch_of_one_in_training():
     layer = F.freeze(F.batch_norm())
-    params, x = trained(F.batch_norm(), (3,)), numbers(1, 3)
+    params, x = trained(F.batch_norm(), (3,)), normal(1, 3)
     assert np.array_equal(layer(params, x, train=True), layer(params, x))
 
 

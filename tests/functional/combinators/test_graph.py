@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from small_layers import counting, failing, masked_sum, notes_of, numbers, split, spy
+from arrays import normal, read_only
+from small_layers import counting, failing, masked_sum, notes_of, split, spy
 
 import npdl.functional as F
 from npdl import random, tree
@@ -25,7 +26,7 @@ def test_a_chain_is_a_serial():
         "x", {"a": (F.dense(4), "x"), "b": (F.tanh(), "a"), "c": (F.dense(2), "b")}, "c"
     )
     same = F.serial(F.dense(4), F.tanh(), F.dense(2))
-    params, x = chain.init(7, (3,)), numbers(5, 3)
+    params, x = chain.init(7, (3,)), normal(5, 3)
     tuples = tuple(params.values())
     assert list(params) == ["a", "b", "c"]
     assert tree.all_close(tuples, same.init(7, (3,)), rtol=0, atol=0)
@@ -49,7 +50,7 @@ def test_nodes_of_several_inputs_and_outputs_are_wired_by_name():
         },
         ("down", "right", "two"),
     )
-    left, right = numbers(2, 3), numbers(2, 3, seed=1)
+    left, right = normal(2, 3), normal(2, 3, seed=1)
     params = model.init(0, ((3,), (3,)))
     down, same, two = model(params, (left, right))
     assert list(params) == ["one", "up", "down"]
@@ -62,7 +63,7 @@ def test_nodes_of_several_inputs_and_outputs_are_wired_by_name():
 
 def test_a_tuple_of_one_name_means_a_tuple_of_one_array():
     model = F.graph(("x",), {"a": (F.dense(2), "x")}, ("a",))
-    params, x = model.init(0, ((3,),)), numbers(4, 3)
+    params, x = model.init(0, ((3,),)), normal(4, 3)
     (y,), cache = model.apply(params, (x,))
     _, (dx,) = model.backward(params, cache, (y,))
     assert dx.shape == x.shape
@@ -75,7 +76,7 @@ def test_lists_of_names_are_tuples():
         F.graph(kind("xy"), {"a": (product(), kind("xy"))}, kind("a")) for kind in (list, tuple)
     ]
     left = made[0].init(0, ((3,), (3,)))
-    x = (numbers(2, 3), numbers(2, 3, seed=1))
+    x = (normal(2, 3), normal(2, 3, seed=1))
     assert np.array_equal(made[0](left, x)[0], made[1](left, x)[0])
     check_gradients(made[0], ((3,), (3,)))
 
@@ -93,14 +94,14 @@ def test_the_key_of_a_node_is_its_position_in_the_key():
 
 def test_a_source_may_be_none():
     model = F.graph("x", {"sum": (masked_sum(), ("x", None)), "y": (F.dense(2), "sum")}, "y")
-    params, x = model.init(0, (4, 3)), numbers(2, 4, 3)
+    params, x = model.init(0, (4, 3)), normal(2, 4, 3)
     assert np.allclose(model(params, x), F.dense(2)(params["y"], x.sum(axis=1)), rtol=1e-6)
     check_gradients(model, (4, 3))
 
 
 def test_an_input_may_be_none_and_a_mask_gets_no_gradient():
     model = F.graph(("x", "mask"), {"sum": (masked_sum(), ("x", "mask"))}, "sum")
-    params, x = model.init(0, ((4, 3), (4,))), numbers(2, 4, 3)
+    params, x = model.init(0, ((4, 3), (4,))), normal(2, 4, 3)
     assert np.allclose(model(params, (x, None)), x.sum(axis=1), rtol=1e-6)
     mask = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)
     y, cache = model.apply(params, (x, mask))
@@ -128,7 +129,7 @@ def test_gradients_of_a_value_that_is_read_several_times_are_added():
     )
     check_gradients(model, (3,))
     identity = F.graph("x", {"twice": (product(), ("x", "x"))}, ("x", "twice", "x"))
-    x = numbers(2, 3)
+    x = normal(2, 3)
     y, cache = identity.apply(identity.init(0, (3,)), x)
     _, dx = identity.backward({"twice": ()}, cache, y)
     assert np.allclose(dx, 2 * x + 2 * x * x**2, rtol=1e-5)
@@ -136,11 +137,9 @@ def test_gradients_of_a_value_that_is_read_several_times_are_added():
 
 def test_adding_gradients_writes_into_none_of_them():
     model = F.graph("x", {"a": (F.tanh(), "x")}, ("x", "x", "a"))
-    x = numbers(2, 3)
+    x = normal(2, 3)
     _, cache = model.apply({"a": ()}, x)
-    g = tuple(np.ones((2, 3), np.float32) for _ in range(3))
-    for part in g:
-        part.flags.writeable = False
+    g = read_only(tuple(np.ones((2, 3), np.float32) for _ in range(3)))
     first = model.backward({"a": ()}, cache, g)[1]
     assert np.array_equal(first, model.backward({"a": ()}, cache, g)[1])
     assert all((part == 1).all() for part in g)
@@ -149,7 +148,7 @@ def test_adding_gradients_writes_into_none_of_them():
 def calls_of(model, log, shape, g_of=lambda y: y, input_grad=False):
     """Run backward; return what it returned and what the spies wrote."""
     several = isinstance(shape[0], tuple)
-    x = tuple(numbers(2, *part) for part in shape) if several else numbers(2, *shape)
+    x = tuple(normal(2, *part) for part in shape) if several else normal(2, *shape)
     params = model.init(0, shape)
     y, cache = model.apply(params, x)
     log.clear()
@@ -180,7 +179,7 @@ def test_an_unused_one_of_the_outputs_of_a_node_is_none():
     model = F.graph("x", {"a": (F.dense(3), "x"), ("one", "two"): (split(), "a")}, "two")
     check_gradients(model, (3,))
     both = F.graph("x", {"a": (F.dense(3), "x"), ("one", "two"): (split(), "a")}, ("two", "one"))
-    params, x = both.init(0, (3,)), numbers(2, 3)
+    params, x = both.init(0, (3,)), normal(2, 3)
     y, cache = both.apply(params, x)
     _, dx = both.backward(params, cache, (None, y[1]))
     assert np.allclose(dx, y[1] @ params["a"]["weight"].T, rtol=1e-6)
@@ -189,7 +188,7 @@ def test_an_unused_one_of_the_outputs_of_a_node_is_none():
 def test_an_unread_input_has_none_for_its_gradient():
     model = F.graph(("x", "y"), {"a": (F.dense(2), "x")}, "a")
     params = model.init(0, ((3,), (4,)))
-    z, cache = model.apply(params, (numbers(2, 3), numbers(2, 4)))
+    z, cache = model.apply(params, (normal(2, 3), normal(2, 4)))
     _, dx = model.backward(params, cache, z)
     assert dx[1] is None
     assert dx[0].shape == (2, 3)
@@ -225,7 +224,7 @@ def test_statistics_are_folded_in_by_name():
         "x", {"a": (counting(), "x"), "b": (F.dense(2), "a"), "c": (counting(), "b")}, "c"
     )
     params = model.init(0, (3,))
-    _, cache = model.apply(params, numbers(6, 3), train=True)
+    _, cache = model.apply(params, normal(6, 3), train=True)
     after = model.update_stats(params, cache)
     assert [float(after[name]["seen"]) for name in "ac"] == [6, 6]
     assert after["b"] is params["b"]
@@ -244,7 +243,7 @@ def test_the_notes_name_the_node():
 
     broken = failing("apply")
     params = {"good": (), "end": ({"bad": broken.init(0, (3,))},)}
-    x = (numbers(2, 3), numbers(2, 4))
+    x = (normal(2, 3), normal(2, 4))
     assert notes_of(lambda: model("apply")(params, x)) == [
         "in graph['bad'] = failing(), given float32[2, 3]",
         "in serial[0] = graph(inputs='x', nodes={'bad': (failing(), 'x')}, outputs='bad'), "
@@ -327,13 +326,13 @@ INPUTS = {
 def test_another_number_of_inputs_is_refused(change, message):
     model = F.graph(("x", "y"), {"a": (product(), ("x", "y"))}, "a")
     with pytest.raises(ValueError, match=message):
-        model({"a": ()}, change((numbers(2, 3), numbers(2, 3))))
+        model({"a": ()}, change((normal(2, 3), normal(2, 3))))
 
 
 def test_another_number_of_outputs_than_named_is_an_error_at_that_node():
     model = F.graph("x", {("a", "b", "c"): (split(), "x")}, "a")
     with pytest.raises(ValueError, match=r"expected a tuple of 3 for a, b, c, got") as raised:
-        model({"a": ()}, numbers(2, 3))
+        model({"a": ()}, normal(2, 3))
     assert raised.value.__notes__[0].startswith("in graph['a'] = split(), given float32[2, 3]")
 
 
@@ -354,12 +353,12 @@ def test_the_parameters_of_another_model_are_refused(change):
         r"^graph: expected a dict of the parameters of a, b, .*do they belong to another model\?"
     )
     with pytest.raises(ValueError, match=message):
-        model(params, numbers(2, 3))
+        model(params, normal(2, 3))
 
 
 def test_the_order_of_the_dict_of_parameters_makes_no_difference():
     model = F.graph("x", {"b": (F.dense(2), "x"), "a": (F.dense(2), "b")}, "a")
-    params, x = model.init(0, (3,)), numbers(2, 3)
+    params, x = model.init(0, (3,)), normal(2, 3)
     turned = {"a": params["a"], "b": params["b"]}
     assert np.array_equal(model(turned, x), model(params, x))
     check_gradients(model, (3,), params=turned)

@@ -4,8 +4,9 @@ import inspect
 
 import numpy as np
 import pytest
+from arrays import normal
 from cases import CASES
-from small_layers import noisy, numbers
+from small_layers import noisy
 
 import npdl.functional as F
 from npdl import checkpoint, random, tree
@@ -91,7 +92,7 @@ MORE = {
 
 
 def inputs_of(case):
-    return case.x(4) if hasattr(case, "x") else numbers(4, *case[1])
+    return case.x(4) if hasattr(case, "x") else normal(4, *case[1])
 
 
 DECLARED = {name: case for name, case in CASES.items() if case.layer.parts is not None} | MORE
@@ -163,8 +164,8 @@ def test_a_node_has_the_key_of_its_position(make, number):
     log = []
     model = make(noisy(log))
     params = model.init((5, 1), (3,))
-    model.apply(params, numbers(4, 3), train=True, rng=(5, 1))
-    rebuilt(model, lambda child: child).apply(params, numbers(4, 3), train=True, rng=(5, 1))
+    model.apply(params, normal(4, 3), train=True, rng=(5, 1))
+    rebuilt(model, lambda child: child).apply(params, normal(4, 3), train=True, rng=(5, 1))
     keys = [entry[-1] for entry in log]
     assert keys == [(5, 1, number)] * 3
 
@@ -198,7 +199,7 @@ def test_a_user_s_combinator_is_searched_for_numbers_that_are_not_finite():
         )
 
     model = F.serial(F.dense(3), gated(F.serial(F.tanh(), faulty())))
-    data = numbers(8, 3), np.arange(8) % 3
+    data = normal(8, 3), np.arange(8) % 3
     with pytest.raises(FloatingPointError, match="the output is not finite") as caught:
         fit(
             model, F.softmax_cross_entropy, F.sgd(0.1), data, batch_size=8, progress=False,
@@ -213,12 +214,12 @@ def test_a_user_s_combinator_takes_weights_of_pytorch():
     model = gated(F.dense(3))
     like = model.init(0, (3,))
     state = {
-        "linear.weight": numbers(3, 3),
-        "linear.bias": numbers(3, seed=1),
-        "norm.weight": numbers(3, seed=2),
-        "norm.bias": numbers(3, seed=3),
-        "norm.running_mean": numbers(3, seed=4),
-        "norm.running_var": numbers(3, seed=5) ** 2,
+        "linear.weight": normal(3, 3),
+        "linear.bias": normal(3, seed=1),
+        "norm.weight": normal(3, seed=2),
+        "norm.bias": normal(3, seed=3),
+        "norm.running_mean": normal(3, seed=4),
+        "norm.running_var": normal(3, seed=5) ** 2,
         "norm.num_batches_tracked": np.array(9),
     }
     params = checkpoint.from_torch(state, model, like)
@@ -257,7 +258,7 @@ def test_a_norm_beside_layers_that_are_arguments_is_frozen_without_a_declaration
 
 def test_statistics_in_the_activation_of_a_block_are_folded_in():
     block = F.transformer_encoder_block(2, 8, activation=F.batch_norm(axis=-1))
-    params, x = block.init(0, (5, 4)), numbers(6, 5, 4)
+    params, x = block.init(0, (5, 4)), normal(6, 5, 4)
     _, cache = block.apply(params, x, train=True)
     after = block.update_stats(params, cache)
     assert float(after["feed_forward"][1]["count"]) == 1
@@ -274,7 +275,7 @@ def test_a_layer_rebuilt_of_the_same_parts_computes_the_same(case):
     y, cache = layer.apply(params, x)
     other, other_cache = again.apply(params, x)
     assert tree.all_close(other, y, rtol=0, atol=0)
-    g = tree.map(lambda part: numbers(*part.shape, seed=3), y)
+    g = tree.map(lambda part: normal(*part.shape, seed=3), y)
     dx = layer.backward(params, cache, g)[1]
     assert tree.all_close(again.backward(params, other_cache, g)[1], dx, rtol=1e-5, atol=1e-6)
 

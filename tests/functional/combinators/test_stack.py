@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from small_layers import counting, failing, masked_sum, notes_of, numbers, split, spy
+from arrays import normal
+from small_layers import counting, failing, masked_sum, notes_of, split, spy
 
 import npdl.functional as F
 from npdl import random, tree
@@ -29,7 +30,7 @@ def scaled_by_context():
 def test_a_stack_of_one_input_is_a_serial():
     layers = F.dense(4), F.tanh(), F.dense(2)
     stack, serial = F.stack(*layers), F.serial(*layers)
-    params, x = stack.init(5, (3,)), numbers(6, 3)
+    params, x = stack.init(5, (3,)), normal(6, 3)
     assert tree.all_close(params, serial.init(5, (3,)), rtol=0, atol=0)
     y, cache = stack.apply(params, x)
     expected, serial_cache = serial.apply(params, x)
@@ -47,7 +48,7 @@ def test_a_stack_is_the_graph_that_gives_the_further_inputs_to_each_layer():
         {"a": (layer, ("x", "c")), "b": (layer, ("a", "c")), "y": (layer, ("b", "c"))},
         "y",
     )
-    params, x = stack.init(0, ((3,), (3,))), (numbers(2, 3), numbers(2, 3, seed=1))
+    params, x = stack.init(0, ((3,), (3,))), (normal(2, 3), normal(2, 3, seed=1))
     named = dict(zip("aby", params, strict=True))
     assert tree.all_close(graph.init(0, ((3,), (3,))), named, rtol=0, atol=0)
     y, cache = stack.apply(params, x)
@@ -62,7 +63,7 @@ def test_a_stack_is_the_graph_that_gives_the_further_inputs_to_each_layer():
 
 def test_a_mask_reaches_every_layer_and_gets_no_gradient():
     model = F.stack(F.gru(4, return_sequence=True), F.gru(3, return_sequence=True))
-    params, x = model.init(0, ((5, 2), (5,))), numbers(2, 5, 2)
+    params, x = model.init(0, ((5, 2), (5,))), normal(2, 5, 2)
     mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
     y, cache = model.apply(params, (x, mask))
     short = model(params, (x[:1, :3], None))
@@ -75,7 +76,7 @@ def test_a_mask_reaches_every_layer_and_gets_no_gradient():
 def test_without_input_gradient_the_layers_below_the_first_trained_one_are_not_asked():
     log = []
     model = F.stack(spy(log, "plain", False), spy(log, "a"), spy(log, "b"))
-    params, x = model.init(0, (3,)), numbers(2, 3)
+    params, x = model.init(0, (3,)), normal(2, 3)
     _, cache = model.apply(params, x)
     log.clear()
     assert model.backward(params, cache, x, input_grad=False)[1] is None
@@ -100,7 +101,7 @@ def test_a_layer_that_gives_no_gradient_ends_it_but_not_that_of_the_further_inpu
         )
 
     model = F.stack(scaled_by_context(), looked_up(), scaled_by_context())
-    params, x = model.init(0, ((3,), (3,))), (numbers(2, 3), numbers(2, 3, seed=1))
+    params, x = model.init(0, ((3,), (3,))), (normal(2, 3), normal(2, 3, seed=1))
     y, cache = model.apply(params, x)
     grads, (dx, d_context) = model.backward(params, cache, np.ones_like(y))
     assert grads[0] is None
@@ -112,7 +113,7 @@ def test_a_layer_that_gives_no_gradient_ends_it_but_not_that_of_the_further_inpu
 def test_statistics_are_folded_in():
     model = F.stack(counting(), F.dense(2), counting())
     params = model.init(0, (3,))
-    _, cache = model.apply(params, numbers(6, 3), train=True)
+    _, cache = model.apply(params, normal(6, 3), train=True)
     after = model.update_stats(params, cache)
     assert [float(after[i]["seen"]) for i in (0, 2)] == [6, 6]
     assert model.update_stats(params, None) is params
@@ -120,7 +121,7 @@ def test_statistics_are_folded_in():
 
 def test_the_notes_name_the_layer():
     model = F.stack(F.tanh(), failing())
-    assert notes_of(lambda: model(((), failing().init(0, (3,))), numbers(2, 3)))[0].startswith(
+    assert notes_of(lambda: model(((), failing().init(0, (3,))), normal(2, 3)))[0].startswith(
         "in stack[1] = failing(), given float32[2, 3]"
     )
 
@@ -132,17 +133,17 @@ WRONG = {
         "stack: argument 1 .* not a",
     ),
     "two outputs": (
-        lambda: F.stack(split())(((),), numbers(2, 3)),
+        lambda: F.stack(split())(((),), normal(2, 3)),
         ValueError,
         r"stack: each layer must have one output, but this one returns \(float32\[2, 3\], float32",
     ),
     "the params of another model": (
-        lambda: F.stack(F.tanh())(((), ()), numbers(2, 3)),
+        lambda: F.stack(F.tanh())(((), ()), normal(2, 3)),
         ValueError,
         "stack: expected the parameters of 1 layers",
     ),
     "a layer of one input": (
-        lambda: F.stack(F.tanh())(((),), (numbers(2, 3), numbers(2, 3))),
+        lambda: F.stack(F.tanh())(((),), (normal(2, 3), normal(2, 3))),
         TypeError,
         "tanh: expected a NumPy array, got tuple",
     ),
@@ -158,16 +159,16 @@ def test_what_does_not_fit_is_an_error(call, error, message):
 # add
 
 ADD = {
-    "one array": (lambda: F.add()((), numbers(2, 3)), ValueError, "two or more arrays"),
-    "a tuple of one": (lambda: F.add()((), (numbers(2, 3),)), ValueError, "two or more arrays"),
-    "none": (lambda: F.add()((), (numbers(2, 3), None)), ValueError, r"got \(float32.*, None\)"),
+    "one array": (lambda: F.add()((), normal(2, 3)), ValueError, "two or more arrays"),
+    "a tuple of one": (lambda: F.add()((), (normal(2, 3),)), ValueError, "two or more arrays"),
+    "none": (lambda: F.add()((), (normal(2, 3), None)), ValueError, r"got \(float32.*, None\)"),
     "broadcast": (
-        lambda: F.add()((), (numbers(2, 3), numbers(1, 3))),
+        lambda: F.add()((), (normal(2, 3), normal(1, 3))),
         ValueError,
         r"shapes must be equal, got \(float32\[2, 3\], float32\[1, 3\]\)",
     ),
     "promoted": (
-        lambda: F.add()((), (numbers(2, 3), numbers(2, 3).astype(float))),
+        lambda: F.add()((), (normal(2, 3), normal(2, 3).astype(float))),
         TypeError,
         r"data types must be equal.*float64\[2, 3\]",
     ),
@@ -189,7 +190,7 @@ def test_the_ways_of_a_graph_meet_in_a_sum():
          "y": (F.add(), ("one", "two", "one"))},
         "y",
     )  # fmt: skip
-    x, mask = numbers(2, 4, 3), np.array([[1, 0, 1, 0], [0, 0, 1, 1]], bool)
+    x, mask = normal(2, 4, 3), np.array([[1, 0, 1, 0], [0, 0, 1, 1]], bool)
     params = model.init(0, ((4, 3), (4,)))
     expected = 2 * (x * mask[..., None]).sum(axis=1) + x.sum(axis=1)
     np.testing.assert_allclose(model(params, (x, mask)), expected, rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arrays import noisy_params, normal64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_layers import notes_of
@@ -12,17 +13,6 @@ from npdl.training import TrainState, train_step
 
 BATCH, TIME, STEPS, FEATURES, OTHERS, HIDDEN = 3, 5, 7, 6, 4, 11
 NORMS = pytest.mark.parametrize("pre_norm", [True, False], ids=["pre-norm", "post-norm"])
-
-
-def numbers(*shape, seed=1, dtype=np.float64):
-    return random.generator((seed, *shape)).normal(size=shape).astype(dtype)
-
-
-def made(layer, shape, dtype=np.float64):
-    """Parameters with some noise, so that no bias is zero."""
-    return tree.map(
-        lambda leaf: (leaf + 0.3 * numbers(*leaf.shape)).astype(dtype), layer.init(0, shape)
-    )
 
 
 def close(a, b):
@@ -44,7 +34,7 @@ def decoder(**options):
 
 def test_a_pre_norm_block_adds_each_part_to_its_input():
     block = F.transformer_encoder_block(2, HIDDEN, activation=F.gelu())
-    params, x = made(block, (TIME, FEATURES)), numbers(BATCH, TIME, FEATURES)
+    params, x = noisy_params(block, (TIME, FEATURES)), normal64(BATCH, TIME, FEATURES)
     norm = F.layer_norm()
     middle = x + F.multi_head_attention(2)(params["attention"], norm(params["attention_norm"], x))
     hidden, _, _, output = params["feed_forward"]
@@ -55,8 +45,8 @@ def test_a_pre_norm_block_adds_each_part_to_its_input():
 
 def test_a_post_norm_decoder_block_normalizes_each_sum():
     block = F.transformer_decoder_block(2, HIDDEN, pre_norm=False)
-    params = made(block, ((TIME, FEATURES), (STEPS, OTHERS)))
-    x, memory = numbers(BATCH, TIME, FEATURES), numbers(BATCH, STEPS, OTHERS)
+    params = noisy_params(block, ((TIME, FEATURES), (STEPS, OTHERS)))
+    x, memory = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
     norm = F.layer_norm()
     attention, cross = F.multi_head_attention(2, causal=True), F.multi_head_attention(2, cross=True)
     y = norm(params["attention_norm"], x + attention(params["attention"], x))
@@ -80,7 +70,7 @@ def test_the_parameters_read_well(pre_norm):
 
 def test_alone_x_needs_no_tuple():
     block = F.transformer_encoder_block(2, HIDDEN)
-    params, x = made(block, (TIME, FEATURES)), numbers(BATCH, TIME, FEATURES)
+    params, x = noisy_params(block, (TIME, FEATURES)), normal64(BATCH, TIME, FEATURES)
     outputs, gradients = [], []
     for inputs in (x, (x,), (x, None), (x, np.ones((BATCH, TIME), bool))):
         y, cache = block.apply(params, inputs)
@@ -104,7 +94,7 @@ def test_the_times_may_be_left_open():
 def test_one_block_serves_any_width_and_the_parameters_do_not_depend_on_dropout():
     block = F.transformer_encoder_block(2, HIDDEN)
     for width in (4, 10):
-        params, x = block.init(0, (TIME, width)), numbers(BATCH, TIME, width, dtype="f4")
+        params, x = block.init(0, (TIME, width)), normal64(BATCH, TIME, width, dtype="f4")
         y = block(params, x)
         assert y.shape == x.shape
         noisy = F.transformer_encoder_block(2, HIDDEN, dropout=0.5)
@@ -116,12 +106,12 @@ def test_one_block_serves_any_width_and_the_parameters_do_not_depend_on_dropout(
 @pytest.mark.parametrize("part", ["attention", "cross_attention", "feed_forward"])
 def test_dropout_is_within_each_part_and_at_its_output_but_not_at_x(part):
     block = F.transformer_decoder_block(2, HIDDEN, dropout=0.3)
-    params = made(block, ((40, FEATURES), (STEPS, OTHERS)))
+    params = noisy_params(block, ((40, FEATURES), (STEPS, OTHERS)))
     others = {"attention", "cross_attention", "feed_forward"} - {part}
     params |= {other: tree.map(np.zeros_like, params[other]) for other in others}
     # All steps are equal, and so would be what is added to them, but for dropout.
-    x = np.broadcast_to(numbers(FEATURES), (50, 40, FEATURES))
-    memory = np.broadcast_to(numbers(OTHERS), (50, STEPS, OTHERS))
+    x = np.broadcast_to(normal64(FEATURES), (50, 40, FEATURES))
+    memory = np.broadcast_to(normal64(OTHERS), (50, STEPS, OTHERS))
     added = block(params, (x, memory), train=True, rng=1) - x
     dropped = added == 0
     assert abs(dropped.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / dropped.size)
@@ -138,21 +128,21 @@ def test_dropout_is_within_each_part_and_at_its_output_but_not_at_x(part):
 @settings(max_examples=15)
 @given(changed=st.integers(1, TIME - 1), dtype=st.sampled_from([np.float32, np.float64]))
 def test_causal_blocks_do_not_look_ahead(pre_norm, changed, dtype):
-    memory = numbers(BATCH, STEPS, OTHERS, dtype=dtype)
-    x = numbers(BATCH, TIME, FEATURES, dtype=dtype)
+    memory = normal64(BATCH, STEPS, OTHERS, dtype=dtype)
+    x = normal64(BATCH, TIME, FEATURES, dtype=dtype)
     other = x.copy()
-    other[:, changed:] = numbers(BATCH, TIME - changed, FEATURES, seed=2, dtype=dtype)
+    other[:, changed:] = normal64(BATCH, TIME - changed, FEATURES, seed=2, dtype=dtype)
     for model, shape, rest in (
         (encoder(causal=True, pre_norm=pre_norm), ((TIME, FEATURES),), ()),
         (decoder(pre_norm=pre_norm), ((TIME, FEATURES), (STEPS, OTHERS)), (memory,)),
     ):
-        params = made(model, shape, dtype)
+        params = noisy_params(model, shape, dtype)
         y, cache = model.apply(params, (x, *rest))
         later = model(params, (other, *rest))
         tolerance = 1e-5 if dtype is np.float32 else 1e-12
         np.testing.assert_allclose(later[:, :changed], y[:, :changed], rtol=0, atol=tolerance)
         assert (later[:, changed:] != y[:, changed:]).any(axis=2).all()
-        g = numbers(*y.shape, seed=3, dtype=dtype)
+        g = normal64(*y.shape, seed=3, dtype=dtype)
         g[:, changed:] = 0
         dx = model.backward(params, cache, g)[1]
         assert not dx[0][:, changed:].any()
@@ -167,9 +157,9 @@ def test_causal_blocks_do_not_look_ahead(pre_norm, changed, dtype):
 )
 def test_padding_has_no_influence_in_an_encoder(pre_norm, causal, lengths):
     model = encoder(causal=causal, pre_norm=pre_norm)
-    params, x = made(model, (TIME, FEATURES)), numbers(BATCH, TIME, FEATURES)
+    params, x = noisy_params(model, (TIME, FEATURES)), normal64(BATCH, TIME, FEATURES)
     mask = np.arange(TIME) < np.array(lengths)[:, None]
-    g = numbers(*x.shape, seed=2) * mask[..., None]
+    g = normal64(*x.shape, seed=2) * mask[..., None]
     y, cache = model.apply(params, (x, mask))
     grads, (dx, _) = model.backward(params, cache, g)
     total = None
@@ -185,11 +175,11 @@ def test_padding_has_no_influence_in_an_encoder(pre_norm, causal, lengths):
 
 def test_padding_has_no_influence_in_a_decoder():
     model = decoder()
-    params = made(model, ((TIME, FEATURES), (STEPS, OTHERS)))
-    x, memory = numbers(BATCH, TIME, FEATURES), numbers(BATCH, STEPS, OTHERS)
+    params = noisy_params(model, ((TIME, FEATURES), (STEPS, OTHERS)))
+    x, memory = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
     lengths, steps = np.array([2, 5, 3]), np.array([7, 4, 1])
     mask, memory_mask = np.arange(TIME) < lengths[:, None], np.arange(STEPS) < steps[:, None]
-    g = numbers(*x.shape, seed=2) * mask[..., None]
+    g = normal64(*x.shape, seed=2) * mask[..., None]
     outputs = {}
     for name, inputs in {
         "masked": (x, memory, memory_mask, mask),
@@ -209,8 +199,8 @@ def test_padding_has_no_influence_in_a_decoder():
 
 def test_a_memory_that_is_masked_throughout_leaves_x_to_the_other_parts():
     block = F.transformer_decoder_block(2, HIDDEN)
-    params = made(block, ((TIME, FEATURES), (STEPS, OTHERS)))
-    x, memory = numbers(BATCH, TIME, FEATURES), numbers(BATCH, STEPS, OTHERS)
+    params = noisy_params(block, ((TIME, FEATURES), (STEPS, OTHERS)))
+    x, memory = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
     y, cache = block.apply(params, (x, memory, np.zeros((BATCH, STEPS), bool)))
     grads, (dx, d_memory, _) = block.backward(params, cache, np.ones_like(y))
     same = {name: part for name, part in params.items() if not name.startswith("cross")}
@@ -252,7 +242,7 @@ def test_an_encoder_and_a_decoder_learn_to_turn_sequences_round():
 
 # Bad input
 
-X, MEMORY = numbers(BATCH, TIME, FEATURES, dtype="f4"), numbers(BATCH, STEPS, OTHERS, dtype="f4")
+X, MEMORY = normal64(BATCH, TIME, FEATURES, dtype="f4"), normal64(BATCH, STEPS, OTHERS, dtype="f4")
 MASK, MEMORY_MASK = np.ones((BATCH, TIME), bool), np.ones((BATCH, STEPS), bool)
 
 WRONG_ARGUMENTS = {

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from arrays import noisy_params, normal
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 
 torch = pytest.importorskip("torch")
 
@@ -14,20 +15,6 @@ TYPES = pytest.mark.parametrize(
 ACTIVATIONS = pytest.mark.parametrize("activation", ["relu", "gelu"])
 NORMS = pytest.mark.parametrize("pre_norm", [True, False], ids=["pre-norm", "post-norm"])
 BATCH, TIME, STEPS, FEATURES, HIDDEN, HEADS = 5, 4, 7, 6, 11, 3
-
-
-def numbers(*shape, dtype, seed):
-    return random.generator(seed).normal(size=shape).astype(dtype)
-
-
-def drawn(layer, shape, dtype):
-    """Parameters which are all random: biases, scales and shifts too."""
-    params = layer.init(0, shape)
-    moved = [
-        leaf + 0.3 * numbers(*leaf.shape, dtype="f8", seed=(3, i))
-        for i, leaf in enumerate(tree.leaves(params))
-    ]
-    return tree.astype(tree.unflatten(params, moved), dtype)
 
 
 def padding(steps):
@@ -100,8 +87,8 @@ def test_encoder_block(masked, causal, pre_norm, activation, dtype, tolerance):
     layer = F.transformer_encoder_block(
         HEADS, HIDDEN, activation=getattr(F, activation)(), pre_norm=pre_norm, causal=causal
     )
-    params = drawn(layer, (TIME, FEATURES), dtype)
-    x, g = (numbers(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
+    params = noisy_params(layer, (TIME, FEATURES), dtype)
+    x, g = (normal(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
     mask = padding(TIME) if masked else None
     y, cache = layer.apply(params, (x, mask), train=True)
     grads, (dx, no_grad) = layer.backward(params, cache, g)
@@ -125,9 +112,9 @@ def test_decoder_block(masked, pre_norm, activation, dtype, tolerance):
     layer = F.transformer_decoder_block(
         HEADS, HIDDEN, activation=getattr(F, activation)(), pre_norm=pre_norm
     )
-    params = drawn(layer, ((TIME, FEATURES), (STEPS, FEATURES)), dtype)
-    x, g = (numbers(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
-    memory = numbers(BATCH, STEPS, FEATURES, dtype=dtype, seed=4)
+    params = noisy_params(layer, ((TIME, FEATURES), (STEPS, FEATURES)), dtype)
+    x, g = (normal(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
+    memory = normal(BATCH, STEPS, FEATURES, dtype=dtype, seed=4)
     mask, memory_mask = (padding(TIME), padding(STEPS)) if masked else (None, None)
     y, cache = layer.apply(params, (x, memory, memory_mask, mask), train=True)
     grads, (dx, d_memory, *no_grads) = layer.backward(params, cache, g)
@@ -151,8 +138,8 @@ def test_decoder_block(masked, pre_norm, activation, dtype, tolerance):
 def test_a_stack_of_encoder_blocks(dtype, tolerance):
     block = F.transformer_encoder_block(HEADS, HIDDEN)
     layer = F.stack(block, block)
-    params = drawn(layer, (TIME, FEATURES), dtype)
-    x, g = (numbers(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
+    params = noisy_params(layer, (TIME, FEATURES), dtype)
+    x, g = (normal(BATCH, TIME, FEATURES, dtype=dtype, seed=seed) for seed in (1, 2))
     mask = padding(TIME)
     y, cache = layer.apply(params, (x, mask))
     grads, (dx, _) = layer.backward(params, cache, g)

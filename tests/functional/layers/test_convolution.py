@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from arrays import normal
 from hypothesis import given, settings
 from memory import held, peak
 from strategies import CONVOLUTIONS, layers_with_windows
@@ -14,17 +15,13 @@ from npdl.functional._kernels.conv import winograd
 from npdl.gradcheck import check_gradients
 
 
-def numbers(*shape, seed=0):
-    return random.generator(seed).normal(size=shape).astype(np.float32)
-
-
 @settings(max_examples=100)
 @given(layers_with_windows(CONVOLUTIONS))
 def test_gradients_and_shapes_hold_for_any_arguments(drawn):
     layer, shape = drawn
     batch = next(n for n in (2, 3, 4, 5, 6) if n not in shape)
     check_gradients(layer, shape, batch=batch, directions=1)
-    y = layer(layer.init(0, shape), numbers(batch, *shape))
+    y = layer(layer.init(0, shape), normal(batch, *shape))
     assert y.shape == (batch, *layer.out_shape(shape))
 
 
@@ -49,7 +46,7 @@ def test_the_gradient_of_the_input_is_that_of_the_transposed_layer():
     """One is the other's transpose, with the same weight."""
     forward = F.conv2d(6, 3, stride=2, padding=1, groups=2, bias=False)
     back = F.conv2d_transpose(4, 3, stride=2, padding=1, output_padding=1, groups=2, bias=False)
-    params, x = forward.init(0, (4, 8, 6)), numbers(5, 4, 8, 6)
+    params, x = forward.init(0, (4, 8, 6)), normal(5, 4, 8, 6)
     y, cache = forward.apply(params, x)
     np.testing.assert_allclose(forward.backward(params, cache, y)[1], back(params, y), atol=1e-5)
 
@@ -57,7 +54,7 @@ def test_the_gradient_of_the_input_is_that_of_the_transposed_layer():
 @pytest.mark.parametrize("filters", [5, 40])
 def test_the_gradient_of_the_weight_is_the_same_without_that_of_the_input(filters):
     layer = F.conv2d(filters, 3, padding="same")
-    params, x = layer.init(0, (9, 7, 33)), numbers(16, 9, 7, 33)
+    params, x = layer.init(0, (9, 7, 33)), normal(16, 9, 7, 33)
     y, cache = layer.apply(params, x)
     grads, _ = layer.backward(params, cache, y)
     alone, dx = layer.backward(params, cache, y, input_grad=False)
@@ -140,14 +137,14 @@ each_large = pytest.mark.parametrize(("layer", "shape", "elements"), LARGE, ids=
 
 @each_large
 def test_the_cache_holds_no_more_than_the_input(layer, shape, elements):
-    x = numbers(*shape)
+    x = normal(*shape)
     _, cache = layer.apply(layer.init(0, shape[1:]), x)
     assert held(cache) <= x.nbytes
 
 
 @each_large
 def test_patches_of_the_whole_batch_are_never_made(layer, shape, elements):
-    params, x = layer.init(0, shape[1:]), numbers(*shape)
+    params, x = layer.init(0, shape[1:]), normal(*shape)
     # A padded copy of the input that lies batch last, and the patches of one block, 8 MiB.
     besides = 1.4 * x.nbytes + (9 << 20)
     forward, (y, cache) = peak(lambda: layer.apply(params, x))
@@ -242,7 +239,7 @@ def test_shapes_that_do_not_fit_are_errors_of_init_and_out_shape(layer, shape, m
 
 
 SHAPE = (2, 5, 7)
-IMAGE = numbers(3, *SHAPE)
+IMAGE = normal(3, *SHAPE)
 INPUTS = [
     (IMAGE[0], ValueError, r"expected \(batch, channels, height, width\), .*x\[None\]"),
     (IMAGE[0, 0], ValueError, r"expected \(batch, .*got float32\[5, 7\]$"),
@@ -267,9 +264,9 @@ def test_wrong_input_of_sequences_is_named():
     layer = F.conv1d(4, 3)
     params = layer.init(0, (2, 8))
     with pytest.raises(ValueError, match=r"conv1d: expected \(batch, channels, length\), .*\[None"):
-        layer(params, numbers(2, 8))
+        layer(params, normal(2, 8))
     with pytest.raises(ValueError, match=r"conv1d: .* take 2 channels \(axis 1\), .*\[3, 8, 2\]"):
-        layer(params, numbers(3, 8, 2))
+        layer(params, normal(3, 8, 2))
     with pytest.raises(TypeError, match=r"conv1d: expected an array of floats, got int64\[3, 2, 8"):
         layer(params, np.ones((3, 2, 8), int))
 
@@ -278,7 +275,7 @@ def test_an_image_too_small_for_the_kernel_is_named_in_apply():
     layer = F.conv2d(4, 3)
     params = layer.init(0, (2, 5, 7))
     with pytest.raises(ValueError, match=r"conv2d: the window of 3×3 is larger than .* of 2×7"):
-        layer(params, numbers(3, 2, 2, 7))
+        layer(params, normal(3, 2, 2, 7))
 
 
 def identity(channels):

@@ -4,7 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from small_layers import notes_of, numbers
+from arrays import normal
+from small_layers import notes_of
 
 import npdl.functional as F
 from npdl import tree
@@ -17,7 +18,7 @@ import autograd.numpy as anp
 from function_cases import FUNCTIONS, dense_init, dense_tanh, nested_init, noisy, swish, weights
 
 FLOAT32 = np.float32
-X = numbers(2, 3)
+X = normal(2, 3)
 
 
 # Functions, each with the way to make its parameters.
@@ -38,9 +39,9 @@ BY_HAND = {
 def test_gradients_equal_those_of_the_layer_written_by_hand(name, train):
     layer, shape, of = BY_HAND[name]
     params = tree.astype(layer.init(3, shape), np.float64)
-    x = numbers(7, *shape).astype(np.float64)
+    x = normal(7, *shape).astype(np.float64)
     y, cache = layer.apply(params, x, train=train)
-    g = numbers(*y.shape, seed=5).astype(np.float64)
+    g = normal(*y.shape, seed=5).astype(np.float64)
     grads, dx = layer.backward(params, cache, g)
     own = FUNCTIONS[name].layer
     own_y, own_cache = own.apply(of(params), x, train=train)
@@ -92,7 +93,7 @@ def counting_calls(log):
 
 def test_training_runs_the_function_once_and_inference_only_goes_back_if_asked():
     log = []
-    model, x = counting_calls(log), numbers(5, 3)
+    model, x = counting_calls(log), normal(5, 3)
     params = model.init(0, (3,))
     for train, runs in ((True, 1), (False, 2)):
         log.clear()
@@ -118,7 +119,7 @@ def test_without_input_gradient_the_function_is_not_differentiated_in_the_input(
 
     defvjp(opaque, refuse)
     model = F.from_function(lambda params, x: opaque(x) * params["weight"], weights(weight=(3,)))
-    params, x = model.init(0, (3,)), numbers(2, 3)
+    params, x = model.init(0, (3,)), normal(2, 3)
     for train in (False, True):
         y, cache = model.apply(params, x, train=train)
         g = np.ones_like(y)
@@ -139,7 +140,7 @@ def test_gradients_have_the_types_of_what_they_belong_to():
     model = F.from_function(f, weights(weight=(3, 4)))
     for dtype in (np.float32, np.float64):
         params = tree.astype(model.init(0, (3,)), dtype)
-        x = numbers(5, 3).astype(dtype)
+        x = normal(5, 3).astype(dtype)
         y, cache = model.apply(params, x, train=True)
         leaves = tree.leaves((y, model.backward(params, cache, y)))
         assert [leaf.dtype for leaf in leaves] == [dtype] * 3
@@ -151,7 +152,7 @@ def test_what_does_not_depend_on_anything_has_gradients_of_zero(train):
         return np.ones((len(x), 2), x.dtype)
 
     model = F.from_function(constant, weights(weight=(3, 4)))
-    params, x = model.init(0, (3,)), numbers(5, 3)
+    params, x = model.init(0, (3,)), normal(5, 3)
     y, cache = model.apply(params, x, train=train)
     grads, dx = model.backward(params, cache, y)
     assert y.shape == (5, 2)
@@ -160,8 +161,8 @@ def test_what_does_not_depend_on_anything_has_gradients_of_zero(train):
     # A constant beside what does depend: its gradient goes nowhere.
     model = F.from_function(lambda x: (x * 3, np.ones((len(x), 2), x.dtype)))
     y, cache = model.apply((), x, train=train)
-    assert np.array_equal(model.backward((), cache, (x, numbers(5, 2)))[1], 3 * x)
-    assert np.array_equal(model.backward((), cache, (None, numbers(5, 2)))[1], 0 * x)
+    assert np.array_equal(model.backward((), cache, (x, normal(5, 2)))[1], 3 * x)
+    assert np.array_equal(model.backward((), cache, (None, normal(5, 2)))[1], 0 * x)
     assert np.array_equal(model.backward((), cache, (x, None))[1], 3 * x)
 
 
@@ -208,7 +209,7 @@ def test_the_mode_and_the_key_reach_functions_that_ask_for_them():
         seen.append(train)
         return 2 * x
 
-    x = numbers(2, 3)
+    x = normal(2, 3)
     for model in (F.serial(F.from_function(f)), F.serial(F.from_function(only_train))):
         model.apply(((),), x)
         _, cache = model.apply(((),), x, train=True, rng=(5,))
@@ -247,7 +248,7 @@ def broken(x):
 
 
 def test_a_function_cannot_write_into_what_it_is_given():
-    params, x = {"weight": np.ones((3, 4), FLOAT32)}, numbers(2, 3)
+    params, x = {"weight": np.ones((3, 4), FLOAT32)}, normal(2, 3)
     before = x.copy()
     with pytest.raises(ValueError, match="read-only"):
         F.from_function(writes)((), x)

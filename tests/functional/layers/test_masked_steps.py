@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from small_layers import numbers
+from arrays import normal
 
 import npdl.functional as F
 from npdl import tree
 
 MASK = np.array([[1, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
 MEMORY_MASK = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 0]], bool)
-X, MEMORY = numbers(4, 5, 6), numbers(4, 3, 7, seed=1)
+X, MEMORY = normal(4, 5, 6), normal(4, 3, 7, seed=1)
 
 
 def encoder(**given):
@@ -59,7 +59,7 @@ def results(name, filler):
     y, cache = layer.apply(params, given, train=True, rng=5)
     rows = slice(None) if mask is None else mask
     g = np.zeros_like(y)
-    g[rows] = numbers(*y.shape, seed=2)[rows]
+    g[rows] = normal(*y.shape, seed=2)[rows]
     grads, dx = layer.backward(params, cache, g)
     return y[rows], grads, dx
 
@@ -96,7 +96,7 @@ def test_float64_too(filler):
 def test_steps_before_one_that_is_not_finite_do_not_attend_to_it(layer, filler):
     params, x = layer.init(0, (5, 6)), X.copy()
     expected, cache = layer.apply(params, x)
-    g = numbers(*expected.shape, seed=2)
+    g = normal(*expected.shape, seed=2)
     g[:, 3:] = 0
     grads, dx = layer.backward(params, cache, g)
     x[:, 3] = filler

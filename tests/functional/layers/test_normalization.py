@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arrays import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,10 +11,6 @@ from npdl import random, tree
 from npdl.gradcheck import check_gradients
 
 FAR = 1e4
-
-
-def numbers(*shape, seed=0, mean=0.0):
-    return random.generator(seed).normal(mean, 1.0, shape).astype(np.float32)
 
 
 def trained(layer, shape, *batches):
@@ -25,7 +22,7 @@ def trained(layer, shape, *batches):
 
 def test_running_statistics_are_moving_averages_with_the_unbiased_variance():
     layer = F.batch_norm(momentum=0.25)
-    batches = [numbers(6, 3, 4, seed=seed, mean=seed) for seed in range(3)]
+    batches = [seed + normal(6, 3, 4, seed=seed) for seed in range(3)]
     params = trained(layer, (3, 4), *batches)
     mean, variance = np.zeros(3), np.ones(3)
     for x in batches:
@@ -39,9 +36,9 @@ def test_running_statistics_are_moving_averages_with_the_unbiased_variance():
 
 def test_evaluation_uses_the_running_statistics_and_not_those_of_the_batch():
     layer = F.batch_norm(epsilon=1e-3)
-    params = trained(layer, (3,), numbers(6, 3))
+    params = trained(layer, (3,), normal(6, 3))
     params |= {"scale": np.float32([1, 2, 3]), "shift": np.float32([4, 5, 6])}
-    x = numbers(5, 3, seed=1)
+    x = normal(5, 3, seed=1)
     expected = (x - params["mean"]) / np.sqrt(params["variance"] + 1e-3)
     y = layer(params, x)
     np.testing.assert_allclose(y, expected * [1, 2, 3] + [4, 5, 6], rtol=1e-5, atol=1e-6)
@@ -50,8 +47,8 @@ def test_evaluation_uses_the_running_statistics_and_not_those_of_the_batch():
 
 def test_evaluation_leaves_the_running_statistics_as_they_are():
     layer = F.batch_norm()
-    params = trained(layer, (3,), numbers(6, 3))
-    _, cache = layer.apply(params, numbers(4, 3, seed=1))
+    params = trained(layer, (3,), normal(6, 3))
+    _, cache = layer.apply(params, normal(4, 3, seed=1))
     assert layer.update_stats(params, cache) is params
 
 
@@ -59,30 +56,30 @@ def test_evaluating_a_batch_norm_that_has_seen_no_batch_says_what_to_call():
     model = F.serial(F.dense(3), F.batch_norm())
     params = model.init(0, (2,))
     with pytest.raises(ValueError, match=r"seen no batch.*layer\.update_stats") as raised:
-        model(params, numbers(4, 2))
+        model(params, normal(4, 2))
     assert "serial[1]" in "".join(raised.value.__notes__)
-    assert np.isfinite(model(trained(model, (2,), numbers(4, 2)), numbers(4, 2))).all()
+    assert np.isfinite(model(trained(model, (2,), normal(4, 2)), normal(4, 2))).all()
 
 
 def test_the_marker_of_a_batch_seen_survives_a_change_of_type():
     layer = F.batch_norm()
     fresh = tree.astype(layer.init(0, (3,)), np.float64)
     with pytest.raises(ValueError, match="seen no batch"):
-        layer(fresh, numbers(4, 3).astype(np.float64))
-    params = tree.astype(trained(layer, (3,), numbers(6, 3)), np.float64)
-    assert layer(params, numbers(4, 3).astype(np.float64)).dtype == np.float64
+        layer(fresh, normal(4, 3).astype(np.float64))
+    params = tree.astype(trained(layer, (3,), normal(6, 3)), np.float64)
+    assert layer(params, normal(4, 3).astype(np.float64)).dtype == np.float64
 
 
 def test_a_frozen_batch_norm_keeps_its_running_statistics():
     layer = F.freeze(F.batch_norm())
-    params = trained(F.batch_norm(), (3,), numbers(6, 3))
-    _, cache = layer.apply(params, numbers(4, 3, seed=1), train=True)
+    params = trained(F.batch_norm(), (3,), normal(6, 3))
+    _, cache = layer.apply(params, normal(4, 3, seed=1), train=True)
     assert layer.update_stats(params, cache) is params
 
 
 @pytest.mark.parametrize("shape", [(60000, 3), (50, 3, 80), (50, 3, 8, 10)])
 def test_a_mean_of_ten_thousand_costs_the_batch_norm_no_digits(shape):
-    x = numbers(*shape, mean=FAR)
+    x = np.float32(FAR) + normal(*shape)
     exact = x.astype(np.float64)
     axes = (0, *range(2, len(shape)))
     mean, variance = exact.mean(axes, keepdims=True), exact.var(axes, keepdims=True)
@@ -93,7 +90,7 @@ def test_a_mean_of_ten_thousand_costs_the_batch_norm_no_digits(shape):
     stats = layer.update_stats(params, cache)
     np.testing.assert_allclose(stats["variance"], exact.var(axes, ddof=1), rtol=2e-6)
     np.testing.assert_allclose(stats["mean"], mean.ravel(), rtol=1e-7)
-    g = numbers(*shape, seed=1)
+    g = normal(*shape, seed=1)
     grads, dx = layer.backward(params, cache, g)
     double = tree.astype(params, np.float64)
     _, cache = layer.apply(double, exact, train=True)
@@ -112,7 +109,7 @@ def test_a_mean_of_ten_thousand_costs_the_batch_norm_no_digits(shape):
     ids=repr,
 )
 def test_a_mean_of_ten_thousand_costs_the_others_no_digits(layer, shape, axes):
-    x = numbers(*shape, mean=FAR)
+    x = np.float32(FAR) + normal(*shape)
     exact = x.astype(np.float64)
     mean, variance = exact.mean(axes, keepdims=True), exact.var(axes, keepdims=True)
     y = layer(layer.init(0, shape[1:]), x)
@@ -133,7 +130,7 @@ def test_features_that_do_not_vary_give_finite_numbers(layer, shape):
     x = np.full(shape, 3e4 / 7, np.float32) if layer != F.rms_norm() else np.zeros(shape, "f4")
     params = layer.init(0, shape[1:])
     y, cache = layer.apply(params, x, train=True)
-    _, dx = layer.backward(params, cache, numbers(*shape))
+    _, dx = layer.backward(params, cache, normal(*shape))
     np.testing.assert_allclose(y, 0, atol=1e-6)
     assert np.isfinite(dx).all()
 
@@ -143,8 +140,8 @@ def test_features_that_do_not_vary_give_finite_numbers(layer, shape):
 )
 @pytest.mark.parametrize("shape", [(9001, 3), (700, 300), (3, 70000)], ids=str)
 def test_rows_in_many_blocks_give_what_they_give_alone(layer, shape):
-    params = tree.map(lambda leaf: leaf + numbers(*leaf.shape, seed=2), layer.init(0, shape[1:]))
-    x, g = numbers(*shape), numbers(*shape, seed=1)
+    params = tree.map(lambda leaf: leaf + normal(*leaf.shape, seed=2), layer.init(0, shape[1:]))
+    x, g = normal(*shape), normal(*shape, seed=1)
     y, cache = layer.apply(params, x)
     grads, dx = layer.backward(params, cache, g)
     found = {"y": y, "dx": dx, **grads}
@@ -162,14 +159,14 @@ def test_rows_in_many_blocks_give_what_they_give_alone(layer, shape):
 
 
 def test_images_that_lie_batch_last_in_memory_stay_so():
-    x = numbers(2, 3, 4, 5).transpose(3, 0, 1, 2)
+    x = normal(2, 3, 4, 5).transpose(3, 0, 1, 2)
     layer = F.batch_norm()
     params = layer.init(0, x.shape[1:])
     y, cache = layer.apply(params, x, train=True)
     plain, plain_cache = layer.apply(params, np.ascontiguousarray(x), train=True)
     assert y.strides == x.strides
     np.testing.assert_allclose(y, plain, rtol=1e-5, atol=1e-6)
-    g = numbers(*x.shape, seed=1)
+    g = normal(*x.shape, seed=1)
     dx = layer.backward(params, cache, g)[1]
     np.testing.assert_allclose(dx, layer.backward(params, plain_cache, g)[1], rtol=1e-5, atol=1e-6)
 
@@ -230,18 +227,18 @@ def test_wrong_arguments_are_named(make, message):
 @pytest.mark.parametrize(
     ("layer", "shape", "x", "message"),
     [
-        (F.batch_norm(), (3,), numbers(4, 5), r"3 channels, on axis 1.*float32\[4, 5\]"),
-        (F.batch_norm(), (3, 5), numbers(4, 5, 3), r"3 channels, on axis 1.*\[4, 5, 3\]"),
-        (F.batch_norm(), (3,), numbers(0, 3), "empty"),
-        (F.batch_norm(), (3, 2), numbers(4, 3, 0), "empty"),
-        (F.batch_norm(), (3,), numbers(1, 3), "a single value in each channel"),
+        (F.batch_norm(), (3,), normal(4, 5), r"3 channels, on axis 1.*float32\[4, 5\]"),
+        (F.batch_norm(), (3, 5), normal(4, 5, 3), r"3 channels, on axis 1.*\[4, 5, 3\]"),
+        (F.batch_norm(), (3,), normal(0, 3), "empty"),
+        (F.batch_norm(), (3, 2), normal(4, 3, 0), "empty"),
+        (F.batch_norm(), (3,), normal(1, 3), "a single value in each channel"),
         (F.batch_norm(), (3,), np.float32(1.0), "3 channels"),
-        (F.layer_norm(), (3,), numbers(4, 5), r"features of shape \(3,\).*\[4, 5\]"),
-        (F.layer_norm((-2, -1)), (3, 4), numbers(3, 4), r"axes are \(-2, -1\)"),
-        (F.layer_norm((-2, -1)), (3, 4), numbers(2, 4, 3), r"of shape \(3, 4\).*\[2, 4, 3\]"),
-        (F.group_norm(3), (6,), numbers(4, 9), r"features of shape \(6,\).*\[4, 9\]"),
-        (F.group_norm(3), (6,), numbers(4, 5), "3 groups do not divide the 5 channels"),
-        (F.rms_norm(), (3,), numbers(4, 1), r"features of shape \(3,\).*\[4, 1\]"),
+        (F.layer_norm(), (3,), normal(4, 5), r"features of shape \(3,\).*\[4, 5\]"),
+        (F.layer_norm((-2, -1)), (3, 4), normal(3, 4), r"axes are \(-2, -1\)"),
+        (F.layer_norm((-2, -1)), (3, 4), normal(2, 4, 3), r"of shape \(3, 4\).*\[2, 4, 3\]"),
+        (F.group_norm(3), (6,), normal(4, 9), r"features of shape \(6,\).*\[4, 9\]"),
+        (F.group_norm(3), (6,), normal(4, 5), "3 groups do not divide the 5 channels"),
+        (F.rms_norm(), (3,), normal(4, 1), r"features of shape \(3,\).*\[4, 1\]"),
     ],
 )
 def test_wrong_input_is_named(layer, shape, x, message):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from arrays import normal
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 
 torch = pytest.importorskip("torch")
 
@@ -13,14 +14,17 @@ TYPES = pytest.mark.parametrize(
 )
 
 
-def numbers(shape, dtype, seed):
-    return random.generator(seed).normal(0.5, 2.0, shape).astype(dtype)
+def shifted(*shape, **options):
+    """Numbers whose mean is not 0 and whose deviation is not 1."""
+    return 0.5 + 2 * normal(*shape, **options)
 
 
 def noisy(layer, shape, dtype):
     params = layer.init(0, shape)
     moved = {
-        name: array + numbers(array.shape, np.float32, 3) if name in ("scale", "shift") else array
+        name: array + shifted(*array.shape, seed=3, dtype=np.float32)
+        if name in ("scale", "shift")
+        else array
         for name, array in params.items()
     }
     return tree.astype(moved, dtype)
@@ -37,7 +41,7 @@ def given(module, params):
 def assert_same(layer, params, module, x, tolerance, train):
     """Compare output and gradients; return our cache."""
     y, cache = layer.apply(params, x, train=train)
-    g = numbers(y.shape, x.dtype, 4)
+    g = shifted(*y.shape, seed=4, dtype=x.dtype)
     grads, dx = layer.backward(params, cache, g)
     their_x = torch.tensor(x, requires_grad=True)
     their_y = module.train(train)(their_x)
@@ -66,14 +70,14 @@ def test_batch_norm_over_three_training_steps_and_evaluation(shape, affine, dtyp
     module = given(module.to(torch.tensor(np.zeros(0, dtype)).dtype), params)
     for seed in range(3):
         module.zero_grad()
-        x = numbers(shape, dtype, seed)
+        x = shifted(*shape, seed=seed, dtype=dtype)
         cache = assert_same(layer, params, module, x, tolerance, train=True)
         params = layer.update_stats(params, cache)
         np.testing.assert_allclose(params["mean"], module.running_mean, atol=tolerance)
         np.testing.assert_allclose(params["variance"], module.running_var, atol=tolerance)
         assert params["count"] == module.num_batches_tracked
     module.zero_grad()
-    assert_same(layer, params, module, numbers(shape, dtype, 9), tolerance, train=False)
+    assert_same(layer, params, module, shifted(*shape, seed=9, dtype=dtype), tolerance, train=False)
 
 
 @TYPES
@@ -92,7 +96,14 @@ def test_batch_norm_over_the_last_axis(dtype, tolerance):
         def forward(self, x):
             return module(x.movedim(-1, 1)).movedim(1, -1)
 
-    assert_same(layer, params, Moved(), numbers((5, 4, 3), dtype, 0), tolerance, train=True)
+    assert_same(
+        layer,
+        params,
+        Moved(),
+        shifted(5, 4, 3, dtype=dtype),
+        tolerance,
+        train=True,
+    )
 
 
 @TYPES
@@ -104,7 +115,7 @@ def test_layer_norm(shape, count, shift, dtype, tolerance):
     layer = F.layer_norm(axes=tuple(range(-count, 0)), epsilon=1e-3, shift=shift)
     params = noisy(layer, shape[1:], dtype)
     module = given(torch.nn.LayerNorm(shape[-count:], eps=1e-3, bias=shift), params)
-    assert_same(layer, params, module, numbers(shape, dtype, 0), tolerance, train=True)
+    assert_same(layer, params, module, shifted(*shape, dtype=dtype), tolerance, train=True)
 
 
 @TYPES
@@ -115,7 +126,7 @@ def test_group_norm(shape, groups, affine, dtype, tolerance):
     layer = F.group_norm(groups, epsilon=1e-3, scale=affine, shift=affine)
     params = noisy(layer, shape[1:], dtype)
     module = given(torch.nn.GroupNorm(groups, 6, eps=1e-3, affine=affine), params)
-    assert_same(layer, params, module, numbers(shape, dtype, 0), tolerance, train=True)
+    assert_same(layer, params, module, shifted(*shape, dtype=dtype), tolerance, train=True)
 
 
 @TYPES
@@ -123,7 +134,14 @@ def test_as_many_groups_as_channels_are_an_instance_norm(dtype, tolerance):
     layer = F.group_norm(6)
     params = noisy(layer, (6, 3, 4), dtype)
     module = given(torch.nn.InstanceNorm2d(6, affine=True), params)
-    assert_same(layer, params, module, numbers((5, 6, 3, 4), dtype, 0), tolerance, train=True)
+    assert_same(
+        layer,
+        params,
+        module,
+        shifted(5, 6, 3, 4, dtype=dtype),
+        tolerance,
+        train=True,
+    )
 
 
 @TYPES
@@ -133,5 +151,5 @@ def test_rms_norm(count, scale, dtype, tolerance):
     layer = F.rms_norm(axes=tuple(range(-count, 0)), epsilon=1e-3, scale=scale)
     params = noisy(layer, (4, 3), dtype)
     module = torch.nn.RMSNorm((4, 3)[-count:], eps=1e-3, elementwise_affine=scale)
-    x = numbers((5, 4, 3), dtype, 0)
+    x = shifted(5, 4, 3, dtype=dtype)
     assert_same(layer, params, given(module, params), x, tolerance, train=True)

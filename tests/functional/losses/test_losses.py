@@ -8,6 +8,7 @@ import warnings
 import attrs
 import numpy as np
 import pytest
+from arrays import read_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -256,8 +257,7 @@ def test_nothing_that_is_given_is_written_or_returned(case, shape):
     for weights in weights_for(case, shape):
         given_arrays = [x for x in (p, t, weights) if x is not None]
         before = [x.copy() for x in given_arrays]
-        for x in given_arrays:
-            x.flags.writeable = False
+        read_only(given_arrays)
         value, g = case(p, t, weights)
         again, g_again = case(p, t, weights)
         assert value == again

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from arrays import read_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +20,6 @@ def scores(shape, seed=0, dtype=np.float64):
     ids = generator.integers(0, shape[-1], shape[:-1])
     outputs += 1.5 * np.eye(shape[-1])[ids]
     return outputs.astype(dtype), ids
-
-
-def read_only(*arrays):
-    for array in arrays:
-        if array is not None:
-            array.flags.writeable = False
-    return arrays
 
 
 OF_CLASSES = {
@@ -46,7 +40,7 @@ def sklearn():
 @pytest.mark.parametrize("n_classes", [3, 7])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_accuracies_agree_with_scikit_learn(sklearn, n_classes, weighted):
-    p, ids = read_only(*scores((50, n_classes)))
+    p, ids = read_only(scores((50, n_classes)))
     w = random.generator(1).uniform(size=50) if weighted else None
     expected = sklearn.accuracy_score(ids, p.argmax(-1), sample_weight=w)
     assert F.accuracy(p, ids, w) == pytest.approx(expected)
@@ -71,7 +65,7 @@ def test_precision_recall_and_f1_agree_with_scikit_learn(
         ids[ids == 1] = 0
         p[:, 0] = -100
     w = random.generator(1).uniform(size=60) if weighted else None
-    read_only(p, ids, w)
+    read_only((p, ids, w))
     options = {"labels": range(n_classes), "average": average, "zero_division": 0}
     expected = sklearn.precision_recall_fscore_support(
         ids, p.argmax(-1), sample_weight=w, **options
@@ -86,7 +80,7 @@ def test_precision_recall_and_f1_agree_with_scikit_learn(
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_the_confusion_matrix_agrees_with_scikit_learn(sklearn, n_classes):
-    p, ids = read_only(*scores((60, n_classes)))
+    p, ids = read_only(scores((60, n_classes)))
     found = F.confusion_matrix(p, ids)
     assert found.dtype.kind == "i"
     expected = sklearn.confusion_matrix(ids, p.argmax(-1), labels=range(n_classes))
@@ -103,7 +97,7 @@ def test_errors_and_r2_agree_with_scikit_learn(sklearn, shape, weighted, dtype, 
     if len(shape) > 1:
         t[:, 1] = 0  # does not vary, nor its mean by rounding
     w = generator.uniform(size=40) if weighted else None
-    read_only(p, t, w)
+    read_only((p, t, w))
     expected = sklearn.r2_score(t, p, sample_weight=w)
     assert F.r2_score(p, t, w) == pytest.approx(expected, rel=tolerance)
     expected = sklearn.mean_absolute_error(t, p, sample_weight=w)

@@ -2,25 +2,15 @@
 
 import numpy as np
 import pytest
+from arrays import noisy_params, normal64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 from npdl.gradcheck import check_gradients
 
 BATCH, TIME, STEPS, FEATURES, OTHERS = 3, 5, 7, 6, 4
-
-
-def numbers(*shape, seed=1, dtype=np.float64):
-    return random.generator((seed, *shape)).normal(size=shape).astype(dtype)
-
-
-def made(layer, shape, dtype=np.float64):
-    """Parameters with some noise, so that no bias is zero."""
-    return tree.map(
-        lambda leaf: (leaf + 0.3 * numbers(*leaf.shape)).astype(dtype), layer.init(0, shape)
-    )
 
 
 def by_hand(params, heads, x, context, allowed):
@@ -58,9 +48,9 @@ def test_attention_is_the_formula_for_any_sizes_and_masks(sizes, cross, causal, 
     steps, others = (steps, others) if cross else (time, width)
     layer = F.multi_head_attention(heads, cross=cross, causal=causal)
     shape = ((time, width), (steps, others)) if cross else (time, width)
-    params = made(layer, shape)
-    x, mask = numbers(batch, time, width, seed=seed), numbers(batch, steps, seed=seed) < density
-    context = numbers(batch, steps, others, seed=seed + 1) if cross else x
+    params = noisy_params(layer, shape)
+    x, mask = normal64(batch, time, width, seed=seed), normal64(batch, steps, seed=seed) < density
+    context = normal64(batch, steps, others, seed=seed + 1) if cross else x
     allowed = np.broadcast_to(mask[:, None], (batch, time, steps))
     if causal:
         allowed = allowed & np.tri(time, dtype=bool)
@@ -72,9 +62,9 @@ def test_attention_is_the_formula_for_any_sizes_and_masks(sizes, cross, causal, 
 def test_a_batch_that_is_worked_through_in_blocks_gives_what_its_examples_give():
     # 2 heads of 96 × 96 weights: seven examples fill the first block.
     layer = F.multi_head_attention(2, causal=True)
-    params = made(layer, (96, FEATURES))
-    x, mask = numbers(17, 96, FEATURES), numbers(17, 96, seed=2) > -1
-    g = numbers(*x.shape, seed=3)
+    params = noisy_params(layer, (96, FEATURES))
+    x, mask = normal64(17, 96, FEATURES), normal64(17, 96, seed=2) > -1
+    g = normal64(*x.shape, seed=3)
     y, cache = layer.apply(params, (x, mask))
     grads, (dx, _) = layer.backward(params, cache, g)
     total = None
@@ -90,7 +80,7 @@ def test_a_batch_that_is_worked_through_in_blocks_gives_what_its_examples_give()
 
 def test_the_weights_dropped_in_blocks_are_those_of_one_key():
     layer, shape = F.multi_head_attention(2, dropout=0.4), (96, FEATURES)
-    params, x = made(layer, shape), numbers(9, *shape)
+    params, x = noisy_params(layer, shape), normal64(9, *shape)
     check_gradients(layer, shape, x=x, params=params, train=True, rng=4, directions=1)
 
 
@@ -101,12 +91,12 @@ def test_the_weights_dropped_in_blocks_are_those_of_one_key():
 @pytest.mark.parametrize("size", [1.0, 1e3], ids=["small", "large"])
 def test_masked_steps_have_no_influence_and_get_no_gradient(causal, size):
     layer = F.multi_head_attention(2, causal=causal)
-    params, x = made(layer, (TIME, FEATURES)), numbers(BATCH, TIME, FEATURES)
+    params, x = noisy_params(layer, (TIME, FEATURES)), normal64(BATCH, TIME, FEATURES)
     mask = np.array([[1, 1, 1, 0, 0], [1, 0, 1, 1, 0], [0, 0, 1, 1, 1]], bool)
-    g = numbers(BATCH, TIME, FEATURES, seed=2) * mask[..., None]
+    g = normal64(BATCH, TIME, FEATURES, seed=2) * mask[..., None]
     y, cache = layer.apply(params, (x, mask))
     grads, (dx, _) = layer.backward(params, cache, g)
-    changed = np.where(mask[..., None], x, size * numbers(BATCH, TIME, FEATURES, seed=3))
+    changed = np.where(mask[..., None], x, size * normal64(BATCH, TIME, FEATURES, seed=3))
     other, cache = layer.apply(params, (changed, mask))
     other_grads, (other_dx, _) = layer.backward(params, cache, g)
     np.testing.assert_allclose(other[mask], y[mask], rtol=1e-11, atol=1e-12)
@@ -117,8 +107,8 @@ def test_masked_steps_have_no_influence_and_get_no_gradient(causal, size):
 
 def test_masked_steps_of_a_context_have_no_influence_and_get_no_gradient():
     layer = F.multi_head_attention(2, cross=True)
-    params = made(layer, ((TIME, FEATURES), (STEPS, OTHERS)))
-    x, context = numbers(BATCH, TIME, FEATURES), numbers(BATCH, STEPS, OTHERS)
+    params = noisy_params(layer, ((TIME, FEATURES), (STEPS, OTHERS)))
+    x, context = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
     mask = np.arange(STEPS) < np.array([[3], [7], [1]])
     y, cache = layer.apply(params, (x, context, mask))
     _, (_, d_context, nothing) = layer.backward(params, cache, np.ones_like(y))
@@ -134,10 +124,10 @@ def test_masked_steps_of_a_context_have_no_influence_and_get_no_gradient():
 @given(changed=st.integers(1, TIME - 1), dtype=st.sampled_from([np.float32, np.float64]))
 def test_causal_attention_does_not_look_ahead(changed, dtype):
     layer = F.multi_head_attention(3, causal=True)
-    params = made(layer, (TIME, FEATURES), dtype)
-    x = numbers(BATCH, TIME, FEATURES, dtype=dtype)
+    params = noisy_params(layer, (TIME, FEATURES), dtype)
+    x = normal64(BATCH, TIME, FEATURES, dtype=dtype)
     other = x.copy()
-    other[:, changed:] = numbers(BATCH, TIME - changed, FEATURES, seed=2, dtype=dtype)
+    other[:, changed:] = normal64(BATCH, TIME - changed, FEATURES, seed=2, dtype=dtype)
     y, cache = layer.apply(params, x)
     later = layer(params, other)
     assert np.array_equal(later[:, :changed], y[:, :changed])
@@ -153,7 +143,7 @@ def test_causal_attention_does_not_look_ahead(changed, dtype):
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_step_with_nothing_to_attend_to_gives_zeros_and_finite_gradients(causal):
     layer = F.multi_head_attention(2, causal=causal)
-    params, x = made(layer, (TIME, FEATURES)), numbers(BATCH, TIME, FEATURES)
+    params, x = noisy_params(layer, (TIME, FEATURES)), normal64(BATCH, TIME, FEATURES)
     mask = np.zeros((BATCH, TIME), bool)
     mask[1, 3:], mask[2] = True, True
     y, cache = layer.apply(params, (x, mask))
@@ -172,8 +162,8 @@ def test_a_step_with_nothing_to_attend_to_gives_zeros_and_finite_gradients(causa
 
 def test_with_everything_masked_all_gradients_are_zero():
     layer = F.multi_head_attention(2, cross=True)
-    params = made(layer, ((TIME, FEATURES), (STEPS, OTHERS)))
-    x, context = numbers(BATCH, TIME, FEATURES), numbers(BATCH, STEPS, OTHERS)
+    params = noisy_params(layer, ((TIME, FEATURES), (STEPS, OTHERS)))
+    x, context = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
     y, cache = layer.apply(params, (x, context, np.zeros((BATCH, STEPS), bool)))
     grads, dx = layer.backward(params, cache, np.ones_like(y))
     assert not y.any()
@@ -237,7 +227,7 @@ def test_dropout_drops_single_weights_and_keeps_the_mean():
 
 # Bad input
 
-X, CONTEXT = numbers(BATCH, TIME, FEATURES, dtype="f4"), numbers(BATCH, STEPS, OTHERS, dtype="f4")
+X, CONTEXT = normal64(BATCH, TIME, FEATURES, dtype="f4"), normal64(BATCH, STEPS, OTHERS, dtype="f4")
 MASK, CONTEXT_MASK = np.ones((BATCH, TIME), bool), np.ones((BATCH, STEPS), bool)
 
 WRONG_ARGUMENTS = {

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from arrays import noisy_params, normal
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 
 torch = pytest.importorskip("torch")
 
@@ -12,17 +13,6 @@ TYPES = pytest.mark.parametrize(
     ("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-10)], ids=["float32", "float64"]
 )
 BATCH, TIME, STEPS, FEATURES, OTHERS = 5, 4, 7, 6, 9
-
-
-def numbers(shape, dtype, seed):
-    return random.generator(seed).normal(size=shape).astype(dtype)
-
-
-def drawn(layer, shape, dtype):
-    """Parameters which are all random, biases too."""
-    params = layer.init(0, shape)
-    moved = {name: array + 0.3 * numbers(array.shape, "f4", 3) for name, array in params.items()}
-    return tree.astype(moved, dtype)
 
 
 def padding(batch, steps):
@@ -81,8 +71,8 @@ def assert_close(ours, expected, tolerance):
 @pytest.mark.parametrize("size", [1.0, 8.0], ids=["small", "large"])
 def test_self_attention(heads, causal, masked, bias, size, dtype, tolerance):
     layer = F.multi_head_attention(heads, causal=causal, bias=bias)
-    params = drawn(layer, (TIME, FEATURES), dtype)
-    x, g = (numbers((BATCH, TIME, FEATURES), dtype, seed) for seed in (1, 2))
+    params = noisy_params(layer, (TIME, FEATURES), dtype)
+    x, g = (normal(BATCH, TIME, FEATURES, seed=seed, dtype=dtype) for seed in (1, 2))
     x *= size
     mask = padding(BATCH, TIME) if masked else None
     y, cache = layer.apply(params, (x, mask))
@@ -110,9 +100,9 @@ def test_self_attention(heads, causal, masked, bias, size, dtype, tolerance):
 @pytest.mark.parametrize("others", [FEATURES, OTHERS])
 def test_cross_attention(others, masked, bias, dtype, tolerance):
     layer = F.multi_head_attention(2, cross=True, bias=bias)
-    params = drawn(layer, ((TIME, FEATURES), (STEPS, others)), dtype)
-    x, g = (numbers((BATCH, TIME, FEATURES), dtype, seed) for seed in (1, 2))
-    context = numbers((BATCH, STEPS, others), dtype, 4)
+    params = noisy_params(layer, ((TIME, FEATURES), (STEPS, others)), dtype)
+    x, g = (normal(BATCH, TIME, FEATURES, seed=seed, dtype=dtype) for seed in (1, 2))
+    context = normal(BATCH, STEPS, others, seed=4, dtype=dtype)
     mask = padding(BATCH, STEPS) if masked else None
     y, cache = layer.apply(params, (x, context, mask))
     grads, (dx, d_context, _) = layer.backward(params, cache, g)

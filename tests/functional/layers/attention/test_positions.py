@@ -4,13 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from arrays import normal64
 
 import npdl.functional as F
-from npdl import random
-
-
-def numbers(*shape, dtype=np.float64):
-    return random.generator((1, *shape)).normal(size=shape).astype(dtype)
 
 
 @pytest.mark.parametrize("features", [1, 2, 7, 8])
@@ -27,11 +23,11 @@ def test_sines_and_cosines_alternate_with_falling_frequency(features, dtype, tol
 
 
 def test_the_positions_are_added_and_do_not_depend_on_the_length():
-    layer, x = F.sinusoidal_positions(), numbers(3, 9, 6)
+    layer, x = F.sinusoidal_positions(), normal64(3, 9, 6)
     y, cache = layer.apply((), x)
     np.testing.assert_array_equal(layer((), x[:, :4]), y[:, :4])
     np.testing.assert_allclose(y - x, layer((), np.zeros_like(x)), atol=1e-15)
-    g = numbers(3, 9, 6)
+    g = normal64(3, 9, 6)
     assert np.array_equal(layer.backward((), cache, g)[1], g)
 
 
@@ -46,7 +42,7 @@ def test_a_learned_table_is_added_and_its_unused_rows_get_no_gradient():
     layer = F.learned_positions(9)
     params = layer.init(0, (5, 6))
     assert params["table"].shape == (9, 6)
-    x, g = numbers(3, 5, 6, dtype="f4"), numbers(3, 5, 6, dtype="f4")
+    x, g = normal64(3, 5, 6, dtype="f4"), normal64(3, 5, 6, dtype="f4")
     y, cache = layer.apply(params, x)
     np.testing.assert_array_equal(y, x + params["table"][:5])
     grads, dx = layer.backward(params, cache, g)
@@ -71,7 +67,7 @@ def test_the_time_may_be_left_open_or_be_as_long_as_the_table():
             assert layer(params, np.zeros((2, steps, 6), "f4")).shape == (2, steps, 6)
 
 
-X = numbers(3, 5, 6, dtype="f4")
+X = normal64(3, 5, 6, dtype="f4")
 WRONG = {
     "longer than the table": (
         lambda: F.learned_positions(4)({"table": np.zeros((4, 6), "f4")}, X),

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from arrays import noisy_params, normal64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 
 BATCH, TIME, FEATURES, UNITS = 3, 5, 2, 4
 KINDS = {
@@ -22,20 +23,13 @@ each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
-def normal(*shape, seed=1, dtype=np.float64):
-    return random.generator((seed, *shape)).normal(size=shape).astype(dtype)
-
-
 def made(layer, features=FEATURES, dtype=np.float64):
     """Parameters with some noise, so that no bias is zero."""
-    return tree.map(
-        lambda leaf: (leaf + 0.3 * normal(*leaf.shape)).astype(dtype),
-        layer.init(0, (None, features)),
-    )
+    return noisy_params(layer, (None, features), dtype)
 
 
 def a_state(kind, batch=BATCH, units=UNITS):
-    parts = normal(batch, units, seed=2), normal(batch, units, seed=3)
+    parts = normal64(batch, units, seed=2), normal64(batch, units, seed=3)
     return parts if "lstm" in repr(kind(1)) else parts[0]
 
 
@@ -55,14 +49,14 @@ PLACES = {"at the end": [0, 1, 2], "at the beginning": [2, 3, 4], "within": [0, 
 @pytest.mark.parametrize("steps", PLACES.values(), ids=PLACES.keys())
 def test_masked_steps_count_as_if_they_were_not_there(kind, reverse, steps):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
-    params, x, state = made(layer), normal(BATCH, TIME, FEATURES), a_state(kind)
+    params, x, state = made(layer), normal64(BATCH, TIME, FEATURES), a_state(kind)
     mask = np.zeros((BATCH, TIME), bool)
     mask[:, steps] = True
     (y, last), cache = layer.apply(params, (x, mask, state))
     (short_y, short_last), short_cache = layer.apply(params, (x[:, steps], None, state))
     assert close(y[:, steps], short_y)
     assert close(last, short_last)
-    g, g_state = normal(*y.shape), a_state(kind)
+    g, g_state = normal64(*y.shape), a_state(kind)
     # The cotangents of carried outputs are zero, so that both sides have the same ones.
     g[~mask] = 0
     grads, (dx, no_mask, d_state) = layer.backward(params, cache, (g, g_state))
@@ -80,7 +74,7 @@ def test_masked_steps_count_as_if_they_were_not_there(kind, reverse, steps):
 @each_direction
 def test_each_example_has_a_mask_of_its_own(kind, reverse):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
-    params, x, state = made(layer), normal(BATCH, TIME, FEATURES), a_state(kind)
+    params, x, state = made(layer), normal64(BATCH, TIME, FEATURES), a_state(kind)
     mask = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 0, 1, 1]], bool)
     y, last = layer(params, (x, mask, state))
     for i in range(BATCH):
@@ -94,7 +88,7 @@ def test_each_example_has_a_mask_of_its_own(kind, reverse):
 @each_direction
 def test_the_output_of_a_masked_step_is_the_carried_state_to_the_bit(kind, reverse):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
-    params, x, state = made(layer), normal(BATCH, TIME, FEATURES), a_state(kind)
+    params, x, state = made(layer), normal64(BATCH, TIME, FEATURES), a_state(kind)
     mask = np.array([[1, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]], bool)
     y, last = layer(params, (x, mask, state))
     first = state[0] if isinstance(state, tuple) else state
@@ -113,10 +107,10 @@ def test_the_output_of_a_masked_step_is_the_carried_state_to_the_bit(kind, rever
 @each_kind
 def test_the_gradient_of_a_carried_state_passes_unchanged(kind):
     layer = kind(UNITS, return_state=True)
-    params, x, state = made(layer), normal(BATCH, TIME, FEATURES), a_state(kind)
+    params, x, state = made(layer), normal64(BATCH, TIME, FEATURES), a_state(kind)
     mask = np.zeros((BATCH, TIME), bool)
     _, cache = layer.apply(params, (x, mask, state))
-    g_state = tree.map(lambda part: normal(*part.shape, seed=7), state)
+    g_state = tree.map(lambda part: normal64(*part.shape, seed=7), state)
     grads, (dx, _, d_state) = layer.backward(params, cache, (None, g_state))
     assert all(map(np.array_equal, tree.leaves(d_state), tree.leaves(g_state)))
     assert not dx.any()
@@ -127,10 +121,10 @@ def test_the_gradient_of_a_carried_state_passes_unchanged(kind):
 @pytest.mark.parametrize("filling", [np.nan, np.inf, 1e300])
 def test_what_stands_at_masked_steps_has_no_effect(kind, filling):
     layer = kind(UNITS, return_sequence=True)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     mask = np.array([[1, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 0]], bool)
     y, cache = layer.apply(params, (x, mask))
-    g = normal(*y.shape)
+    g = normal64(*y.shape)
     expected = layer.backward(params, cache, g)
     filled = x.copy()
     filled[~mask] = filling
@@ -146,10 +140,10 @@ def test_what_stands_at_masked_steps_has_no_effect(kind, filling):
 def test_a_batch_of_any_size_is_its_parts_side_by_side(kind, reverse, sequence):
     layer = kind(UNITS, return_sequence=sequence, return_state=True, reverse=reverse)
     batch, parts = 11, (slice(0, 4), slice(4, 11))
-    params, x, state = made(layer), normal(batch, TIME, FEATURES), a_state(kind, batch)
-    mask = normal(batch, TIME, seed=4) > -0.5
+    params, x, state = made(layer), normal64(batch, TIME, FEATURES), a_state(kind, batch)
+    mask = normal64(batch, TIME, seed=4) > -0.5
     outputs, cache = layer.apply(params, (x, mask, state))
-    g = normal(*outputs[0].shape, seed=5), a_state(kind, batch)
+    g = normal64(*outputs[0].shape, seed=5), a_state(kind, batch)
     grads, dx = layer.backward(params, cache, g)
     total = None
     for part in parts:
@@ -178,7 +172,7 @@ def test_a_batch_of_any_size_stays_finite_where_its_examples_do():
 @each_kind
 def test_a_mask_of_all_true_is_no_mask(kind):
     layer = kind(UNITS)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     mask = np.ones((BATCH, TIME), bool)
     assert np.array_equal(layer(params, (x, mask)), layer(params, x))
 
@@ -187,7 +181,7 @@ def test_a_mask_of_all_true_is_no_mask(kind):
 @each_direction
 def test_a_sequence_in_two_pieces_gives_what_the_whole_gives(kind, reverse):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     y, last = layer(params, x)
     pieces = [x[:, :2], x[:, 2:]]
     state, outputs = None, {}
@@ -201,7 +195,7 @@ def test_a_sequence_in_two_pieces_gives_what_the_whole_gives(kind, reverse):
 def test_reverse_is_the_forward_layer_on_the_turned_sequence(kind):
     forward = kind(UNITS, return_sequence=True)
     reverse = kind(UNITS, return_sequence=True, reverse=True)
-    params, x = made(forward), normal(BATCH, TIME, FEATURES)
+    params, x = made(forward), normal64(BATCH, TIME, FEATURES)
     assert close(reverse(params, x), forward(params, x[:, ::-1])[:, ::-1])
     last = kind(UNITS, reverse=True)
     assert close(last(params, x), reverse(params, x)[:, 0])
@@ -212,22 +206,22 @@ def test_reverse_is_the_forward_layer_on_the_turned_sequence(kind):
 def test_the_last_output_is_that_of_the_last_step(kind, reverse):
     sequence = kind(UNITS, return_sequence=True, reverse=reverse)
     last = kind(UNITS, reverse=reverse)
-    params, x = made(last), normal(BATCH, TIME, FEATURES)
+    params, x = made(last), normal64(BATCH, TIME, FEATURES)
     y, cache = last.apply(params, x)
     all_y, all_cache = sequence.apply(params, x)
     end = 0 if reverse else TIME - 1
     assert np.array_equal(y, all_y[:, end])
     g = np.zeros_like(all_y)
-    g[:, end] = normal(*y.shape)
+    g[:, end] = normal64(*y.shape)
     assert close(last.backward(params, cache, g[:, end]), sequence.backward(params, all_cache, g))
 
 
 @each_kind
 def test_a_state_without_a_gradient_counts_as_zero(kind):
     layer = kind(UNITS, return_sequence=True, return_state=True)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     (y, state), cache = layer.apply(params, x)
-    g, zeros = normal(*y.shape), tree.map(np.zeros_like, state)
+    g, zeros = normal64(*y.shape), tree.map(np.zeros_like, state)
     expected = layer.backward(params, cache, (g, zeros))
     assert close(layer.backward(params, cache, (g, None)), expected)
     some = tree.map(np.ones_like, state)
@@ -237,9 +231,9 @@ def test_a_state_without_a_gradient_counts_as_zero(kind):
 
 def test_either_part_of_the_state_of_an_lstm_may_lack_a_gradient():
     layer = F.lstm(UNITS, return_state=True)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     (_, (h, c)), cache = layer.apply(params, x)
-    g = normal(*h.shape)
+    g = normal64(*h.shape)
     for part, full in (((g, None), (g, 0 * c)), ((None, g), (0 * h, g))):
         expected = layer.backward(params, cache, (None, full))
         assert close(layer.backward(params, cache, (None, part)), expected)
@@ -248,11 +242,11 @@ def test_either_part_of_the_state_of_an_lstm_may_lack_a_gradient():
 @each_kind
 def test_an_absent_input_has_an_absent_gradient(kind):
     layer = kind(UNITS)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
-    mask, state = normal(BATCH, TIME) > 0, a_state(kind)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
+    mask, state = normal64(BATCH, TIME) > 0, a_state(kind)
     for given_x in ((x, None), (x, mask), (x, None, None), (x, mask, None), (x, None, state)):
         y, cache = layer.apply(params, given_x)
-        _, dx = layer.backward(params, cache, normal(*y.shape))
+        _, dx = layer.backward(params, cache, normal64(*y.shape))
         assert len(dx) == len(given_x)
         assert dx[0].shape == x.shape
         assert dx[1] is None
@@ -283,7 +277,7 @@ def test_a_sequence_of_length_zero_leaves_the_state_as_it_is(kind, reverse):
 def test_single_steps_give_the_numbers_of_the_sequence(kind, dtype, atol, batch):
     layer = kind(UNITS, return_sequence=True, return_state=True)
     step = F.one_step(layer)
-    params, x = made(layer, dtype=dtype), normal(batch, TIME, FEATURES, dtype=dtype)
+    params, x = made(layer, dtype=dtype), normal64(batch, TIME, FEATURES, dtype=dtype)
     y, last = layer(params, x)
     state = None
     for t in range(TIME):
@@ -297,9 +291,9 @@ def test_single_steps_give_the_numbers_of_the_sequence(kind, dtype, atol, batch)
 def test_single_steps_chained_have_the_gradient_of_the_sequence(kind):
     layer = kind(UNITS, return_sequence=True)
     step = F.one_step(layer)
-    params, x = made(layer), normal(BATCH, TIME, FEATURES)
+    params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     y, cache = layer.apply(params, x)
-    g = normal(*y.shape)
+    g = normal64(*y.shape)
     expected, expected_dx = layer.backward(params, cache, g)
     state, caches = None, []
     for t in range(TIME):
@@ -319,7 +313,7 @@ def test_bidirectional_is_both_directions_side_by_side(kind, join):
     inner = kind(UNITS, return_sequence=True, return_state=True)
     other = kind(UNITS, return_sequence=True, return_state=True, reverse=True)
     both = F.bidirectional(inner, join=join)
-    x, mask = normal(BATCH, TIME, FEATURES), normal(BATCH, TIME) > -0.5
+    x, mask = normal64(BATCH, TIME, FEATURES), normal64(BATCH, TIME) > -0.5
     params = tree.astype(both.init(0, (None, FEATURES)), np.float64)
     # The directions have parameters of their own.
     assert not np.array_equal(params[0]["weight"], params[1]["weight"])
@@ -330,7 +324,7 @@ def test_bidirectional_is_both_directions_side_by_side(kind, join):
     joined = {"concatenate": lambda: np.concatenate([a, b], -1), "add": lambda: a + b}
     assert close(y, joined[join]() if join else (a, b))
     assert close(last, (a_last, b_last))
-    ga, gb = normal(*a.shape, seed=5), normal(*b.shape, seed=6)
+    ga, gb = normal64(*a.shape, seed=5), normal64(*b.shape, seed=6)
     gb = ga if join == "add" else gb
     g = {"concatenate": np.concatenate([ga, gb], -1), "add": ga, None: (ga, gb)}[join]
     grads, (dx, no_mask, d_states) = both.backward(params, cache, (g, (a_last, None)))
@@ -345,7 +339,7 @@ def test_bidirectional_is_both_directions_side_by_side(kind, join):
 def test_a_direction_that_is_not_reached_has_no_gradient():
     layer = F.bidirectional(F.gru(UNITS), join=None)
     params = layer.init(0, (TIME, FEATURES))
-    x = normal(BATCH, TIME, FEATURES, dtype=np.float32)
+    x = normal64(BATCH, TIME, FEATURES, dtype=np.float32)
     (a, _), cache = layer.apply(params, x)
     grads, dx = layer.backward(params, cache, (np.ones_like(a), None))
     assert grads[1] is None
@@ -390,14 +384,18 @@ def test_a_graph_connects_words_mask_and_states():
     )
     shape = ((TIME, FEATURES), (TIME,), (7, FEATURES + 1))
     params = tree.astype(model.init(0, shape), np.float64)
-    x = (normal(BATCH, TIME, FEATURES), normal(BATCH, TIME) > 0, normal(BATCH, 7, FEATURES + 1))
+    x = (
+        normal64(BATCH, TIME, FEATURES),
+        normal64(BATCH, TIME) > 0,
+        normal64(BATCH, 7, FEATURES + 1),
+    )
     assert model.out_shape(shape) == (UNITS,)
     y, cache = model.apply(params, x)
-    g = normal(*y.shape)
+    g = normal64(*y.shape)
     _, (dx, no_mask, d_target) = model.backward(params, cache, g)
     assert no_mask is None
     assert d_target.shape == x[2].shape
-    direction, step = normal(*x[0].shape, seed=8), 1e-6
+    direction, step = normal64(*x[0].shape, seed=8), 1e-6
     ends = [np.sum(g * model(params, (x[0] + by * direction, *x[1:]))) for by in (step, -step)]
     assert np.isclose((ends[0] - ends[1]) / (2 * step), np.sum(dx * direction), atol=1e-8)
 
@@ -447,8 +445,8 @@ def test_masks_hold_for_any_sizes(kind, sizes, reverse, seed):
     batch, time, features, units = sizes
     layer = kind(units, return_sequence=True, reverse=reverse)
     params = made(layer, features)
-    x = normal(batch, time, features, seed=seed)
-    mask = normal(batch, time, seed=seed + 1) > 0
+    x = normal64(batch, time, features, seed=seed)
+    mask = normal64(batch, time, seed=seed + 1) > 0
     y = layer(params, (x, mask))
     for i in range(batch):
         one = slice(i, i + 1)

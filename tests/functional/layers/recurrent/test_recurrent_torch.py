@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from arrays import normal
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import tree
 
 torch = pytest.importorskip("torch")
 
@@ -48,10 +49,6 @@ def converted(module, order, suffix, of=lambda tensor: tensor):
 
 def gradient(tensor):
     return tensor.grad
-
-
-def normal(*shape, seed, dtype):
-    return random.generator((seed, *shape)).normal(size=shape).astype(dtype)
 
 
 def tensors(value):
