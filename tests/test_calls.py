@@ -182,7 +182,7 @@ def test_a_flag_of_numpy_is_a_flag(name, argument):
 
 
 def takes(name, argument, value):
-    """Whether an argument takes `None`, which has a meaning of its own, or a negative int."""
+    """Whether an argument takes `None`, which has a separate meaning, or a negative int."""
     if value is None:
         return type(None) in types_of(ALL[name][1][argument])
     return type(value) is int and argument in ("axis", "axes")
@@ -252,7 +252,7 @@ def test_an_initializer_is_checked_where_it_is_given(name, argument):
 
 
 @each
-def test_data_for_an_option_are_an_error_that_says_how_to_pass_them(name):
+def test_data_for_an_option_are_an_error_with_the_right_call(name):
     function, parameters = ALL[name]
     needs = [p for p in parameters.values() if p.default is p.empty]
     rest = {p.name: value_for(name, p) for p in needs[1:]}
@@ -356,7 +356,7 @@ HABITS = {
 
 
 @pytest.mark.parametrize(("call", "text"), HABITS.values(), ids=HABITS)
-def test_a_habit_from_another_library_is_an_error_with_the_right_call(call, text):
+def test_a_call_of_another_library_is_an_error_with_the_remedy(call, text):
     with pytest.raises(TypeError) as caught:
         call()
     assert text in str(caught.value)
@@ -400,7 +400,7 @@ def test_a_constructor_of_a_user_takes_arrays():
         failing(X)
 
 
-def test_a_constructor_of_a_user_has_the_errors_with_the_right_call():
+def test_a_users_constructor_has_errors_with_the_right_call():
     with pytest.raises(TypeError, match=r"options are keyword-only: masked_by\(1, 2, flag=True\)$"):
         masked_by(1, 2, True)
     with pytest.raises(TypeError, match=r"flags is called flag: masked_by\(1, flag=True\)$"):
@@ -419,7 +419,7 @@ def test_an_error_inside_a_constructor_of_a_user_is_kept():
 # Configurations of older calls
 
 
-def test_a_configuration_with_options_by_position_says_the_right_call():
+def test_options_by_position_in_a_configuration_are_errors():
     with pytest.raises(TypeError, match=r"options are keyword-only: dense\(4, bias=False\)"):
         F.from_config({"call": "dense", "positional": [4, False]})
     made = F.from_config({"call": "dense", "positional": [4], "arguments": {"bias": False}})

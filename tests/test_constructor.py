@@ -15,7 +15,7 @@ Size = namedtuple("Size", "height width")
 
 @constructor
 def made(a, b=2, *rest, c=3, **others):
-    """A constructor with every kind of parameter; it gives back what it was called with."""
+    """A constructor with every kind of parameter; it returns its arguments."""
     return RecordedFunction(lambda: (a, b, rest, c, others))
 
 
@@ -77,7 +77,7 @@ calls = pytest.mark.parametrize(("value", "text"), CALLS.values(), ids=CALLS)
 
 
 def returned(value):
-    """What `made` and the others were called with, with lists as tuples."""
+    """The arguments of `made` and the others, with lists as tuples."""
     return repr(_frozen(value())) if isinstance(value, RecordedFunction) else None
 
 
@@ -119,7 +119,7 @@ def test_the_values_given_reach_the_function_as_they_are():
     assert made(1, 2, 3, c=4, d=5)() == (1, 2, (3,), 4, {"d": 5})
 
 
-def test_the_wrapped_function_keeps_its_name_signature_and_errors():
+def test_the_wrapped_function_keeps_name_signature_and_errors():
     assert made.__name__ == "made"
     assert made.__doc__.startswith("A constructor")
     with pytest.raises(TypeError, match=r"made\(\) missing 1 required"):
@@ -211,7 +211,7 @@ def test_values_are_not_equal_to_anything_else():
     assert F.dense(3) != F.dense(3).call
 
 
-def test_a_value_without_a_constructor_equals_itself_only_and_has_no_copies():
+def test_a_value_without_a_constructor_equals_itself_only():
     layers = [F.Layer(*[getattr(F.dense(3), name) for name in ("init", "apply", "backward")])] * 2
     other = F.Layer(*[getattr(F.dense(3), name) for name in ("init", "apply", "backward")])
     assert layers[0] == layers[1]
@@ -251,7 +251,7 @@ UNENCODABLE = {
 
 
 @pytest.mark.parametrize(("value", "message"), UNENCODABLE.values(), ids=UNENCODABLE)
-def test_what_json_cannot_hold_is_named_with_its_place(value, message):
+def test_values_that_json_lacks_are_named_with_their_path(value, message):
     with pytest.raises(TypeError, match=message):
         value.config()
 
@@ -287,7 +287,7 @@ def test_a_configuration_calls_nothing_but_constructors(config, message):
         from_config(config)
 
 
-def test_only_functions_made_constructors_are_known_to_from_config():
+def test_from_config_knows_decorated_constructors_only():
     for name in F.__all__:
         item = getattr(F, name)
         if not hasattr(item, "is_constructor"):
@@ -295,14 +295,14 @@ def test_only_functions_made_constructors_are_known_to_from_config():
                 from_config({"call": name})
 
 
-def test_wrong_arguments_in_a_configuration_are_the_errors_of_the_constructor():
+def test_from_config_raises_the_errors_of_the_constructor():
     with pytest.raises(TypeError, match="unexpected keyword argument 'unit'"):
         from_config({"call": "dense", "arguments": {"unit": 3}})
     with pytest.raises(ValueError, match="units must be"):
         from_config({"call": "dense", "arguments": {"units": -3}})
 
 
-def test_a_given_constructor_goes_before_that_of_npdl():
+def test_a_passed_constructor_takes_precedence():
     def dense(units):
         return RecordedFunction(lambda: units)
 

@@ -20,7 +20,7 @@ def right(params, x, g):
 
 
 def changed(**changes):
-    """The right gradients but for those of the names given, each a function of (params, x, g)."""
+    """The right gradients but for the passed names, each a function of (params, x, g)."""
 
     def backward(params, x, g):
         grads, dx = right(params, x, g)
@@ -30,7 +30,7 @@ def changed(**changes):
     return backward
 
 
-# What projects' tests did not see, each with the place that the error must name.
+# Faults that tests of other projects missed, each with the path in the error.
 WRONG = {
     "a mean for a sum": (changed(bias=lambda p, x, g: g.mean(axis=0)), "params bias is wrong"),
     "a sum of all": (
@@ -164,7 +164,7 @@ def test_each_of_several_outputs_counts():
         check_gradients(both, SHAPE)
 
 
-def test_inputs_that_are_no_floats_may_have_no_gradient():
+def test_inputs_other_than_floats_may_lack_a_gradient():
     def backward(params, ids, g):
         table = np.zeros_like(params["table"])
         np.add.at(table, ids, g)
@@ -177,7 +177,7 @@ def test_inputs_that_are_no_floats_may_have_no_gradient():
     check_gradients(looked_up, SHAPE, x=np.array([[1, 0, 1], [3, 3, 3]]))
 
 
-def test_what_is_not_trained_is_left_alone():
+def test_untrained_leaves_are_not_changed():
     """A frozen 1 under a square root that noise would make negative or zero."""
 
     def init(rng, shape):

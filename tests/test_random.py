@@ -82,7 +82,7 @@ def test_a_key_is_made_of_every_kind_of_seed(seed, expected):
     ],
     ids=repr,
 )
-def test_anything_else_is_refused_with_what_was_given_and_what_to_do(seed):
+def test_other_values_are_refused_with_the_remedy(seed):
     for call in (random.key, random.fold, random.generator):
         with pytest.raises(TypeError, match=r"expected a key: .*; got .*npdl\.random\.key\(seed\)"):
             call(seed)
@@ -115,7 +115,7 @@ def test_a_generator_gives_one_draw_for_a_key(make, one_draw):
     assert type(first[0]) is int
 
 
-def test_seed_sequences_of_any_entropy_have_different_keys_that_are_keys():
+def test_seed_sequences_of_any_entropy_give_distinct_keys():
     entropies = [
         [1, 2],
         [2, 1],
@@ -144,7 +144,7 @@ def test_ints_are_folded_as_they_are():
 
 @drawn
 @given(st.lists(data, max_size=3), st.lists(data, max_size=3))
-def test_different_data_make_different_keys_and_different_streams(a, b):
+def test_different_data_give_different_keys_and_streams(a, b):
     first, second = random.fold((0,), *a), random.fold((0,), *b)
     same = a == b
     assert (first == second) == same
@@ -223,7 +223,7 @@ def test_keys_at_the_bounds_of_a_word_have_different_streams():
 
 
 @given(st.lists(st.integers(0, 1 << 70) | st.sampled_from(EDGES), max_size=4))
-def test_numbers_can_be_told_from_their_words(numbers):
+def test_numbers_can_be_decoded_from_their_words(numbers):
     words = [word for number in numbers for word in random._words(number)]
     assert all(0 <= word < 1 << 32 for word in words)
     found = []
@@ -257,7 +257,7 @@ def test_streams_of_different_keys_are_not_correlated():
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_no_layer_touches_the_global_generator(case):
     def state():
-        name, words, *rest = np.random.get_state()  # noqa: NPY002 - it is what is looked at
+        name, words, *rest = np.random.get_state()  # noqa: NPY002 - the global generator is under test
         return name, words.tolist(), rest
 
     before = state()

@@ -63,7 +63,7 @@ nodes = pytest.mark.parametrize(("node", "paths"), NODES.values(), ids=NODES)
 
 
 @nodes
-def test_leaves_and_paths_follow_positions_fields_and_sorted_keys(node, paths):
+def test_leaves_and_paths_follow_fields_and_sorted_keys(node, paths):
     assert tree.leaves(node) == [1, 2, 3]
     assert tree.paths(node) == paths
     assert list(tree.items(node)) == list(zip(paths, [1, 2, 3], strict=True))
@@ -101,7 +101,7 @@ def identical_or_equal(a, b):
 @pytest.mark.parametrize(
     "keys", [(1, "1"), (2, "10", "2"), (None, "None"), ((1, "a"), "(1, 'a')")], ids=str
 )
-def test_the_order_of_leaves_does_not_depend_on_the_order_of_insertion(keys):
+def test_the_order_of_leaves_ignores_the_order_of_insertion(keys):
     node = {key: i for i, key in enumerate(keys)}
     turned = dict(reversed(node.items()))
     assert tree.leaves(turned) == tree.leaves(node)
@@ -183,7 +183,7 @@ def test_astype_changes_floats_and_nothing_else(given_tree, dtype):
 
 @drawn
 @given(trees(numbers, keys=keys) | trees(numbers, keys=st.integers()))
-def test_the_order_of_leaves_is_that_of_jax(given_tree):
+def test_the_order_of_leaves_agrees_with_jax(given_tree):
     jax = pytest.importorskip("jax")
 
     def plain(node):
@@ -205,7 +205,7 @@ def test_the_order_of_leaves_is_that_of_jax(given_tree):
 
 @drawn
 @given(trees(numbers), st.data())
-def test_aligned_gives_one_entry_for_each_leaf_whatever_is_none(given_tree, data):
+def test_aligned_gives_one_entry_for_each_leaf_and_none(given_tree, data):
     """Cut subtrees out at random: exactly the leaves below them are None."""
 
     def cut(node):
@@ -365,7 +365,7 @@ def test_ravel_refuses_several_data_types_and_names_them():
         tree.ravel(mixed)
 
 
-def test_ravel_gives_a_new_vector_and_views_into_the_one_given_back():
+def test_ravel_gives_a_new_vector_and_views_into_the_passed_one():
     array = np.arange(6.0).reshape(2, 3)
     vector, unravel = tree.ravel({"a": array})
     assert not np.shares_memory(vector, array)
@@ -402,7 +402,7 @@ CLOSE = {
 
 
 @pytest.mark.parametrize(("a", "b", "expected"), CLOSE.values(), ids=CLOSE)
-def test_all_close_wants_equal_shapes_and_near_numbers_in_every_leaf(a, b, expected):
+def test_all_close_compares_shapes_and_values_of_every_leaf(a, b, expected):
     assert tree.all_close({"x": 1, "y": (a,)}, {"x": 1, "y": (b,)}) is expected
 
 

@@ -17,7 +17,7 @@ from npdl.training._learning_rate import rate_of, scale_rate
 
 
 class Log(Callback):
-    """Writes down what is called."""
+    """Records the calls."""
 
     def __init__(self):
         self.calls = []
@@ -37,7 +37,7 @@ def test_callbacks_are_called_in_keras_order():
     assert log.params == {"epochs": 2, "steps": 2}
 
 
-def test_the_arguments_are_the_numbers_and_the_mean_figures_so_far():
+def test_callbacks_receive_indices_and_mean_values_so_far():
     seen = []
 
     class Watch:
@@ -73,7 +73,7 @@ class Ends(Callback):
 
 
 @pytest.mark.parametrize("kind", [FloatingPointError, KeyboardInterrupt])
-def test_an_error_ends_training_without_the_end_but_with_the_exit(kind):
+def test_an_error_calls_the_exits_but_not_on_train_end(kind):
     stopping = EarlyStopping("loss", patience=9, restore_best_weights=True)
     model = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=6)])
     model.compile(optimizer=npdl.optimizers.SGD(lr=0.1))
@@ -90,7 +90,7 @@ def test_an_error_ends_training_without_the_end_but_with_the_exit(kind):
         assert log.calls[-2:] == ["train_batch_end", "train_exit"]
         assert len(history.history["loss"]) == 2
         assert stopping.best == min(history.history["loss"])
-    # The weights are those of the last step, and the best ones are at hand.
+    # The model has the last weights, and the best ones are available.
     assert not np.array_equal(model.get_weights()[0], stopping.best_weights[0])
     model.set_weights(stopping.best_weights)
 
@@ -100,7 +100,7 @@ class CannotExit(Callback):
         raise OSError("the disk is full")
 
 
-def test_an_exit_that_fails_hides_neither_the_error_nor_the_other_exits():
+def test_a_failing_exit_hides_neither_error_nor_other_exits():
     log = Log()
     with pytest.raises(KeyboardInterrupt) as caught:
         run(epochs=5, callbacks=[CannotExit(), log, Ends(KeyboardInterrupt())])
@@ -234,7 +234,7 @@ class Halve(Callback):
 
 
 @pytest.mark.parametrize("make", [F.adam, F.momentum, lambda rate: F.adamw(rate, mask="*/weight")])
-def test_a_rate_that_is_scaled_is_that_of_another_optimizer_from_there(make):
+def test_a_scaled_rate_equals_a_new_optimizer_from_there(make):
     state, history = run(epochs=3, optimizer=make(0.04), callbacks=[Halve()])
     half, _ = run(epochs=2, optimizer=make(0.04))
     expected, _ = run(epochs=1, optimizer=make(0.02), state=half)
@@ -249,7 +249,7 @@ def test_a_schedule_is_scaled_at_every_step():
 
 
 @pytest.mark.parametrize("factor", [-1, math.nan, math.inf, "half", None])
-def test_a_factor_that_is_no_number_is_refused(factor):
+def test_a_factor_must_be_a_number(factor):
     class Scale(Callback):
         def on_epoch_end(self, epoch, logs=None):
             with pytest.raises(ValueError, match=r"scale_learning_rate\(factor=0\.5\)"):
@@ -300,7 +300,7 @@ def test_a_history_is_restored():
     assert history.epoch == [0]
 
 
-def test_a_callback_without_the_base_class_is_called_where_it_has_a_method():
+def test_a_callback_without_the_base_class_is_called():
     class Bare:
         def on_epoch_end(self, epoch, logs):
             self.last = epoch

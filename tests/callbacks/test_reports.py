@@ -30,7 +30,7 @@ def test_a_line_an_epoch_with_the_figures_of_the_history(tmp_path, separator):
         assert [float(line[names.index(name)]) for line in lines] == values
 
 
-def test_a_file_is_replaced_or_goes_on(tmp_path):
+def test_a_file_is_replaced_or_continued(tmp_path):
     path = tmp_path / "log.csv"
     for append, count in ((False, 2), (True, 4), (True, 6), (False, 2)):
         run(epochs=2, callbacks=[CSVLogger(path, append=append)])
@@ -47,7 +47,7 @@ def test_other_columns_are_an_error_that_leaves_the_file(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_what_was_written_after_a_checkpoint_is_not_there_twice(tmp_path):
+def test_lines_written_after_a_checkpoint_are_not_repeated(tmp_path):
     path = tmp_path / "log.csv"
     logger = CSVLogger(path)
     logger.on_train_begin({})
@@ -62,7 +62,7 @@ def test_what_was_written_after_a_checkpoint_is_not_there_twice(tmp_path):
 
 
 @pytest.mark.parametrize("append", [False, True])
-def test_a_checkpoint_before_the_first_line_knows_how_long_the_file_was(tmp_path, append):
+def test_a_checkpoint_holds_the_file_length_before_any_line(tmp_path, append):
     path = tmp_path / "log.csv"
     path.write_text("epoch,loss\n0,9.0\n", encoding="utf-8")
     logger = CSVLogger(path, append=append)
@@ -83,7 +83,7 @@ def test_the_folder_of_a_log_is_made(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["CSVLogger", "TensorBoard"])
-def test_a_file_that_cannot_be_written_is_an_error_before_training(name, tmp_path):
+def test_an_unwritable_file_is_an_error_before_training(name, tmp_path):
     if name == "TensorBoard":
         pytest.importorskip("tensorboard")
     steps = []
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_written_is_an_error_before_training(name, tmp_pat
     assert not steps
 
 
-def test_a_log_that_is_no_regular_file_is_refused_before_training(tmp_path):
+def test_an_irregular_log_file_is_refused_before_training(tmp_path):
     steps = []
     watch = LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
     pipe = tmp_path / "pipe"
@@ -131,7 +131,7 @@ class Interrupts(Callback):
             raise KeyboardInterrupt
 
 
-def test_what_was_logged_before_an_interrupt_is_in_the_files_which_are_closed(tmp_path):
+def test_an_interrupt_keeps_the_logs_and_closes_the_files(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -156,7 +156,7 @@ def test_an_interrupt_takes_the_bar_away(monkeypatch):
     assert not tqdm.tqdm._instances
 
 
-def test_without_its_library_tensorboard_says_what_to_install(monkeypatch):
+def test_without_its_library_tensorboard_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
     with pytest.raises(ImportError, match=r"pip install 'npdl-functional\[tensorboard\]'"):
         TensorBoard()

@@ -80,7 +80,7 @@ def test_a_schedule_of_the_optimizer_is_scaled():
 
 
 @both
-def test_a_run_goes_on_with_its_rate(train, tmp_path):
+def test_a_run_continues_with_its_rate(train, tmp_path):
     def callbacks():
         return [LearningRateScheduler(lambda epoch, lr: 0.5 * lr), Rates()]
 
@@ -108,13 +108,13 @@ def test_the_rate_can_be_printed(capsys):
     assert capsys.readouterr().out.splitlines()[0] == "epoch 1: the learning rate is 0.25"
 
 
-def test_what_is_no_function_is_refused():
+def test_values_other_than_functions_are_refused():
     with pytest.raises(TypeError, match="expected a function"):
         LearningRateScheduler(0.1)
 
 
 @pytest.mark.parametrize("value", [-0.1, None, float("nan"), float("inf"), "0.1", True])
-def test_what_is_no_rate_is_refused(value):
+def test_invalid_rates_are_refused(value):
     with pytest.raises(ValueError, match=r"schedule\(0\) must return a finite number"):
         stateful([LearningRateScheduler(lambda epoch: value)])
 

@@ -21,7 +21,7 @@ from npdl.training import fit
 
 
 class Model:
-    """Stands for what is trained, and writes down what is asked of it."""
+    """A model for callbacks that records the calls of its methods."""
 
     def __init__(self):
         self.stop_training, self.learning_rate = False, 1.0
@@ -64,9 +64,7 @@ def after(callback, values, monitor="val_loss", model=None):
         ({"patience": 9}, [3, 2, 4], 2, 1),
     ],
 )
-def test_early_stopping_ends_after_so_many_epochs_without_a_better_value(
-    options, values, epochs, best
-):
+def test_early_stopping_counts_epochs_without_a_better_value(options, values, epochs, best):
     callback = EarlyStopping(**options, restore_best_weights=True)
     model = after(callback, values)
     assert callback.best_epoch == best == model.weights
@@ -81,7 +79,7 @@ def test_without_restoring_the_last_weights_stay():
 @pytest.mark.parametrize(
     ("monitor", "values"), {"accuracy": [0.5, 0.6, 0.4], "val_loss": [0.5, 0.4, 0.6]}.items()
 )
-def test_the_name_says_what_is_good(monitor, values):
+def test_the_name_of_a_metric_gives_its_direction(monitor, values):
     callback = EarlyStopping(monitor, patience=1)
     after(callback, values, monitor)
     assert callback.best_epoch == 1
@@ -101,7 +99,7 @@ def test_a_plateau_makes_the_learning_rate_smaller(options, values, factors):
     assert after(ReduceLROnPlateau(**options), values).factors == factors
 
 
-def test_the_best_parameters_are_those_of_the_best_epoch_of_a_real_run():
+def test_the_best_parameters_are_from_the_best_epoch():
     states = []
 
     class Keep(Callback):
@@ -297,9 +295,7 @@ FIGURES = {
 
 @both
 @pytest.mark.parametrize(("make", "message"), FIGURES.values(), ids=FIGURES)
-def test_a_figure_that_there_will_not_be_is_named_before_the_first_step(
-    train, make, message, tmp_path
-):
+def test_an_unknown_metric_is_named_before_the_first_step(train, make, message, tmp_path):
     steps = Steps()
     with pytest.raises(ValueError, match=message):
         train([steps, make(tmp_path)], validation=DATA)
@@ -308,7 +304,7 @@ def test_a_figure_that_there_will_not_be_is_named_before_the_first_step(
 
 
 @both
-def test_a_figure_of_validation_data_that_are_not_there_says_how_to_give_them(train):
+def test_a_validation_metric_without_data_names_the_remedy(train):
     with pytest.raises(ValueError, match=r"no validation data \(validation=\(x, y\) in.*are loss"):
         train([EarlyStopping()])
 
@@ -330,7 +326,7 @@ def test_a_figure_that_another_callback_adds_may_be_watched(train, tmp_path):
         train([stopping, Adds()])
 
 
-def test_a_figure_that_no_callback_added_is_named_after_the_first_epoch():
+def test_a_metric_no_callback_added_is_named_after_one_epoch():
     steps = Steps()
     with pytest.raises(
         ValueError, match=r"'f1_eror' \(did you mean 'f1_error'\?\); the metrics are loss,"
@@ -348,7 +344,7 @@ def test_folders_are_made(train, tmp_path):
 
 
 @both
-def test_a_folder_that_cannot_be_one_is_an_error_before_the_first_step(train, tmp_path):
+def test_an_impossible_folder_is_an_error_before_the_first_step(train, tmp_path):
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     steps = Steps()
     with pytest.raises(OSError, match=r"ModelCheckpoint: no file can be written in .*nothing was"):
@@ -386,6 +382,6 @@ UNCALLED = {
 
 @both
 @pytest.mark.parametrize(("wrong", "message"), UNCALLED.values(), ids=UNCALLED)
-def test_what_would_never_be_called_is_refused(train, wrong, message):
+def test_unknown_methods_of_a_callback_are_refused(train, wrong, message):
     with pytest.raises(TypeError, match=message):
         train(wrong)

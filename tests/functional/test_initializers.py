@@ -54,11 +54,11 @@ FANS = [
 
 
 @pytest.mark.parametrize(("shape", "expected"), FANS)
-def test_fans_are_in_out_for_a_matrix_and_out_in_field_for_a_kernel(shape, expected):
+def test_fans_follow_the_axes_of_matrices_and_kernels(shape, expected):
     assert fans(shape) == expected
 
 
-# What all of them hold
+# Checks of all initializers
 
 
 @each
@@ -161,7 +161,7 @@ TRUNCATED = [
 
 
 def check_moments(array, mean, std, kurtosis):
-    """Mean and standard deviation are within four standard errors of what they should be."""
+    """Mean and standard deviation are within four standard errors of their expectations."""
     count = array.size
     array = array.astype(np.float64)
     assert abs(array.mean() - mean) < 4 * std / math.sqrt(count)
@@ -221,7 +221,7 @@ def test_truncated_numbers_end_at_two_deviations(initializer, shape, std, mean, 
     inside = math.erf(1 / math.sqrt(2)) / _INSIDE
     error = math.sqrt(inside * (1 - inside) / array.size)
     assert abs(np.mean(np.abs(standard) < 1) - inside) < 4 * error
-    # Those drawn anew are not all on one side, nor at the bound.
+    # The values drawn again are not all on one side, nor at the bound.
     assert np.mean(np.abs(standard) > 1.9) < 0.02
 
 
@@ -238,7 +238,7 @@ def test_a_deviation_of_zero_is_the_mean():
 @pytest.mark.parametrize(
     "shape", [(5, 5), (9, 4), (4, 9), (6, 3, 2, 2), (16, 3, 2, 2), (1, 7), (7, 1)]
 )
-def test_the_shorter_side_of_the_matrix_is_orthogonal_with_length_gain(shape, gain):
+def test_the_shorter_side_is_orthogonal_with_norm_gain(shape, gain):
     array = I.orthogonal(gain)(3, shape).astype(np.float64)
     matrix = array.reshape(shape[0], -1)
     product = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
@@ -283,13 +283,13 @@ def test_a_wrong_argument_is_refused_at_construction(call, message):
 
 
 @drawing
-def test_what_is_no_key_is_refused(name):
+def test_values_other_than_keys_are_refused(name):
     with pytest.raises(TypeError, match="expected a key"):
         ALL[name]("seed", SHAPE)
 
 
 def test_activations_keep_their_scale_through_he_and_glorot():
-    """The purpose of the fans: the variance of the outputs is that of the inputs."""
+    """The purpose of the fans: outputs have the variance of the inputs."""
     x = np.random.default_rng(0).normal(size=(400, 300)).astype(np.float32)
     deep, deeper = x, x
     for i in range(10):

@@ -209,7 +209,7 @@ def test_an_array_that_several_layers_begin_with_counts_in_each():
     assert F.summary(F.serial(scaled(), scaled()), (3,)).trained == 6
 
 
-def test_layers_among_the_arguments_that_are_not_declared_have_no_rows():
+def test_undeclared_layers_among_the_arguments_have_no_rows():
     @F.layer
     def closed(inner):
         return F.Layer(inner.init, inner.apply, inner.backward, inner.out_shape)
@@ -218,7 +218,7 @@ def test_layers_among_the_arguments_that_are_not_declared_have_no_rows():
     assert (row.label, row.trained) == ("closed(inner=dense(units=4))", 16)
 
 
-def test_everything_in_a_frozen_part_is_not_trained_also_by_a_constructor_of_the_user_s():
+def test_freezing_covers_the_children_of_user_combinators():
     @F.layer
     def pretrained(units):
         return F.freeze(F.serial(F.dense(units), F.batch_norm()))
@@ -227,7 +227,7 @@ def test_everything_in_a_frozen_part_is_not_trained_also_by_a_constructor_of_the
     assert (summary.trained, summary.untrained) == (6, 17)
 
 
-def test_what_leads_nowhere_is_not_trained():
+def test_nodes_without_an_output_are_not_trained():
     model = F.graph("x", {"used": (F.dense(4), "x"), "idle": (F.dense(2), "x")}, "used")
     summary = F.summary(model, (3,))
     assert [row.trained for row in summary.rows] == [0, 16, 0]
@@ -290,7 +290,7 @@ def warns(x):
         (warns, (5,)),
     ],
 )
-def test_layers_of_any_input_tell_what_they_do_not_train(check, shape):
+def test_layers_of_any_input_report_their_untrained_parameters(check, shape):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         summary = F.summary(F.serial(partly(check)), shape)
@@ -304,7 +304,7 @@ def test_a_layer_that_takes_no_examples_computes_nothing():
     assert set(seen) == {0}
 
 
-def test_activations_inside_a_layer_are_no_parts_of_it():
+def test_activations_inside_a_layer_are_not_its_children():
     (row,) = F.summary(F.rnn(4, activation=F.silu()), (5, 3)).rows
     assert (row.label, row.trained) == ("rnn(units=4, activation=silu())", 32)
 

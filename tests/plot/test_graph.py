@@ -300,7 +300,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_told(call, error, message):
+def test_bad_inputs_are_errors(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""What is drawn is the data: lines, cells, tiles, points and words."""
+"""Pictures show the data: lines, cells, tiles, points and words."""
 
 import math
 import subprocess
@@ -42,7 +42,7 @@ def drawn(ax):
     }
 
 
-def test_each_figure_of_a_history_has_axes_with_training_solid_and_validation_dashed():
+def test_each_metric_has_axes_with_validation_dashed():
     loss, accuracy = plot.learning_curves(HISTORY)
     assert [ax.get_ylabel() for ax in (loss, accuracy)] == ["loss", "accuracy"]
     colour = drawn(loss)["training"][3]
@@ -55,7 +55,7 @@ def test_each_figure_of_a_history_has_axes_with_training_solid_and_validation_da
     assert line[3] != colour
 
 
-def test_the_history_of_compat_is_drawn_with_its_numbers_of_epochs():
+def test_the_history_of_compat_is_drawn_with_its_epochs():
     model = npdl.Model([npdl.layers.Dense(n_out=2, n_in=3), npdl.layers.Softmax(n_out=2)])
     model.compile(loss="scce", optimizer="sgd")
     x, y = np.ones((4, 3)), np.array([0, 1, 1, 0])
@@ -76,7 +76,7 @@ def test_a_single_epoch_is_a_mark():
     assert [tick for tick in ax.get_xticks() if 0.9 < tick < 1.1] == [1]
 
 
-def test_values_that_stand_alone_between_nans_are_marks():
+def test_single_values_between_nans_are_marks():
     nan = float("nan")
     (ax,) = plot.learning_curves({"loss": [1.0, nan, 2.0, 3.0, nan, 4.0], "val_loss": [1, 2]})
     training, validation = ax.lines
@@ -91,7 +91,7 @@ def test_curves_are_drawn_into_the_given_axes():
     assert [len(ax.lines) for ax in given] == [2, 1]
 
 
-def test_cells_show_the_numbers_in_the_colour_of_their_share_of_the_row():
+def test_cells_show_counts_coloured_by_their_share_of_the_row():
     ax = plot.confusion_matrix(MATRIX, labels=["cat", "dog", "eel"])
     assert texts(ax) == ["8", "2", "0", "0", "3", "1", "0", "0", "0"]
     assert [text.get_position() for text in ax.texts[:4]] == [(0, 0), (1, 0), (2, 0), (0, 1)]
@@ -126,7 +126,7 @@ def test_filters_are_tiles_row_by_row_on_one_scale():
     assert ax.images[0].get_clim() == (-20, 20)
 
 
-def test_filters_of_three_channels_are_colours_with_zero_in_the_middle():
+def test_filters_of_three_channels_are_colours_around_zero():
     weight = np.zeros((2, 3, 4, 4))
     weight[1, 0], weight[1, 2] = 2.0, -1.0
     image = plot.filters(weight).images[0].get_array()
@@ -179,7 +179,7 @@ def test_labels_that_repeat_are_classes():
     assert len(looks) == len({colour for colour, _ in looks}) == 10
 
 
-def test_more_classes_than_colours_have_other_marks_and_a_legend_has_its_own_room():
+def test_more_classes_than_colours_have_other_marks():
     table, names = np.random.default_rng(0).normal(size=(60, 4)), np.array(["a long name"] * 60)
     ax = plot.embedding(table, [f"{name} {i % 30}" for i, name in enumerate(names)])
     assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 30
@@ -187,7 +187,7 @@ def test_more_classes_than_colours_have_other_marks_and_a_legend_has_its_own_roo
     assert ax.get_window_extent().width > 4.5 * ax.figure.dpi
 
 
-def test_words_are_written_beside_their_points_and_never_over_another():
+def test_words_are_next_to_their_points_and_never_overlap():
     table = np.random.default_rng(1).normal(size=(40, 6))
     words = [f"word{i}" for i in range(40)]
     ax = plot.embedding(table, words)
@@ -201,7 +201,7 @@ def test_words_are_written_beside_their_points_and_never_over_another():
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_dollars_in_labels_are_no_mathematics(count, tmp_path):
+def test_dollars_in_labels_are_not_mathematics(count, tmp_path):
     labels = ["$$", "$\\frac{$", "a$b$", "$$"][:count]
     for name, ax in {
         "words": plot.embedding(np.eye(count), labels),
@@ -211,7 +211,7 @@ def test_dollars_in_labels_are_no_mathematics(count, tmp_path):
         ax.figure.savefig(tmp_path / f"{name}.png")
 
 
-def test_gradients_are_marked_by_path_and_what_has_no_place_is_told():
+def test_gradients_are_marked_by_path_and_missing_ones_listed():
     grads = (
         {"weight": np.array([[3e-4, -4e-4]], np.float32), "bias": np.zeros(2)},
         None,
@@ -336,7 +336,7 @@ def test_each_picture_is_in_the_table():
 
 
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
-def test_a_picture_is_drawn_into_the_given_axes_or_a_figure_of_its_own(picture, tmp_path):
+def test_a_picture_is_drawn_into_passed_axes_or_a_new_figure(picture, tmp_path):
     given = Figure().subplots()
     assert picture(given) is given
     assert given.lines or given.images or given.patches
@@ -347,7 +347,7 @@ def test_a_picture_is_drawn_into_the_given_axes_or_a_figure_of_its_own(picture, 
 
 
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
-def test_what_is_no_axes_is_told(picture):
+def test_values_other_than_axes_are_refused(picture):
     with pytest.raises(TypeError, match="ax must be axes of Matplotlib"):
         picture(3)
 
@@ -377,7 +377,7 @@ NOT_NUMBERS = {
 
 @pytest.mark.parametrize(("values", "message"), NOT_NUMBERS.values(), ids=NOT_NUMBERS)
 @pytest.mark.parametrize("name", ["loss", "val_loss", "accuracy"])
-def test_an_entry_that_is_no_number_is_named(values, message, name):
+def test_invalid_entries_are_named(values, message, name):
     with pytest.raises(TypeError, match=f"'{name}' must be a list of numbers.*{message}"):
         plot.learning_curves({"loss": [1.0, 0.5], name: values})
 
@@ -493,7 +493,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_told(call, error, message):
+def test_bad_inputs_are_errors(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)

@@ -22,7 +22,7 @@ def normal_inputs(generator: np.random.Generator, batch: int, shape: Any) -> Any
 
 @attrs.frozen
 class Case:
-    """One row: a layer, the shape of an example, and what is special about it."""
+    """One row: a layer, the shape of an example, and its special properties."""
 
     layer: F.Layer
     shape: Any

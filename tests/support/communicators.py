@@ -15,7 +15,7 @@ class Done:
 
 
 class Job:
-    """What the ranks share. A rank runs while it holds the condition, so one at a time."""
+    """The shared state of the ranks. A rank runs while it holds the condition, so one at a time."""
 
     def __init__(self, size):
         self.size = size
@@ -83,7 +83,7 @@ class Comm:
 
 
 def on_ranks(size, function):
-    """Return what ``function(comm)`` returns on each rank, or the exception that it raises."""
+    """Return the result of ``function(comm)`` on each rank, or its exception."""
     job = Job(size)
     results = [None] * size
 

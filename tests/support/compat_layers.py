@@ -50,12 +50,12 @@ class Case:
     out: tuple[int, ...]
     params: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
     forward: dict[str, Any] = attrs.field(factory=dict)
-    # What is set after the layer is made.
+    # Attributes that are set after the construction.
     set: dict[str, Any] = attrs.field(factory=dict)
     x: Callable[[tuple[int, ...]], Any] | None = None
     # Whether the gradient of one example depends on the others.
     mixes: bool = False
-    # Arrays beside the parameters: those that evaluation needs, and those that are never trained.
+    # Further arrays: statistics of evaluation, and untrained arrays.
     statistics: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
     # Whether the input has a gradient.

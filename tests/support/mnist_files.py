@@ -1,4 +1,4 @@
-"""A small MNIST in files of its own format, for the tests of the examples."""
+"""A small MNIST in files of the original format, for the tests of the examples."""
 
 import gzip
 import struct

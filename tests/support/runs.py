@@ -2,7 +2,7 @@
 
     python tests/support/runs.py NAME DIRECTORY RESULT EPOCHS
 
-goes on with a run from its checkpoints, prints ``begun`` and its process, a line for each
+resumes a run from its checkpoints, prints ``begun`` and its process, a line for each
 checkpoint once it is written, and ``done`` when the result is in its file. Without arguments, it
 does so in a child for each line that it reads, four arguments with tabs between them, and prints
 ``ended`` and how, as ``os.waitpid`` says it.
@@ -26,7 +26,7 @@ from npdl.training._resume import FinishedRunWarning, FreshStartWarning
 
 
 class Plateau(Callback):
-    """Halves the learning rate where a figure is no better, and ends with the best weights."""
+    """Halves the learning rate where a metric is not better, and ends with the best weights."""
 
     def __init__(self, figure="val_loss", patience=1):
         self.figure, self.patience = figure, patience
@@ -56,7 +56,7 @@ class Plateau(Callback):
 
 
 class Smooth(Callback):
-    """Changes the learning rate in the middle of an epoch, by what it has seen."""
+    """Changes the learning rate in the middle of an epoch, by the losses so far."""
 
     mean = 0.0
 

@@ -1,4 +1,4 @@
-"""Small layers that show what the combinators do with them."""
+"""Small layers that record the calls of combinators."""
 
 import numpy as np
 

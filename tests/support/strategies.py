@@ -1,4 +1,4 @@
-"""What Hypothesis draws: trees of every kind of node, arrays of any bits, layers with windows."""
+"""Strategies of Hypothesis: trees of all kinds of nodes, arrays of any bits, windowed layers."""
 
 from collections import OrderedDict
 
@@ -78,7 +78,7 @@ def layers_with_windows(draw, makers=(*CONVOLUTIONS, *POOLING)):
         reach = (n - 1) * gap + 1
         least = max(reach - {"valid": 0, "same": reach}.get(padding, sum(pads)), 1)
         if make is F.conv2d_transpose:
-            # What is cut off must leave something.
+            # The cropped padding must leave an output.
             least = max(sum(pads) - reach + 2, 1)
         image.append(draw(st.integers(least, least + 5).filter(lambda n: n not in image)))
     size, stride, dilation = (n[0] if axes == 1 else n for n in (size, stride, dilation))

@@ -1,4 +1,4 @@
-"""The loss and the metrics of an epoch: those of the same data in one piece."""
+"""The loss and the metrics of an epoch equal the values of all its data in one piece."""
 
 import functools
 import pickle
@@ -57,7 +57,7 @@ TASKS = {
 }
 
 
-def at_rest(loss, data, metrics, **options):
+def unchanging(loss, data, metrics, **options):
     """Return the history of two epochs at a learning rate of 0, the data also as validation."""
     options = {"batch_size": 5, "progress": False, "epochs": 2} | options
     return fit(MODEL, loss, F.sgd(0.0), data, validation=data, metrics=metrics, **options)[1]
@@ -79,10 +79,10 @@ def at_rest(loss, data, metrics, **options):
     ],
     ids=str,
 )
-def test_an_epoch_at_rest_has_the_values_of_validation(task, weighted, options):
+def test_an_epoch_with_rate_zero_has_the_values_of_validation(task, weighted, options):
     loss, targets, metrics = task
     data = (X, targets, WEIGHTS) if weighted else (X, targets)
-    history = at_rest(loss, data, metrics, **options)
+    history = unchanging(loss, data, metrics, **options)
     for name in ("loss", *metrics):
         assert history[name] == pytest.approx(history[f"val_{name}"], rel=2e-6), name
         assert {type(value) for value in history[name] + history[f"val_{name}"]} == {float}
@@ -106,7 +106,7 @@ def test_weights_for_the_steps_of_sequences_reach_the_metrics():
     ids = GENERATOR.integers(3, size=(9, 6))
     mask = np.arange(6) < GENERATOR.integers(0, 7, (9, 1))
     metrics = {"accuracy": F.accuracy, "f1": F.f1_score}
-    history = at_rest(F.softmax_cross_entropy, (x, ids, mask), metrics, batch_size=4)
+    history = unchanging(F.softmax_cross_entropy, (x, ids, mask), metrics, batch_size=4)
     state, _ = fit(MODEL, F.softmax_cross_entropy, F.sgd(0.0), (x, ids, mask), progress=False)
     scores = MODEL(state.params, x)
     assert history["accuracy"][0] == pytest.approx(F.accuracy(scores[mask], ids[mask]))
@@ -119,16 +119,16 @@ def test_weights_for_the_steps_of_sequences_reach_the_metrics():
 def test_a_batch_without_any_weight_does_not_count():
     weights = np.repeat([0.0, 1.0], [12, 11])
     data = X, IDS, weights
-    history = at_rest(
+    history = unchanging(
         F.softmax_cross_entropy, data, {"f1": F.f1_score}, batch_size=4, shuffle=False
     )
     assert history["loss"] == pytest.approx(history["val_loss"], rel=1e-6)
     assert history["f1"] == history["val_f1"]
-    nothing = at_rest(F.softmax_cross_entropy, (X, IDS, 0 * weights), {"f1": F.f1_score})
+    nothing = unchanging(F.softmax_cross_entropy, (X, IDS, 0 * weights), {"f1": F.f1_score})
     assert nothing == {name: [0.0, 0.0] for name in ("loss", "f1", "val_loss", "val_f1")}
 
 
-def test_values_of_steps_are_those_of_the_epoch_so_far():
+def test_step_values_cover_the_epoch_so_far():
     seen = []
 
     class Watch(Callback):
@@ -136,7 +136,7 @@ def test_values_of_steps_are_those_of_the_epoch_so_far():
             seen.append(logs)
 
     data = X, IDS, WEIGHTS
-    at_rest(
+    unchanging(
         F.softmax_cross_entropy, data, {"f1": F.f1_score}, epochs=1, shuffle=False,
         callbacks=[Watch()],
     )  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_step_returns_the_values_of_its_batch(shards):
 
 def test_ranks_have_the_metrics_of_one_process():
     def run(comm=None):
-        return at_rest(
+        return unchanging(
             F.softmax_cross_entropy, (X, IDS, WEIGHTS), {"f1": F.f1_score, "r": F.recall},
             batch_size=9, shards=4, comm=comm,
         )  # fmt: skip
@@ -212,7 +212,7 @@ def test_a_metric_gets_the_second_target_if_it_needs_one():
 
     first, second = GENERATOR.random((2, 23, 3)).astype(np.float32)
     metrics = {"both": both, "first": first_alone, "error": F.absolute_error}
-    history = at_rest(loss, (X, first, second, WEIGHTS), metrics)
+    history = unchanging(loss, (X, first, second, WEIGHTS), metrics)
     assert history["both"][0] == pytest.approx(np.mean(first * second))
     assert history["first"][0] == pytest.approx(np.mean(first) + 2)
     outputs = MODEL(TrainState.create(MODEL, F.sgd(0.0), (4,)).params, X)
@@ -224,7 +224,7 @@ def test_a_loss_without_weights_gives_metrics_none():
         return F.mean_squared_error(outputs, first + second)
 
     first, second = GENERATOR.random((2, 23, 3)).astype(np.float32)
-    history = at_rest(loss, (X, first, second), {"error": F.absolute_error})
+    history = unchanging(loss, (X, first, second), {"error": F.absolute_error})
     assert history["error"] == pytest.approx(history["val_error"])
 
 

@@ -111,7 +111,7 @@ def test_the_same_data_continue_to_the_same_bits_in_any_epoch(step):
     assert same_bits(rest, whole)
 
 
-def test_a_run_that_is_resumed_in_the_middle_of_an_epoch_skips_nothing(tmp_path):
+def test_a_run_resumed_in_mid_epoch_skips_nothing(tmp_path):
     class EndedError(Exception):
         pass
 
@@ -234,7 +234,7 @@ def test_parameters_that_do_not_fit_the_model_are_refused(params, error, message
     assert not begun
 
 
-def test_what_training_starts_from_is_given_once():
+def test_the_initial_state_of_training_is_passed_once():
     state = TrainState.create(MODEL, F.adam(0.02), (6,))
     with pytest.raises(ValueError, match="state and params were both passed"):
         run(state=state, params=state.params)
@@ -256,7 +256,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("one", "other"), FOREIGN.values(), ids=FOREIGN)
-def test_the_state_of_another_optimizer_is_found_before_the_first_step(one, other):
+def test_a_foreign_state_is_found_before_the_first_step(one, other):
     state, _ = run(epochs=1, optimizer=one)
     begun = []
     begin = LambdaCallback(on_train_begin=lambda logs: begun.append(1))
@@ -274,7 +274,7 @@ def test_the_state_of_the_same_optimizer_is_never_refused(optimizer):
     assert same_bits(run(epochs=1, optimizer=optimizer, state=half)[0], whole)
 
 
-def test_parameters_that_are_counted_and_not_trained_are_no_gradient():
+def test_untrained_counts_are_not_gradients():
     @F.layer
     def counting():
         return F.Layer(
@@ -289,7 +289,7 @@ def test_parameters_that_are_counted_and_not_trained_are_no_gradient():
     fit(model, LOSS, F.adam(0.1), DATA, progress=False, params=state.params)
 
 
-def test_an_error_has_the_state_and_the_history_that_training_came_to():
+def test_an_error_has_the_state_and_the_history_so_far():
     class StopError(Exception):
         pass
 
@@ -318,7 +318,7 @@ class Interrupting:
         return 0.1
 
 
-def test_weights_that_an_interrupt_has_left_half_written_are_not_read():
+def test_weights_half_written_by_an_interrupt_are_not_read():
     tried = []
 
     class Look(Callback):

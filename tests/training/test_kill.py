@@ -1,4 +1,4 @@
-"""Training that is killed at any moment, and goes on: nothing reported is lost, no bit differs."""
+"""Training that is killed at any moment and resumed: no reported step is lost, no bit differs."""
 
 import contextlib
 import os
@@ -91,7 +91,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(name, server, tmp_path
             lines, delay = int(random.integers(1, 7)), float(random.uniform(0, 0.012))
             printed = live_in_child(server, (name, directory, result, EPOCHS), lines, delay)
             written = [int(line.split()[1]) for line in printed if line.startswith("written")]
-            # What was reported is there, or something newer, so no step of it is made again.
+            # A reported checkpoint exists, or a newer one, so no reported step is repeated.
             assert not written or written[0] > reported
             assert written == sorted(set(written))
             reported = max([reported, *written])
@@ -121,7 +121,7 @@ def test_neither_the_hash_seed_nor_the_directory_changes_a_bit(tmp_path):
     assert same_bits(checkpoint.load(tmp_path / "0" / "result.npz", like=expected), expected)
 
 
-def test_a_run_goes_on_in_another_directory_with_another_hash_seed(tmp_path):
+def test_a_run_resumes_with_another_directory_and_hash_seed(tmp_path):
     seeds = iter(["5", "6", "random"])
     reported = done = 0
     while not done:

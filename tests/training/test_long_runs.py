@@ -109,7 +109,7 @@ LONG = {
 def test_the_states_of_a_long_run_are_written_and_read(name, tmp_path):
     states = {"Mine": LONG[name]()}
     found = written(tmp_path, states)
-    # The text has each type and bit of what are no arrays, and is faster to compare.
+    # The text has each type and bit of leaves other than arrays, and is faster to compare.
     assert same_bits(found, states) if "arrays" in name else repr(found) == repr(states)
 
 
@@ -162,7 +162,7 @@ def long_run(epochs, checkpoint, figures=(), **options):
 
 
 @pytest.mark.parametrize("epochs", [1, 40_000], ids=["short", "long"])
-def test_a_run_whose_callback_keeps_an_array_an_epoch_goes_on(epochs, tmp_path):
+def test_a_run_with_an_array_per_epoch_in_a_callback_resumes(epochs, tmp_path):
     long_run(1, Older(tmp_path, epochs=epochs), callbacks=[Norms()])
     for more in (2, 4):
         norms = Norms()
@@ -170,7 +170,7 @@ def test_a_run_whose_callback_keeps_an_array_an_epoch_goes_on(epochs, tmp_path):
         assert [array.tolist() for array in norms.kept] == [[e] for e in range(epochs + more)]
 
 
-def test_a_run_of_220_000_epochs_ends_and_goes_on(tmp_path):
+def test_a_run_of_220_000_epochs_ends_and_continues(tmp_path):
     x = np.ones((2, 1), np.float32)
     options = {"figures": ("a", "b"), "validation": (x, 3 * x)}
     long_run(1, Older(tmp_path, epochs=219_998), **options)
@@ -181,7 +181,7 @@ def test_a_run_of_220_000_epochs_ends_and_goes_on(tmp_path):
     assert {name: values[:-1] for name, values in longer.items()} == history
 
 
-def test_a_run_of_100_epochs_goes_on(tmp_path):
+def test_a_run_of_100_epochs_continues(tmp_path):
     long_run(100, Checkpoint(tmp_path, every_epochs=50), callbacks=[Norms()])
     norms = Norms()
     long_run(102, Checkpoint(tmp_path), callbacks=[norms], resume=True)

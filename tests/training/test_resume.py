@@ -56,7 +56,7 @@ def test_writing_checkpoints_changes_no_bit(name, whole):
 
 
 @each_run
-def test_the_runs_use_what_has_to_be_brought_back(name, whole):
+def test_the_runs_use_every_kind_of_saved_state(name, whole):
     expected, every = whole(name)
     with np.load(every.paths()[-1]) as last:
         states = json.loads(last["run/states"].tobytes())
@@ -88,7 +88,7 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_one(name, chosen, whole,
 # A small run, for all that is about files
 
 
-def test_epochs_are_those_of_the_whole_run(tmp_path):
+def test_epochs_count_the_whole_run(tmp_path):
     ended(tmp_path, 6, epochs=5)
     state, history = train(tmp_path, epochs=5, resume=True)
     expected, figures = train(epochs=5)
@@ -107,7 +107,7 @@ def test_epochs_of_a_run_that_went_on_from_a_state_begin_there(tmp_path):
     assert found.step == 20
 
 
-def test_a_finished_run_is_read_and_goes_on_to_more_epochs(tmp_path):
+def test_a_finished_run_is_read_and_continues_to_more_epochs(tmp_path):
     state, history = train(tmp_path)
     for epochs in (3, 2):
         message = f"ended already, with epoch 3; this call asks for epochs={epochs}"
@@ -167,7 +167,7 @@ def test_files_that_a_kill_has_left_are_removed_and_others_stay(tmp_path):
     assert names(tmp_path) == ["notes.txt", "step-000000004.npz"]
 
 
-# What stays
+# Kept files
 
 STAYS = {
     "the newest": ({}, [10, 11, 12]),
@@ -195,7 +195,7 @@ def test_the_newest_and_the_best_stay(keywords, steps, tmp_path):
             Checkpoint(tmp_path).best_path()
 
 
-def test_the_best_of_a_resumed_run_is_that_of_the_whole_run(tmp_path):
+def test_the_best_value_of_a_resumed_run_covers_the_whole_run(tmp_path):
     keywords = {"keep": 1, "best": "val_loss", "mode": "max"}
     ended(tmp_path, 7, keywords=keywords, validation=(X, Y))
     train(tmp_path, keywords=keywords, validation=(X, Y), resume=True)
@@ -321,7 +321,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("options", "lines"), OTHERS.values(), ids=OTHERS)
-def test_a_checkpoint_of_another_run_is_refused_with_the_differences(options, lines, tmp_path):
+def test_a_checkpoint_of_another_run_names_the_differences(options, lines, tmp_path):
     train(tmp_path, epochs=1, callbacks=[Waiting()])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(CheckpointError, match="is a checkpoint of another run:") as caught:
@@ -343,7 +343,7 @@ def test_callbacks_that_watch_other_figures_are_differences_too(tmp_path):
     assert f"\n  {first}\n  {second}\n" in str(caught.value)
 
 
-def test_a_callback_that_refuses_its_state_leaves_the_model_as_it_was(tmp_path):
+def test_a_callback_that_refuses_its_state_keeps_the_model(tmp_path):
     class Refuses(npdl.callbacks.Callback):
         def state(self):
             return {"seen": 1}
@@ -434,7 +434,7 @@ def elsewhere(path, **environment):
     forge(path, (pairs | {"npdl.json": json.dumps(outer)}).items())
 
 
-def test_a_resume_elsewhere_warns_with_what_is_different_and_goes_on(tmp_path):
+def test_resuming_elsewhere_warns_of_the_differences(tmp_path):
     ended(tmp_path, 6)
     elsewhere(tmp_path / "step-000000005.npz", threads=77, machine="Plan9 vax", more=1)
     with pytest.warns(OtherEnvironmentWarning) as caught:
@@ -465,7 +465,7 @@ def test_each_warning_points_to_the_call_of_fit(tmp_path):
     assert [each.filename for each in (*first, *second)] == [__file__] * 3
 
 
-def test_what_no_file_can_hold_is_found_before_training(tmp_path):
+def test_unsavable_values_are_found_before_training(tmp_path):
     @F.layer
     def odd():
         return F.Layer(
@@ -507,7 +507,7 @@ def test_the_newest_good_one_is_taken_and_the_damaged_are_named(tmp_path):
     ]
 
 
-def test_where_all_are_damaged_nothing_is_changed_and_each_is_named(tmp_path):
+def test_with_damaged_checkpoints_only_each_is_named_and_kept(tmp_path):
     ended(tmp_path, 9)
     for path in tmp_path.iterdir():
         path.write_bytes(b"nothing")
@@ -658,7 +658,7 @@ def places(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["a file", "below a file"])
-def test_a_directory_that_cannot_be_one_is_an_error_before_training(place, tmp_path):
+def test_an_impossible_directory_is_an_error_before_training(place, tmp_path):
     steps = []
 
     class Watch:
@@ -688,9 +688,7 @@ def test_a_read_only_directory_is_an_error_before_training(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("limit", "last"), [(7, 2), (8, 3)], ids=["file", "directory"])
-def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(
-    limit, last, tmp_path, monkeypatch
-):
+def test_a_full_disk_keeps_the_last_good_checkpoint(limit, last, tmp_path, monkeypatch):
     # Three calls before the run, and two for each checkpoint: for the file and for its name.
     sync, calls = os.fsync, []
 
@@ -718,7 +716,7 @@ interrupted.train({directory!r}, callbacks=[interrupted.Growing()])
 """
 
 
-def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(tmp_path):
+def test_a_file_size_limit_keeps_the_last_good_checkpoint(tmp_path):
     directory = tmp_path / "run"
     program = PROGRAM.format(folders=sys.path, directory=str(directory), size=32_000)
     ran = subprocess.run(
@@ -731,9 +729,7 @@ def test_a_file_that_may_not_grow_leaves_the_last_good_checkpoint(tmp_path):
     assert same_bits(state, train()[0])
 
 
-def test_what_a_broken_disk_brings_back_does_not_take_the_place_of_what_was_there(
-    tmp_path, monkeypatch
-):
+def test_bytes_changed_by_a_disk_do_not_replace_a_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     checkpoint.save(path, {"a": np.ones(9)})
     sync = os.fsync
@@ -766,7 +762,7 @@ def test_a_model_is_made_of_a_checkpoint_of_fit(tmp_path):
     npdl.utils.set_rng(rng)
 
 
-def test_a_model_whose_layer_has_no_configuration_is_resumed_but_not_loaded(tmp_path):
+def test_a_model_without_a_configuration_can_be_resumed(tmp_path):
     class Doubled(npdl.layers.Dense):
         def __init__(self, function, **options):
             super().__init__(**options)

@@ -57,7 +57,7 @@ def test_a_log_continues_without_a_line_twice(run):
 
 
 @pytest.mark.parametrize("loss", ["removed", "emptied"])
-def test_a_lost_log_begins_anew_with_a_warning(loss, run):
+def test_a_lost_log_starts_again_with_a_warning(loss, run):
     directory, log, whole, history = run
     if loss == "removed":
         log.unlink()
@@ -85,7 +85,7 @@ def test_a_run_is_resumed_without_its_reports_or_with_others(make, run):
     assert log.read_bytes() == before
 
 
-def test_a_further_log_of_a_resumed_run_has_the_epochs_that_follow(run, tmp_path):
+def test_a_new_log_of_a_resumed_run_has_the_later_epochs(run, tmp_path):
     directory, log, whole, history = run
     more = tmp_path / "more.csv"
     assert resumed(directory, CSVLogger(log), CSVLogger(more)) == history
@@ -111,7 +111,7 @@ def test_a_log_that_is_new_in_a_resumed_run_replaces_no_file(content, run, tmp_p
     assert other.read_text(encoding="utf-8").startswith(content)
 
 
-def test_a_log_before_its_first_line_replaces_the_file_as_the_run_would(run, tmp_path):
+def test_a_log_before_its_first_line_replaces_the_file(run, tmp_path):
     directory, log, whole, history = run
     shutil.rmtree(directory)
     log.write_text("a,b\n1,2\n", encoding="utf-8")
@@ -192,7 +192,7 @@ def test_a_run_that_does_not_begin_leaves_no_log(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_log_that_is_removed_in_the_middle_of_a_run_gets_its_columns_again(tmp_path):
+def test_a_log_removed_during_a_run_gets_its_columns_again(tmp_path):
     log = tmp_path / "log.csv"
     remove = LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch != 2 or log.unlink())
     train(epochs=3, callbacks=[CSVLogger(log), remove])
@@ -200,14 +200,14 @@ def test_a_log_that_is_removed_in_the_middle_of_a_run_gets_its_columns_again(tmp
 
 
 @pytest.mark.parametrize("ending", ["", "\n"])
-def test_a_log_goes_on_behind_a_line_without_an_end(ending, tmp_path):
+def test_a_log_continues_after_a_line_without_an_end(ending, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("epoch,loss\n0,9.0" + ending, encoding="utf-8")
     train(epochs=1, callbacks=[CSVLogger(log, append=True)])
     assert [row[0] for row in rows(log)] == ["epoch", "0", "0"]
 
 
-# What steers
+# Callbacks that steer
 
 
 def stopping(**options):
@@ -238,9 +238,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize(("before", "after", "lines"), CHANGED.values(), ids=CHANGED)
-def test_callbacks_of_other_arguments_are_named_when_a_run_is_resumed(
-    before, after, lines, tmp_path
-):
+def test_resuming_names_callbacks_with_other_arguments(before, after, lines, tmp_path):
     train(tmp_path, epochs=1, callbacks=before)
     with pytest.warns(ChangedCallbackWarning, match="changed arguments of callbacks: ") as caught:
         train(tmp_path, epochs=2, callbacks=after, resume=True)
@@ -248,7 +246,7 @@ def test_callbacks_of_other_arguments_are_named_when_a_run_is_resumed(
     assert caught[0].filename.endswith("interrupted.py")
 
 
-def test_callbacks_of_the_same_arguments_are_resumed_without_a_word(tmp_path):
+def test_resuming_callbacks_with_equal_arguments_is_silent(tmp_path):
     def callbacks():
         keeper = ModelCheckpoint(tmp_path / "best.npz", "loss", save_best_only=True)
         return [stopping(), slower(factor=0.5), keeper, CSVLogger(tmp_path / "log.csv")]
@@ -285,7 +283,7 @@ def test_the_callback_of_a_user_names_its_arguments(kind, tmp_path):
 
 
 @pytest.mark.parametrize("make", [stopping, slower, lambda: ModelCheckpoint("a.npz", "loss")])
-def test_a_run_is_not_resumed_without_what_steers_it(make, tmp_path, monkeypatch):
+def test_a_run_is_not_resumed_without_its_steering_callbacks(make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(tmp_path / "run", epochs=1, callbacks=[make()])
     with pytest.raises(CheckpointError, match="given in the checkpoint, none here"):
@@ -306,7 +304,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("state", ODD.values(), ids=ODD)
-def test_a_state_that_no_file_can_hold_is_named_before_the_first_step(state, tmp_path):
+def test_an_unsavable_state_is_named_before_the_first_step(state, tmp_path):
     class Seen(Callback):
         def state(self):
             return state
@@ -361,7 +359,7 @@ def test_a_state_that_no_file_can_hold_later_is_named_too(tmp_path):
     assert caught.value.state.step == 4
 
 
-def test_a_state_that_is_too_large_is_found_before_the_first_step(tmp_path):
+def test_a_state_too_large_to_save_is_found_before_training(tmp_path):
     class Large(Callback):
         def state(self):
             return np.zeros(1000)
@@ -400,7 +398,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=[type(error).__name__ for error in ERRORS])
-def test_a_run_whose_last_checkpoint_is_not_written_returns_its_result(error, tmp_path):
+def test_an_unwritten_last_checkpoint_keeps_the_result_of_a_run(error, tmp_path):
     expected, history = train()
     with pytest.warns(UnwrittenCheckpointWarning, match="has ended with step 12") as caught:
         state, figures = train(tmp_path, callbacks=[Fails(12, error)])
@@ -414,7 +412,7 @@ def test_a_run_whose_last_checkpoint_is_not_written_returns_its_result(error, tm
     assert figures == history
 
 
-def test_the_best_weights_are_put_back_though_the_last_checkpoint_is_not_written(tmp_path):
+def test_an_unwritten_last_checkpoint_keeps_the_best_weights(tmp_path):
     def callbacks(step):
         best = EarlyStopping("loss", mode="max", restore_best_weights=True, patience=9)
         return [best, Fails(step, OSError(28, "full"))]
@@ -425,7 +423,7 @@ def test_the_best_weights_are_put_back_though_the_last_checkpoint_is_not_written
     assert same_bits(state, expected)
 
 
-def test_a_model_whose_last_checkpoint_is_not_written_returns_its_history(tmp_path):
+def test_an_unwritten_last_checkpoint_keeps_the_history(tmp_path):
     model = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=4)])
     model.compile()
     full = Fails(1, OSError(28, "full"))
@@ -439,7 +437,7 @@ def test_a_model_whose_last_checkpoint_is_not_written_returns_its_history(tmp_pa
 
 
 @pytest.mark.parametrize("step", [6, 8])
-def test_a_checkpoint_that_is_not_written_in_a_run_is_an_error_with_the_state(step, tmp_path):
+def test_an_unwritten_checkpoint_is_an_error_with_the_state(step, tmp_path):
     error = OSError(28, "No space left on device")
     with pytest.raises(OSError, match="No space left") as caught:
         train(tmp_path, callbacks=[Fails(step, error)])
@@ -453,7 +451,7 @@ def test_a_checkpoint_that_is_not_written_in_a_run_is_an_error_with_the_state(st
     assert same_bits(train(tmp_path, callbacks=[Fails(99, error)], resume=True)[0], train()[0])
 
 
-def test_interrupting_the_last_checkpoint_is_no_result(tmp_path):
+def test_interrupting_the_last_checkpoint_raises(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         train(tmp_path, callbacks=[Fails(12, KeyboardInterrupt())])
     assert same_bits(caught.value.state, train()[0])

@@ -49,7 +49,7 @@ def test_a_step_is_value_and_grad_update_and_apply(optimizer, donate):
 @each_optimizer
 @pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
 def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
-    # Sizes that put arrays below and above the limit, and a rest behind the last block.
+    # Sizes that put arrays below and above the limit, and a remainder after the last block.
     monkeypatch.setattr(packed, "UPDATE_JOINED", 20)
     monkeypatch.setattr(packed, "UPDATE_BLOCK", 7)
     state = TrainState.create(MODEL, optimizer, (6,), rng=4)
@@ -80,7 +80,7 @@ KEYS = {
 
 
 def keyed(names):
-    """A layer with an array of its own shape under each name."""
+    """A layer with an array under each name, each of another shape."""
 
     def init(rng, shape):
         return {name: np.full(i % 3 + 1, i + 1, np.float32) for i, name in enumerate(names)}
@@ -101,7 +101,7 @@ def keyed(names):
 @each_optimizer
 @pytest.mark.parametrize("names", KEYS.values(), ids=KEYS)
 def test_the_keys_of_parameters_change_no_bit(optimizer, names):
-    optimizer = F.adam(0.01) if "*" in repr(optimizer) else optimizer  # Keys here are no words.
+    optimizer = F.adam(0.01) if "*" in repr(optimizer) else optimizer  # Keys here are numbers.
     x = np.ones((4, 1), np.float32)
     plain = [f"{i:02}" for i in range(len(names))]
     runs = []
@@ -126,7 +126,7 @@ def test_a_rate_of_zero_keeps_parameters_under_their_keys():
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_what_is_not_trained_keeps_its_bits(number):
+def test_untrained_leaves_keep_their_bits(number):
     layers = [F.dense(8), F.tanh(), F.dense(5), F.tanh(), F.dense(3)]
     layers[2 * number] = F.freeze(layers[2 * number])
     model, optimizer = F.serial(*layers), F.adamw(0.1, weight_decay=0.5)
@@ -181,7 +181,7 @@ def test_dropout_follows_from_the_key_and_the_step():
     assert step(back, DATA)[1]["loss"] == first["loss"]
 
 
-def test_fit_makes_the_steps_of_train_step_in_the_order_of_the_key():
+def test_fit_makes_the_steps_of_train_step_in_key_order():
     state, history = run(epochs=3)
     expected = TrainState.create(MODEL, F.adam(0.02), (6,), rng=3)
     step = train_step(MODEL, LOSS, F.adam(0.02))
@@ -208,7 +208,7 @@ def test_two_fits_are_one_long_fit():
     assert history["loss"] == first["loss"] + second["loss"]
 
 
-def test_fit_goes_on_in_the_middle_of_an_epoch():
+def test_fit_continues_in_the_middle_of_an_epoch():
     whole, _ = run(epochs=2)
     state = TrainState.create(MODEL, F.adam(0.02), (6,), rng=3)
     step = train_step(MODEL, LOSS, F.adam(0.02))
@@ -230,7 +230,7 @@ def test_without_shuffling_the_data_come_in_their_order():
     assert same_bits(state, expected)
 
 
-def test_the_callers_data_and_the_global_generator_are_left_alone():
+def test_fit_changes_neither_data_nor_the_global_generator():
     np.random.seed(0)  # noqa: NPY002 - it is this generator that must not move
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     data = read_only(classes())
@@ -319,7 +319,7 @@ def test_the_train_state_is_a_tree():
 
 
 class Terminal:
-    """Collects what is written, and claims to be a terminal or not."""
+    """Collects the output, and claims to be a terminal or not."""
 
     encoding = "utf-8"
 
@@ -336,7 +336,7 @@ class Terminal:
         return self.terminal
 
 
-def test_progress_is_a_line_an_epoch_where_there_is_no_terminal(capsys):
+def test_progress_is_one_line_per_epoch_without_a_terminal(capsys):
     run(epochs=2, progress=True, validation=DATA)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
@@ -634,7 +634,7 @@ def test_gradients_of_a_layer_that_do_not_fit_are_named(
 
 
 @pytest.mark.parametrize(("steps", "waits"), [(16, True), (3, True), (5, False), (1, False)])
-def test_accumulated_gradients_without_an_update_are_told(steps, waits):
+def test_accumulated_gradients_without_an_update_are_warned_of(steps, waits):
     optimizer = F.accumulate(F.sgd(0.1), steps)
     for each in (optimizer, F.by_path({"*": F.chain(F.clip_by_global_norm(1.0), optimizer)})):
         run = MODEL, LOSS, each, DATA

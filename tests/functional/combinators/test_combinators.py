@@ -55,7 +55,7 @@ def test_equal_layers_at_different_places_draw_different_numbers():
     assert not np.array_equal(a, b)
 
 
-def test_a_layer_behind_others_does_not_change_the_draws_of_those_before():
+def test_a_later_layer_does_not_change_the_draws_of_earlier_ones():
     short, long = F.serial(F.dense(3)), F.serial(F.dense(3), F.dense(4))
     assert tree.all_close(short.init(0, (3,))[0], long.init(0, (3,))[0], rtol=0, atol=0)
 
@@ -70,7 +70,7 @@ def test_any_kind_of_key_is_taken(seed):
 # Notes
 
 
-def test_the_notes_of_an_error_in_apply_spell_the_place_and_what_was_given():
+def test_the_notes_of_an_error_in_apply_have_path_and_input():
     model = F.serial(F.dense(4), F.residual(F.tanh(), F.parallel(F.tanh(), failing())))
     params, x = model.init(0, (3,)), np.zeros((2, 3), np.float32)
     with pytest.raises(ZeroDivisionError, match="broken in apply"):
@@ -105,7 +105,7 @@ def test_the_notes_of_an_error_in_init_spell_the_place():
     ]
 
 
-def test_the_note_of_a_wrong_input_has_the_parameters_and_the_first_error_survives():
+def test_the_note_on_a_wrong_input_has_the_parameters():
     model = F.serial(F.tanh(), F.dense(units=10))
     params = model.init(0, (49,))
     x = np.zeros((32, 7, 7, 64), np.float32)
@@ -118,7 +118,7 @@ def test_the_note_of_a_wrong_input_has_the_parameters_and_the_first_error_surviv
     assert raised.traceback[-1].path.name == "_dense.py"
 
 
-def test_the_note_names_the_child_that_failed_and_not_the_one_before():
+def test_the_note_names_the_failed_child_and_not_its_predecessor():
     model = F.serial(F.dense(4), F.dense(5), F.dense(6))
     params = model.init(0, (3,))
     for i, size in enumerate((3, 4, 5)):
@@ -148,7 +148,7 @@ def test_several_inputs_are_described_in_the_notes():
 
 
 @pytest.mark.parametrize("name", ["serial", "residual", "parallel", "freeze"])
-def test_what_is_no_layer_is_refused_with_the_right_call(name):
+def test_a_child_that_is_not_a_layer_is_an_error_with_the_call(name):
     with pytest.raises(TypeError, match=rf"^{name}: argument 0 is .*, not a layer; .*\(dense\(8\)"):
         getattr(F, name)(F.dense)
     if name != "freeze":
@@ -311,7 +311,7 @@ def backwards(model, log, shape=(3,), input_grad=False):
     return grads, list(log)
 
 
-def test_without_input_gradient_no_layer_before_the_first_trained_one_is_called():
+def test_no_layer_before_the_first_trained_one_runs_backward():
     log = []
     model = F.serial(
         spy(log, "a", False),
@@ -327,7 +327,7 @@ def test_without_input_gradient_no_layer_before_the_first_trained_one_is_called(
     assert calls == [(name, True) for name in "edcba"]
 
 
-def test_without_input_gradient_nothing_before_frozen_layers_is_called():
+def test_no_layer_before_frozen_layers_runs_backward():
     log = []
     model = F.serial(F.freeze(spy(log, "a")), F.freeze(spy(log, "b")), spy(log, "c"), spy(log, "d"))
     grads, calls = backwards(model, log)
@@ -335,7 +335,7 @@ def test_without_input_gradient_nothing_before_frozen_layers_is_called():
     assert grads[:2] == (None, None)
 
 
-def test_without_input_gradient_each_branch_is_told():
+def test_each_branch_knows_that_no_input_gradient_is_needed():
     log = []
     model = F.parallel(spy(log, "a"), F.serial(spy(log, "b", False), spy(log, "c")))
     assert backwards(model, log)[1] == [("c", False), ("a", False)]
@@ -344,12 +344,12 @@ def test_without_input_gradient_each_branch_is_told():
     assert backwards(residual, log, input_grad=True)[1] == [("b", True), ("a", True)]
 
 
-def test_a_model_without_parameters_calls_nothing_without_input_gradient():
+def test_a_model_without_parameters_runs_no_backward():
     log = []
     assert backwards(F.serial(spy(log, "a", False), F.tanh()), log) == ((None, None), [])
 
 
-def test_a_frozen_layer_has_none_for_its_gradient_and_passes_the_input_s_on():
+def test_a_frozen_layer_passes_only_the_input_gradient_on():
     log = []
     model = F.freeze(F.serial(spy(log, "a"), spy(log, "b")))
     grads, calls = backwards(model, log, input_grad=True)
@@ -378,7 +378,7 @@ def test_an_unused_output_of_branches_has_none_for_its_gradient():
     assert (grads, dx) == ((None, None), None)
 
 
-def test_nothing_flows_back_through_a_model_whose_gradient_is_none():
+def test_a_gradient_of_none_runs_no_backward():
     log = []
     model = F.serial(spy(log, "a"), F.residual(spy(log, "b")))
     params = model.init(0, (3,))
@@ -387,7 +387,7 @@ def test_nothing_flows_back_through_a_model_whose_gradient_is_none():
     assert log == []
 
 
-def test_behind_a_layer_without_input_gradient_nothing_is_called():
+def test_no_layer_before_a_missing_input_gradient_runs_backward():
     def stop():
         return F.Layer(lambda rng, shape: (), lambda p, x: (x, None), lambda p, c, g: ((), None))
 
@@ -484,7 +484,7 @@ def test_statistics_have_none_for_their_gradient():
     check_gradients(model, (3,), train=True)
 
 
-def test_training_need_not_fold_anything_in_where_there_are_no_statistics():
+def test_update_stats_is_optional_for_layers_without_statistics():
     """The functions say so themselves, so that a step of training can leave the call out."""
     plain = F.dense(3).update_stats
     for model in (F.serial(F.dense(3)), F.residual(F.tanh()), F.parallel(F.dense(3))):

@@ -42,13 +42,13 @@ def centered(rate=0.5):
 
 @F.layer
 def of_serial(units):
-    """A constructor that returns what serial does."""
+    """A constructor that returns a serial."""
     return F.serial(F.dense(units), F.batch_norm(), F.relu())
 
 
 @F.layer
 def noisy(units):
-    """A constructor that returns what another one does."""
+    """A constructor that returns the layer of another one."""
     return of_serial_with_noise(units)
 
 
@@ -87,13 +87,13 @@ def around(inner):
 
 @F.layer
 def between(inner):
-    """A constructor that puts layers of its own beside its argument."""
+    """A constructor that adds its own layers to its argument."""
     return F.serial(F.batch_norm(), inner, F.residual(F.batch_norm()))
 
 
 @F.layer
 def rnn_and_norm(units, reverse=False):
-    """A recurrent layer for bidirectional that returns what serial does."""
+    """A recurrent layer for bidirectional that returns a serial."""
     rnn = F.rnn(units, return_sequence=True, reverse=reverse)
     return F.serial(rnn, F.batch_norm(axis=-1), F.tanh())
 
@@ -228,7 +228,7 @@ def test_a_constructor_that_returns_a_frozen_layer_is_frozen():
     assert grads[1] is None
 
 
-def test_a_layer_with_parts_of_its_own_evaluates_as_a_whole():
+def test_a_frozen_layer_with_inner_layers_evaluates_all_of_them():
     layer = with_parts_inside(4)
     params, x = trained(layer, (3,)), normal(50, 3)
     y, _ = F.freeze(layer).apply(params, x, train=True, rng=1)
@@ -257,7 +257,7 @@ def test_training_steps_leave_a_frozen_norm_as_it_is():
     assert not tree.all_close(after.params[1], params[1], rtol=0, atol=0)
 
 
-def test_a_frozen_norm_without_statistics_says_what_is_missing():
+def test_a_frozen_norm_without_statistics_is_an_error():
     model = F.serial(F.dense(2), F.freeze(F.serial(F.batch_norm())))
     params = model.init(0, (3,))
     with pytest.raises(ValueError, match=r"seen no batch.*frozen.*after its training"):

@@ -18,7 +18,7 @@ def product():
     )
 
 
-# What a graph computes
+# The output of a graph
 
 
 def test_a_chain_is_a_serial():
@@ -115,7 +115,7 @@ def test_an_input_may_be_none_and_a_mask_gets_no_gradient():
 # Gradients
 
 
-def test_gradients_of_a_value_that_is_read_several_times_are_added():
+def test_gradients_of_a_value_with_several_readers_are_added():
     model = F.graph(
         "x",
         {
@@ -146,7 +146,7 @@ def test_adding_gradients_writes_into_none_of_them():
 
 
 def calls_of(model, log, shape, g_of=lambda y: y, input_grad=False):
-    """Run backward; return what it returned and what the spies wrote."""
+    """Run backward; return its result and the log of the spies."""
     several = isinstance(shape[0], tuple)
     x = tuple(normal(2, *part) for part in shape) if several else normal(2, *shape)
     params = model.init(0, shape)
@@ -156,7 +156,7 @@ def calls_of(model, log, shape, g_of=lambda y: y, input_grad=False):
     return grads, dx, list(log)
 
 
-def test_an_unused_output_and_what_leads_to_it_alone_have_none_for_their_gradient():
+def test_nodes_of_unused_outputs_have_none_as_gradient():
     log = []
     model = F.graph(
         "x",
@@ -194,7 +194,7 @@ def test_an_unread_input_has_none_for_its_gradient():
     assert dx[0].shape == (2, 3)
 
 
-def test_without_input_gradient_each_node_is_asked_for_what_is_needed_only():
+def test_each_node_computes_only_the_needed_gradients():
     log = []
     model = F.graph(
         ("x", "y"),
@@ -310,7 +310,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("arguments", "kind", "message"), BAD.values(), ids=BAD)
-def test_a_graph_that_does_not_hang_together_is_refused_at_construction(arguments, kind, message):
+def test_a_disconnected_graph_is_refused_at_construction(arguments, kind, message):
     with pytest.raises(kind, match=f"^graph: .*{message}"):
         F.graph(*arguments)
 
@@ -329,7 +329,7 @@ def test_another_number_of_inputs_is_refused(change, message):
         model({"a": ()}, change((normal(2, 3), normal(2, 3))))
 
 
-def test_another_number_of_outputs_than_named_is_an_error_at_that_node():
+def test_a_wrong_number_of_outputs_is_an_error_at_its_node():
     model = F.graph("x", {("a", "b", "c"): (split(), "x")}, "a")
     with pytest.raises(ValueError, match=r"expected a tuple of 3 for a, b, c, got") as raised:
         model({"a": ()}, normal(2, 3))

@@ -107,7 +107,7 @@ def made(case):
 
 @pytest.mark.parametrize("case", DECLARED.values(), ids=DECLARED)
 @pytest.mark.parametrize("train", [False, True])
-def test_the_declared_parts_compute_what_the_combinator_does(case, train):
+def test_the_declared_parts_compute_the_same_as_the_combinator(case, train):
     layer, params, x = made(case)
     rng = (5, 1) if train else None
     y = layer.apply(params, x, train=train, rng=rng)[0]
@@ -115,7 +115,7 @@ def test_the_declared_parts_compute_what_the_combinator_does(case, train):
 
 
 @pytest.mark.parametrize("case", DECLARED.values(), ids=DECLARED)
-def test_the_declared_shapes_are_those_of_the_combinator(case):
+def test_the_declared_shapes_equal_the_shapes_of_the_combinator(case):
     layer, shape = (case.layer, case.shape) if hasattr(case, "x") else case
     parts, shapes = layer.parts.of_shape(shape)
     for node in parts.nodes:
@@ -188,7 +188,7 @@ def test_a_user_s_combinator_in_a_summary():
     ]
 
 
-def test_a_user_s_combinator_is_searched_for_numbers_that_are_not_finite():
+def test_check_finite_searches_the_combinators_of_users():
     @F.layer
     def faulty():
         def apply(params, x):
@@ -228,7 +228,7 @@ def test_a_user_s_combinator_takes_weights_of_pytorch():
 
 
 @pytest.mark.parametrize("inner", [F.dense(3), F.batch_norm(), F.residual(F.batch_norm())])
-def test_a_frozen_combinator_of_the_user_s_keeps_all_its_statistics(inner):
+def test_a_frozen_combinator_of_a_user_keeps_all_statistics(inner):
     layer, params, x = made((gated(inner), (3,)))
     frozen = F.freeze(layer)
     x = x + 3
@@ -245,7 +245,7 @@ def test_dropout_in_a_frozen_combinator_of_the_user_s_drops():
     assert np.array_equal(dropped, frozen(params, x, train=True, rng=1))
 
 
-def test_a_norm_beside_layers_that_are_arguments_is_frozen_without_a_declaration():
+def test_an_inner_norm_is_frozen_without_a_declaration():
     @F.layer
     def before(inner):
         made = F.serial(F.batch_norm(), inner)

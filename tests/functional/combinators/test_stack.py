@@ -40,7 +40,7 @@ def test_a_stack_of_one_input_is_a_serial():
     )
 
 
-def test_a_stack_is_the_graph_that_gives_the_further_inputs_to_each_layer():
+def test_a_stack_equals_a_graph_with_further_inputs_per_layer():
     layer = scaled_by_context()
     stack = F.stack(layer, layer, layer)
     graph = F.graph(
@@ -73,7 +73,7 @@ def test_a_mask_reaches_every_layer_and_gets_no_gradient():
     assert not dx[0, 3:].any()
 
 
-def test_without_input_gradient_the_layers_below_the_first_trained_one_are_not_asked():
+def test_layers_below_the_first_trained_one_run_no_backward():
     log = []
     model = F.stack(spy(log, "plain", False), spy(log, "a"), spy(log, "b"))
     params, x = model.init(0, (3,)), normal(2, 3)
@@ -90,7 +90,7 @@ def test_without_input_gradient_the_layers_below_the_first_trained_one_are_not_a
     assert grads[0] is None
 
 
-def test_a_layer_that_gives_no_gradient_ends_it_but_not_that_of_the_further_inputs():
+def test_a_missing_gradient_leaves_those_for_further_inputs():
     @F.layer
     def looked_up():
         return F.Layer(
@@ -151,7 +151,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG.values(), ids=WRONG)
-def test_what_does_not_fit_is_an_error(call, error, message):
+def test_bad_inputs_are_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

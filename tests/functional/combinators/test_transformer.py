@@ -1,4 +1,4 @@
-"""Blocks of transformers: what has no influence, how they are put together, and bad input."""
+"""Blocks of transformers: masked inputs, the order of sublayers, and bad inputs."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def decoder(**options):
     return F.stack(block, block)
 
 
-# What a block computes
+# The output of a block
 
 
 def test_a_pre_norm_block_adds_each_part_to_its_input():
@@ -91,7 +91,7 @@ def test_the_times_may_be_left_open():
     assert tree.all_close(decoder().init(0, shape), expected, rtol=0, atol=0)
 
 
-def test_one_block_serves_any_width_and_the_parameters_do_not_depend_on_dropout():
+def test_one_block_serves_any_width_with_or_without_dropout():
     block = F.transformer_encoder_block(2, HIDDEN)
     for width in (4, 10):
         params, x = block.init(0, (TIME, width)), normal64(BATCH, TIME, width, dtype="f4")
@@ -104,12 +104,12 @@ def test_one_block_serves_any_width_and_the_parameters_do_not_depend_on_dropout(
 
 
 @pytest.mark.parametrize("part", ["attention", "cross_attention", "feed_forward"])
-def test_dropout_is_within_each_part_and_at_its_output_but_not_at_x(part):
+def test_dropout_is_within_and_after_each_sublayer_but_not_at_x(part):
     block = F.transformer_decoder_block(2, HIDDEN, dropout=0.3)
     params = noisy_params(block, ((40, FEATURES), (STEPS, OTHERS)))
     others = {"attention", "cross_attention", "feed_forward"} - {part}
     params |= {other: tree.map(np.zeros_like, params[other]) for other in others}
-    # All steps are equal, and so would be what is added to them, but for dropout.
+    # All steps are equal, and so would be their outputs without dropout.
     x = np.broadcast_to(normal64(FEATURES), (50, 40, FEATURES))
     memory = np.broadcast_to(normal64(OTHERS), (50, STEPS, OTHERS))
     added = block(params, (x, memory), train=True, rng=1) - x
@@ -121,7 +121,7 @@ def test_dropout_is_within_each_part_and_at_its_output_but_not_at_x(part):
     assert np.ptp(without, axis=(0, 1)).max() < 1e-12
 
 
-# What has no influence
+# Inputs without influence
 
 
 @NORMS
@@ -197,7 +197,7 @@ def test_padding_has_no_influence_in_a_decoder():
         close(y[n, : lengths[n]], alone[0])
 
 
-def test_a_memory_that_is_masked_throughout_leaves_x_to_the_other_parts():
+def test_a_fully_masked_memory_leaves_x_to_the_other_sublayers():
     block = F.transformer_decoder_block(2, HIDDEN)
     params = noisy_params(block, ((TIME, FEATURES), (STEPS, OTHERS)))
     x, memory = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
@@ -213,7 +213,7 @@ def test_a_memory_that_is_masked_throughout_leaves_x_to_the_other_parts():
 
 
 def test_an_encoder_and_a_decoder_learn_to_turn_sequences_round():
-    # Each target is the source backwards; the decoder is told the target up to the step before.
+    # Each target is the source backwards; the decoder reads the target up to the step before.
     words, length, width = 6, 4, 16
     embedded = F.serial(F.embedding(words, width), F.learned_positions(length))
     model = F.graph(
@@ -358,7 +358,7 @@ WRONG_INPUTS = {
 
 
 @pytest.mark.parametrize(("call", "message", "place"), WRONG_INPUTS.values(), ids=WRONG_INPUTS)
-def test_what_does_not_fit_is_an_error_with_its_place(call, message, place):
+def test_bad_inputs_are_errors_with_the_path(call, message, place):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
     if place is not None:

@@ -42,7 +42,7 @@ def test_a_product_of_each_patch_and_the_weight_by_hand(name):
     np.testing.assert_array_equal(y.ravel(), expected)
 
 
-def test_the_gradient_of_the_input_is_that_of_the_transposed_layer():
+def test_the_input_gradient_is_the_transposed_convolution():
     """One is the other's transpose, with the same weight."""
     forward = F.conv2d(6, 3, stride=2, padding=1, groups=2, bias=False)
     back = F.conv2d_transpose(4, 3, stride=2, padding=1, output_padding=1, groups=2, bias=False)
@@ -52,7 +52,7 @@ def test_the_gradient_of_the_input_is_that_of_the_transposed_layer():
 
 
 @pytest.mark.parametrize("filters", [5, 40])
-def test_the_gradient_of_the_weight_is_the_same_without_that_of_the_input(filters):
+def test_the_weight_gradient_needs_no_input_gradient(filters):
     layer = F.conv2d(filters, 3, padding="same")
     params, x = layer.init(0, (9, 7, 33)), normal(16, 9, 7, 33)
     y, cache = layer.apply(params, x)
@@ -63,7 +63,7 @@ def test_the_gradient_of_the_weight_is_the_same_without_that_of_the_input(filter
         np.testing.assert_array_equal(leaf, alone[name])
 
 
-# The fans of the initial weights: those of one group's channels, and of all filters.
+# The fans of the initial weights: the channels of one group, and all filters.
 
 FANS = [
     (F.dense, (200,), (), 200, 40),
@@ -116,7 +116,7 @@ def test_parameters_have_their_documented_shapes(layer, shape, expected):
     assert {name: leaf.shape for name, leaf in params.items()} == {"weight": expected, "bias": (6,)}
 
 
-def test_each_group_of_a_transposed_convolution_is_drawn_on_its_own():
+def test_each_group_of_conv2d_transpose_draws_its_own_weight():
     weight = F.conv2d_transpose(6, 3, groups=3).init(0, (9, 5, 5))["weight"]
     assert weight.shape == (9, 2, 3, 3)
     assert len(np.unique(weight)) > 0.99 * weight.size

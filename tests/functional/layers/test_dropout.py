@@ -68,11 +68,11 @@ def test_elements_of_one_mask_are_independent(lag):
     mask = kept(0.3, 400_000)
     p = 1 - 19661 / 65536
     both = np.count_nonzero(mask[lag:] & mask[:-lag])
-    # Pairs overlap, so that their counts vary more than those of independent ones do.
+    # Pairs overlap, so that their counts vary more than the counts of independent pairs.
     assert within(both, len(mask) - lag, p * p, errors=10)
 
 
-def test_each_element_is_dropped_alike_wherever_it_stands():
+def test_each_element_is_dropped_alike_at_any_position():
     x, layer = np.ones((3, 7), np.float32), F.dropout(0.4)
     counts = sum((layer((), x, train=True, rng=(5, i)) != 0).astype(int) for i in range(2000))
     p = 1 - 26214 / 65536
@@ -138,14 +138,14 @@ def test_inference_hands_on_the_very_arrays(layer):
 
 
 @pytest.mark.parametrize("layer", [F.dropout(0), F.gaussian_noise(0)], ids=repr)
-def test_without_an_effect_there_is_no_need_of_a_key(layer):
+def test_a_layer_without_effect_needs_no_key(layer):
     x = np.ones((2, 3), np.float32)
     assert layer((), x, train=True) is x
     assert layer((), x, train=True, rng=0) is x
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_noise_is_normal_with_the_given_spread_and_apart_for_each_key(dtype):
+def test_noise_is_normal_with_the_passed_std_and_differs_by_key(dtype):
     x = np.linspace(-1, 1, 200_000).astype(dtype)
     layer = F.gaussian_noise(0.2)
     first, second = (layer((), x, train=True, rng=key) - x for key in (1, 2))
@@ -200,7 +200,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD)
-def test_bad_calls_are_errors_that_say_what_to_do(call, error, message):
+def test_bad_calls_are_errors_with_the_remedy(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

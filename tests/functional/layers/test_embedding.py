@@ -48,7 +48,7 @@ def test_the_gradient_adds_up_the_rows_of_each_id(vocabulary, units, count, seed
     np.testing.assert_allclose(grads["table"], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_padding_gives_zeros_and_its_row_is_neither_drawn_nor_trained():
+def test_padding_gives_zeros_and_its_row_is_not_trained():
     layer = F.embedding(5, 3, padding_id=2)
     assert not layer.init(0, (4,))["table"][2].any()
     assert layer.init(0, (4,))["table"][[0, 1, 3, 4]].all()
@@ -61,7 +61,7 @@ def test_padding_gives_zeros_and_its_row_is_neither_drawn_nor_trained():
     assert grads["table"].tolist() == [[0] * 3, [1] * 3, [0] * 3, [0] * 3, [2] * 3]
 
 
-def test_the_row_of_padding_is_zeroed_in_a_copy_of_what_the_initializer_gave():
+def test_the_padding_row_is_zeroed_in_a_copy_of_the_table():
     given_rows = table(5, 3)
     given_rows.flags.writeable = False
     params = F.embedding(5, 3, padding_id=0, table_init=lambda rng, shape: given_rows).init(0, ())
@@ -110,7 +110,7 @@ def test_wrong_ids_are_named(ids, error, message):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-10)], ids=["float32", "float64"]
 )
-def test_output_and_gradient_are_those_of_pytorch(padding_id, dtype, tolerance):
+def test_output_and_gradient_agree_with_pytorch(padding_id, dtype, tolerance):
     torch = pytest.importorskip("torch")
     rows = table(7, 4).astype(dtype)
     if padding_id is not None:

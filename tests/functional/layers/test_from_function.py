@@ -24,7 +24,7 @@ X = normal(2, 3)
 # Functions, each with the way to make its parameters.
 
 
-# The same gradients as those of layers written by hand
+# The same gradients as layers of the library
 
 BY_HAND = {
     "dense": (F.serial(F.dense(4), F.tanh()), (3,), lambda params: params[0]),
@@ -36,7 +36,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", BY_HAND)
-def test_gradients_equal_those_of_the_layer_written_by_hand(name, train):
+def test_gradients_equal_the_gradients_of_the_library_layer(name, train):
     layer, shape, of = BY_HAND[name]
     params = tree.astype(layer.init(3, shape), np.float64)
     x = normal(7, *shape).astype(np.float64)
@@ -80,7 +80,7 @@ def test_it_trains_to_the_same_as_the_layer_written_by_hand():
     )
 
 
-# What is computed, and what is not
+# The number of evaluations
 
 
 def counting_calls(log):
@@ -91,7 +91,7 @@ def counting_calls(log):
     return F.from_function(f, weights(weight=(3, 4)))
 
 
-def test_training_runs_the_function_once_and_inference_only_goes_back_if_asked():
+def test_training_runs_the_function_once():
     log = []
     model, x = counting_calls(log), normal(5, 3)
     params = model.init(0, (3,))
@@ -103,7 +103,7 @@ def test_training_runs_the_function_once_and_inference_only_goes_back_if_asked()
         assert len(log) == runs
 
 
-def test_without_input_gradient_the_function_is_not_differentiated_in_the_input():
+def test_the_input_is_differentiated_only_where_needed():
     """A derivative in `x` would raise, for it is not known."""
     from autograd.extend import defvjp, primitive
 
@@ -130,7 +130,7 @@ def test_without_input_gradient_the_function_is_not_differentiated_in_the_input(
             model.backward(params, cache, g)
 
 
-def test_gradients_have_the_types_of_what_they_belong_to():
+def test_gradients_have_the_types_of_their_parameters():
     """The derivatives of mean, max and where are float64 in autograd."""
 
     def f(params, x):
@@ -147,7 +147,7 @@ def test_gradients_have_the_types_of_what_they_belong_to():
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_what_does_not_depend_on_anything_has_gradients_of_zero(train):
+def test_constant_outputs_have_gradients_of_zero(train):
     def constant(params, x):
         return np.ones((len(x), 2), x.dtype)
 
@@ -158,7 +158,7 @@ def test_what_does_not_depend_on_anything_has_gradients_of_zero(train):
     assert y.shape == (5, 2)
     assert np.array_equal(grads["weight"], np.zeros((3, 4), FLOAT32))
     assert np.array_equal(dx, np.zeros((5, 3), FLOAT32))
-    # A constant beside what does depend: its gradient goes nowhere.
+    # A constant next to an output that depends on x: its gradient goes nowhere.
     model = F.from_function(lambda x: (x * 3, np.ones((len(x), 2), x.dtype)))
     y, cache = model.apply((), x, train=train)
     assert np.array_equal(model.backward((), cache, (x, normal(5, 2)))[1], 3 * x)
@@ -167,7 +167,7 @@ def test_what_does_not_depend_on_anything_has_gradients_of_zero(train):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_ints_among_the_parameters_are_not_trained_and_unused_floats_get_zeros(train):
+def test_int_parameters_are_untrained_unused_floats_get_zeros(train):
     def f(params, x):
         return params["weight"] * x ** int(params["power"])
 
@@ -247,7 +247,7 @@ def broken(x):
     raise ZeroDivisionError("broken")
 
 
-def test_a_function_cannot_write_into_what_it_is_given():
+def test_a_function_cannot_write_into_its_arguments():
     params, x = {"weight": np.ones((3, 4), FLOAT32)}, normal(2, 3)
     before = x.copy()
     with pytest.raises(ValueError, match="read-only"):
@@ -324,12 +324,12 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize(("f", "message"), OUTPUTS.values(), ids=OUTPUTS)
-def test_what_is_no_output_of_a_layer_is_an_error(f, message, train):
+def test_outputs_of_a_wrong_type_are_errors(f, message, train):
     with pytest.raises(TypeError, match=message):
         F.from_function(f).apply((), X, train=train)
 
 
-def test_functions_of_numpy_that_lose_the_way_do_not_pass_for_constants():
+def test_numpy_functions_that_drop_gradients_are_errors():
     model = F.from_function(lambda x: np.where(x > 0, x, 0))
     with pytest.raises(TypeError, match=r"got object\[2, 3\]") as caught:
         model.apply((), X, train=True)
@@ -373,7 +373,7 @@ def test_an_error_on_the_way_back_says_where_it_is():
     assert outer == "in backward of serial[0] = from_function(f=assigns), given float32[2, 3]"
 
 
-def test_without_autograd_the_error_says_what_to_install(monkeypatch):
+def test_without_autograd_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "autograd", None)
     with pytest.raises(ImportError, match=r"pip install 'npdl-functional\[autograd\]'"):
         F.from_function(swish)
@@ -390,7 +390,7 @@ def gate(bound=1.0):
     )
 
 
-def test_a_function_stands_in_the_repr_by_its_name_and_pickles_where_it_can_be_imported():
+def test_a_function_is_printed_and_pickled_by_its_name():
     model = F.serial(F.from_function(dense_tanh, nested_init), F.from_function(swish))
     text = "serial(from_function(f=dense_tanh, init=nested_init), from_function(f=swish))"
     assert repr(model) == text

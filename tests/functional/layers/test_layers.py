@@ -1,4 +1,4 @@
-"""What every layer must hold, over the table in `cases.py`."""
+"""Checks that every layer passes, over the tables of layers and of functions."""
 
 import json
 import pickle
@@ -47,7 +47,7 @@ def test_gradients_agree_with_central_differences(case, train):
 
 @each_layer
 @MODES
-def test_gradients_hold_behind_and_in_front_of_another_layer(case, train):
+def test_gradients_hold_before_and_after_another_layer(case, train):
     x, params = case.x(3), case.params(np.float64)
     y = run(case, case.params(), x, train)[0]
     if isinstance(x, tuple) or x.dtype.kind != "f" or isinstance(y, tuple):
@@ -225,7 +225,7 @@ def test_float16_is_refused_and_the_error_shows_the_remedy(case):
 
 
 class Subclass(np.ndarray):
-    """An array that says nothing of what its arithmetic means."""
+    """An array of an unknown subclass."""
 
 
 @each_case

@@ -1,4 +1,4 @@
-"""What masked steps hold makes no difference: not to other steps, and not to any gradient."""
+"""Values at masked steps change neither other steps nor any gradient."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def results(name, filler):
 
 @pytest.mark.parametrize("filler", [np.nan, np.inf, -np.inf, 1e38, -3e38, 1e25], ids=str)
 @pytest.mark.parametrize("name", LAYERS)
-def test_whatever_is_in_masked_steps_does_not_come_through(name, filler):
+def test_values_of_masked_steps_reach_no_output_or_gradient(name, filler):
     found, expected = results(name, np.float32(filler)), results(name, 0)
     assert tree.all_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -117,7 +117,7 @@ def test_steps_with_data_that_are_not_finite_still_come_through():
     assert np.isfinite(y[0]).all()
 
 
-def test_a_query_at_a_masked_step_is_made_of_its_own_numbers():
+def test_a_query_at_a_masked_step_uses_its_own_values():
     layer, x = F.multi_head_attention(2), X.copy()
     params = layer.init(0, (5, 6))
     y = layer(params, (x, MASK))
@@ -125,7 +125,7 @@ def test_a_query_at_a_masked_step_is_made_of_its_own_numbers():
     assert not np.allclose(layer(params, (x, MASK))[0, 2], y[0, 2])
 
 
-def test_a_padding_id_gives_zeros_whatever_its_row_holds():
+def test_a_padding_id_gives_zeros_for_any_values_of_its_row():
     layer, ids = F.embedding(4, 3, padding_id=0), np.array([[1, 0], [0, 2]])
     table = layer.init(0, (2,))["table"]
     table[0] = np.nan

@@ -20,7 +20,7 @@ def trained(layer, shape, *batches):
     return params
 
 
-def test_running_statistics_are_moving_averages_with_the_unbiased_variance():
+def test_running_statistics_average_the_unbiased_variance():
     layer = F.batch_norm(momentum=0.25)
     batches = [seed + normal(6, 3, 4, seed=seed) for seed in range(3)]
     params = trained(layer, (3, 4), *batches)
@@ -34,7 +34,7 @@ def test_running_statistics_are_moving_averages_with_the_unbiased_variance():
     assert params["count"].shape == ()
 
 
-def test_evaluation_uses_the_running_statistics_and_not_those_of_the_batch():
+def test_evaluation_uses_the_running_statistics_only():
     layer = F.batch_norm(epsilon=1e-3)
     params = trained(layer, (3,), normal(6, 3))
     params |= {"scale": np.float32([1, 2, 3]), "shift": np.float32([4, 5, 6])}
@@ -52,7 +52,7 @@ def test_evaluation_leaves_the_running_statistics_as_they_are():
     assert layer.update_stats(params, cache) is params
 
 
-def test_evaluating_a_batch_norm_that_has_seen_no_batch_says_what_to_call():
+def test_evaluating_an_untrained_batch_norm_names_the_right_call():
     model = F.serial(F.dense(3), F.batch_norm())
     params = model.init(0, (2,))
     with pytest.raises(ValueError, match=r"seen no batch.*layer\.update_stats") as raised:
@@ -139,7 +139,7 @@ def test_features_that_do_not_vary_give_finite_numbers(layer, shape):
     "layer", [F.layer_norm(), F.rms_norm(), F.layer_norm(scale=False)], ids=repr
 )
 @pytest.mark.parametrize("shape", [(9001, 3), (700, 300), (3, 70000)], ids=str)
-def test_rows_in_many_blocks_give_what_they_give_alone(layer, shape):
+def test_rows_in_several_blocks_give_the_same_as_alone(layer, shape):
     params = tree.map(lambda leaf: leaf + normal(*leaf.shape, seed=2), layer.init(0, shape[1:]))
     x, g = normal(*shape), normal(*shape, seed=1)
     y, cache = layer.apply(params, x)
@@ -294,7 +294,7 @@ def test_large_numbers_are_normalized_as_others_are(layer, shape, scale):
 
 
 @pytest.mark.parametrize(("layer", "shape"), LARGE.values(), ids=LARGE)
-def test_large_numbers_change_no_bit_beside_them(layer, shape):
+def test_large_numbers_change_no_bit_of_other_rows(layer, shape):
     params = layer.init(0, shape)
     x = random.generator(2).normal(size=(6, *shape)).astype(np.float32)
     expected = layer.apply(params, x, train=True)[0]

@@ -71,7 +71,7 @@ def windows_and_images(draw):
 
 @settings(max_examples=200)
 @given(windows_and_images(), st.booleans())
-def test_the_gradient_goes_to_the_first_maximum_or_nan_in_the_order_of_rows(drawn, last):
+def test_the_gradient_goes_to_the_first_maximum_or_nan_by_rows(drawn, last):
     size, stride, pads, image = drawn
     layer = F.max_pool2d(size, stride=stride, padding=pads)
     x = np.stack([image, image[::-1]])[:, None]
@@ -134,7 +134,7 @@ def test_the_global_maximum_is_the_first_one_or_the_first_nan(lay, axes):
 # Means
 
 
-def test_at_the_border_the_mean_is_that_of_the_pixels_unless_the_padding_counts():
+def test_border_means_ignore_padding_unless_it_is_counted():
     x = np.arange(1.0, 7.0).reshape(1, 1, 2, 3)  # 1 2 3 / 4 5 6
     options = {"stride": 2, "padding": 1}
     without, counted = (F.avg_pool2d(3, **options, count_padding=count) for count in (False, True))
@@ -193,7 +193,7 @@ def test_images_keep_their_order_in_memory_and_their_numbers(layer, shape):
         np.testing.assert_array_equal(layer.backward((), cache, gradient)[1], dx)
 
 
-def test_windows_side_by_side_are_those_of_a_reshaped_image():
+def test_adjacent_windows_equal_a_reshaped_image():
     x = normal(9, 32, 64, 48)
     windows = x.reshape(9, 32, 32, 2, 16, 3)
     np.testing.assert_array_equal(F.max_pool2d((2, 3))((), x), windows.max((3, 5)))
@@ -207,12 +207,12 @@ EVERY = [*LAYERS, (F.max_pool2d(5, stride=1, padding=2), (32, 64, 32))]
 
 @pytest.mark.parametrize(("layer", "shape"), EVERY, ids=repr)
 @pytest.mark.parametrize("lay", [np.ascontiguousarray, batch_last])
-def test_caches_and_what_is_made_on_the_way_are_small(layer, shape, lay):
+def test_caches_and_temporary_arrays_are_small(layer, shape, lay):
     x = lay(normal(64, *shape))
     forward, (y, cache) = peak(lambda: layer.apply((), x))
     assert held(cache) <= (x.nbytes + y.nbytes if "max" in layer.call.name else 0)
     back, (_, dx) = peak(lambda: layer.backward((), cache, y))
-    # Besides the results there is what belongs to one block, of 1/2 MiB.
+    # In addition to the results there are the arrays of one block, of 1/2 MiB.
     blocks = 2 << 20
     assert forward <= y.nbytes + blocks
     assert back <= dx.nbytes + blocks

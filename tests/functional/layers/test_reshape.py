@@ -132,7 +132,7 @@ def test_shapes_that_do_not_fit_are_errors_at_once_and_in_apply(layer, shape, me
     [F.flatten(), F.reshape((-1,)), F.expand_dims(1), F.squeeze(1), F.transpose((0, 2, 1))],
     ids=str,
 )
-def test_what_is_no_shape_of_one_example_is_an_error(layer, shape):
+def test_an_invalid_shape_of_one_example_is_an_error(layer, shape):
     with pytest.raises(ValueError, match=f"^{layer.call.name}: expected the shape of one example"):
         layer.init(0, shape)
 

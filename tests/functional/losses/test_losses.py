@@ -19,7 +19,7 @@ from npdl.functional._kernels.loss_terms import softmax_cross_entropies
 
 @attrs.frozen
 class Case:
-    """A loss, what its outputs and targets are, and its options."""
+    """A loss, the kinds of its outputs and targets, and its options."""
 
     loss: object
     outputs: str  # real, probabilities
@@ -48,7 +48,7 @@ class Case:
         return outputs.astype(dtype), cast
 
     def items(self, shape):
-        """The shape of what the mean is over."""
+        """The shape over which the mean is taken."""
         return shape[:-1] if self.targets in ("ids", "rows") else shape
 
 
@@ -330,7 +330,7 @@ def test_labels_may_be_ints_of_any_kind(kind):
     np.testing.assert_array_equal(g, other_g)
 
 
-def test_cross_entropies_of_logits_are_those_of_their_probabilities():
+def test_cross_entropies_of_logits_and_probabilities_agree():
     generator = random.generator(0)
     z, ids = generator.normal(size=(6, 4)), generator.integers(0, 4, 6)
     value = F.softmax_cross_entropy(z, ids)[0]
@@ -356,7 +356,7 @@ def test_rows_that_do_not_sum_to_one_keep_their_mass():
 
 
 @pytest.mark.parametrize("few", [2, 100])
-def test_blocks_of_rows_give_what_one_piece_gives(few):
+def test_blocks_of_rows_give_the_same_as_one_block(few):
     rows = (1 << 17) // few + 5
     generator = random.generator(0)
     x = generator.normal(size=(rows, few)).astype(np.float32)
@@ -479,7 +479,7 @@ def test_sigmoid_cross_entropy_is_precise_where_it_is_small(dtype):
 
 @each_dtype
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-3])
-def test_cross_entropies_of_probabilities_zero_and_one_are_bounded(dtype, epsilon):
+def test_cross_entropies_at_probabilities_0_and_1_are_bounded(dtype, epsilon):
     p, t = np.array([0, 0, 1, 1], dtype), np.array([0, 1, 0, 1])
     for i, wrong in enumerate([False, True, True, False]):
         value, g = F.binary_cross_entropy(p[i : i + 1], t[i : i + 1], epsilon=epsilon)
@@ -720,7 +720,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("loss", "args", "options", "error", "message"), WRONG)
-def test_wrong_arguments_are_errors_that_say_what_is_wrong(loss, args, options, error, message):
+def test_wrong_arguments_are_errors_that_name_the_fault(loss, args, options, error, message):
     with pytest.raises(error, match=message):
         loss(*args, **options)
 

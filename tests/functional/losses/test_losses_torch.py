@@ -164,7 +164,7 @@ def test_categorical_cross_entropy_agrees(shape, dtype, tolerance):
 
 @each_shape
 @each_type
-def test_the_hellinger_distance_agrees_with_its_formula_in_pytorch(shape, dtype, tolerance):
+def test_the_hellinger_distance_agrees_with_a_pytorch_formula(shape, dtype, tolerance):
     generator = random.generator((5, len(shape)))
     p, t = (generator.dirichlet(np.full(shape[-1], 5.0), shape[:-1]).astype(dtype) for _ in "pt")
     for weights in weights_for(generator, shape[:-1], dtype):

@@ -137,7 +137,7 @@ def test_a_mask_leaves_padding_out(metric):
     assert metric(p, ids, np.zeros((3, 6))) == 0
 
 
-def test_a_mask_leaves_padding_out_of_the_figures_of_real_numbers():
+def test_a_mask_leaves_padding_out_of_regression_metrics():
     generator = random.generator(0)
     t = generator.normal(size=(3, 6, 2))
     p = t + generator.normal(size=t.shape)
@@ -184,7 +184,7 @@ def test_a_target_whose_score_is_nan_is_not_among_the_highest():
     assert F.top_k_accuracy(p, np.array([0, 1]), k=3) == 0
 
 
-def test_binary_accuracy_counts_what_is_above_the_threshold_as_yes():
+def test_binary_accuracy_counts_scores_above_the_threshold():
     p, t = np.array([0.2, 0.5, 0.6, 0.9]), np.array([0, 0, 0, 1])
     assert F.binary_accuracy(p, t) == 0.75
     assert F.binary_accuracy(p, t, threshold=0.6) == 1
@@ -195,7 +195,7 @@ def test_binary_accuracy_counts_what_is_above_the_threshold_as_yes():
     assert F.binary_accuracy(p.reshape(2, 2), t.reshape(2, 2), np.array([1, 3])) == 0.625
 
 
-def test_r2_of_targets_that_do_not_vary_is_one_if_they_are_met_and_else_zero():
+def test_r2_of_constant_targets_is_one_if_exact_and_zero_if_not():
     t = np.full((7, 2), 0.1, np.float32)
     p = t.copy()
     assert F.r2_score(p, t) == 1
@@ -327,7 +327,7 @@ def test_large_ids_are_an_error_that_names_the_largest(metric):
             metric(np.array(outputs), np.array(targets))
 
 
-def test_metrics_of_many_classes_take_memory_for_each_class_alone():
+def test_metrics_of_many_classes_need_memory_linear_in_them():
     ids = np.array([0, 10**6, 10**6, 5])
     predicted = np.array([0, 10**6, 5, 5])
     assert F.recall(predicted, ids, average="weighted", classes=10**6 + 1) == 0.75
@@ -420,7 +420,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("metric", "args", "options", "error", "message"), WRONG)
-def test_wrong_arguments_are_errors_that_say_what_is_wrong(metric, args, options, error, message):
+def test_wrong_arguments_are_errors_that_name_the_fault(metric, args, options, error, message):
     with pytest.raises(error, match=message):
         metric(*args, **options)
 

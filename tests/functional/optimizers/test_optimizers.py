@@ -1,4 +1,4 @@
-"""What every optimizer must hold, over one table, and what the named ones are."""
+"""Checks that every optimizer passes, over one table, and the named ones."""
 
 import json
 import math
@@ -54,7 +54,7 @@ OPTIMIZERS = {
     "nadam": F.nadam(0.1),
     "lion": F.lion(0.1, weight_decay=0.2),
 }
-# What becomes of a number depends on others, or on its path.
+# The update of a number depends on others, or on its path.
 NOT_ELEMENTWISE = {
     "weight decay with a mask", "clip by norm", "masked", "by path", "accumulate", "average"
 }  # fmt: skip
@@ -220,7 +220,7 @@ MISSING = {
     ids=[name for name in OPTIMIZERS if name != "accumulate"],
 )
 @pytest.mark.parametrize("missing", MISSING.values(), ids=MISSING)
-def test_without_a_gradient_there_is_no_update_and_the_state_stays(optimizer, missing):
+def test_without_a_gradient_params_and_state_stay(optimizer, missing):
     _, params, state = run(optimizer, params_of(), steps=3)
     grads = grads_of(3, params)
     given = [g is not None for g in tree.aligned(missing(grads), params)]
@@ -257,7 +257,7 @@ def map_slots(function, state):
 
 
 @each
-def test_exactly_the_optimizers_that_look_at_single_numbers_are_elementwise(optimizer):
+def test_exactly_the_elementwise_optimizers_say_so(optimizer):
     name = next(name for name, other in OPTIMIZERS.items() if other is optimizer)
     assert optimizer.elementwise == (name not in NOT_ELEMENTWISE)
 
@@ -505,7 +505,7 @@ def test_the_documented_formulas_hold(optimizer, step):
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3, 0.3), (0.3, 0.2, 0.1)], ids=["constant", "falling"])
-def test_adadelta_can_count_the_rate_in_its_steps_as_the_numpydl_documentation_does(rates):
+def test_adadelta_can_average_scaled_updates_as_in_numpydl(rates):
     p, r, s = params_of(np.float64)[0]["weight"], 0.0, 0.0
     rate = rates[0] if len(set(rates)) == 1 else lambda step: rates[step]
     optimizer = F.chain(
@@ -531,7 +531,7 @@ def test_decoupled_decay_is_not_scaled_by_the_gradients():
     assert found["bias"] == step["bias"]
 
 
-def test_a_schedule_is_called_with_the_count_of_updates_made_before():
+def test_a_schedule_is_called_with_the_count_of_earlier_updates():
     asked = []
 
     def schedule(step):
@@ -592,7 +592,7 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize(("call", "message"), BAD_VALUES.values(), ids=BAD_VALUES)
-def test_bad_arguments_are_errors_that_say_what_is_right(call, message):
+def test_bad_arguments_are_errors_with_the_right_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -642,7 +642,7 @@ def test_adam_keeps_its_step_for_gradients_of_any_size():
         np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-5)
 
 
-def test_nadam_does_not_depend_on_what_it_computed_before():
+def test_nadam_does_not_depend_on_earlier_computations():
     params = params_of(np.float64)
     optimizer, fresh = F.nadam(0.1), F.nadam(0.1)
     _, params, state = run(optimizer, params, steps=30)
@@ -695,7 +695,7 @@ def test_the_state_of_another_optimizer_is_refused(name):
                 update_in_place(optimizer, arrays, STATES[name].init(arrays), arrays)
 
 
-def test_a_foreign_state_is_named_beside_the_right_one():
+def test_the_error_on_a_foreign_state_names_both_states():
     params = params_of()
     with pytest.raises(
         ValueError, match=r"NesterovState .*\(velocity\), got TraceState\(vel"

@@ -126,7 +126,7 @@ def assert_close(ours, theirs, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("optimizer", "make"), SAME.values(), ids=SAME)
-def test_each_step_is_that_of_pytorch(optimizer, make, dtype):
+def test_each_update_agrees_with_pytorch(optimizer, make, dtype):
     params = draw((0,), dtype)
     state = optimizer.init(params)
     theirs = tensors(params)
@@ -161,7 +161,7 @@ def test_a_parameter_without_a_gradient_is_skipped_as_in_pytorch(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("limit", [0.5, 4.0, 1e3])
-def test_clipping_is_that_of_pytorch(limit, dtype):
+def test_clipping_agrees_with_pytorch(limit, dtype):
     grads = draw((1,), dtype)
     by_value, theirs = F.clip_by_value(limit).update(grads, ()), tensors(grads)
     for tensor in theirs:
@@ -178,7 +178,7 @@ def test_clipping_is_that_of_pytorch(limit, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_averaged_parameters_are_those_of_pytorch(dtype):
+def test_the_averaged_parameters_agree_with_pytorch(dtype):
     optimizer, params = F.chain(F.adam(0.1), F.average_params(0.9)), draw((0,), dtype)
     state, theirs = optimizer.init(params), tensors(params)
     module = torch.nn.ParameterList(theirs)
@@ -216,7 +216,7 @@ def test_a_schedule_drives_the_optimizer_as_in_pytorch(dtype):
 
 S = O.lr_scheduler
 
-# Ours, PyTorch's, and the number of steps for which PyTorch's is defined, or does not start anew.
+# Ours, PyTorch's, and the number of steps for which PyTorch's is defined, or does not restart.
 SCHEDULES = {
     "ConstantLR": (F.constant_schedule(0.3), lambda o: S.ConstantLR(o, 1.0), 20),
     "ExponentialLR": (F.exponential_decay(0.3, 1, rate=0.9), lambda o: S.ExponentialLR(o, 0.9), 20),
@@ -270,7 +270,7 @@ SCHEDULES = {
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")
 @pytest.mark.parametrize(("schedule", "make", "steps"), SCHEDULES.values(), ids=SCHEDULES)
-def test_schedules_are_those_of_pytorch(schedule, make, steps):
+def test_schedules_agree_with_pytorch(schedule, make, steps):
     optimizer = O.SGD([torch.zeros(1)], 0.3)
     scheduler = make(optimizer)
     for step in range(steps):

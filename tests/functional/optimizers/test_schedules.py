@@ -67,7 +67,7 @@ each = pytest.mark.parametrize("schedule", [row[0] for row in SCHEDULES.values()
 
 
 @pytest.mark.parametrize(("schedule", "values"), SCHEDULES.values(), ids=SCHEDULES)
-def test_the_values_are_those_of_the_formula(schedule, values):
+def test_the_values_agree_with_the_formula(schedule, values):
     for step, value in values.items():
         assert schedule(step) == pytest.approx(value, rel=1e-12, abs=1e-15), step
 
@@ -81,7 +81,7 @@ def test_a_value_is_a_python_float_and_not_negative_at_any_step(schedule):
 
 
 @each
-def test_the_values_do_not_depend_on_what_was_asked_before(schedule):
+def test_the_values_do_not_depend_on_earlier_calls(schedule):
     forwards = [schedule(step) for step in range(15)]
     backwards = [schedule(step) for step in reversed(range(15))]
     assert forwards == backwards[::-1]
@@ -108,7 +108,7 @@ def test_every_schedule_is_in_the_table():
     assert names <= set(F.__all__)
 
 
-def test_numpy_numbers_are_taken_for_what_they_are():
+def test_numpy_numbers_are_accepted_as_numbers():
     schedule = F.polynomial_decay(np.float32(0.5), np.int64(4), final=np.float64(0.25))
     assert schedule(np.int32(2)) == 0.375
     assert type(schedule(2)) is float
@@ -163,7 +163,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_arguments_are_errors_that_say_what_is_right(call, message):
+def test_bad_arguments_are_errors_with_the_right_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -70,7 +70,7 @@ def test_an_error_of_a_factor_names_the_part_that_it_is_of(rate, bad, message):
     assert caught.value.__notes__[0].startswith("in chain[1] = scale_by_learning_rate(")
 
 
-def test_apply_updates_adds_and_keeps_types_and_what_has_no_update():
+def test_apply_updates_keeps_types_and_leaves_without_an_update():
     params = {"a": grad(1.0, 2.0), "b": np.array(3.0), "c": (grad(4.0), np.float32(5))}
     updates = {"a": np.array([0.5, 1e-9]), "b": np.float64(1.0), "c": (None, grad(1.0).sum())}
     before = tree.map(np.copy, params)
@@ -99,7 +99,7 @@ def test_updates_that_do_not_fit_are_an_error_with_the_path(updates, message):
         F.apply_updates({"a": (np.ones(2), np.ones(3))}, updates)
 
 
-def test_a_chain_hands_on_what_each_part_returns():
+def test_a_chain_passes_the_result_of_each_transform_on():
     optimizer = F.chain(F.clip_by_value(0.5), F.trace(0.5), F.scale(-2.0))
     history, state = steps(optimizer, PARAMS, [GRADS, GRADS])
     change = tree.map(lambda g: -2 * np.clip(g, -0.5, 0.5), GRADS)
@@ -139,7 +139,7 @@ SELECTIONS = {
 
 
 @pytest.mark.parametrize(("select", "selected"), SELECTIONS.values(), ids=SELECTIONS)
-def test_masked_touches_what_is_selected_and_nothing_else(select, selected):
+def test_masked_touches_the_selected_leaves_only(select, selected):
     optimizer = F.masked(F.trace(0.5), select)
     state = optimizer.init(PARAMS)
     assert tree.paths(state) == [f"0/velocity/{path}" for path in selected]
@@ -151,7 +151,7 @@ def test_masked_touches_what_is_selected_and_nothing_else(select, selected):
             assert (u == (1.5 if path in selected else 1.0)).all()
 
 
-def test_masked_norms_are_those_of_the_selected_gradients():
+def test_masked_norms_count_the_selected_gradients_only():
     optimizer = F.masked(F.clip_by_global_norm(1.0), "layers/0/weight")
     grads = {"layers": ({"weight": grad(3.0, 4.0), "bias": grad(9.0)}, None), "table": None}
     updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
@@ -202,7 +202,7 @@ def test_by_path_is_the_same_as_each_optimizer_alone():
     assert len(state) == 3
 
 
-def test_what_a_group_does_not_update_is_not_updated():
+def test_leaves_without_an_update_in_their_group_stay():
     grads = tree.map(np.ones_like, PARAMS)
     grouped = F.by_path({"table": F.accumulate(F.sgd(1.0), 2), "*": F.sgd(1.0)})
     part = F.masked(F.accumulate(F.scale(2.0), 2), "table")
@@ -214,7 +214,7 @@ def test_what_a_group_does_not_update_is_not_updated():
             assert (updates["layers"][0]["weight"] == passed).all()
 
 
-def test_a_path_without_a_rule_and_a_rule_without_a_path_are_errors():
+def test_paths_without_a_rule_and_unused_rules_are_errors():
     with pytest.raises(ValueError, match=r"no pattern matches layers/1/weight, table; add \"\*\""):
         F.by_path({"layers/0/*": F.sgd(1.0)}).init(PARAMS)
     for rules in ({"*/bais": F.sgd(1.0), "*": F.sgd(1.0)}, {"*": F.sgd(1.0), "*/bais": F.sgd(1.0)}):
@@ -282,14 +282,14 @@ def test_accumulate_is_one_update_with_the_mean(k):
     assert (state.count, state.inner[0].count) == (3 * k, 3)
 
 
-def test_between_the_updates_of_accumulate_the_params_stay_the_same():
+def test_params_stay_between_the_updates_of_accumulate():
     history, _ = steps(F.accumulate(F.adamw(0.1), 3), PARAMS, random_grads(5))
     before = [PARAMS, *history]
     same = [after is params for params, after in zip(before, history, strict=False)]
     assert same == [True, True, False, True, True]
 
 
-def test_accumulate_counts_a_missing_gradient_as_zero_unless_all_are_missing():
+def test_accumulate_counts_a_missing_gradient_as_zero():
     optimizer = F.accumulate(F.chain(F.add_decayed_weights(0.5), F.scale(-1.0)), 2)
     params = {"often": grad(2.0), "once": grad(2.0), "never": grad(2.0)}
     first = {"often": grad(1.0), "once": None, "never": None}
@@ -310,7 +310,7 @@ def test_an_accumulation_can_begin_and_end_without_any_gradient():
     assert state.inner[0].count == 1
 
 
-def test_average_params_is_the_moving_average_of_what_apply_updates_gives():
+def test_average_params_averages_the_results_of_apply_updates():
     optimizer = F.chain(F.momentum(0.1), F.average_params(0.75))
     assert exactly(F.averaged(optimizer.init(PARAMS)), PARAMS)
     all_grads = random_grads(5)
@@ -323,7 +323,7 @@ def test_average_params_is_the_moving_average_of_what_apply_updates_gives():
     assert exactly(history, plain)
 
 
-def test_average_params_follows_what_is_never_trained():
+def test_average_params_follows_untrained_params():
     optimizer = F.chain(F.sgd(1.0), F.average_params(0.5))
     params = {"weight": grad(4.0), "mean": grad(np.nan)}
     state = optimizer.init(params)
@@ -331,7 +331,7 @@ def test_average_params_follows_what_is_never_trained():
         updates, state = optimizer.update({"weight": grad(1.0), "mean": None}, state, params)
         params = F.apply_updates(params, updates) | {"mean": grad(mean)}
     _, state = optimizer.update(None, state, params)
-    # Of 3, 2 and 1; without an update, the average of what is trained stays.
+    # Of 3, 2 and 1; without an update, the average of the trained leaves stays.
     assert exactly(F.averaged(state), {"weight": grad(1.75), "mean": grad(3.0)})
 
 
@@ -396,7 +396,7 @@ def overwritten(part, g, state, p):
 @pytest.mark.parametrize(
     "part", [F.scale_by_adam(), F.scale_by_nadam(), F.scale_by_adamax()], ids=repr
 )
-def test_what_gets_no_gradient_any_more_fades_to_zero_and_not_to_subnormal_numbers(part):
+def test_moments_without_gradients_decay_to_zero_not_subnormals(part):
     # Arithmetic with those takes ten times as long.
     params = {"a": grad(1.0, 2.0, 3.0), "b": np.array(3.0, np.float32), "ids": np.arange(2)}
     grads = {"a": grad(0.5, -1e-3, 0.0), "b": np.array(1.0, np.float32), "ids": None}
@@ -411,7 +411,7 @@ def test_what_gets_no_gradient_any_more_fades_to_zero_and_not_to_subnormal_numbe
         assert exactly(bare[1], state[1]["a"])
         assert exactly(bare[2], state[2]["a"])
         if i == 127:
-            # Only what is next to nothing is dropped.
+            # Only tiny numbers are dropped.
             decay = np.float32(0.9)
             np.testing.assert_allclose(state[1]["a"], before[0]["a"] * decay, rtol=1e-6)
     smallest = np.finfo(np.float32).tiny
@@ -431,7 +431,7 @@ COUNTED = {
 
 @pytest.mark.parametrize("size", [3e-16, 1e-17, 1e-18])
 @pytest.mark.parametrize("part", COUNTED.values(), ids=COUNTED)
-def test_tiny_gradients_move_as_in_float64_however_often_they_are_zero(part, size):
+def test_tiny_and_rare_gradients_update_as_in_float64(part, size):
     def updates(dtype):
         p = np.zeros(4, dtype)
         state, bare, found = part.init(p), part.init(p), []

@@ -151,7 +151,7 @@ def slopes(layer, x):
 @each_plain
 @DTYPES
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 15.0])
-def test_values_and_derivatives_are_those_of_the_plain_formula(layer, dtype, spread):
+def test_values_and_derivatives_agree_with_the_plain_formula(layer, dtype, spread):
     function, derivative, _, _ = PLAIN[layer]
     x = (spread * random.generator(3).normal(size=(7, 401))).astype(dtype)
     tolerance = 1e-6 if dtype == np.float32 else 1e-12
@@ -273,7 +273,7 @@ def test_nan_stays_nan_and_spoils_no_neighbour(layer, dtype, size):
     assert np.flatnonzero(np.isnan(y)).tolist() == [1]
 
 
-def test_exact_and_approximate_gelu_differ_by_what_the_documentation_says():
+def test_exact_and_approximate_gelu_differ_as_documented():
     x = np.linspace(-6, 6, 4001)
     difference = np.abs(F.gelu()((), x) - F.gelu(approximate=True)((), x)).max()
     assert 4e-4 < difference < 5e-4
@@ -296,7 +296,7 @@ def test_softmax_is_a_distribution_along_the_last_axis():
 
 @DTYPES
 @pytest.mark.parametrize("shift", [-1e6, -1e4, 1e4, 1e6])
-def test_softmax_of_large_numbers_depends_on_their_differences_alone(dtype, shift):
+def test_softmax_of_large_numbers_depends_on_differences_alone(dtype, shift):
     x = np.array([[0, 1, 3], [2, -4, 0.5]], dtype)
     for layer in (F.softmax(), F.log_softmax()):
         np.testing.assert_allclose(layer((), x + dtype(shift)), layer((), x), rtol=1e-6)
@@ -330,7 +330,7 @@ def test_the_derivative_of_softmax_is_its_jacobian():
 
 
 @pytest.mark.parametrize("layer", [*PLAIN, F.softmax(), F.log_softmax()], ids=repr)
-def test_an_input_that_is_no_array_of_floats_is_an_error_that_names_the_layer(layer):
+def test_inputs_other_than_float_arrays_are_errors(layer):
     with pytest.raises(TypeError, match=f"^{layer.call.name}: expected an array of floats"):
         layer((), np.arange(3))
     with pytest.raises(TypeError, match=f"^{layer.call.name}: expected a NumPy array, got list"):

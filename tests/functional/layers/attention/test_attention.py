@@ -1,4 +1,4 @@
-"""Attention: what is not attended to has no influence, extreme numbers, and bad input."""
+"""Attention: masked steps without influence, extreme numbers, and bad inputs."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_attention_is_the_formula_for_any_sizes_and_masks(sizes, cross, causal, 
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_a_batch_that_is_worked_through_in_blocks_gives_what_its_examples_give():
+def test_a_batch_in_blocks_gives_the_same_as_its_examples():
     # 2 heads of 96 × 96 weights: seven examples fill the first block.
     layer = F.multi_head_attention(2, causal=True)
     params = noisy_params(layer, (96, FEATURES))
@@ -78,13 +78,13 @@ def test_a_batch_that_is_worked_through_in_blocks_gives_what_its_examples_give()
     assert tree.all_close(grads, total, rtol=1e-9, atol=1e-9)
 
 
-def test_the_weights_dropped_in_blocks_are_those_of_one_key():
+def test_dropout_in_blocks_equals_dropout_with_one_key():
     layer, shape = F.multi_head_attention(2, dropout=0.4), (96, FEATURES)
     params, x = noisy_params(layer, shape), normal64(9, *shape)
     check_gradients(layer, shape, x=x, params=params, train=True, rng=4, directions=1)
 
 
-# What has no influence
+# Steps without influence
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -105,7 +105,7 @@ def test_masked_steps_have_no_influence_and_get_no_gradient(causal, size):
     assert not dx[~mask].any()
 
 
-def test_masked_steps_of_a_context_have_no_influence_and_get_no_gradient():
+def test_masked_context_steps_have_no_influence_and_no_gradient():
     layer = F.multi_head_attention(2, cross=True)
     params = noisy_params(layer, ((TIME, FEATURES), (STEPS, OTHERS)))
     x, context = normal64(BATCH, TIME, FEATURES), normal64(BATCH, STEPS, OTHERS)
@@ -141,7 +141,7 @@ def test_causal_attention_does_not_look_ahead(changed, dtype):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_step_with_nothing_to_attend_to_gives_zeros_and_finite_gradients(causal):
+def test_a_fully_masked_query_gives_zeros_and_finite_gradients(causal):
     layer = F.multi_head_attention(2, causal=causal)
     params, x = noisy_params(layer, (TIME, FEATURES)), normal64(BATCH, TIME, FEATURES)
     mask = np.zeros((BATCH, TIME), bool)
@@ -174,7 +174,7 @@ def test_with_everything_masked_all_gradients_are_zero():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("masked", [False, True])
 def test_large_likenesses_neither_overflow_nor_vanish(size, dtype, masked):
-    # One head whose queries, keys and values are x itself: the likeness of a step to itself wins.
+    # One head whose queries, keys and values are x itself: the score of a step with itself wins.
     params = {"weight": np.tile(np.eye(4, dtype=dtype), 3), "output_weight": np.eye(4, dtype=dtype)}
     layer = F.multi_head_attention(1, bias=False)
     x = np.array([[[1, 1, 1, 1], [-1, -1, -1, -1], [0, 0, 0, 0]]], dtype) * dtype(size) ** 0.5
@@ -193,7 +193,7 @@ def test_large_likenesses_neither_overflow_nor_vanish(size, dtype, masked):
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["large", "small"])
 @pytest.mark.parametrize("size", [9.5, 11.2, 11.6, 11.9, 20.0])
-def test_likenesses_that_are_all_large_or_small_are_compared_as_well_as_others(size, sign):
+def test_scores_that_are_all_large_or_small_are_exact_too(size, sign):
     # The keys point as the queries or opposite, and exp(±88) is at the ends of float32.
     eye = np.eye(2, dtype="f4")
     params = {"weight": np.concatenate([eye, sign * eye, eye], axis=1), "output_weight": eye}
@@ -310,7 +310,7 @@ CROSS = {name for name in WRONG_INPUTS if "context" in name or name == "mask of 
 
 
 @pytest.mark.parametrize("name", WRONG_INPUTS)
-def test_an_input_that_does_not_fit_is_an_error_that_names_the_sizes(name):
+def test_a_misshapen_input_is_an_error_that_names_the_sizes(name):
     x, message = WRONG_INPUTS[name]
     layer = F.multi_head_attention(2, cross=name in CROSS)
     shape = ((TIME, FEATURES), (STEPS, OTHERS)) if name in CROSS else (TIME, FEATURES)

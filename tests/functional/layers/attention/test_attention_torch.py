@@ -90,7 +90,7 @@ def test_self_attention(heads, causal, masked, bias, size, dtype, tolerance):
     their_y.backward(torch.tensor(g))
     expected = {"y": their_y.detach().numpy(), "dx": their_x.grad.numpy()}
     expected["grads"] = their_grads(module, params)
-    # Large scores have fewer digits behind the point.
+    # Large scores have fewer digits after the point.
     assert_close({"y": y, "dx": dx, "grads": grads}, expected, tolerance * size)
 
 

@@ -32,13 +32,13 @@ def test_the_positions_are_added_and_do_not_depend_on_the_length():
 
 
 def test_the_shift_of_positions_is_a_rotation():
-    # What section 3.5 of the paper chose them for: p[t + k] is linear in p[t], for any k.
+    # The reason in section 3.5 of the paper: p[t + k] is linear in p[t], for any k.
     p = F.sinusoidal_positions()((), np.zeros((1, 40, 6)))[0]
     rotation, *_ = np.linalg.lstsq(p[:30], p[7:37], rcond=None)
     np.testing.assert_allclose(p[3:33] @ rotation, p[10:40], atol=1e-9)
 
 
-def test_a_learned_table_is_added_and_its_unused_rows_get_no_gradient():
+def test_a_learned_table_is_added_and_unused_rows_get_zeros():
     layer = F.learned_positions(9)
     params = layer.init(0, (5, 6))
     assert params["table"].shape == (9, 6)
@@ -51,7 +51,7 @@ def test_a_learned_table_is_added_and_its_unused_rows_get_no_gradient():
     assert np.array_equal(dx, g)
 
 
-def test_the_initial_table_is_small_beside_normal_embeddings():
+def test_the_initial_table_is_small_relative_to_embeddings():
     table = F.learned_positions(200).init(0, (5, 60))["table"]
     assert table.dtype == np.float32
     assert abs(table.std() - 0.02) < 5 * 0.02 / math.sqrt(2 * table.size)
@@ -116,6 +116,6 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG.values(), ids=WRONG)
-def test_what_does_not_fit_is_an_error_that_says_what_to_do(call, error, message):
+def test_bad_inputs_are_errors_with_the_remedy(call, error, message):
     with pytest.raises(error, match=f"(sinusoidal|learned)_positions: .*{message}"):
         call()

@@ -72,7 +72,7 @@ def test_masked_steps_count_as_if_they_were_not_there(kind, reverse, steps):
 
 @each_kind
 @each_direction
-def test_each_example_has_a_mask_of_its_own(kind, reverse):
+def test_each_example_has_its_own_mask(kind, reverse):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
     params, x, state = made(layer), normal64(BATCH, TIME, FEATURES), a_state(kind)
     mask = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 0, 1, 1]], bool)
@@ -86,7 +86,7 @@ def test_each_example_has_a_mask_of_its_own(kind, reverse):
 
 @each_kind
 @each_direction
-def test_the_output_of_a_masked_step_is_the_carried_state_to_the_bit(kind, reverse):
+def test_a_masked_step_outputs_the_bits_of_the_carried_state(kind, reverse):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
     params, x, state = made(layer), normal64(BATCH, TIME, FEATURES), a_state(kind)
     mask = np.array([[1, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]], bool)
@@ -119,7 +119,7 @@ def test_the_gradient_of_a_carried_state_passes_unchanged(kind):
 
 @each_kind
 @pytest.mark.parametrize("filling", [np.nan, np.inf, 1e300])
-def test_what_stands_at_masked_steps_has_no_effect(kind, filling):
+def test_values_at_masked_steps_have_no_effect(kind, filling):
     layer = kind(UNITS, return_sequence=True)
     params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     mask = np.array([[1, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 0]], bool)
@@ -170,7 +170,7 @@ def test_a_batch_of_any_size_stays_finite_where_its_examples_do():
 
 
 @each_kind
-def test_a_mask_of_all_true_is_no_mask(kind):
+def test_a_mask_of_all_true_has_no_effect(kind):
     layer = kind(UNITS)
     params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     mask = np.ones((BATCH, TIME), bool)
@@ -179,7 +179,7 @@ def test_a_mask_of_all_true_is_no_mask(kind):
 
 @each_kind
 @each_direction
-def test_a_sequence_in_two_pieces_gives_what_the_whole_gives(kind, reverse):
+def test_a_sequence_in_two_pieces_gives_the_same_as_in_one(kind, reverse):
     layer = kind(UNITS, return_sequence=True, return_state=True, reverse=reverse)
     params, x = made(layer), normal64(BATCH, TIME, FEATURES)
     y, last = layer(params, x)
@@ -203,7 +203,7 @@ def test_reverse_is_the_forward_layer_on_the_turned_sequence(kind):
 
 @each_kind
 @each_direction
-def test_the_last_output_is_that_of_the_last_step(kind, reverse):
+def test_the_last_output_equals_the_output_of_the_last_step(kind, reverse):
     sequence = kind(UNITS, return_sequence=True, reverse=reverse)
     last = kind(UNITS, reverse=reverse)
     params, x = made(last), normal64(BATCH, TIME, FEATURES)
@@ -401,7 +401,7 @@ def test_a_graph_connects_words_mask_and_states():
 
 
 @pytest.mark.parametrize("layer", [F.lstm(UNITS), F.gru(UNITS), F.rnn(UNITS)], ids=repr)
-def test_the_initial_blocks_are_those_of_each_gate(layer):
+def test_the_initial_blocks_belong_to_each_gate(layer):
     params = layer.init(0, (TIME, 300))
     weight, recurrent = params["weight"], params["recurrent_weight"]
     gates = weight.shape[1] // UNITS
@@ -414,7 +414,7 @@ def test_the_initial_blocks_are_those_of_each_gate(layer):
     assert len({block.tobytes() for block in blocks}) == gates
 
 
-def test_the_forget_bias_is_added_to_the_initial_bias_of_its_gate():
+def test_the_forget_bias_is_added_to_the_initial_bias():
     layer = F.lstm(2, forget_bias=0.5, bias_init=F.constant(3.0))
     bias = layer.init(0, (TIME, FEATURES))["bias"]
     assert np.array_equal(bias, [3, 3, 3, 3, 3.5, 3.5, 3, 3])
@@ -497,7 +497,7 @@ WRONG_INPUTS = {
 
 
 @pytest.mark.parametrize("case", WRONG_INPUTS.values(), ids=WRONG_INPUTS.keys())
-def test_an_input_that_does_not_fit_is_an_error_that_names_layer_and_sizes(case):
+def test_a_misshapen_input_is_an_error_with_layer_and_sizes(case):
     constructor, x, error, message = case
     layer = constructor(UNITS)
     params = layer.init(0, (TIME, FEATURES))
@@ -591,7 +591,7 @@ def test_a_wrong_argument_is_an_error_where_it_is_given(case):
         make()
 
 
-def test_bidirectional_and_one_step_say_what_they_take():
+def test_bidirectional_and_one_step_name_their_inputs():
     both = F.bidirectional(F.gru(UNITS))
     params = both.init(0, (TIME, FEATURES))
     with pytest.raises(ValueError, match="bidirectional: expected the parameters of 2 layers"):
