@@ -22,7 +22,8 @@ class Record:
 
 def normal(*shape, seed=0, dtype=np.float32):
     """Return normal numbers that depend on the seed and the shape alone."""
-    return random.generator((seed, *shape)).normal(size=shape).astype(dtype)
+    key = random.fold(random.key(seed), *shape)
+    return random.generator(key).normal(size=shape).astype(dtype)
 
 
 normal64 = functools.partial(normal, dtype=np.float64)
