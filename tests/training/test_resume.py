@@ -625,7 +625,7 @@ class Keeping(npdl.callbacks.Callback):
         self.restored = state
 
 
-def test_the_arrays_of_callbacks_are_bounded_where_they_are_written_and_read(tmp_path):
+def test_the_arrays_of_callbacks_are_bounded_in_both_directions(tmp_path):
     with pytest.raises(
         ValueError, match=r"take 8004 bytes, more than Checkpoint\(limit=8003\) allows"
     ):
