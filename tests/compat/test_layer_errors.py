@@ -154,7 +154,7 @@ BAD = {
     ),
     "a single example": (
         lambda: forward(BatchNormal(), N_IN, x=normal64(1, N_IN)),
-        "which has no variance",
+        "whose variance is undefined",
     ),
     "examples of another shape": (
         lambda: forward(BatchNormal(), 3, 4, x=normal64(BATCH, 4, 3)),
@@ -203,7 +203,7 @@ BAD = {
     ),
     "no axis for the batch": (lambda: Flatten(1), "includes the batch axis"),
     "no axes": (lambda: Flatten(0), "outdim must be a positive int"),
-    "more axes than the input": (lambda: connected(Flatten(4), 3), "flatten: 3 axes are to stay"),
+    "more axes than the input": (lambda: connected(Flatten(4), 3), "flatten: 3 leading axes stay"),
     "an axis before the batch": (lambda: DimShuffle(0), "axis must be a positive int"),
     "an axis counted from the end": (lambda: DimShuffle(-1), "axis must be a positive int"),
     "a stateful layer": (lambda: Functional(Dense(2)), "as in Functional(F.relu())"),

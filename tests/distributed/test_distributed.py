@@ -344,7 +344,7 @@ BAD = {
     "one example per shard": (
         lambda: train(shards=20),
         ValueError,
-        "a single value in each channel",
+        "a single value per channel",
     ),
     "wrong rows": (
         lambda: sharded(F.value_and_grad(PLAIN, LOSS), 4)(PLAIN.init(0, (5,)), X, Y, size=30),

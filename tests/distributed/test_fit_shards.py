@@ -235,7 +235,7 @@ SINGLE = {
 def test_a_single_example_per_shard_raises_before_training(options, message, good):
     steps = []
     watch = LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
-    with pytest.raises(ValueError, match="a single value in each channel") as caught:
+    with pytest.raises(ValueError, match="a single value per channel") as caught:
         train(callbacks=[watch], **options)
     note = caught.value.__notes__[-1]
     assert re.search(message, note)

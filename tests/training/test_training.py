@@ -555,7 +555,7 @@ def test_a_state_of_another_optimizer_ends_training_at_once(first, second):
         state, _ = fit(MODEL, LOSS, before, DATA, progress=False)
         kept = tree.map(np.copy, state.params)
         with pytest.raises(
-            ValueError, match=r"another optimizer; make .* optimizer.init\(params\)"
+            ValueError, match=r"another optimizer; initialize .* optimizer.init\(params\)"
         ):
             fit(MODEL, LOSS, after, DATA, state=state, progress=False)
         for donate in (False, True):

@@ -35,36 +35,36 @@ def batch_norm(
 ) -> Layer:
     """Normalize each channel over the batch: ``y = a (x - mean) / √(variance + ε) + b``.
 
-    Training takes the statistics of the batch, evaluation the running ones of the parameters,
-    which `update_stats` brings forward: ``running = (1 - momentum) running + momentum batch``,
-    from mean 0 and variance 1, with the unbiased variance of the batch, as PyTorch does. (Keras's
-    momentum is one minus this one.)
+    Training uses the statistics of the batch; evaluation uses the running statistics in the
+    parameters. `update_stats` updates them: ``running = (1 - momentum) running + momentum batch``.
+    They start from mean 0 and variance 1. The batch variance in this update is unbiased, as in
+    PyTorch. (Keras's momentum is one minus this one.)
 
     Parameters
     ----------
     axis : int
-        The axis of the channels, of an array of 2 to 5 axes: 1 for features and for images, -1
-        for sequences (batch, time, features). It cannot be 0, the batch.
+        The channel axis of an array with 2 to 5 axes: 1 for features and for images, -1 for
+        sequences (batch, time, features). It cannot be 0, the batch axis.
     momentum : float
         The weight of the newest batch in the running statistics, above 0 and at most 1.
     epsilon : float
         Added to the variance, which may be zero.
     scale, shift : bool
-        Whether there is an `a`, and a `b`.
+        Whether the layer has the parameter `a`, and `b`.
 
     Returns
     -------
     Layer
-        Keeps the shape. Parameters, each of shape (channels,): ``scale`` and ``shift``; the
-        running ``mean`` and ``variance``; and the number ``count`` of batches that these have
-        seen. The last three are not trained. Where running statistics come from elsewhere, set
+        Keeps the shape. Parameters of shape (channels,): ``scale`` and ``shift``, and the running
+        ``mean`` and ``variance``. The scalar ``count`` is the number of batches in the running
+        statistics. The last three are not trained. For imported running statistics, set
         ``count`` to 1.
 
     Raises
     ------
     ValueError
-        In training, if the batch is empty or has a single value in each channel, which has no
-        variance; in evaluation, if the parameters have seen no batch yet.
+        In training, if the batch is empty or has a single value per channel, whose variance is
+        undefined. In evaluation, if the running statistics do not include any batch yet.
 
     References
     ----------
@@ -114,11 +114,11 @@ def batch_norm(
         added: Any = epsilon
         powers = None
         if train:
-            x3, (y, mean, rest, variance), powers = _of_batch(x3)
+            x3, (y, mean, rest, variance), powers = _batch_statistics(x3)
             if powers is not None:
                 added = scaled_epsilon(epsilon, powers, x3.dtype)
         else:
-            y, mean, rest, variance = _centered_by(params, x3)
+            y, mean, rest, variance = _centered_by_running(params, x3)
         inverse = 1 / np.sqrt(variance + added)
         factor = inverse * params["scale"] if scale else inverse
         offset = -rest * factor
@@ -151,11 +151,11 @@ def batch_norm(
             return grads, _from_three(g3 * factor[:, None], g, order)
         # dx = factor · (g - mean(g) - x̂ · mean(g · x̂)), written over `centered`.
         size = x3.size // mean.size
-        slope = inverse * sum_gx / size
+        mean_gx = inverse * sum_gx / size
         dx = centered
-        dx *= -slope[:, None]
+        dx *= -mean_gx[:, None]
         dx += g3
-        dx += (rest * slope - sum_g / size)[:, None]
+        dx += (rest * mean_gx - sum_g / size)[:, None]
         if powers is not None:
             factor = np.ldexp(factor, -powers)
         dx *= factor[:, None]
@@ -170,7 +170,7 @@ def batch_norm(
             return params
         powers, (mean, variance) = cache[-2:]
         if powers is not None:
-            mean, variance = _on_their_scale(mean, variance, powers)
+            mean, variance = _unscaled(mean, variance, powers)
         return {
             **params,
             "mean": params["mean"] + momentum * (mean - params["mean"]),
@@ -194,15 +194,15 @@ def _from_three(y: Array, like: Array, order: tuple[int, ...]) -> Array:
 Centered = tuple[Array, Array, Array, Array]
 
 
-def _of_batch(x3: Array) -> tuple[Array, Centered, Array | None]:
-    """Return `x3`, what :func:`_centered` returns, and the exponents of the scale, if any.
+def _batch_statistics(x3: Array) -> tuple[Array, Centered, Array | None]:
+    """Return `x3`, the results of :func:`_centered`, and exponents of scale factors, or `None`.
 
-    Where squares overflow, a channel of `x3` is divided by a power of two.
+    A channel of `x3` is divided by a power of two if its squares overflow.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         found = _centered(x3)
         variance = found[-1]
-        # One number tells whether any square has overflowed.
+        # This sum is infinite or NaN if any square has overflowed.
         if variance.dot(variance) < math.inf:
             return x3, found, None
         powers = exponents(x3, variance, (0, 2))
@@ -216,22 +216,22 @@ def _centered(x3: Array) -> Centered:
     """Return (x - mean, mean, rest, variance); the rest is the rounding error of the mean."""
     size = x3.shape[0] * x3.shape[2]
     if size == 0:
-        raise ValueError("batch_norm: the batch is empty, so it has no statistics to train with")
+        raise ValueError("batch_norm: the batch is empty, so its mean and variance are undefined")
     if size == 1:
         raise ValueError(
-            "batch_norm: the batch has a single value in each channel, which has no variance; "
+            "batch_norm: the batch has a single value per channel, whose variance is undefined; "
             "train with batches of two examples or more"
         )
     mean = feature_sums(x3) / size
     centered = x3 - mean[:, None]
-    # Float32 knows a mean of 10⁴ to 10⁻³ only; what is left of it is small, and so exact.
+    # In float32, a mean of 10⁴ has a rounding error of 10⁻³; the mean of the residuals corrects it.
     rest = feature_sums(centered) / size
     variance: Array = feature_dots(centered, centered) / size - rest * rest
     return centered, mean, rest, np.maximum(variance, 0)
 
 
-def _centered_by(params: Params, x3: Array) -> Centered:
-    """Return the same with the running statistics, whose rest is zero."""
+def _centered_by_running(params: Params, x3: Array) -> Centered:
+    """Return (x - mean, mean, rest, variance) of the running statistics; the rest is zero."""
     if not params["count"] > 0:
         raise ValueError(
             "batch_norm: these params have seen no batch, so there are no running statistics to "
@@ -243,15 +243,15 @@ def _centered_by(params: Params, x3: Array) -> Centered:
     return x3 - mean[:, None], mean, np.zeros_like(mean), params["variance"]
 
 
-def _on_their_scale(mean: Array, variance: Array, powers: Array) -> tuple[Array, Array]:
-    """Return the statistics of numbers that were divided by powers of two."""
+def _unscaled(mean: Array, variance: Array, powers: Array) -> tuple[Array, Array]:
+    """Multiply the statistics of scaled inputs by the scale factors, 2**powers."""
     with np.errstate(over="ignore"):
         variance = np.ldexp(variance, 2 * powers)
     if np.isinf(variance).any():
         wider = ", or compute in float64: npdl.tree.astype((params, x), np.float64)"
         raise ValueError(
-            f"batch_norm: the variance of this batch is too large for {variance.dtype}, so there "
-            f"are no running statistics; divide the inputs by a constant, such as their largest, "
+            f"batch_norm: the variance of this batch is too large for {variance.dtype}, and the "
+            f"running statistics cannot hold it; divide the inputs by a constant, such as "
             f"np.abs(x).max(){'' if variance.dtype == np.float64 else wider}"
         )
     return np.ldexp(mean, powers), variance
@@ -269,7 +269,7 @@ def _channels(shape: Shape, axis: int) -> int:
     position = axis - 1 if axis > 0 else axis + len(shape)
     if not (len(shape) <= 4 and 0 <= position < len(shape)):
         raise ValueError(
-            f"batch_norm: axis {axis} is none of the features of an example of shape "
-            f"{tuple(shape)}; with the batch, which is axis 0, arrays of 2 to 5 axes are taken"
+            f"batch_norm: axis {axis} is not a feature axis of an example of shape "
+            f"{tuple(shape)}; the input must have 2 to 5 axes, and axis 0 is the batch"
         )
     return int(shape[position])

@@ -37,7 +37,7 @@ def conv2d(
 ) -> Layer:
     """Move filters over images: ``y[f, p] = b[f] + Σ_c,k w[f, c, k] · x[c, s·p + d·k]``.
 
-    Here p is a place, k an element of the kernel, s the stride and d the dilation.
+    Here p is an output position, k an element of the kernel, s the stride and d the dilation.
 
     Parameters
     ----------
@@ -46,42 +46,42 @@ def conv2d(
     kernel_size : int or pair of ints
         Height and width of a filter; one int for both.
     stride : int or pair of ints
-        Pixels from one place of the filter to the next, down and across.
+        Pixels from one position of the filter to the next, down and across.
     padding : {"valid", "same"}, int, pair of ints, or pair of pairs of ints
-        Zeros around the image. ``"valid"``: none. ``"same"``: as many as make the output
-        ``ceil(size / stride)``, with the odd one at the bottom and the right. Ints: above and
-        below, and left and right; ``((top, bottom), (left, right))`` gives all four.
+        Zeros around the image. ``"valid"``: none. ``"same"``: the output size is
+        ``ceil(size / stride)``; an odd row or column of zeros is at the bottom or the right. A pair
+        of ints: vertical and horizontal. ``((top, bottom), (left, right))`` gives all four.
     dilation : int or pair of ints
         Pixels from one element of the filter to the next.
     groups : int
-        Divides channels and filters into as many groups, each with filters of its own; as many
-        groups as channels is a depthwise convolution.
+        Number of groups of channels. Each group has separate filters. With one channel per group,
+        the convolution is depthwise.
     bias : bool
-        Whether there is a `b`.
+        Whether the layer has the parameter `b`.
     weight_init, bias_init : Initializer
         Initial values; Glorot's uniform and zeros by default.
 
     Returns
     -------
     Layer
-        From (batch, channels, height, width) to (batch, filters, places down, places across), with
-        ``(size + padding - dilation · (kernel_size - 1) - 1) // stride + 1`` places. In memory the
-        output has the batch last. Parameters: ``weight`` (filters, channels // groups, kernel
-        height, kernel width) and ``bias`` (filters,).
+        From (batch, channels, height, width) to (batch, filters, output height, output width). The
+        output size is ``(size + padding - dilation · (kernel_size - 1) - 1) // stride + 1``. In
+        memory the batch axis of the output is last. Parameters: ``weight`` (filters, channels //
+        groups, kernel height, kernel width) and ``bias`` (filters,).
 
     Raises
     ------
     ValueError
-        If the kernel is larger than the padded image, if the input has another number of channels
-        than `init` was told, or if `groups` does not divide channels and filters.
+        If the kernel is larger than the padded image; if the input has other channels than the
+        shape passed to `init`; if `groups` does not divide channels and filters.
 
     Notes
     -----
-    Kernels of three rows at stride 1 take fewer multiplications in batches of 16 images and more.
-    The rounding error of an output is then relative to the largest number in its window times the
-    largest weight, even if one of both meets a zero. Images or kernels whose neighbouring rows
-    differ widely in size, by a factor of 1000 on average, or hold infinities, are computed in the
-    direct way.
+    For kernels of three rows at stride 1 and batches of at least 16 images, Winograd's algorithm
+    saves multiplications. The rounding error of an output is then relative to the largest value in
+    its window times the largest weight. This holds even if one of the two is multiplied by zero.
+    The layer uses direct convolution for infinities in the images or kernels. It also uses it if
+    neighbouring rows differ in magnitude by a factor of 1000 on average.
 
     References
     ----------
@@ -130,25 +130,25 @@ def conv1d(
     kernel_size : int
         Length of a filter.
     stride : int
-        Steps from one place of the filter to the next.
+        Steps from one position of the filter to the next.
     padding : {"valid", "same"}, int, or pair of ints
-        Zeros at both ends, as in :func:`conv2d`; a pair is (before, after), so that
-        ``(dilation · (kernel_size - 1), 0)`` makes a causal convolution.
+        Zeros at both ends, as in :func:`conv2d`. A pair is (before, after):
+        ``(dilation · (kernel_size - 1), 0)`` gives a causal convolution.
     dilation : int
         Steps from one element of the filter to the next.
     groups : int
-        Divides channels and filters into groups, as in :func:`conv2d`.
+        Number of groups of channels, as in :func:`conv2d`.
     bias : bool
-        Whether something is added to each output channel.
+        Whether the layer has the parameter `b`.
     weight_init, bias_init : Initializer
         Initial values; Glorot's uniform and zeros by default.
 
     Returns
     -------
     Layer
-        From (batch, channels, length) to (batch, filters, places). Recurrent layers have (batch,
-        time, features) instead. Parameters: ``weight`` (filters, channels // groups, kernel_size)
-        and ``bias`` (filters,).
+        From (batch, channels, length) to (batch, filters, output length). Recurrent layers use
+        (batch, time, features) instead. Parameters: ``weight`` (filters, channels // groups,
+        kernel_size) and ``bias`` (filters,).
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _convolution(
     weight_init: Initializer,
     bias_init: Initializer,
 ) -> Layer:
-    """Return the layer; in one dimension it has images of height 1 inside."""
+    """Return the layer. A sequence is computed as an image of height 1."""
     kernel_size = window.size[-axes:]
     filters, groups = check_filters(name, filters, groups)
     bias = check_flag(bias, f"{name}(16, 3, bias=False)")

@@ -1,4 +1,4 @@
-"""The transposed convolution, which makes images larger."""
+"""The transposed convolution, which enlarges images."""
 
 import operator
 from typing import Any
@@ -37,8 +37,8 @@ def conv2d_transpose(
 ) -> Layer:
     """Spread filters over a larger image: ``y[f, s·p + d·k] += Σ_c w[c, f, k] · x[c, p]``.
 
-    This is the gradient of :func:`conv2d` in its input, with the same weight, taken as a layer: p
-    is a pixel of `x`, k an element of the kernel, s the stride and d the dilation.
+    The layer computes the input gradient of a :func:`conv2d` with the same weight. Here p is a
+    pixel of `x`, k an element of the kernel, s the stride and d the dilation.
 
     Parameters
     ----------
@@ -49,34 +49,35 @@ def conv2d_transpose(
     stride : int or pair of ints
         Output pixels from one input pixel to the next, down and across.
     padding : {"valid", "same"}, int, pair of ints, or pair of pairs of ints
-        Output pixels that are cut off at the sides. ``"valid"``: none. ``"same"``: such that the
-        output is ``size · stride``. Ints as in :func:`conv2d`.
+        Output pixels to cut off at the sides. ``"valid"``: none. ``"same"``: the output size is
+        ``size · stride``. Ints as in :func:`conv2d`.
     output_padding : int or pair of ints
-        Rows and columns added at the bottom and at the right, to tell apart the sizes that the
-        stride makes equal; less than the stride, and not with ``"same"``.
+        Rows and columns to add at the bottom and at the right. Several image sizes give the same
+        size after a strided convolution; this argument selects one of them. It is less than the
+        stride, and not allowed with ``"same"``.
     dilation : int or pair of ints
         Output pixels from one element of the filter to the next.
     groups : int
-        Divides channels and filters into as many groups, each with filters of its own.
+        Number of groups of channels. Each group has separate filters.
     bias : bool
-        Whether a number is added to each output channel.
+        Whether the layer adds a bias to each output channel.
     weight_init, bias_init : Initializer
-        Initial values; Glorot's uniform and zeros by default. The fans are those of a convolution
-        from `channels` to `filters`.
+        Initial values; Glorot's uniform and zeros by default. The fans are computed as for a
+        convolution from `channels` to `filters`.
 
     Returns
     -------
     Layer
-        From (batch, channels, height, width) to (batch, filters, …), with a height and a width of
-        ``(size - 1) · stride - padding + dilation · (kernel_size - 1) + 1 + output_padding``, where
-        the padding is that of both sides. Parameters: ``weight`` (channels, filters // groups,
+        From (batch, channels, height, width) to (batch, filters, …). The output size is
+        ``(size - 1) · stride - padding + dilation · (kernel_size - 1) + 1 + output_padding``, with
+        the sum of the paddings of both sides. Parameters: ``weight`` (channels, filters // groups,
         kernel height, kernel width) and ``bias`` (filters,).
 
     Raises
     ------
     ValueError
-        If nothing is left of the output, if the input has another number of channels than `init`
-        was told, or if `groups` does not divide channels and filters.
+        If the output would be empty; if the input has other channels than the shape passed to
+        `init`; if `groups` does not divide channels and filters.
 
     References
     ----------
@@ -104,7 +105,7 @@ def conv2d_transpose(
         out_shape(shape)
         channels = shape[0]
         part = channels // groups
-        # Drawn as the weight of a convolution from the channels to the filters, for the fans.
+        # The initializer reads the fans from the shape of a convolution's weight.
         weight = weight_init(fold(rng, "weight"), (filters, part, *window.size))
         weight = weight.reshape(groups, filters // groups, part, *window.size).swapaxes(1, 2)
         params = {"weight": weight.reshape(channels, filters // groups, *window.size)}
@@ -119,7 +120,7 @@ def conv2d_transpose(
         weight = params["weight"]
         check_images(name, x, 2, weight.shape[0], weight.dtype)
         y = transposed_correlation(
-            x, weight, window, groups, _larger(name, window, extra, x.shape[2:])
+            x, weight, window, groups, _output_size(name, window, extra, x.shape[2:])
         )
         if bias:
             y += params["bias"][:, None, None]
@@ -140,7 +141,7 @@ def conv2d_transpose(
 
     def out_shape(shape: Shape) -> Shape:
         _, *image = image_shape(name, shape, 2, groups)
-        return (filters, *_larger(name, window, extra, (image[0], image[1])))
+        return (filters, *_output_size(name, window, extra, (image[0], image[1])))
 
     return Layer(init, apply, backward, out_shape)
 
@@ -157,7 +158,7 @@ def _output_padding(name: str, window: Window, value: Any) -> Pair:
     return extra
 
 
-def _larger(name: str, window: Window, extra: Pair, image: Pair) -> Pair:
+def _output_size(name: str, window: Window, extra: Pair, image: Pair) -> Pair:
     """Return the size of the output."""
     if window.padding == "same":
         height, width = image[0] * window.stride[0], image[1] * window.stride[1]
@@ -169,8 +170,7 @@ def _larger(name: str, window: Window, extra: Pair, image: Pair) -> Pair:
         )
     if min(image) < 1 or height < 1 or width < 1:
         raise ValueError(
-            f"{name}: the padding leaves nothing of the output, which is {height}×{width} "
-            f"(height×width) for images of {image[0]}×{image[1]}; use less padding or "
-            f"larger images"
+            f"{name}: images of {image[0]}×{image[1]} (height×width) give an empty output of "
+            f"{height}×{width}; use less padding or larger images"
         )
     return height, width

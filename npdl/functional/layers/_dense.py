@@ -37,7 +37,7 @@ def dense(
     units : int
         Number of output features.
     bias : bool
-        Whether there is a `b`.
+        Whether the layer has the parameter `b`.
     weight_init, bias_init : Initializer
         Initial values; Glorot's uniform and zeros by default.
 
@@ -50,7 +50,7 @@ def dense(
     Raises
     ------
     ValueError
-        If the input has another number of features than `init` was told.
+        If the number of input features differs from the shape passed to `init`.
 
     References
     ----------
@@ -83,7 +83,7 @@ def dense(
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
         weight = params["weight"]
         shift = params["bias"] if bias else None
-        # The checks are calls, and this is the hot path of small networks.
+        # Inline, because a function call costs time on this hot path of small networks.
         if not (
             type(x) is np.ndarray
             and type(weight) is np.ndarray
@@ -98,7 +98,7 @@ def dense(
         ):
             check(params, x)
         shape = x.shape
-        # One product for all leading axes. The method costs 0.7 µs less than the operator.
+        # One matrix product for all leading axes. `dot` costs 0.7 µs less than the operator `@`.
         rows = x if len(shape) <= 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
         y = rows.dot(weight)
         if shift is not None:

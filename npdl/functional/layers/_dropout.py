@@ -1,4 +1,4 @@
-"""Noise in training: dropped elements, or a little added to each. In inference, the identity."""
+"""Noise in training: dropout and additive Gaussian noise. In inference, the identity."""
 
 from typing import Any
 
@@ -16,23 +16,23 @@ __all__ = ["dropout", "gaussian_noise"]
 def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
     """Set elements to zero at random, in training: ``y = x · kept / (1 - rate)``.
 
-    The rest is scaled up, so that the expectation of `y` is `x`, and inference is the identity.
-    The rate is rounded to a multiple of 1/65536, though not to 0 or 1, and the scale is that of the
-    rounded rate: the expectation is exact.
+    The kept elements are scaled up, so that the expectation of `y` is `x`. Inference is the
+    identity. The rate is rounded to a multiple of 1/65536, but never to 0 or 1. The scale follows
+    from the rounded rate, so that the expectation is exact.
 
     Parameters
     ----------
     rate : float
         The dropped fraction, from 0 to below 1.
     shared : tuple of int
-        Axes of the batch's array along which all elements are dropped or kept together: (2, 3)
-        drops whole channels of images (batch, channels, height, width), and (1,) the same
+        Axes of the batch's array along which all elements are dropped or kept together. (2, 3)
+        drops whole channels of images (batch, channels, height, width). (1,) drops the same
         features at all steps of sequences (batch, time, features).
 
     Raises
     ------
     ValueError
-        If there is no key in training, or the input lacks a shared axis.
+        If the key is missing in training, or the input lacks a shared axis.
 
     References
     ----------
@@ -103,7 +103,7 @@ def gaussian_noise(std: float) -> Layer:
     Raises
     ------
     ValueError
-        If there is no key in training.
+        If the key is missing in training.
 
     References
     ----------

@@ -24,24 +24,24 @@ def embedding(
 ) -> Layer:
     """Look up a row for each id: ``y = table[ids]``.
 
-    The gradient of the ids is `None`. ``freeze(embedding(...))`` keeps a given table as it is.
+    The gradient of the ids is `None`. ``freeze(embedding(...))`` excludes the table from training.
 
     Parameters
     ----------
     vocabulary : int
-        The number of ids, which are 0 to vocabulary - 1.
+        The number of ids. They range from 0 to vocabulary - 1.
     units : int
         The length of a row.
     padding_id : int, optional
-        An id that stands for no word: it gives zeros, whatever its row is, and its row gets no
-        gradient.
+        The id of padding. Its output is zeros for any content of its row, and the gradient of this
+        row is zero.
     table_init : Initializer
         Initial rows; from N(0, 1) by default, as in PyTorch. The row of `padding_id` is zero.
 
     Returns
     -------
     Layer
-        From ids (batch, ...) of any type of ints, to (batch, ..., units) of the type of the table.
+        From ids (batch, ...) of any integer type to (batch, ..., units) of the table's type.
         Parameters: ``table`` (vocabulary, units).
 
     Raises
@@ -106,15 +106,15 @@ def embedding(
 
 
 def _summed(ids: Array, rows: Array, vocabulary: int) -> Array:
-    """Return for each id the sum of its rows."""
-    # np.add.at takes two to eight times as long as sorting, and a product with a one-hot matrix
-    # is only faster for some dozens of ids.
+    """Return the sum of the rows of each id."""
+    # np.add.at takes two to eight times as long as sorting. A matrix product with one-hot rows is
+    # faster only for some dozens of ids.
     order = np.argsort(ids, kind="stable")
     in_order = ids[order]
     first = np.ones(ids.size + 1, bool)
     np.not_equal(in_order[1:], in_order[:-1], out=first[1:-1])
     sums = np.zeros((vocabulary, rows.shape[1]), rows.dtype)
-    # A call of reduceat costs a microsecond a sum: what occurs once is written as it is.
+    # reduceat costs a microsecond per sum: rows of ids that occur once are copied instead.
     once = first[:-1] & first[1:]
     sums[in_order[once]] = rows.take(order[once], axis=0)
     several = ~once
@@ -127,7 +127,7 @@ def _summed(ids: Array, rows: Array, vocabulary: int) -> Array:
 
 def _sums_from(rows: Array, starts: Array) -> Array:
     """Return the sums of the rows from each start up to the next one."""
-    # One running sum of many float32 numbers loses digits; sums of sums keep them.
+    # A running sum of many float32 numbers loses digits; sums of partial sums keep them.
     parts = -(-np.diff(starts, append=len(rows)) // _PART)
     if parts.max() == 1:
         sums: Array = np.add.reduceat(rows, starts, axis=0)
@@ -145,7 +145,7 @@ def _check_ids(ids: Any, vocabulary: int) -> None:
         check_array(ids, "embedding")
     if ids.dtype.kind not in "iu":
         raise TypeError(
-            f"embedding: expected an array of ids, that is of ints, got {describe(ids)}; "
+            f"embedding: expected an array of ids, which are ints, got {describe(ids)}; "
             f"convert it with np.asarray(ids, np.int64)"
         )
     if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):

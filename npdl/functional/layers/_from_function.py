@@ -1,10 +1,10 @@
-"""A layer of which you write the forward function alone; the library autograd goes back.
+"""A layer from a forward function alone; the library autograd computes its gradients.
 
-In training, `apply` lets autograd follow the function, and `backward` returns by the way that it
-kept: this spares the function a second run, a quarter of the work. In inference the function is
-called as it is, at no cost, and is followed only if `backward` is called after all. Nor does a kept
-way serve a `backward` without `input_grad`: it leads to the input as well, so the function is
-followed once more, from the parameters alone.
+In training, `apply` traces the function with autograd, and the cache keeps the pullback. This saves
+`backward` a second run of the function, a quarter of the work. In inference the function is called
+without tracing, at no extra cost; a later `backward` traces it. A `backward` without `input_grad`
+does not use the kept pullback, because it includes the input gradient: the function is traced
+again, with respect to the parameters alone.
 """
 
 import inspect
@@ -33,39 +33,39 @@ def from_function(
     *,
     out_shape: Callable[[Shape], Shape] | None = None,
 ) -> Layer:
-    """Make a layer of a function: ``y = f(params, x)``, whose derivative autograd finds.
+    """Build a layer from a function: ``y = f(params, x)``; autograd computes its derivative.
 
-    The function is written with ``autograd.numpy``, which has the names of NumPy, and makes new
-    arrays in place of assignments to parts of an array.
+    The function uses ``autograd.numpy``, which has the names of NumPy. It returns new arrays,
+    because autograd does not support assignments to parts of an array.
 
     Parameters
     ----------
     f : callable
-        ``f(params, x) -> y``, or ``f(x) -> y`` where there is no `init`. Several inputs come as
-        the tuple `x`, several outputs are returned as a tuple. A function that has arguments of
-        these names is also given ``train`` and ``rng``, the key, which is `None` in inference.
+        ``f(params, x) -> y``, or ``f(x) -> y`` without `init`. Several inputs are passed as the
+        tuple `x`; several outputs are returned as a tuple. If the function has arguments named
+        ``train`` and ``rng``, it gets the mode and the key, which is `None` in inference.
     init : callable, optional
-        ``init(rng, shape) -> params``, a tree of arrays, where `shape` is that of one example.
+        ``init(rng, shape) -> params``, a tree of arrays; `shape` is the shape of one example.
     out_shape : callable, optional
-        ``out_shape(shape) -> shape``. Left out, it is found by a try with one example of zeros,
-        which needs a function that takes floats.
+        ``out_shape(shape) -> shape``. By default, one example of zeros is passed through `f`,
+        which must then accept floats.
 
     Returns
     -------
     Layer
-        Every array of floats has a gradient, in the parameters and in `x`; it is zero where `f`
-        does not use the array. Ints and masks have none, nor has an input that is `None`. To have
-        it in JSON, or with arguments of its own, return it from a constructor, as below.
+        Every array of floats in the parameters and in `x` has a gradient; it is zero if `f` does
+        not use the array. The gradient of ints, of masks and of an input `None` is `None`. For
+        JSON, or for arguments, return the layer from a constructor, as in the example.
 
     Raises
     ------
     ImportError
         If autograd is not installed.
     TypeError
-        If `f` takes other arguments, or returns anything but arrays of numbers, or turns float32
-        into float64.
+        If `f` takes other arguments, does not return arrays of numbers, or converts float32 to
+        float64.
     ValueError
-        If `f` writes into an array that it was given, or has no key in training and wants one.
+        If `f` writes into an input array, or needs a key and gets `None` in training.
 
     Examples
     --------
@@ -101,10 +101,10 @@ def from_function(
         check_arrays((params, x), "from_function")
         mode = {name: v for name, v in (("train", train), ("rng", rng)) if name in names}
         pullback = None
-        with _place(f, x, followed=train):
+        with _noted(f, x, traced=train):
             given: tuple[Params, Any] = tree.read_only((params, x))
             if train:
-                y, pullback = _follow(call, given, mode)
+                y, pullback = _trace(call, given, mode)
             else:
                 y = call(*given, mode)
                 _check_outputs(y, tree.leaves(given))
@@ -114,57 +114,60 @@ def from_function(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
         x, mode, pullback = cache
-        with _place(f, x, followed=True):
+        with _noted(f, x, traced=True):
             if pullback is None or not input_grad:
                 given = tree.read_only((params, x))
-                _, pullback = _follow(call, given, mode, input_grad)
+                _, pullback = _trace(call, given, mode, input_grad)
             grads, dx = pullback(g)
         return grads, dx if input_grad else None
 
     return Layer(init or no_params, apply, backward, out_shape)
 
 
-def _follow(
+def _trace(
     call: Callable[..., Any],
     given: tuple[Params, Any],
     mode: dict[str, Any],
     input_grad: bool = True,
 ) -> tuple[Any, Pullback]:
-    """Return the outputs, and what takes their gradient to that of the floats in (params, x)."""
+    """Return the outputs and a pullback.
+
+    The pullback maps output gradients to gradients of the float leaves of (params, x).
+    """
     from autograd import make_vjp
     from autograd.builtins import tuple as traced_tuple
     from autograd.tracer import getval, isbox
 
     leaves, structure = tree.flatten(given)
     count = len(leaves) if input_grad else len(tree.leaves(given[0]))
-    places = [i for i, leaf in enumerate(leaves[:count]) if is_float_array(leaf)]
+    positions = [i for i, leaf in enumerate(leaves[:count]) if is_float_array(leaf)]
     outputs: Any = None
 
     def traced(boxes: Any) -> Any:
         nonlocal outputs
         inside = list(leaves)
-        for k, i in enumerate(places):
+        for k, i in enumerate(positions):
             inside[i] = boxes[k]
         outputs = call(*tree.unflatten(structure, inside), mode)
         parts = tree.leaves(outputs)
         # Autograd warns of outputs that depend on no input, which is fine here.
         return traced_tuple(parts) if any(map(isbox, parts)) else boxes
 
-    way_back, end = make_vjp(traced)([leaves[i] for i in places])
+    vjp, end = make_vjp(traced)([leaves[i] for i in positions])
     y = tree.map(getval, outputs)
-    # NumPy's own functions lose the way in arrays of objects.
+    # Functions of `numpy` in place of `autograd.numpy` return object arrays, which are untraced.
     _check_outputs(y, leaves)
 
     def pullback(g: Any) -> tuple[Params, Any]:
         if isinstance(end, tuple):
             pairs = zip(tree.aligned(g, y), tree.leaves(y), strict=True)
-            found = way_back(tuple(np.zeros_like(b) if a is None else a for a, b in pairs))
+            found = vjp(tuple(np.zeros_like(b) if a is None else a for a, b in pairs))
         else:
-            found = [np.zeros_like(leaves[i]) for i in places]
+            found = [np.zeros_like(leaves[i]) for i in positions]
         gradients: list[Any] = [None] * len(leaves)
-        for i, gradient in zip(places, found, strict=True):
-            # Some derivatives of autograd are float64; that it adds them up in the type of the leaf
-            # is promised nowhere.
+        for i, gradient in zip(positions, found, strict=True):
+            # Some derivatives of autograd are float64, and autograd does not promise to return
+            # the type of the leaf.
             gradients[i] = np.asarray(gradient, leaves[i].dtype)
         return tree.unflatten(structure, gradients)  # type: ignore[no-any-return]
 
@@ -172,7 +175,7 @@ def _follow(
 
 
 def _check_outputs(y: Any, given: list[Any]) -> None:
-    """Raise unless the outputs are arrays of numbers, floats being of the type that came in."""
+    """Raise unless the outputs are arrays of numbers, with floats of the type of the inputs."""
     if isinstance(y, tuple) and y:
         for part in y:
             _check_outputs(part, given)
@@ -186,39 +189,40 @@ def _check_outputs(y: Any, given: list[Any]) -> None:
     if y.dtype.kind == "f" and len(floats) == 1 and y.dtype not in floats:
         raise TypeError(
             f"the function turned {floats.pop()} into {y.dtype}, and nothing is promoted silently; "
-            f"NumPy does so with its own numbers, such as np.sqrt(2): write float(np.sqrt(2))"
+            f"NumPy scalars such as np.sqrt(2) promote arrays: write float(np.sqrt(2))"
         )
 
 
 def _argument_names(f: Any, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of what `f` takes; raise unless it takes what it will be given."""
+    """Return the argument names of `f`; raise unless it accepts the layer's call."""
     expected = f"f({', '.join(given)})"
     if not callable(f):
         raise TypeError(f"from_function: expected a function {expected}, got {shown(f)}")
     try:
         signature = inspect.signature(f)
-    except ValueError:  # of a function that is not written in Python
+    except ValueError:  # raised for functions that are not written in Python
         return ()
     names = tuple(signature.parameters)
     try:
         signature.bind(*given, **{name: None for name in ("train", "rng") if name in names})
     except TypeError as error:
         raise TypeError(
-            f"from_function: f is called as {expected}, but {_name(f)} takes {signature}; a "
-            f"function of parameters comes with their init: from_function(f, init)"
+            f"from_function: f is called as {expected}, but {_name(f)} takes {signature}; for a "
+            f"function of parameters, pass their init as well: from_function(f, init)"
         ) from error
     return names
 
 
 @contextmanager
-def _place(f: Callable[..., Any], x: Any, followed: bool) -> Iterator[None]:
+def _noted(f: Callable[..., Any], x: Any, traced: bool) -> Iterator[None]:
+    """Add the name of the function and its input to errors."""
     try:
         yield
     except Exception as error:
-        note = f"in from_function of {_name(f)}, given {describe(x)}"
-        if followed:
+        note = f"in from_function of {_name(f)}, called with {describe(x)}"
+        if traced:
             note += (
-                ", as followed by autograd, which takes functions of autograd.numpy and no "
+                ", traced by autograd, which supports functions of autograd.numpy but not "
                 "assignments to parts of an array"
             )
         error.add_note(note)
@@ -234,6 +238,6 @@ def _require_autograd() -> None:
         import autograd  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "from_function finds derivatives with the library autograd: "
+            "from_function computes derivatives with the library autograd: "
             "pip install 'npdl-functional[autograd]'"
         ) from error

@@ -1,4 +1,4 @@
-"""Global pooling: each channel becomes one number, whatever its size."""
+"""Global pooling: reduce each channel of any size to one number."""
 
 import math
 from collections.abc import Callable
@@ -19,19 +19,19 @@ __all__ = ["global_avg_pool", "global_max_pool"]
 def global_max_pool() -> Layer:
     """Take the maximum of each channel: ``y[c] = max_p x[c, p]``.
 
-    Here p is a place on all the axes behind the channels, of which there may be any number.
-    The gradient goes to the first maximum, the last axis being the fastest. A channel with a NaN is
-    NaN, and the first NaN counts as its maximum.
+    Here p is a position on all axes after the channels; any number of axes is allowed. The gradient
+    goes to the first maximum in C order. The output of a channel with a NaN is NaN, and its
+    gradient goes to the first NaN.
 
     Returns
     -------
     Layer
-        From (batch, channels, ...) to (batch, channels). There are no parameters.
+        From (batch, channels, ...) to (batch, channels). The layer has no parameters.
 
     Raises
     ------
     ValueError
-        If there is no axis behind the channels, or an empty one.
+        If the input lacks an axis after the channels, or has an empty one.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def global_max_pool() -> Layer:
             return None, None
         flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
         dx = np.zeros_like(flat)
-        # Other than maximum, argmax copies what does not lie in the order of the axes.
+        # Unlike np.maximum, argmax copies arrays that are not C-contiguous.
         for block in image_blocks(flat):
             first = flat[block].argmax(axis=2, keepdims=True)
             np.put_along_axis(dx[block], first, g[block][..., None], axis=2)
@@ -70,18 +70,17 @@ def global_max_pool() -> Layer:
 def global_avg_pool() -> Layer:
     """Take the mean of each channel: ``y[c] = 1/n · Σ_p x[c, p]``.
 
-    Here p is one of the n places on all the axes behind the channels, of which there may be any
-    number.
+    Here p is one of the n positions on all axes after the channels; any number of axes is allowed.
 
     Returns
     -------
     Layer
-        From (batch, channels, ...) to (batch, channels). There are no parameters.
+        From (batch, channels, ...) to (batch, channels). The layer has no parameters.
 
     Raises
     ------
     ValueError
-        If there is no axis behind the channels, or an empty one.
+        If the input lacks an axis after the channels, or has an empty one.
 
     References
     ----------
@@ -100,8 +99,8 @@ def global_avg_pool() -> Layer:
     def apply(params: Params, x: Array) -> tuple[Array, tuple[Shape, tuple[int, ...]]]:
         _check("global_avg_pool", x)
         sums = x
-        # Where the numbers of a sum do not stand together they are added one by one, and a sum of
-        # sums keeps more digits.
+        # NumPy adds values that are not contiguous one by one; a sum of partial sums keeps more
+        # digits.
         if x.ndim > 3 and x.strides[-1] != x.itemsize:
             sums = np.add.reduce(x, axis=-1)
         y = np.add.reduce(sums, axis=tuple(range(2, sums.ndim)))
@@ -131,8 +130,8 @@ def _global(
     def out_shape(shape: Shape) -> Shape:
         if not is_example(shape, least=1) or len(shape) < 2:
             raise ValueError(
-                f"{name}: expected the shape of one example, (channels, ...), all positive and at "
-                f"least one behind the channels, got {shape!r}"
+                f"{name}: expected the shape of one example, (channels, ...), with positive sizes "
+                f"and at least one axis after the channels, got {shape!r}"
             )
         return (shape[0],)
 
@@ -143,6 +142,6 @@ def _check(name: str, x: Array) -> None:
     check_float(x, name)
     if x.ndim < 3 or 0 in x.shape[2:]:
         raise ValueError(
-            f"{name}: expected (batch, channels, ...), with at least one axis behind the channels "
+            f"{name}: expected (batch, channels, ...), with at least one axis after the channels "
             f"and none of them empty, got {describe(x)}"
         )

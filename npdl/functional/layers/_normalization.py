@@ -1,4 +1,4 @@
-"""Normalization of each example by itself, the same in training and in evaluation."""
+"""Normalization within each example, the same in training and in evaluation."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def layer_norm(
     epsilon : float
         Added to the variance, which may be zero.
     scale, shift : bool
-        Whether there is an `a`, and a `b`.
+        Whether the layer has the parameter `a`, and `b`.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def rms_norm(
     epsilon : float
         Added to the mean square, which may be zero.
     scale : bool
-        Whether there is an `a`.
+        Whether the layer has the parameter `a`.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def _over_last_axes(
         raise ValueError(refusal(axes, f"{name}(axes=(-2, -1))", expected))
 
     def normalized_shape(shape: Shape) -> Shape:
-        # The other axes, such as that of time, may be left open.
+        # The sizes of the other axes, such as time, may be `None`.
         check_example(name, shape[-count:] if isinstance(shape, tuple | list) else shape)
         if len(shape) < count:
             raise ValueError(f"{name}: axes are {axes}, but an example has the shape {shape}")
@@ -166,18 +166,17 @@ def group_norm(
 ) -> Layer:
     """Normalize each example over groups of channels: ``y = a (x - mean) / √(variance + ε) + b``.
 
-    With one group this is a layer norm over all axes, with as many groups as channels an instance
-    norm.
+    One group gives a layer norm over all axes. One channel per group gives an instance norm.
 
     Parameters
     ----------
     groups : int
-        The number of groups, each of neighbouring channels and with one mean. It divides the
-        number of channels.
+        The number of groups; it divides the number of channels. A group is a run of neighbouring
+        channels with one mean.
     epsilon : float
         Added to the variance, which may be zero.
     scale, shift : bool
-        Whether there is an `a`, and a `b`.
+        Whether the layer has the parameter `a`, and `b`.
 
     Returns
     -------
@@ -249,17 +248,17 @@ def group_norm(
 def _normalize(
     rows: Array, epsilon: float | Array, centered: bool, unit: Array, inverse: Array
 ) -> None:
-    """Write the rows with mean 0 (if centered) and mean square 1, and the factor of each."""
+    """Write the normalized rows, mean 0 (if centered) and mean square 1, and their factors."""
     given = rows
     with np.errstate(over="ignore", invalid="ignore"):
         if centered:
             average = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), rows.dtype)
             np.subtract(rows, (rows @ average)[:, None], out=unit)
-            # A mean of 10⁴ is known in float32 to 10⁻³ only; what is left of it is small and exact.
+            # In float32, a mean of 10⁴ has a rounding error of 10⁻³; this step removes it.
             unit -= (unit @ average)[:, None]
             rows = unit
         np.vecdot(rows, rows, out=inverse)
-        # One number tells whether any square has overflowed.
+        # This sum is infinite or NaN if any square has overflowed.
         overflow = not inverse.dot(inverse) < math.inf
         powers = exponents(given, inverse, (1,)) if overflow else None
         inverse *= 1 / max(rows.shape[1], 1)
@@ -274,7 +273,7 @@ def _normalize(
 def _normalize_large(
     rows: Array, epsilon: Any, centered: bool, unit: Array, inverse: Array, powers: Array
 ) -> None:
-    """Write over the results of the rows whose squares overflow, computed on a smaller scale."""
+    """Recompute the rows whose squares overflow, on a smaller scale."""
     large = np.flatnonzero(powers)
     powers = powers[large]
     smaller = np.ldexp(rows[large], -powers[:, None])
@@ -305,7 +304,7 @@ def _rows_backward(
 ) -> None:
     """Add to the gradients of `a` and `b`; write (a g - mean(a g) - x̂ mean(a g x̂)) / σ.
 
-    The first mean is there only if centered.
+    The term mean(a g) is present only if centered.
     """
     product = g * unit
     if "scale" in params:
@@ -348,7 +347,7 @@ def _normalized_backward(unit: Array, inverse: Array, g: Array) -> Array:
 
 
 def _scaled(params: Params, unit: Array) -> Array:
-    """Return a x̂ + b, where `unit` is (outer, features, inner) and may be returned as it is."""
+    """Return a x̂ + b for `unit` (outer, features, inner); without parameters, `unit` itself."""
     if not params:
         return unit
     y: Array = unit * params["scale"].reshape(-1, 1) if "scale" in params else unit.copy()

@@ -1,4 +1,4 @@
-"""Pooling: each window of an image becomes one number, its maximum or its mean."""
+"""Pooling: reduce each window of an image to its maximum or its mean."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,27 +24,27 @@ def max_pool2d(
 ) -> Layer:
     """Take the maximum of each window of an image: ``y[c, p] = max_k x[c, s·p + k]``.
 
-    Here p is a place of the window, k an element of it and s the stride. The gradient goes to the
-    first maximum, in the order of rows. Padding is never the maximum. A window with a NaN is NaN,
-    and the first NaN counts as its maximum.
+    Here p is a position of the window, k an element of it and s the stride. The gradient goes to
+    the first maximum in row-major order. Padding is never the maximum. The output of a window with
+    a NaN is NaN, and its gradient goes to the first NaN.
 
     Parameters
     ----------
     size : int or pair of ints
         Height and width of the window; one int for both.
     stride : int or pair of ints, optional
-        Pixels from one place of the window to the next, down and across; by default, the size, so
-        that the windows lie side by side.
+        Pixels from one position of the window to the next, down and across. By default the size,
+        so that windows do not overlap.
     padding : {"valid", "same"}, int, pair of ints, or pair of pairs of ints
         Rows and columns around the image, fewer than the window has. ``"valid"``: none. ``"same"``:
-        as many as make the output ``ceil(size / stride)``. Ints as in :func:`conv2d`.
+        the output size is ``ceil(size / stride)``. Ints as in :func:`conv2d`.
 
     Returns
     -------
     Layer
-        From (batch, channels, height, width) to (batch, channels, places down, places across), with
-        ``(height + padding - size) // stride + 1`` places; pixels beyond the last place are
-        ignored. There are no parameters.
+        From (batch, channels, height, width) to (batch, channels, output height, output width). An
+        output has ``(height + padding - size) // stride + 1`` rows, and columns alike. Pixels after
+        the last window are ignored. The layer has no parameters.
 
     Raises
     ------
@@ -83,14 +83,15 @@ def max_pool1d(
     size : int
         Length of the window.
     stride : int, optional
-        Steps from one place of the window to the next; by default, the size.
+        Steps from one position of the window to the next; by default, the size.
     padding : {"valid", "same"}, int, or pair of ints
         Steps before and after, as in :func:`max_pool2d`; a pair is (before, after).
 
     Returns
     -------
     Layer
-        From (batch, channels, length) to (batch, channels, places). There are no parameters.
+        From (batch, channels, length) to (batch, channels, output length). The layer has no
+        parameters.
 
     Raises
     ------
@@ -118,22 +119,22 @@ def avg_pool2d(
 ) -> Layer:
     """Take the mean of each window of an image: ``y[c, p] = 1/n · Σ_k x[c, s·p + k]``.
 
-    Here p is a place of the window, k an element of it, s the stride, and n the number of pixels in
-    the window, without those of the padding.
+    Here p is a position of the window, k an element of it and s the stride. The number n counts the
+    pixels in the window, without the padding.
 
     Parameters
     ----------
     size, stride, padding
         As in :func:`max_pool2d`.
     count_padding : bool
-        Whether `n` is the size of the whole window and the padding a part of the image, of zeros.
-        By default it is not, so that an image of ones keeps its ones at the border.
+        Whether `n` counts the padding, too, as pixels with the value zero. By default it does
+        not, so that the output for an image of ones is 1 at the border, too.
 
     Returns
     -------
     Layer
-        From (batch, channels, height, width) to (batch, channels, places down, places across), as
-        in :func:`max_pool2d`. There are no parameters.
+        From (batch, channels, height, width) to (batch, channels, output height, output width), as
+        in :func:`max_pool2d`. The layer has no parameters.
 
     Raises
     ------
@@ -179,12 +180,13 @@ def avg_pool1d(
     size, stride, padding
         As in :func:`max_pool1d`.
     count_padding : bool
-        Whether the mean is that of the whole window, with zeros for the padding.
+        Whether `n` counts the padding, too, as steps with the value zero.
 
     Returns
     -------
     Layer
-        From (batch, channels, length) to (batch, channels, places). There are no parameters.
+        From (batch, channels, length) to (batch, channels, output length). The layer has no
+        parameters.
 
     Raises
     ------
@@ -208,8 +210,8 @@ def _window(name: str, axes: int, size: Any, stride: Any, padding: Any) -> Windo
         max(sides) >= length for sides, length in zip(window.padding, window.size, strict=True)
     ):
         raise ValueError(
-            f"{name}: padding must be less than the window, which would lie in nothing but padding "
-            f"else, got {padding=} and {size=}"
+            f"{name}: padding must be less than the window, because a window of padding alone is "
+            f"empty, got {padding=} and {size=}"
         )
     return window
 

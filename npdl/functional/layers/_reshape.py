@@ -1,7 +1,7 @@
-"""Layers that put the elements of an example into another shape or order.
+"""Layers that change the shape of an example or the order of its elements.
 
-They take arrays of any type: an array of floats has a gradient, ids and masks have `None`. Axes are
-those of the batch's array, so that axis 0 is the batch and stays where it is.
+They accept arrays of any type. The gradient of ids and masks is `None`. Axis numbers include the
+batch: axis 0 is the batch and stays first.
 """
 
 import math
@@ -27,12 +27,12 @@ def flatten(axes: int = 1) -> Layer:
     Parameters
     ----------
     axes : int
-        Number of leading axes that stay, the batch among them. The output has one axis more.
+        Number of leading axes to keep, including the batch. The output has one axis more.
 
     Raises
     ------
     ValueError
-        If the input has fewer axes than are to stay.
+        If the input has fewer axes than `axes`.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def flatten(axes: int = 1) -> Layer:
         shape = _example("flatten", shape)
         if len(shape) < axes - 1:
             raise ValueError(
-                f"flatten: {axes} axes are to stay, but examples of shape {shape} have "
+                f"flatten: {axes} leading axes stay, but examples of shape {shape} have "
                 f"{len(shape) + 1} together with the batch"
             )
         return (*shape[: axes - 1], _product(shape[axes - 1 :]))
@@ -108,12 +108,12 @@ def expand_dims(axis: int) -> Layer:
     Parameters
     ----------
     axis : int
-        Where it is in the output, the batch being axis 0; from the end, where negative.
+        Index of the new axis in the output; the batch is axis 0. Negative: counted from the end.
 
     Raises
     ------
     ValueError
-        If the output cannot have that axis, or it would come before the batch.
+        If the index is out of range, or the new axis would come before the batch.
 
     Examples
     --------
@@ -140,12 +140,12 @@ def squeeze(axis: int) -> Layer:
     Parameters
     ----------
     axis : int
-        The axis of the input, the batch being axis 0; from the end, where negative.
+        Index of the axis in the input; the batch is axis 0. Negative: counted from the end.
 
     Raises
     ------
     ValueError
-        If there is no such axis, it has another size, or it is the batch.
+        If the index is out of range, the axis has another size, or it is the batch.
 
     Examples
     --------
@@ -170,13 +170,12 @@ def squeeze(axis: int) -> Layer:
 
 @layer
 def transpose(axes: tuple[int, ...]) -> Layer:
-    """Put the axes in another order, as ``y[i, k, j] = x[i, j, k]`` does.
+    """Permute the axes, as ``y[i, k, j] = x[i, j, k]`` does.
 
     Parameters
     ----------
     axes : tuple of int
-        For each axis of the output, the axis of the input, the batch being axis 0, which stays
-        first.
+        The input axis of each output axis. The batch is axis 0 and stays first.
 
     Raises
     ------
@@ -216,19 +215,19 @@ def transpose(axes: tuple[int, ...]) -> Layer:
             )
         return x.transpose(order)
 
-    return _moved("transpose", out_shape, forward, lambda g, shape: g.transpose(inverse))
+    return _rearranged("transpose", out_shape, forward, lambda g, shape: g.transpose(inverse))
 
 
 def _reshaped(name: str, out_shape: Callable[[Shape], Shape]) -> Layer:
-    """Make a layer that leaves the elements in their order."""
+    """Build a layer that keeps the order of the elements."""
 
     def forward(x: Array) -> Array:
         return x.reshape(x.shape[0], *out_shape(x.shape[1:]))
 
-    return _moved(name, out_shape, forward, lambda g, shape: g.reshape(shape))
+    return _rearranged(name, out_shape, forward, lambda g, shape: g.reshape(shape))
 
 
-def _moved(
+def _rearranged(
     name: str,
     out_shape: Callable[[Shape], Shape],
     forward: Callable[[Array], Array],
@@ -260,7 +259,7 @@ def _product(sizes: Shape) -> int | None:
 
 
 def _position(name: str, axis: int, count: int, shape: Shape) -> int:
-    """Return the position in the shape of an example with `count` axes."""
+    """Return the index in the shape of an example with `count` axes."""
     position = axis - 1 if axis > 0 else axis + count
     if not 0 <= position < count:
         raise ValueError(

@@ -178,7 +178,7 @@ def test_wrong_arguments_are_refused_at_construction(call, kind, message):
 
 
 MODES = {
-    "a key without training": ({"rng": 0}, ValueError, "a key was given, but train=False"),
+    "a key without training": ({"rng": 0}, ValueError, "a key was passed, but train=False"),
     "a key for the mode": ({"train": 3}, TypeError, "train must be True or False, got 3"),
     "what is no key": ({"train": True, "rng": "x"}, TypeError, "expected a key"),
 }

@@ -206,12 +206,12 @@ def test_wrong_arguments_are_refused_where_they_are_given(call, message):
 
 SHAPES = [
     (F.conv2d(4, (5, 3)), (2, 4, 7), "conv2d: the window of 5×3 is larger than .* image of 4×7"),
-    (F.conv2d(4, 3, padding=1), (2, 0, 7), r"conv2d: .* all positive, got \(2, 0, 7\)"),
+    (F.conv2d(4, 3, padding=1), (2, 0, 7), r"conv2d: .* positive sizes, got \(2, 0, 7\)"),
     (F.conv2d(4, 3, dilation=(1, 3)), (2, 4, 6), r"3×3, dilated by \(1, 3\) is larger .* of 4×6"),
     (F.conv2d(4, 5, padding=(0, 1)), (2, 4, 3), "window of 5×5 .* padded image of 4×5"),
     (F.conv1d(4, 9), (2, 8), "conv1d: the window of 1×9 is larger than the padded image of 1×8"),
     (F.conv2d(4, 3, groups=2), (3, 7, 7), r"conv2d: groups must divide the channels, .* 3 channel"),
-    (F.conv1d(4, 3, groups=4), (6, 9), r"conv1d: groups .* 6 channels, .*\(6, 9\), and groups=4"),
+    (F.conv1d(4, 3, groups=4), (6, 9), r"conv1d: groups .*\(6, 9\) has 6 channels, and groups=4"),
     (F.conv2d_transpose(4, 3, groups=2), (3, 7, 7), "conv2d_transpose: groups must divide"),
     (
         F.conv2d(4, 3),
@@ -225,7 +225,7 @@ SHAPES = [
     (
         F.conv2d_transpose(4, 2, padding=3),
         (2, 4, 6),
-        "conv2d_transpose: the padding leaves nothing of .* which is -1×1 .* for images of 4×6",
+        "conv2d_transpose: images of 4×6 .* give an empty output of -1×1",
     ),
 ]
 

@@ -95,7 +95,7 @@ def test_wrong_arguments_are_named(make, message):
         (np.array([[0, 5]]), ValueError, "the id 5 is not in the vocabulary, whose ids are 0 to 4"),
         (np.array([0, -1]), ValueError, "the id -1 is not in the vocabulary"),
         (np.array([2**63], np.uint64), ValueError, f"the id {2**63} is not in the vocabulary"),
-        (np.array([0.0, 1.0]), TypeError, r"that is of ints, got float64\[2\]"),
+        (np.array([0.0, 1.0]), TypeError, r"which are ints, got float64\[2\]"),
         (np.array([True, False]), TypeError, r"got bool\[2\]"),
         ([0, 1], TypeError, "got list"),
     ],

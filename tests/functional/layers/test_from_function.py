@@ -292,7 +292,7 @@ BAD = {
     "a key without train": (
         lambda: F.from_function(noisy).apply((), X, rng=3),
         ValueError,
-        "a key was given, but train=False",
+        "a key was passed, but train=False",
     ),
 }
 
@@ -333,25 +333,25 @@ def test_numpy_functions_that_drop_gradients_are_errors():
     model = F.from_function(lambda x: np.where(x > 0, x, 0))
     with pytest.raises(TypeError, match=r"got object\[2, 3\]") as caught:
         model.apply((), X, train=True)
-    assert "takes functions of autograd.numpy" in caught.value.__notes__[0]
+    assert "supports functions of autograd.numpy" in caught.value.__notes__[0]
     y, cache = model.apply((), X)
     with pytest.raises(TypeError, match=r"got object\[2, 3\]"):
         model.backward((), cache, y)
 
 
 NOTES = {
-    "in inference": (broken, False, ["in from_function of broken, given float32[2, 3]"]),
+    "in inference": (broken, False, ["in from_function of broken, called with float32[2, 3]"]),
     "in training": (
         broken,
         True,
-        ["in from_function of broken, given float32[2, 3], as followed by autograd, which takes "
-         "functions of autograd.numpy and no assignments to parts of an array"],
+        ["in from_function of broken, called with float32[2, 3], traced by autograd, which "
+         "supports functions of autograd.numpy but not assignments to parts of an array"],
     ),
     "an assignment": (
         assigns,
         True,
-        ["in from_function of assigns, given float32[2, 3], as followed by autograd, which takes "
-         "functions of autograd.numpy and no assignments to parts of an array"],
+        ["in from_function of assigns, called with float32[2, 3], traced by autograd, which "
+         "supports functions of autograd.numpy but not assignments to parts of an array"],
     ),
 }  # fmt: skip
 
@@ -369,7 +369,7 @@ def test_an_error_on_the_way_back_says_where_it_is():
     model = F.serial(F.from_function(assigns))
     y, cache = model.apply(((),), X)
     inner, outer = notes_of(lambda: model.backward(((),), cache, y))
-    assert inner.startswith("in from_function of assigns, given float32[2, 3], as followed by")
+    assert inner.startswith("in from_function of assigns, called with float32[2, 3], traced by")
     assert outer == "in backward of serial[0] = from_function(f=assigns), given float32[2, 3]"
 
 

@@ -253,10 +253,10 @@ SHAPES = [
     (F.avg_pool2d(4, padding=1), (2, 1, 7), "avg_pool2d: the window of 4×4 .* image of 3×9"),
     (F.max_pool1d(9), (2, 8), "max_pool1d: the window of 1×9 is larger than .* image of 1×8"),
     (F.avg_pool2d(2), (7, 7), r"avg_pool2d: expected .* \(channels, height, width\).* got \(7, 7"),
-    (F.max_pool2d(2), (0, 7, 7), r"max_pool2d: .* all positive, got \(0, 7, 7\)"),
+    (F.max_pool2d(2), (0, 7, 7), r"max_pool2d: .* positive sizes, got \(0, 7, 7\)"),
     (F.avg_pool1d(2), (3, 7, 7), r"avg_pool1d: .* \(channels, length\).* got \(3, 7, 7\)"),
-    (F.global_max_pool(), (3,), r"global_max_pool: expected .* behind the channels, got \(3,\)"),
-    (F.global_avg_pool(), (3, 0), r"global_avg_pool: expected .* all positive .* got \(3, 0\)"),
+    (F.global_max_pool(), (3,), r"global_max_pool: expected .* after the channels, got \(3,\)"),
+    (F.global_avg_pool(), (3, 0), r"global_avg_pool: expected .* positive sizes .* got \(3, 0\)"),
     (F.global_avg_pool(), 3, "global_avg_pool: expected the shape of one example.* got 3"),
 ]
 

@@ -104,7 +104,7 @@ def test_unknown_sizes_stay_unknown_and_known_ones_known(layer, shape, expected)
 
 
 IMPOSSIBLE = [
-    (F.flatten(axes=3), (4,), r"3 axes are to stay, but examples of shape \(4,\) have 2"),
+    (F.flatten(axes=3), (4,), r"3 leading axes stay, but examples of shape \(4,\) have 2"),
     (F.reshape((3, 7)), (4, 5), r"\(4, 5\) have 20 elements, .* fit the shape \(3, 7\)"),
     (F.reshape((3, -1)), (4, 5), r"20 elements, which do not fit the shape \(3, -1\)"),
     (F.expand_dims(4), (3, 4), r"axis 4 does not fit examples of shape \(3, 4\).* 1 to 3"),

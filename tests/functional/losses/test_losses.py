@@ -601,10 +601,10 @@ def test_half_precision_is_refused(case, kind, which):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1, 1, np.nan, 1], "weights must be finite, got nan; a weight of 0 leaves"),
+        ([1, 1, np.nan, 1], "weights must be finite, got nan; a weight of 0 excludes"),
         ([1, np.inf, 1, 1], "weights must be finite, got inf"),
         ([1, 1, -np.inf, np.inf], "weights must be finite, got -inf"),
-        ([1, 2, -0.5, 1], "weights must not be negative, got -0.5; a weight of 0 leaves"),
+        ([1, 2, -0.5, 1], "weights must not be negative, got -0.5; a weight of 0 excludes"),
         ([1e308, 1e308, 0, 0], r"the sum of the weights must be finite.*weights / weights\.max"),
     ],
 )
@@ -654,7 +654,7 @@ WRONG = [
     (F.mean_squared_error, (real(4, 3), real(4, 3), real(4, 1)), {}, ValueError, "weights of sha"),
     (F.mean_squared_error, (real(4), real(4), 2.0), {}, ValueError, "one for each example"),
     (F.mean_squared_error, (real(4), real(4), real(4) - 1), {}, ValueError, "negative, got -1"),
-    (F.mean_squared_error, (real(2), real(2), ["a", "b"]), {}, TypeError, "weights that are num"),
+    (F.mean_squared_error, (real(2), real(2), ["a", "b"]), {}, TypeError, "weights of num"),
     (F.mean_absolute_error, (real(4), real(4, 1)), {}, ValueError, "mean_absolute_error: outputs"),
     (F.huber, (real(4), real(4, 1)), {}, ValueError, "huber: outputs"),
     (F.huber, (real(4), real(4)), {"delta": 0}, ValueError, "above 0.*got 0"),

@@ -686,7 +686,7 @@ def test_the_state_of_another_optimizer_is_refused(name):
             optimizer.update(grads_of(0, params), given, params)
             continue
         with pytest.raises(
-            ValueError, match=r"another optimizer; make .* optimizer.init\(params\)"
+            ValueError, match=r"another optimizer; initialize .* optimizer.init\(params\)"
         ):
             optimizer.update(grads_of(0, params), given, params)
         if optimizer.elementwise and STATES[name].elementwise:

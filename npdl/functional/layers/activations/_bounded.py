@@ -1,8 +1,8 @@
-"""Activations that saturate, and those that make probabilities.
+"""Activations that saturate, and activations that compute probabilities.
 
 They have no parameters and keep shape and data type. :func:`softmax` and :func:`log_softmax` work
-along the last axis, all others element by element. Nothing overflows, and where the function has a
-limit, an infinite input gives it. At a corner the derivative is that of the flat side.
+along the last axis, all others element by element. Large inputs do not overflow. An infinite input
+gives the limit of the function, if it has one. At a corner, the derivative of the flat side counts.
 
 >>> import npdl.functional as F
 >>> F.sigmoid()((), np.array([-1000.0, 0.0, 1000.0])).round(4)
@@ -75,9 +75,9 @@ def sigmoid() -> Layer:
         return y, y
 
     def derivative(y: Array) -> Array:
-        slope = 1.0 - y
-        slope *= y
-        return slope
+        dy = 1.0 - y
+        dy *= y
+        return dy
 
     return elementwise_layer("sigmoid", forward, derivative)
 
@@ -103,9 +103,9 @@ def tanh() -> Layer:
         return y, y
 
     def derivative(y: Array) -> Array:
-        slope = y * y
-        np.subtract(1.0, slope, out=slope)
-        return slope
+        dy = y * y
+        np.subtract(1.0, dy, out=dy)
+        return dy
 
     return elementwise_layer("tanh", forward, derivative)
 
@@ -182,7 +182,7 @@ def _algebraic(name: str, steepness: float, height: float, shift: float) -> Laye
     far = 1e30 / max(steepness, 1.0)
 
     def forward(x: Array) -> tuple[Array, Array]:
-        y = x.clip(-far, far)  # ∞ / ∞ is no number
+        y = x.clip(-far, far)  # ∞ / ∞ is NaN
         if steepness != 1.0:
             y *= steepness
         falling = np.abs(y)
@@ -195,10 +195,10 @@ def _algebraic(name: str, steepness: float, height: float, shift: float) -> Laye
         return y, falling
 
     def derivative(falling: Array) -> Array:
-        slope = falling * falling
+        dy = falling * falling
         if height * steepness != 1.0:
-            slope *= height * steepness
-        return slope
+            dy *= height * steepness
+        return dy
 
     return elementwise_layer(name, forward, derivative)
 
@@ -207,7 +207,7 @@ def _algebraic(name: str, steepness: float, height: float, shift: float) -> Laye
 def hard_sigmoid() -> Layer:
     """Piecewise linear sigmoid: ``y = min(max(x/6 + 1/2, 0), 1)``.
 
-    The slope is 1/6, as in PyTorch; some libraries have 0.2.
+    The derivative of the middle piece is 1/6, as in PyTorch; it is 0.2 in some libraries.
 
     References
     ----------
@@ -259,10 +259,10 @@ def hard_tanh() -> Layer:
 
 @layer
 def softmax() -> Layer:
-    """Make numbers that are positive and add up to one: ``yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)``.
+    """Probabilities from scores: ``yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)``, along the last axis.
 
-    Along the last axis, where -∞ gives 0 as long as one number is finite. For training use
-    :func:`softmax_cross_entropy` on the numbers before it.
+    An input of -∞ gives 0 if at least one score is finite. In training, apply
+    :func:`softmax_cross_entropy` to the scores instead.
 
     References
     ----------

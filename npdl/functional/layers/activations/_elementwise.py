@@ -1,4 +1,4 @@
-"""The layer around a function of single elements, and functions that NumPy lacks or is slow in."""
+"""Layers from element-wise functions, and functions missing or slow in NumPy."""
 
 import functools
 import math
@@ -30,7 +30,7 @@ def elementwise_layer(
     forward: Callable[[Array], tuple[Array, Any]],
     derivative: Callable[[Any], Array],
 ) -> Layer:
-    """Make a layer of ``forward(x) -> (y, cache)`` and ``derivative(cache)``, a new array."""
+    """Build a layer from ``forward(x) -> (y, cache)`` and ``derivative(cache)``, a new array."""
 
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
         if type(x) is not np.ndarray or (x.dtype is not SINGLE and x.dtype is not DOUBLE):
@@ -50,12 +50,12 @@ def elementwise_layer(
 
 
 def element_blocks(x: Array) -> Iterator[slice]:
-    """Yield slices of `x` as one row, for functions of many steps."""
+    """Yield slices of the flattened `x`, for functions with many temporaries."""
     starts = range(0, x.size, ACTIVATION_BLOCK)
     return (slice(start, start + ACTIVATION_BLOCK) for start in starts)
 
 
-# exp(±87) is a normal number in float32 too; what is left out is smaller than 1e-35.
+# exp(±87) is a normal number in float32, too; the error of clipping is smaller than 1e-35.
 FAR = 87.0
 
 
@@ -65,8 +65,8 @@ def far(x: Array) -> float:
 
 
 def logistic(x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)) of numbers that are not below -:func:`far`."""
-    # A tanh would lose the digits of small values, and takes longer than exp in float64.
+    """Return 1 / (1 + exp(-x)) for x of at least -:func:`far`."""
+    # tanh would lose the digits of small values, and is slower than exp in float64.
     y = np.negative(x)
     np.exp(y, out=y)
     y += 1.0
@@ -74,7 +74,7 @@ def logistic(x: Array) -> Array:
 
 
 def expm1(x: Array) -> Array:
-    """Return exp(x) - 1 of numbers that are not positive, writing over them."""
+    """Return exp(x) - 1 for x of at most 0; overwrites `x`."""
     # 2t / (1 - t) with t = tanh(x/2): all digits, and NumPy's tanh is vectorised everywhere.
     x *= 0.5
     np.tanh(x, out=x)
@@ -101,8 +101,8 @@ def normal_pdf(x: Array) -> Array:
     return y
 
 
-# NumPy has no error function. Φ is tabulated at steps of 1/2048 between ±13, and Taylor's formula
-# of the second degree around the nearest of these points leaves an error below 1e-12.
+# NumPy lacks an error function. Φ is tabulated in steps of 1/2048 between ±13. A second-degree
+# Taylor polynomial around the nearest point has an error below 1e-12.
 _STEPS = 2048
 _END = 13
 
@@ -113,7 +113,7 @@ def normal_cdf(x: Array) -> Array:
     x = x.clip(-_END, _END)
     point = x * _STEPS
     np.rint(point, out=point)
-    # No point is near NaN: any will do, since h is NaN too.
+    # For NaN any index works, since h is NaN, too.
     with np.errstate(invalid="ignore"):
         index = (point + _END * _STEPS).astype(np.intp)
     point *= 1 / _STEPS

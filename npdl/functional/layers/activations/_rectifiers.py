@@ -1,8 +1,8 @@
-"""Rectifiers: activations that pass large inputs on and hold negative ones back.
+"""Rectifiers: activations that pass positive inputs and suppress negative ones.
 
-They have no parameters, work element by element, and keep shape and data type. Nothing overflows,
-and where the function has a limit, an infinite input gives it. At a corner the derivative is that
-of the negative side, but for :func:`hard_silu`, where it is that of the outer side.
+They have no parameters, work element by element, and keep shape and data type. Large inputs do not
+overflow. An infinite input gives the limit of the function, if it has one. At a corner, the
+derivative of the negative side counts; in :func:`hard_silu`, the derivative of the outer side.
 
 >>> import npdl.functional as F
 >>> F.relu()((), np.array([-2.0, 0.0, 3.0]))
@@ -78,7 +78,7 @@ def _where_positive(g: Array, y: Array) -> Array:
     return dx
 
 
-# Up to here the cheaper call wins, from here on the better vectorised one.
+# Arrays with fewer elements use the function with the cheaper call, others the vectorised one.
 _SMALL = 4096
 
 
@@ -174,11 +174,11 @@ def _exponential_linear(name: str, alpha: float, scale: float) -> Layer:
         return y, y
 
     def derivative(y: Array) -> Array:
-        slope = y.clip(-np.inf, 0.0)
-        slope += depth
+        dy = y.clip(-np.inf, 0.0)
+        dy += depth
         if depth != scale:
-            slope += np.multiply(y > 0.0, scale - depth, dtype=y.dtype)
-        return slope
+            dy += np.multiply(y > 0.0, scale - depth, dtype=y.dtype)
+        return dy
 
     return elementwise_layer(name, forward, derivative)
 
@@ -205,8 +205,8 @@ def softplus() -> Layer:
         e = np.abs(x)
         np.negative(e, out=e)
         np.exp(e, out=e)
-        # This is log1p(e), which is slow: the digits of e that the sum loses in rounding, over
-        # the sum, are what its logarithm lacks.
+        # log(1 + e) without the slow log1p: with s = fl(1 + e), the correction of log(s) is
+        # (e - (s - 1)) / s.
         total = e + 1.0
         y = np.log(total)
         e -= total - 1.0
@@ -217,8 +217,8 @@ def softplus() -> Layer:
 
     def derivative(y: Array) -> Array:
         # sigmoid(x) = 1 - exp(-y)
-        slope = expm1(np.negative(y))
-        return np.negative(slope, out=slope)
+        dy = expm1(np.negative(y))
+        return np.negative(dy, out=dy)
 
     return elementwise_layer("softplus", forward, derivative)
 
@@ -249,10 +249,10 @@ def silu() -> Layer:
     def derivative(cache: tuple[Array, Array]) -> Array:
         # s + y (1 - s)
         y, s = cache
-        slope = np.subtract(1.0, s)
-        slope *= y.clip(-np.inf, far(y))
-        slope += s
-        return slope
+        dy = np.subtract(1.0, s)
+        dy *= y.clip(-np.inf, far(y))
+        dy += s
+        return dy
 
     return elementwise_layer("silu", forward, derivative)
 
@@ -280,11 +280,11 @@ def hard_silu() -> Layer:
 
     def derivative(x: Array) -> Array:
         # x/3 + 1/2 within, 0 or 1 outside
-        slope = x.clip(-3.0, 3.0)
-        slope += slope * (np.abs(slope) < 3.0)
-        slope *= 1 / 6
-        slope += 0.5
-        return slope
+        dy = x.clip(-3.0, 3.0)
+        dy += dy * (np.abs(dy) < 3.0)
+        dy *= 1 / 6
+        dy += 0.5
+        return dy
 
     return elementwise_layer("hard_silu", forward, derivative)
 
@@ -296,8 +296,8 @@ def gelu(*, approximate: bool = False) -> Layer:
     Parameters
     ----------
     approximate : bool
-        Whether Φ(x) is ``(1 + tanh(√(2/π) · (x + 0.044715 x³))) / 2``, which differs from the
-        exact one by up to 5e-4; else it is exact to 1e-12, or to all digits of float32.
+        Whether Φ(x) is approximated by ``(1 + tanh(√(2/π) · (x + 0.044715 x³))) / 2``, with an
+        error of up to 5e-4. By default the error is at most 1e-12, or the rounding of float32.
 
     References
     ----------
@@ -316,7 +316,7 @@ def gelu(*, approximate: bool = False) -> Layer:
         y, cdf = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
         flat, flat_y, flat_cdf = x.reshape(-1), y.reshape(-1), cdf.reshape(-1)
         for some in element_blocks(x):
-            part = flat[some].clip(-FAR, np.inf)  # Φ is 0 long before
+            part = flat[some].clip(-FAR, np.inf)  # Φ underflows to 0 above -FAR
             flat_cdf[some] = _tanh_cdf(part) if approximate else normal_cdf(part)
             np.multiply(part, flat_cdf[some], out=flat_y[some])
         return y, (x, cdf)
@@ -324,14 +324,14 @@ def gelu(*, approximate: bool = False) -> Layer:
     def derivative(cache: tuple[Array, Array]) -> Array:
         # Φ(x) + x φ(x), φ = Φ'
         x, cdf = cache
-        slope = np.empty(x.shape, x.dtype)
-        flat, flat_cdf, flat_slope = x.reshape(-1), cdf.reshape(-1), slope.reshape(-1)
+        dy = np.empty(x.shape, x.dtype)
+        flat, flat_cdf, flat_dy = x.reshape(-1), cdf.reshape(-1), dy.reshape(-1)
         for some in element_blocks(x):
             part = flat[some].clip(-FAR, FAR)
             pdf = _tanh_pdf(part, flat_cdf[some]) if approximate else normal_pdf(part)
             pdf *= part
-            np.add(pdf, flat_cdf[some], out=flat_slope[some])
-        return slope
+            np.add(pdf, flat_cdf[some], out=flat_dy[some])
+        return dy
 
     return elementwise_layer("gelu", forward, derivative)
 
@@ -340,7 +340,7 @@ _ROOT = math.sqrt(2 / math.pi)
 
 
 def _tanh_cdf(x: Array) -> Array:
-    x = x.clip(-10.0, 10.0)  # x³ may overflow, and from here on the tanh is ±1
+    x = x.clip(-10.0, 10.0)  # x³ may overflow; beyond ±10 the tanh is ±1
     inner: Array = x * x
     inner *= _ROOT * 0.044715
     inner += _ROOT
@@ -363,7 +363,7 @@ def _tanh_pdf(x: Array, cdf: Array) -> Array:
 
 @layer
 def mish() -> Layer:
-    """Smooth unit without monotony: ``y = x · tanh(log(1 + eˣ))``.
+    """Smooth non-monotonic unit: ``y = x · tanh(log(1 + eˣ))``.
 
     References
     ----------
@@ -380,7 +380,7 @@ def mish() -> Layer:
     def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
         x = x.clip(-FAR, np.inf)
         # tanh(log(1 + e)) = n / (n + 2), where e = exp(x) and n = e² + 2e
-        e = x.clip(-FAR, 40.0)  # from here on t is 1, and e² still finite
+        e = x.clip(-FAR, 40.0)  # above 40, t is 1; at 40, e² is still finite
         np.exp(e, out=e)
         t = e + 2.0
         t *= e
@@ -392,11 +392,11 @@ def mish() -> Layer:
         # t + x (1 - t²) sigmoid(x)
         x, t = cache
         x = x.clip(-FAR, FAR)
-        slope = t * t
-        np.subtract(1.0, slope, out=slope)
-        slope *= x
-        slope *= logistic(x)
-        slope += t
-        return slope
+        dy = t * t
+        np.subtract(1.0, dy, out=dy)
+        dy *= x
+        dy *= logistic(x)
+        dy += t
+        return dy
 
     return elementwise_layer("mish", forward, derivative)

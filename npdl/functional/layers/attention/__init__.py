@@ -1,4 +1,4 @@
-"""Attention, and the encodings of positions for it."""
+"""Attention and position encodings."""
 
 from npdl.functional.layers.attention._multi_head import multi_head_attention
 from npdl.functional.layers.attention._positions import learned_positions, sinusoidal_positions

@@ -1,4 +1,4 @@
-"""Attention with several heads, of a sequence to itself or to another one."""
+"""Multi-head attention of a sequence to itself or to another sequence."""
 
 import math
 from typing import Any
@@ -52,36 +52,37 @@ def multi_head_attention(
 ) -> Layer:
     """Mix the steps of a sequence by their scores: ``y = softmax(Q Kᵀ / √d) V`` for each head.
 
-    Q are the queries, K the keys and V the values of d features for each head, all products with
-    weights. What the heads give stands side by side and goes through one more product.
+    Q are the queries, K the keys and V the values, with d features per head. They are matrix
+    products with weights. The outputs of the heads are concatenated and multiplied by one more
+    weight.
 
     The input is
 
-    - ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time), where queries,
-      keys and values are all made of `x`; or,
-    - with ``cross=True``, ``(x, context)`` or ``(x, context, mask)``, where keys and values are
-      made of the context (batch, steps, other features), and the mask is (batch, steps).
+    - ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time); `x` is the source
+      of queries, keys and values; or,
+    - with ``cross=True``, ``(x, context)`` or ``(x, context, mask)``; the context (batch, steps,
+      other features) is the source of keys and values, and the mask is (batch, steps).
 
-    A mask is true where there is data: no step attends to one where it is false, even if its
-    numbers are NaN or infinite. A masked step of `x` is still a query: its output is
-    computed from its own numbers, or from zeros if these are not finite. A step that is left with
-    nothing to attend to gets zeros. The gradient of a mask is `None`.
+    The mask is true at steps with data. No query attends to a masked step, even if its values are
+    NaN or infinite. A masked step of `x` is still a query: its output is computed from its own
+    values, or from zeros if these are not finite. The output of a query without any unmasked key
+    is zero. The gradient of a mask is `None`.
 
     Parameters
     ----------
     heads : int
-        The number of heads, which divides the features of `x`: each has d = features / heads.
+        The number of heads. It divides the features of `x`: each head has d = features / heads.
     units : int, optional
-        The number of output features; by default, that of `x`.
+        The number of output features; by default, the number of features of `x`.
     cross : bool
-        Whether keys and values are made of a second sequence.
+        Whether a second sequence is the source of keys and values.
     causal : bool
-        Whether a step attends only to itself and to those before it. Not with `cross`. From a
-        step that is not finite on, the outputs are NaN, and those before it are not.
+        Whether a step attends only to itself and to earlier steps. Not allowed with `cross`. The
+        outputs are NaN from the first non-finite step on; earlier outputs are not affected.
     dropout : float
-        The fraction of the weights after the softmax that is dropped in training.
+        The fraction of attention weights (after the softmax) to drop in training.
     bias : bool
-        Whether the products are followed by sums.
+        Whether the layer adds a bias after each matrix product.
     weight_init, bias_init : Initializer
         Initial values; Glorot's uniform for each of the four products, and zeros by default.
 
@@ -89,17 +90,17 @@ def multi_head_attention(
     -------
     Layer
         From (batch, time, features) to (batch, time, units). Parameters: ``weight`` (features,
-        3 · features), whose columns make queries, keys and values in this order, and with `cross`
-        instead ``query_weight`` (features, features) and ``context_weight`` (other features,
-        2 · features); ``output_weight`` (features, units); and a ``bias`` for each weight,
-        ``query_bias`` and so on. The transposed weights are PyTorch's ``in_proj_weight`` and
-        ``out_proj.weight``.
+        3 · features), with columns for queries, keys and values in this order. With `cross`,
+        ``query_weight`` (features, features) and ``context_weight`` (other features,
+        2 · features) replace it. ``output_weight`` (features, units); and a ``bias`` for each
+        weight, ``query_bias`` and so on. The transposed weights are PyTorch's ``in_proj_weight``
+        and ``out_proj.weight``.
 
     Raises
     ------
     ValueError
-        If the heads do not divide the features, a sequence has no steps, or the mask is not of
-        truth values or has another shape than the keys.
+        If the heads do not divide the features; if a sequence has no steps; if the mask is not
+        boolean or has another shape than the keys.
 
     References
     ----------
@@ -130,7 +131,7 @@ def multi_head_attention(
             "attends to another one; use one of the two"
         )
 
-    # One product for each sequence makes all that is made of it.
+    # One matrix product per input sequence computes all its projections (Q, K, V).
     sources = ("query_", "context_") if cross else ("",)
 
     def init(rng: KeyLike, shape: Shape) -> Params:
@@ -260,7 +261,7 @@ def _sizes(shape: Any, cross: bool, heads: int) -> tuple[Any, int, int]:
         is_example(sequence, axes=2, known=1) for sequence in sequences
     ):
         expected = (
-            "((time, features), (steps, features)), with (steps,) behind for a mask"
+            "((time, features), (steps, features)), and (steps,) at the end for a mask"
             if cross
             else "(time, features), or ((time, features), (time,)) with a mask"
         )

@@ -1,6 +1,6 @@
-"""Positions, added to sequences for layers that do not see the order of the steps.
+"""Position encodings for layers that ignore the order of the steps, such as attention.
 
-Both layers go from (batch, time, features) to the same shape, and keep the type of floats.
+Both layers map (batch, time, features) to the same shape, and keep the type of floats.
 """
 
 import functools
@@ -29,7 +29,7 @@ def sinusoidal_positions() -> Layer:
     Returns
     -------
     Layer
-        It has no parameters, and takes sequences of any length.
+        It has no parameters, and accepts sequences of any length.
 
     References
     ----------
@@ -65,7 +65,7 @@ def sinusoidal_positions() -> Layer:
 
 @functools.lru_cache(maxsize=16)
 def _sinusoids(time: int, features: int, dtype: np.dtype[Any]) -> Array:
-    """Return the array p, which is kept for the next batch."""
+    """Return the array p; it is cached for later batches."""
     pairs = np.arange(0, features, 2)
     angles = np.arange(time)[:, None] * 10000.0 ** (-pairs / features)
     table = np.empty((time, features), dtype)
@@ -153,11 +153,11 @@ def _check_length(time: int, length: int) -> None:
     if time > length:
         raise ValueError(
             f"learned_positions: a sequence of {time} steps is longer than the table of {length}; "
-            f"cut it, or make the model with learned_positions({time})"
+            f"cut it, or build the model with learned_positions({time})"
         )
 
 
 def _sizes(name: str, shape: Any) -> tuple[Any, int]:
-    """Return the steps of an example, which may be `None`, for any, and its features."""
+    """Return the steps of an example, `None` for any number, and its features."""
     check_example(name, shape, "(time, features)", axes=2, known=1)
     return shape[0], shape[1]

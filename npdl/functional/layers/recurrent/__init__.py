@@ -1,4 +1,4 @@
-"""Recurrent layers: one loop over time, and a cell for each of them."""
+"""Recurrent layers: one loop over time, and a cell for each layer."""
 
 from npdl.functional.layers.recurrent._gru import gru
 from npdl.functional.layers.recurrent._lstm import lstm

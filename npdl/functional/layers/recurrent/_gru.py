@@ -42,24 +42,24 @@ def gru(
         n = tanh(xₜ W_n + b_n + r (h U_n + q_n))
         hₜ = (1 - z) n + z h
 
-    With ``reset_after=False`` the reset gate acts before the product, and there is no `q`::
+    With ``reset_after=False`` the reset gate acts before the product, and the layer has no `q`::
 
         n = tanh(xₜ W_n + b_n + (r h) U_n)
 
-    Inputs, outputs, masks and states are those of :func:`lstm`, except that the state is one
-    array `h`.
+    The layer has the inputs, outputs and masks of :func:`lstm`, but its state is one array `h`.
 
     Parameters
     ----------
     units : int
         Size of `h`.
     reset_after : bool
-        Whether the reset gate acts after the recurrent product, as in cuDNN, PyTorch and Keras,
-        or on the state before it, as in the paper. After it takes one product less a step.
+        ``True``: the reset gate acts after the recurrent matrix product, as in cuDNN, PyTorch and
+        Keras. ``False``: it acts on the state before the product, as in the paper. ``True`` saves
+        one matrix product per step.
     activation, gate_activation : Layer
         Any elementwise activations in place of tanh and σ.
     return_sequence, return_state, reverse : bool
-        What is returned, and in which direction the layer runs; as in :func:`lstm`.
+        The outputs, and the direction of the layer; as in :func:`lstm`.
     weight_init, recurrent_weight_init, bias_init : Initializer
         Initial values of each gate's block; Glorot's uniform, orthogonal and zeros by default.
 
@@ -67,8 +67,8 @@ def gru(
     -------
     Layer
         Parameters: ``weight`` (features, 3 units), ``recurrent_weight`` (units, 3 units), ``bias``
-        (3 units,), with the columns in the order r, z, n, and where `reset_after`
-        ``recurrent_bias`` (3 units,), the q, added to ``h U`` of all gates. PyTorch has the
+        (3 units,), with the columns in the order r, z, n. With `reset_after` also
+        ``recurrent_bias`` (3 units,), the q, added to ``h U`` of all gates. PyTorch stores the
         transposes in the same order.
 
     References
@@ -111,12 +111,12 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
     def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"].T
         _, time, batch = z.shape
-        # One copy of the column for each example: adding equal shapes is faster.
+        # One copy of the column per example: adding arrays of equal shapes is faster.
         bias = np.repeat(params["recurrent_bias"][:, None], batch, axis=1)
-        # The gates r and z, and below them the product that r scales.
+        # Rows: the gates r and z, then h U_n + q_n, which r scales.
         gates = np.empty((time, 3 * units, batch), z.dtype)
         candidates = np.empty((time, units, batch), z.dtype)
-        slopes: list[Any] = []
+        caches: list[Any] = []
 
         def step(t: int) -> None:
             a, n = gates[t], candidates[t]
@@ -124,17 +124,17 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
             a += bias
             both, product = a[: 2 * units], a[2 * units :]
             both += z[: 2 * units, t]
-            of_gates = gate.apply(both, both)
+            gates_cache = gate.apply(both, both)
             np.multiply(a[:units], product, out=n)
             n += z[2 * units :, t]
-            slopes.append((of_gates, function.apply(n, n)))
-            _blend(n, a[units : 2 * units], hidden[t], hidden[t + 1])
+            caches.append((gates_cache, function.apply(n, n)))
+            _interpolate(n, a[units : 2 * units], hidden[t], hidden[t + 1])
 
-        return step, (gates, candidates, slopes)
+        return step, (gates, candidates, caches)
 
     def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        gates, candidates, slopes = cell_cache
+        gates, candidates, caches = cell_cache
         work = np.empty_like(hidden[0])
         da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)
@@ -142,8 +142,8 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
 
         def step(t: int, dh: Array) -> None:
             r, z, product = gates[t].reshape(3, *work.shape)
-            _slopes(function, gate, gates[t], candidates[t], slopes[t], da)
-            _unblend(dh, candidates[t], z, hidden[t], da, work)
+            _derivatives(function, gate, gates[t], candidates[t], caches[t], da)
+            _interpolate_backward(dh, candidates[t], z, hidden[t], da, work)
             np.multiply(dn, product, out=work)
             np.multiply(dr, work, out=dr)
             dz[:, t] = da
@@ -173,32 +173,32 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
         gates = np.empty((time, 2 * units, batch), z.dtype)
         candidates = np.empty((time, units, batch), z.dtype)
         resets = np.empty_like(candidates)
-        slopes: list[Any] = []
+        caches: list[Any] = []
 
         def step(t: int) -> None:
             a, n = gates[t], candidates[t]
             np.matmul(weight[: 2 * units], hidden[t], out=a)
             a += z[: 2 * units, t]
-            of_gates = gate.apply(a, a)
+            gates_cache = gate.apply(a, a)
             np.multiply(a[:units], hidden[t], out=resets[t])
             np.matmul(weight[2 * units :], resets[t], out=n)
             n += z[2 * units :, t]
-            slopes.append((of_gates, function.apply(n, n)))
-            _blend(n, a[units:], hidden[t], hidden[t + 1])
+            caches.append((gates_cache, function.apply(n, n)))
+            _interpolate(n, a[units:], hidden[t], hidden[t + 1])
 
-        return step, (gates, candidates, slopes, resets)
+        return step, (gates, candidates, caches, resets)
 
     def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        gates, candidates, slopes, resets = cell_cache
+        gates, candidates, caches, resets = cell_cache
         work, d_reset = np.empty_like(hidden[0]), np.empty_like(hidden[0])
         da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)
 
         def step(t: int, dh: Array) -> None:
             r, z = gates[t].reshape(2, *work.shape)
-            _slopes(function, gate, gates[t], candidates[t], slopes[t], da)
-            _unblend(dh, candidates[t], z, hidden[t], da, work)
+            _derivatives(function, gate, gates[t], candidates[t], caches[t], da)
+            _interpolate_backward(dh, candidates[t], z, hidden[t], da, work)
             np.matmul(weight[:, 2 * units :], dn, out=d_reset)
             np.multiply(d_reset, hidden[t], out=work)
             np.multiply(dr, work, out=dr)
@@ -220,29 +220,29 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
     return Cell("gru", _GATES, forward, backward)
 
 
-def _blend(n: Array, z: Array, h: Array, out: Array) -> None:
+def _interpolate(n: Array, z: Array, h: Array, out: Array) -> None:
     """Write (1 - z) n + z h."""
     np.subtract(h, n, out=out)
     out *= z
     out += n
 
 
-def _slopes(
+def _derivatives(
     function: InplaceActivation,
     gate: InplaceActivation,
     a: Array,
     n: Array,
-    of: tuple[Any, Any],
+    caches: tuple[Any, Any],
     da: Array,
 ) -> None:
-    """Write the slopes of r, z and n into the blocks of `da`."""
+    """Write the derivatives of r, z and n into the blocks of `da`."""
     bound = 2 * len(n)
-    gate.slope(a[:bound], of[0], da[:bound])
-    function.slope(n, of[1], da[bound:])
+    gate.derivative(a[:bound], caches[0], da[:bound])
+    function.derivative(n, caches[1], da[bound:])
 
 
-def _unblend(dh: Array, n: Array, z: Array, h: Array, da: Array, work: Array) -> None:
-    """Multiply the slopes of z and n by their gradients."""
+def _interpolate_backward(dh: Array, n: Array, z: Array, h: Array, da: Array, work: Array) -> None:
+    """Multiply the derivatives of z and n by their gradients."""
     _, dz, dn = da.reshape(3, *n.shape)
     np.subtract(h, n, out=work)
     work *= dh

@@ -1,4 +1,4 @@
-"""Activations inside recurrent layers, which write into blocks that the layer owns."""
+"""Activations inside recurrent layers. They write into arrays that the layer owns."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,59 +16,59 @@ __all__ = ["InplaceActivation", "inplace_activation"]
 
 
 class InplaceActivation(NamedTuple):
-    """An elementwise function, and its slope."""
+    """An elementwise function and its derivative."""
 
     # apply(x, out) -> cache; x and out may be the same array.
     apply: Callable[[Array, Array], Any]
-    # slope(y, cache, out) writes the derivative, where y is what apply wrote.
-    slope: Callable[[Array, Any, Array], None]
+    # derivative(y, cache, out) writes the derivative; y is the output of `apply`.
+    derivative: Callable[[Array, Any, Array], None]
 
 
 def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActivation:
-    """Return an activation in the form that cells use; raise if it is none."""
+    """Convert a layer to an in-place activation; raise if it is not an activation."""
     if not isinstance(activation, Layer):
         raise TypeError(refusal(activation, f"{name}(128, {role}=tanh())", "a layer"))
     if activation == tanh():
-        return InplaceActivation(_tanh, _tanh_slope)
+        return InplaceActivation(_tanh, _tanh_derivative)
     if activation == sigmoid():
-        return InplaceActivation(_sigmoid, _sigmoid_slope)
+        return InplaceActivation(_sigmoid, _sigmoid_derivative)
     _check_elementwise(name, role, activation)
 
     def apply(x: Array, out: Array) -> Any:
-        # The cache may hold the input, which is a block that will be written again.
+        # The cache may hold the input, and the loop overwrites this array.
         out[...], cache = activation.apply((), x.copy())
         return cache
 
-    def slope(y: Array, cache: Any, out: Array) -> None:
+    def derivative(y: Array, cache: Any, out: Array) -> None:
         out[...] = activation.backward((), cache, np.ones_like(y))[1]
 
-    return InplaceActivation(apply, slope)
+    return InplaceActivation(apply, derivative)
 
 
 def _tanh(x: Array, out: Array) -> None:
     np.tanh(x, out=out)
 
 
-def _tanh_slope(y: Array, cache: None, out: Array) -> None:
+def _tanh_derivative(y: Array, cache: None, out: Array) -> None:
     np.multiply(y, y, out=out)
     np.subtract(1.0, out, out=out)
 
 
 def _sigmoid(x: Array, out: Array) -> None:
-    # σ(x) = ½ + ½ tanh(x/2): no exp that overflows, and no division, which is slow.
+    # σ(x) = ½ + ½ tanh(x/2) avoids the overflow of exp and a slow division.
     np.multiply(x, 0.5, out=out)
     np.tanh(out, out=out)
     out *= 0.5
     out += 0.5
 
 
-def _sigmoid_slope(y: Array, cache: None, out: Array) -> None:
+def _sigmoid_derivative(y: Array, cache: None, out: Array) -> None:
     np.multiply(y, y, out=out)
     np.subtract(y, out, out=out)
 
 
 def _check_elementwise(name: str, role: str, activation: Layer) -> None:
-    # Inside, the last axis is the batch, and a softmax along it would mix the examples.
+    # In cells the last axis is the batch; a softmax along it would mix the examples.
     x = np.array([[0.5, -0.5], [0.5, 2.0]], np.float32)
     params = activation.init(0, (2,))
     y, trained = None, np.zeros(0)

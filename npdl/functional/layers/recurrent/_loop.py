@@ -1,10 +1,10 @@
 """The loop over time of all recurrent layers, with masks, states and directions.
 
-A layer brings its :class:`Cell`, one step forward and back; :func:`recurrent` makes the layer.
+A :class:`Cell` defines one step, forward and backward; :func:`recurrent` builds the layer from it.
 
-Inside, a step is a block (features, batch). The recurrent product ``Uᵀh`` then has many rows and
-few columns, for which BLAS is up to 1.5 times as fast as for the transpose, and each gate is one
-contiguous block. The other products are taken once, for all steps together.
+A step is a block (features, batch) in memory. The recurrent matrix product ``Uᵀh`` then has many
+rows and few columns. For this shape, BLAS is up to 1.5 times as fast as for the transpose, and each
+gate is one contiguous block. The other matrix products are computed once, for all steps together.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ Finish = Callable[[Array], dict[str, Array]]
 
 
 class Cell(NamedTuple):
-    """One step of a recurrent layer, forward and back.
+    """One step of a recurrent layer, forward and backward.
 
     The sizes: `z` and its gradient `dz` are (gates · units, time, batch), each state is
     (time + 1, units, batch), beginning with the initial one.
@@ -51,13 +51,13 @@ class Cell(NamedTuple):
     # gradients of the states after step t with those before it, and sets dz[:, t].
     # finish(dz_matrix) returns the gradients of all parameters but weight and bias.
     backward: Callable[[Params, Arrays, Any, Array], tuple[Callable[..., None], Finish]]
-    # Whether one product makes all that goes into a step: of (U, W, b) and (h, x, 1).
+    # Whether one matrix product of (U, W, b) and (h, x, 1) computes all gate inputs of a step.
     joined: bool = False
-    # How many arrays the state consists of; the first one is the output.
+    # Number of arrays in the state; the first one is the output.
     states: int = 1
     biases: tuple[str, ...] = ("bias",)
-    # Addends of the initial biases of gates.
-    shifts: dict[str, float] = {}  # noqa: RUF012 - nobody writes to it
+    # Constants to add to the initial biases of gates.
+    shifts: dict[str, float] = {}  # noqa: RUF012 - never written to
 
 
 def recurrent(
@@ -71,7 +71,7 @@ def recurrent(
     recurrent_weight_init: Initializer,
     bias_init: Initializer,
 ) -> Layer:
-    """Make the layer that applies a cell to each step of a sequence."""
+    """Build the layer that applies a cell to each step of a sequence."""
     name, n_columns = cell.name, len(cell.gates) * units
     return_sequence = check_flag(return_sequence, f"{name}(128, return_sequence=True)")
     return_state = check_flag(return_state, f"{name}(128, return_state=True)")
@@ -105,8 +105,8 @@ def recurrent(
         x, masked = _in_order(x, reverse), _masked(mask, reverse)
         stacked_inputs = None
         states = tuple(np.empty((time + 1, units, batch), x.dtype) for _ in range(cell.states))
-        # The product of all inputs at once is faster than many with a few columns each, and for few
-        # features the sum that it needs then takes longer than that saves.
+        # One matrix product for the inputs of all steps is faster than one per step, but needs a
+        # sum per step. With few features, the sums cost more than the product saves.
         if cell.joined and 4 * x.shape[2] <= units:
             stacked_inputs = _stacked_inputs(x, masked, units)
             states = (stacked_inputs[:, :units], *states[1:])
@@ -150,7 +150,7 @@ def recurrent(
         carried = _carried(masked, time)
         for t in range(time - 1, -1, -1):
             if sequence is not None:
-                # Row by row first: adding up along the wrong axis would miss the cache.
+                # A contiguous copy first: a transposed read of `sequence` would miss the cache.
                 block[...] = sequence[:, t]
                 d_states[0][:, :examples] += block.T
             if carried[t] is None:
@@ -197,10 +197,10 @@ def recurrent(
 
 
 def _drop_vanished(d_states: list[Array]) -> None:
-    """Set tiny numbers to zero.
+    """Set tiny gradients to zero.
 
-    A gradient that vanishes on its way back becomes subnormal at last, and arithmetic with such
-    numbers takes ten times as long.
+    A vanishing gradient becomes subnormal, and arithmetic with subnormal numbers takes ten times as
+    long.
     """
     for array in d_states:
         array *= np.abs(array) >= 1e8 * float(np.finfo(array.dtype).tiny)
@@ -209,7 +209,7 @@ def _drop_vanished(d_states: list[Array]) -> None:
 def _step_and_carry(
     step: Callable[..., None], t: int, d_states: list[Array], carried: Array
 ) -> None:
-    """Go back one step, where the gradients of masked examples pass it by."""
+    """Compute the backward pass of a step; gradients of masked examples are carried through."""
     before = [array.copy() for array in d_states]
     for array in d_states:
         np.copyto(array, 0, where=carried)
@@ -219,10 +219,10 @@ def _step_and_carry(
 
 
 def _filled(x: Array, mask: Array | None, state: Any) -> tuple[Array, Array | None, Any]:
-    """Repeat the last example until there is a multiple of four, unless there are few.
+    """Repeat the last example up to a multiple of four, for batches of 8 or more.
 
-    A recurrent product with 30 columns takes 1.3 times as long as with 32. The copies get no
-    gradient; they are of an example, because with zeros as the input a state might overflow.
+    A recurrent matrix product with 30 columns takes 1.3 times as long as with 32. The gradient of
+    the copies is zero. Zeros in place of copies might overflow a state.
     """
     missing = -len(x) % 4
     if len(x) < 8 or not missing:
@@ -239,7 +239,7 @@ def _filled(x: Array, mask: Array | None, state: Any) -> tuple[Array, Array | No
 
 
 def _stacked_inputs(x: Array, masked: Array | None, units: int) -> Array:
-    """Return (time + 1, units + features + 1, batch): room for h, and below it x, and ones."""
+    """Return (time + 1, units + features + 1, batch): space for h, then x, then ones."""
     batch, time, n_features = x.shape
     stacked_inputs = np.empty((time + 1, units + n_features + 1, batch), x.dtype)
     stacked_inputs[:time, units:-1] = _steps(x, masked).transpose(0, 2, 1)
@@ -292,17 +292,17 @@ def _steps(x: Array, masked: Array | None) -> Array:
 
 
 def _in_order(array: Array, reverse: bool) -> Array:
-    """Return (batch, time, ...) in the order of the steps, and back."""
+    """Return (batch, time, ...) in the order of the loop; the function is its own inverse."""
     return array[:, ::-1] if reverse else array
 
 
 def _masked(mask: Array | None, reverse: bool) -> Array | None:
-    """Return (time, batch), true where an example has no data; `None` if all have."""
+    """Return (time, batch), true at masked steps; `None` if no step is masked."""
     return None if mask is None or mask.all() else ~_in_order(mask, reverse).T
 
 
 def _carried(masked: Array | None, time: int) -> list[Any]:
-    """Return for each step which examples rest, or `None` if none does."""
+    """Return for each step the boolean mask of masked examples, or `None` without any."""
     if masked is None:
         return [None] * time
     return [row if row.any() else None for row in masked]
@@ -313,7 +313,7 @@ def _state(arrays: tuple[Any, ...]) -> Any:
 
 
 def _last_d_states(g_state: Any, states: Arrays) -> list[Array]:
-    """Return the gradients of the last states in arrays of our own."""
+    """Return the gradients of the last states in new arrays."""
     given = g_state if len(states) > 1 else (g_state,)
     d_states = [np.zeros(array.shape[1:], array.dtype) for array in states]
     for array, g in zip(d_states, given or (), strict=False):
@@ -325,7 +325,7 @@ def _last_d_states(g_state: Any, states: Arrays) -> list[Array]:
 def _inputs(
     cell: Cell, units: int, params: Params, given: Any
 ) -> tuple[Array, Array | None, Any, int]:
-    """Check `x`, `(x, mask)` or `(x, mask, state)`; return them, and how many there are."""
+    """Check `x`, `(x, mask)` or `(x, mask, state)`; return the three and the number of inputs."""
     name, parts = cell.name, given if isinstance(given, tuple) else (given,)
     if len(parts) > 3 or not parts:
         raise ValueError(

@@ -38,17 +38,18 @@ def lstm(
         hₜ = o tanh(cₜ)
 
     The input is `x`, or `(x, mask)`, or `(x, mask, state)`, where mask and state may be `None`.
-    The mask is bool (batch, time), true where there is data; a step without data carries the state
-    through, its output is the carried state, and whatever `x` holds there has no effect. The
-    state is the tuple `(h, c)`, each (batch, units); without it, zeros. It has a gradient, the
-    mask has none. A sequence of length zero leaves the state as it is.
+    The mask is boolean (batch, time), true at steps with data. A masked step carries the state
+    through and outputs `h` of this state; the values of `x` at masked steps have no effect. The
+    state is the tuple `(h, c)`, each (batch, units), with zeros by default. The state has a
+    gradient; the gradient of the mask is `None`. A sequence of length zero returns the state
+    unchanged.
 
     Parameters
     ----------
     units : int
         Size of `h` and `c`.
     forget_bias : float
-        Added to the initial bias of the forget gate, so that the state is kept at first.
+        Constant added to the initial bias of the forget gate, so that a new layer keeps its state.
     activation, gate_activation : Layer
         Any elementwise activations in place of tanh and σ.
     return_sequence : bool
@@ -56,8 +57,8 @@ def lstm(
     return_state : bool
         Whether the output is the tuple `(y, state)`, with the state after the last step.
     reverse : bool
-        Whether to run from the end to the beginning, where the last step is the first in time;
-        the outputs are in the order of the input.
+        Whether to run from the last step in time to the first. The outputs are in the order of
+        the input.
     weight_init, recurrent_weight_init, bias_init : Initializer
         Initial values of each gate's block; Glorot's uniform, orthogonal and zeros by default.
 
@@ -66,8 +67,8 @@ def lstm(
     Layer
         From (batch, time, features) to (batch, units), or (batch, time, units).
         Parameters: ``weight`` (features, 4 units), ``recurrent_weight`` (units, 4 units) and
-        ``bias`` (4 units,), with the columns in the order g, i, f, o. PyTorch has the transposes
-        with the rows in the order i, f, g, o, and two biases, of which this is the sum.
+        ``bias`` (4 units,), with the columns in the order g, i, f, o. PyTorch stores the transposes
+        with rows in the order i, f, g, o, and two biases; ``bias`` is their sum.
 
     Raises
     ------
@@ -119,39 +120,39 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
         gates = np.empty((time, 4 * units, batch), memory.dtype)
         bounded = np.empty((time, units, batch), memory.dtype)
         gain = np.empty((units, batch), memory.dtype)
-        slopes: list[Any] = []
+        caches: list[Any] = []
 
         def step(t: int) -> None:
             a, c = gates[t], memory[t + 1]
             z(t, a)
             g, i, f, o = a.reshape(4, units, batch)
-            of_g, of_gates = function.apply(g, g), gate.apply(a[units:], a[units:])
+            g_cache, gates_cache = function.apply(g, g), gate.apply(a[units:], a[units:])
             np.multiply(f, memory[t], out=c)
             np.multiply(i, g, out=gain)
             c += gain
-            slopes.append((of_g, of_gates, function.apply(c, bounded[t])))
+            caches.append((g_cache, gates_cache, function.apply(c, bounded[t])))
             np.multiply(o, bounded[t], out=hidden[t + 1])
 
-        return step, (gates, bounded, slopes)
+        return step, (gates, bounded, caches)
 
     def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (_, memory), weight = states, params["recurrent_weight"]
-        gates, bounded, slopes = cell_cache
+        gates, bounded, caches = cell_cache
         batch = dz.shape[2]
         da = np.empty((4 * units, batch), dz.dtype)
         dg, di, df, do = da.reshape(4, units, batch)
         through_c, d_bounded = da[: 3 * units].reshape(3, units, batch), np.empty_like(dg)
 
         def step(t: int, dh: Array, dc: Array) -> None:
-            of_g, of_gates, of_c = slopes[t]
+            g_cache, gates_cache, c_cache = caches[t]
             a = gates[t]
             g, i, f, o = a.reshape(4, units, batch)
-            function.slope(bounded[t], of_c, d_bounded)
+            function.derivative(bounded[t], c_cache, d_bounded)
             np.multiply(d_bounded, o, out=d_bounded)
             np.multiply(d_bounded, dh, out=d_bounded)
             np.add(dc, d_bounded, out=dc)
-            function.slope(g, of_g, dg)
-            gate.slope(a[units:], of_gates, da[units:])
+            function.derivative(g, g_cache, dg)
+            gate.derivative(a[units:], gates_cache, da[units:])
             np.multiply(dg, i, out=dg)
             np.multiply(di, g, out=di)
             np.multiply(df, memory[t], out=df)

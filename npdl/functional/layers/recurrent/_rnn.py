@@ -29,8 +29,7 @@ def rnn(
 ) -> Layer:
     """Carry a state along a sequence: ``hₜ = tanh(xₜ W + hₜ₋₁ U + b)``.
 
-    Inputs, outputs, masks and states are those of :func:`lstm`, except that the state is one
-    array `h`.
+    The layer has the inputs, outputs and masks of :func:`lstm`, but its state is one array `h`.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ def rnn(
     activation : Layer
         Any elementwise activation in place of tanh.
     return_sequence, return_state, reverse : bool
-        What is returned, and in which direction the layer runs; as in :func:`lstm`.
+        The outputs, and the direction of the layer; as in :func:`lstm`.
     weight_init, recurrent_weight_init, bias_init : Initializer
         Initial values; Glorot's uniform, orthogonal and zeros by default.
 
@@ -47,7 +46,7 @@ def rnn(
     -------
     Layer
         Parameters: ``weight`` (features, units), ``recurrent_weight`` (units, units) and ``bias``
-        (units,). PyTorch has the transposes, and two biases, of which this is the sum.
+        (units,). PyTorch stores the transposes, and two biases; ``bias`` is their sum.
 
     References
     ----------
@@ -78,13 +77,13 @@ def rnn(
 
     def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        slope = np.empty_like(hidden[0])
+        da = np.empty_like(hidden[0])
 
         def step(t: int, dh: Array) -> None:
-            function.slope(hidden[t + 1], cell_cache[t], slope)
-            np.multiply(slope, dh, out=slope)
-            dz[:, t] = slope
-            np.matmul(weight, slope, out=dh)
+            function.derivative(hidden[t + 1], cell_cache[t], da)
+            np.multiply(da, dh, out=da)
+            dz[:, t] = da
+            np.matmul(weight, da, out=dh)
 
         return step, lambda flat: {}
 
