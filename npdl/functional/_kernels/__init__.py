@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: the arithmetic of the layers, without messages for users."""
+"""The arithmetic of the layers: functions of arrays, without error messages for users."""

@@ -1,7 +1,7 @@
 """The core of attention: softmax(Q Kᵀ) V for each head.
 
-Queries are (batch, heads, time, d), keys and values (batch, heads, steps, d), all of them views
-into rows of features. The queries come divided by √d.
+Queries are (batch, heads, time, d), keys and values (batch, heads, steps, d). All are views into
+rows of features. The caller has divided the queries by √d.
 """
 
 import math
@@ -20,7 +20,10 @@ __all__ = ["attend", "attend_backward", "blocked_steps", "by_head", "keep_scales
 
 
 def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
-    """View each `width` columns of rows, as many as `source` has, as (batch, heads, time, d)."""
+    """Return a view (batch, heads, time, d) of each block of `width` columns of the rows.
+
+    Batch and time are the first two sizes of `source`.
+    """
     times = rows.shape[1] // width
     split = rows.reshape(*source.shape[:2], times, heads, width // heads)
     return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
@@ -34,7 +37,7 @@ def attend(qkv: list[Array], blocked: Array | None, keep_scale: Array | None) ->
     out = mixed.transpose(0, 2, 1, 3)
     weights = []
     for rows in _examples(queries, keys):
-        p = _softmax(queries[rows], keys[rows], _of(blocked, rows))
+        p = _softmax(queries[rows], keys[rows], _rows_of(blocked, rows))
         weights.append(p)
         np.matmul(p if keep_scale is None else p * keep_scale[rows], values[rows], out=out[rows])
     return mixed.reshape(batch, time, heads * size), weights
@@ -53,7 +56,7 @@ def attend_backward(
     d_queries, d_keys, d_values = out
     batch, heads, time, size = queries.shape
     g, mixed = (array.reshape(batch, time, heads, size) for array in (g, mixed))
-    # The derivative of p = softmax(s) is p (dp - Σ p dp), and that sum is the product g · mixed.
+    # The derivative of p = softmax(s) is p (dp - Σ p dp); the sum equals the dot product g · mixed.
     common = np.vecdot(g, mixed).transpose(0, 2, 1)[..., None]
     g = g.transpose(0, 2, 1, 3)
     for rows, p in zip(_examples(queries, keys), weights, strict=True):
@@ -79,8 +82,8 @@ def _examples(queries: Array, keys: Array) -> Iterator[slice]:
 def _softmax(queries: Array, keys: Array, blocked: Array | None) -> Array:
     """Return softmax(Q Kᵀ)."""
     p = _scores(queries, keys, blocked)
-    # The softmax is the same with any shift, and mostly none is needed: that is seen by the sums.
-    # To shift each row by its maximum takes longer than all the rest.
+    # A shift of the scores does not change the softmax. The shift by the row maximum is the slowest
+    # step, so it is applied only if a row sum is out of range.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         np.exp(p, out=p)
         sums = _row_sums(p)
@@ -111,16 +114,16 @@ def _row_sums(x: Array) -> Array:
     return sums.reshape(*x.shape[:-1], 1)
 
 
-def _of(blocked: Array | None, rows: slice) -> Array | None:
+def _rows_of(blocked: Array | None, rows: slice) -> Array | None:
     return blocked if blocked is None or len(blocked) == 1 else blocked[rows]
 
 
 def blocked_steps(
     mask: Array | None, causal: bool, qkv: list[Array]
 ) -> tuple[Array | None, Array | None]:
-    """Return the bias of the scores, 0 or -∞, and the queries with an unmasked key.
+    """Return the bias of the scores, 0 or -∞, and the mask of queries with an unmasked key.
 
-    Either is `None` where it makes no difference.
+    The bias is `None` if all keys are allowed, the mask if it is true everywhere.
     """
     queries, keys, _ = qkv
     allowed = None if mask is None else mask[:, None, None, :]
@@ -138,7 +141,7 @@ def blocked_steps(
 
 
 def keep_scales(rng: KeyLike, qkv: list[Array], rate: float) -> Array:
-    """Return the factor of each weight in training, 0 or 1 / (1 - rate), as in :func:`dropout`."""
+    """Return the dropout factor of each attention weight, 0 or 1 / (1 - rate)."""
     queries, keys, _ = qkv
     threshold, scale = keep_threshold(rate)
     kept = keep_mask(rng, (*queries.shape[:3], keys.shape[2]), threshold)

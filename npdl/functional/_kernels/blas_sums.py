@@ -1,7 +1,7 @@
-"""Sums as products with ones, which take less time than NumPy's sums.
+"""Sums as matrix products with ones, which are faster than NumPy's sums.
 
-A product adds its terms one after the other and loses digits of float32, if there are many. So long
-sums are products of a few terms each, and then sums of these in float64.
+A matrix product adds its terms one after the other. In float32, a long sum loses digits. So long
+sums are split into matrix products of a few terms, whose results are added in float64.
 """
 
 import functools
@@ -13,15 +13,15 @@ from npdl.tree import Array
 
 __all__ = ["sum_of_columns", "sum_of_rows", "sum_of_vector"]
 
-# The most terms of a single product, and the terms of each product for a longer sum.
+# Most terms of a sum in one product, and the number of terms per product in longer sums.
 _MOST_ROWS, _FEW_ROWS = 512, 16
-# Along the last axis, BLAS keeps several running sums.
+# The same along the last axis, where BLAS keeps several running sums.
 _MOST_COLUMNS, _FEW_COLUMNS = 2048, 64
 
 
 @functools.lru_cache(maxsize=64)
 def _ones(count: int, dtype: Any) -> Array:
-    # In small networks, to make them takes longer than the product.
+    # Cached: in small networks, np.ones takes longer than the product.
     vector = np.ones(count, dtype)
     vector.flags.writeable = False
     return vector
@@ -37,7 +37,7 @@ def sum_of_rows(x: Array) -> Array:
         return sum_of_columns(x.T)
     length, width = count // _FEW_ROWS, x.shape[1]
     whole = length * _FEW_ROWS
-    # Rows that are `length` apart are added: so the product has long rows, and few of them.
+    # Rows at a distance of `length` are added, so that the product has few and long rows.
     parts = _ones(_FEW_ROWS, x.dtype).dot(x[:whole].reshape(_FEW_ROWS, length * width))
     total = sum_of_rows(parts.reshape(length, width).astype(np.float64, copy=False))
     total += _ones(count - whole, x.dtype).dot(x[whole:])
@@ -62,6 +62,6 @@ def sum_of_columns(x: Array) -> Array:
 
 def sum_of_vector(x: Array) -> Any:
     """Return the sum of a vector."""
-    if len(x) <= _MOST_ROWS:  # the call of NumPy's sum takes longer than the product
+    if len(x) <= _MOST_ROWS:  # NumPy's sum takes longer than the product
         return x.dot(_ones(len(x), x.dtype))
     return x.dtype.type(np.add.reduce(x, dtype=np.float64))

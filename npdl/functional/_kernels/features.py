@@ -1,4 +1,4 @@
-"""What normalizations share: arrays as (outer, features, inner), and sums for each feature."""
+"""Helpers of normalizations: arrays as (outer, features, inner), and sums per feature."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["as_outer_features_inner", "exponents", "feature_dots", "feature_sums
 
 
 def as_outer_features_inner(x: Array, start: int, stop: int) -> Array:
-    """Return `x` as (outer, features, inner), where the features are the axes start to stop."""
+    """Return `x` as (outer, features, inner); the feature axes are start to stop - 1."""
     shape = x.shape
     return x.reshape(
         math.prod(shape[:start]), math.prod(shape[start:stop]), math.prod(shape[stop:])
@@ -34,7 +34,7 @@ def feature_dots(a: Array, b: Array) -> Array:
     dots: Array
     if inner > 1:
         return sum_of_rows(np.vecdot(a, b))
-    # One running sum of 60,000 float32 numbers loses two digits; sums of sums keep them.
+    # A running sum of 60,000 float32 numbers loses two digits; sums of partial sums keep them.
     many = outer // 64 if outer > 256 else 1
     blocks = (many, outer // max(many, 1), features)
     whole = many * blocks[1]
@@ -46,16 +46,16 @@ def feature_dots(a: Array, b: Array) -> Array:
 
 
 def exponents(x: Array, squares: Array, axes: tuple[int, ...]) -> Array:
-    """Return the exponents e of powers of two that bring numbers whose squares overflow below 1.
+    """Return exponents e such that x / 2ᵉ is below 1, for numbers whose squares overflow.
 
     Parameters
     ----------
     x : array
-        The numbers, which are divided by 2ᵉ.
+        The numbers to be divided by 2ᵉ.
     squares : array
-        Their mean squares, over the axes; where these are finite, e is 0.
+        Their mean squares over the axes. The exponent of a finite mean square is 0.
     axes : tuple of int
-        The axes over which e is the same.
+        The axes that share one exponent.
     """
     peak = np.abs(x).max(axis=axes, initial=0)
     powers: Array = np.frexp(peak)[1]
@@ -64,9 +64,9 @@ def exponents(x: Array, squares: Array, axes: tuple[int, ...]) -> Array:
 
 
 def scaled_epsilon(epsilon: float, powers: Array, dtype: Any) -> Array:
-    """Return the epsilon of numbers that were divided by powers of two.
+    """Return the epsilon for numbers that were divided by powers of two.
 
-    Below the square of the rounding error nothing is known of a variance.
+    It is at least the square of the rounding error, because smaller variances are rounding noise.
     """
     least = np.where(powers == 0, 0, np.finfo(dtype).eps ** 2)
     scaled: Array = np.maximum(np.ldexp(epsilon, -2 * powers), least).astype(dtype)

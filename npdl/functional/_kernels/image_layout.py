@@ -1,9 +1,9 @@
-"""The order of an array's axes in memory, which layers of images keep.
+"""The memory order of an array's axes. Image layers keep the order of their input.
 
-The images of a data set lie as their shape says: (batch, channels, height, width). Convolutions
-give images whose batch is the last axis in memory: (channels, height, width, batch) or, by rows,
-(height, width, channels, batch). NumPy's element-wise functions keep any order and are fast on all,
-where their arrays have the same one.
+Images of a data set have the memory order of their shape: (batch, channels, height, width).
+Convolutions return images with the batch as last axis in memory: (channels, height, width, batch)
+or, by rows, (height, width, channels, batch). NumPy's element-wise functions keep any order, and
+are fast if all their arrays have the same order.
 """
 
 import itertools
@@ -34,12 +34,12 @@ __all__ = [
 
 
 def image_blocks(x: Array) -> Iterator[tuple[slice, ...]]:
-    """Yield indices for parts of the batch, or of the channels: of that which is outer in memory.
+    """Yield indices of blocks along the batch or the channels: the outer axis of the two in memory.
 
     Parameters
     ----------
     x : array of shape (batch, channels, ...)
-        What is worked through; the indices fit whatever has its first two axes.
+        The images. The indices fit all arrays with the same first two axes.
     """
     axis = 0 if x.strides[0] >= x.strides[1] else 1
     length = x.shape[axis]
@@ -54,16 +54,16 @@ def memory_order(x: Array) -> tuple[int, ...]:
 
 
 def empty_in_order(shape: tuple[int, ...], order: tuple[int, ...], dtype: Any) -> Array:
-    """Return a new array, not filled, with its axes in that order in memory."""
+    """Return a new uninitialized array with the given memory order of its axes."""
     array = np.empty([shape[axis] for axis in order], dtype)
     return array.transpose([order.index(axis) for axis in range(len(order))])
 
 
 def empty_aligned(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return a new array, not filled, that begins with a line of the caches.
+    """Return a new uninitialized array, aligned to a cache line.
 
-    NumPy's arrays begin anywhere, and then vectorised functions take up to three times as long to
-    write into them, since each vector lies in two lines.
+    NumPy's arrays are not aligned to cache lines. Vectorised functions then take up to three times
+    as long to write into them, because each vector spans two lines.
     """
     size, itemsize = math.prod(shape), np.dtype(dtype).itemsize
     memory = np.empty(size + _LINE // itemsize, dtype)
@@ -86,7 +86,7 @@ def with_layout_of(g: Array, y: Array) -> Array:
 def batch_last(x: Array, pads: tuple[Pair, Pair] = ((0, 0), (0, 0))) -> Array:
     """Return (channels, height, width, batch), contiguous and padded with zeros.
 
-    This is a view of `x`, where that lies this way and nothing is padded.
+    The result is a view if `x` has this memory order and all pads are zero.
     """
     source = x.transpose(1, 2, 3, 0)
     (top, bottom), (left, right) = pads
@@ -110,7 +110,7 @@ def batch_first(x: Array) -> Array:
 
 
 def as_rows(x: Array) -> Array:
-    """Return (height, width, channels, batch), contiguous: a view of `x` where it lies this way."""
+    """Return (height, width, channels, batch), contiguous: a view if `x` has this memory order."""
     rows = x.transpose(2, 3, 1, 0)
     if rows.flags.c_contiguous:
         return rows
@@ -125,7 +125,7 @@ def from_rows(x: Array) -> Array:
 
 
 def sum_of_channels(g: Array) -> Array:
-    """Return the sum over all but the channels, the gradient of a bias."""
+    """Return the sum over all axes but the channels: the gradient of a bias."""
     batch, channels, *image = g.shape
     rows = g.transpose(2, 3, 1, 0)
     if rows.flags.c_contiguous:
@@ -136,7 +136,7 @@ def sum_of_channels(g: Array) -> Array:
 
 
 def _copy(source: Array, target: Array) -> None:
-    """Copy between layouts in pieces whose lines of memory stay in the first-level cache."""
+    """Copy between layouts in pieces that stay in the first-level cache."""
     channels, height, width, batch = source.shape
     if batch < 2 or source.strides[3] <= min(source.strides[:3]):
         np.copyto(target, source)
@@ -156,6 +156,6 @@ def _copy(source: Array, target: Array) -> None:
 
 
 def even_block_size(length: int, most: int) -> int:
-    """Return the size of the parts, of at most about `most`, when they are as equal as can be."""
+    """Return the size of nearly equal blocks of at most about `most` that cover `length`."""
     parts = -(-length // max(most, 1))
     return -(-length // max(parts, 1)) or 1

@@ -1,7 +1,7 @@
-"""The terms that losses are means of: a value for each element or row, and its derivative.
+"""The terms of losses: a value for each element or row, and its derivative.
 
-All return new arrays. The arguments have been checked: they are floats of one type; for classes,
-the outputs are (rows, classes), and `t` is probabilities of that shape or class ids (rows,).
+All functions return new arrays. The caller has checked the arguments: floats of one type. For
+classes, the outputs are (rows, classes), and `t` is probabilities of this shape or ids (rows,).
 """
 
 import functools
@@ -27,19 +27,19 @@ __all__ = [
 ]
 
 
-# Probabilities below are taken for this one in logarithms and divisions.
+# Smaller probabilities are replaced by this one in logarithms and divisions.
 EPSILON = 1e-12
 
 
 def _is_moderate(x: Array) -> bool:
-    """Whether all numbers are far from infinite; `False` for many, which are not looked at.
+    """Whether all numbers are below 1e30 in magnitude; `False` for long arrays, unchecked.
 
-    Some microseconds are saved: NumPy is slower where `np.errstate` has been set.
+    The check saves some microseconds: NumPy is slower inside `np.errstate`.
     """
     return x.size <= _MANY and x.item(x.argmax()) < _HUGE and x.item(x.argmin()) > -_HUGE
 
 
-# The sum of a smaller number and of the largest one of float32 does not overflow.
+# The sum of a smaller number and the largest float32 does not overflow.
 _HUGE = 1e30
 _MANY = 1 << 12
 
@@ -63,7 +63,7 @@ def huber_errors(p: Array, t: Array, delta: float) -> tuple[Array, Array]:
     difference = p - t
     clipped = np.minimum(difference, delta)
     np.maximum(clipped, -delta, out=clipped)
-    # c (d - c/2) is both pieces: c = d inside, c = ±δ outside.
+    # c (d - c/2) covers both pieces: c = d inside, c = ±δ outside.
     difference -= clipped * 0.5
     difference *= clipped
     return difference, clipped
@@ -82,12 +82,12 @@ def binary_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Array, A
 def sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
     """Return ``log(1 + exp(z)) - t z`` and its derivative, for each element.
 
-    The value is NaN where a logit is infinite and the loss is 0: see
+    The value is NaN if a logit is infinite and the loss is 0; then use
     :func:`sigmoid_cross_entropies_of_infinite`.
     """
     if _is_moderate(z):
         return _sigmoid_cross_entropies(z, t)
-    with np.errstate(invalid="ignore"):  # of 0 · inf
+    with np.errstate(invalid="ignore"):  # from 0 · inf
         return _sigmoid_cross_entropies(z, t)
 
 
@@ -105,7 +105,7 @@ def _sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
 
 
 def sigmoid_cross_entropies_of_infinite(z: Array, t: Array) -> tuple[Array, Array]:
-    """Return the same, also for infinite logits, in some more passes."""
+    """Return the terms of :func:`sigmoid_cross_entropies`, also for infinite logits, but slower."""
     other = np.where(z > 0, 1 - t, t)
     size = np.abs(z)
     values = np.multiply(other, size, out=np.zeros_like(z), where=other != 0)
@@ -122,9 +122,9 @@ def categorical_cross_entropies(p: Array, t: Array, epsilon: float) -> tuple[Arr
         logs *= t
         return -sum_of_columns(logs), np.negative(g, out=g)
     g = np.zeros(p.shape, p.dtype)
-    places = _places(t, 1, p.shape[1])
-    picked = np.maximum(p.reshape(-1)[places], epsilon)
-    g.reshape(-1)[places] = -1 / picked
+    indices = _flat_indices(t, 1, p.shape[1])
+    picked = np.maximum(p.reshape(-1)[indices], epsilon)
+    g.reshape(-1)[indices] = -1 / picked
     return -np.log(picked), g
 
 
@@ -142,13 +142,13 @@ def hellinger_distances(p: Array, t: Array, epsilon: float) -> tuple[Array, Arra
         root[at] -= 1
         g[at] -= 1 / safe_root[at]
     distance = np.sqrt(0.5 * sum_of_columns(root * root))
-    slope = np.zeros_like(distance)
-    np.divide(0.25, distance, out=slope, where=distance != 0)
-    g *= slope[:, None]
+    factor = np.zeros_like(distance)
+    np.divide(0.25, distance, out=factor, where=distance != 0)
+    g *= factor[:, None]
     return distance, g
 
 
-# Up to so many classes it is faster to have them on the first axis.
+# With at most this number of classes, the memory order (classes, rows) is faster.
 _FEW_CLASSES = 32
 
 
@@ -157,7 +157,7 @@ def softmax_cross_entropies(
 ) -> tuple[Array, Array]:
     """Return ``log Σⱼ exp(xⱼ) - x_t`` of each row, and the derivative times `scale`.
 
-    The scale, a number or one for each row, is a factor here because that saves a pass.
+    The scale is a number, or an array (rows,). Multiplying by it here saves a pass.
     """
     rows, classes = x.shape
     few = classes <= _FEW_CLASSES
@@ -165,23 +165,23 @@ def softmax_cross_entropies(
     top = np.maximum.reduce(z, axis)
     even = smoothing / classes
     if t.ndim == 1:
-        flat, places = z.reshape(-1), _places(t, *((rows, 1) if few else (1, classes)))
+        flat, indices = z.reshape(-1), _flat_indices(t, *((rows, 1) if few else (1, classes)))
     else:
         t = t.T if few else t
         if smoothing:
             t = t * (1 - smoothing)
             t += even
     if t.ndim == 1 and not smoothing and _is_moderate(top):
-        # No difference of a logit, -inf included, is NaN or too large for the type.
+        # Differences of logits, including -inf, are neither NaN nor overflow.
         z -= top if few else top[:, None]
-        score = flat[places]
+        score = flat[indices]
     else:
-        with np.errstate(over="ignore", invalid="ignore"):  # of differences, and of 0 · inf
+        with np.errstate(over="ignore", invalid="ignore"):  # from differences and 0 · inf
             z -= top if few else top[:, None]
             if t.ndim == 2:
                 score = np.add.reduce(t * z, axis)
             else:
-                score = flat[places]
+                score = flat[indices]
                 if smoothing:
                     score *= 1 - smoothing
                     score += np.add.reduce(z, axis) * even
@@ -194,7 +194,7 @@ def softmax_cross_entropies(
     if t.ndim == 1:
         factor = scale / total
         z *= factor if few else factor[:, None]
-        flat[places] -= scale * (1 - smoothing)
+        flat[indices] -= scale * (1 - smoothing)
         if smoothing:
             z -= by_row * even
     else:
@@ -208,9 +208,9 @@ def softmax_cross_entropies(
 
 
 def _scores_of_infinite(x: Array, top: Array, t: Array, smoothing: float) -> Array:
-    """Return ``Σⱼ tⱼ (xⱼ - top)``, where 0 · inf is 0 and no difference is too large for the type.
+    """Return ``Σⱼ tⱼ (xⱼ - top)`` with 0 · inf = 0 and without overflow of differences.
 
-    Smoothed are the class ids, but not yet the probabilities.
+    Smoothing applies to class ids; probabilities have been smoothed by the caller.
     """
     if t.ndim == 1:
         ids, t = t, np.full(x.shape, smoothing / x.shape[1], x.dtype)
@@ -221,8 +221,8 @@ def _scores_of_infinite(x: Array, top: Array, t: Array, smoothing: float) -> Arr
     return scores
 
 
-def _places(ids: Array, of_class: int, of_row: int) -> Array:
-    """Return where the element of each row's class is, in a flat array with these strides."""
+def _flat_indices(ids: Array, of_class: int, of_row: int) -> Array:
+    """Return the index of each row's class in a flat array with these strides."""
     return _starts(len(ids), of_row) + (ids if of_class == 1 else ids * of_class)
 
 

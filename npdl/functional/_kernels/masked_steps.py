@@ -1,7 +1,7 @@
-"""Masked steps of a sequence, whose numbers must not reach any product.
+"""Masked steps of a sequence; their values must not reach any matrix product.
 
-Zero times NaN is NaN, so a weight of zero does not leave a step out. Steps with NaN or infinities
-are therefore replaced by zeros before the first product, and everything else stays as it is.
+Zero times NaN is NaN, so a weight of zero does not exclude a step. Steps with NaN or infinities are
+therefore replaced by zeros before the first matrix product. All other steps stay unchanged.
 """
 
 from typing import NamedTuple
@@ -14,45 +14,45 @@ __all__ = ["Replaced", "replace_steps"]
 
 
 class Replaced(NamedTuple):
-    """The steps, each (batch, time), that are replaced by zeros, and their consequences."""
+    """Masks (batch, time) of the replaced steps and of the outputs that depend on them."""
 
-    # Steps of zeros, which get no gradient; `None` where the sequences are as they were.
+    # Steps replaced by zeros; their gradient is zero. `None` if all steps are unchanged.
     zeros: Array | None = None
-    # Causal outputs that depend on an unmasked step that is not finite: they are NaN.
+    # Causal outputs that depend on an unmasked non-finite step; they are NaN.
     lost: Array | None = None
 
     def outputs(self, y: Array) -> Array:
-        """Return the outputs (batch, time, features) with NaN where they are lost."""
+        """Return the outputs (batch, time, features) with NaN at lost steps."""
         return y if self.lost is None else np.where(self.lost[..., None], np.nan, y)
 
     def cotangent(self, g: Array) -> Array:
-        """Return the gradient of the outputs without those that are lost."""
+        """Return the gradient of the outputs with zeros at lost steps."""
         return g if self.lost is None else np.where(self.lost[..., None], 0, g)
 
     def gradient(self, dx: Array) -> Array:
-        """Return the gradient of the steps with zeros where they were replaced."""
+        """Return the gradient of the sequences with zeros at replaced steps."""
         return dx if self.zeros is None else np.where(self.zeros[..., None], 0, dx)
 
 
 def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Replaced]:
-    """Replace steps that are not finite by zeros, where outputs must not depend on them.
+    """Replace non-finite steps by zeros if outputs must not depend on them.
 
-    These are masked steps, and in causal layers all steps, since earlier outputs do not depend on
-    later steps. Masked steps so large that a product of two overflows are replaced too.
+    These steps are the masked ones; in causal layers, all steps, because earlier outputs do not
+    depend on later steps. Masked steps are also replaced if a product of two values would overflow.
 
     Parameters
     ----------
     x : array of shape (batch, time, features)
-        The sequences, which are not written to.
+        The sequences; they are not modified.
     mask : array of shape (batch, time), optional
-        True where there is data.
+        True at steps with data.
     causal : bool
         Whether an output depends on its own and earlier steps only.
 
     Returns
     -------
     tuple
-        The sequences, a copy if any step is replaced, and the steps concerned.
+        The sequences, a copy if any step is replaced, and the masks of replaced steps.
     """
     most = float(np.finfo(x.dtype).max) ** 0.25
     zeros = lost = None
@@ -75,5 +75,5 @@ def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Re
 
 
 def _within(x: Array, most: float) -> bool:
-    """Whether all numbers are below a bound; NaN is not."""
+    """Whether all magnitudes are below a bound; false for NaN."""
     return x.size == 0 or bool(x.max() < most and x.min() > -most)

@@ -1,11 +1,11 @@
 """Maxima and means in windows that slide over images, and their gradients.
 
-A step takes, for each element of the window, the pixels that it meets at all places, a strided view
-of the images, and combines these views. Where windows overlap a good deal there are two steps,
-along the rows and then down the columns; else one is less work. Either way a window's first maximum
-in the order of rows is found: the first one in the first row that has it.
+For each element of the window, the pixels under it at all positions are a strided view of the
+images. A step combines these views. If windows overlap enough, there are two steps, along the rows
+and then along the columns; otherwise one step is less work. Both ways find a window's first maximum
+in row-major order.
 
-Nothing is padded, and images keep their order in memory: see `image_layout.py`.
+Padding is never copied, and images keep their memory order: see `image_layout.py`.
 """
 
 import itertools
@@ -25,32 +25,35 @@ __all__ = ["maxima", "maxima_gradient", "means", "means_gradient"]
 
 
 def maxima(x: Array, window: Window) -> Array:
-    """Return the maximum in the window at each place.
+    """Return the maximum in the window at each position.
 
     Parameters
     ----------
     x : array of shape (batch, channels, height, width)
         The images.
     window : Window
-        What slides over them, with less padding than its size.
+        The window, with less padding than its size.
 
     Returns
     -------
-    array of shape (batch, channels, places down, places across)
+    array of shape (batch, channels, output height, output width)
         In the memory order of `x`.
     """
     y = np.empty_like(x, shape=(*x.shape[:2], *window.out(*x.shape[2:])))
-    for pixels, places, steps in _parts(x, window):
-        _combine_all(np.maximum, -np.inf, x[pixels], steps, y[places])
+    for pixels, positions, steps in _parts(x, window):
+        _combine_all(np.maximum, -np.inf, x[pixels], steps, y[positions])
     return y
 
 
 def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
-    """Return the gradient of :func:`maxima`: that of each place goes to its first maximum."""
+    """Return the gradient of :func:`maxima`: each position sends its gradient to its first maximum.
+
+    A NaN counts as the maximum of its window.
+    """
     g, dx = with_layout_of(g, y), np.empty_like(x)
     has_nan = bool(np.isnan(np.max(y, initial=-np.inf)))
-    for pixels, places, (across, *down) in _parts(x, window):
-        images, part, ends = x[pixels], g[places], y[places]
+    for pixels, positions, (across, *down) in _parts(x, window):
+        images, part, ends = x[pixels], g[positions], y[positions]
         for step in down:
             rows = _empty(images, across)
             row_gradient = np.empty_like(rows)
@@ -62,11 +65,11 @@ def maxima_gradient(g: Array, x: Array, y: Array, window: Window) -> Array:
 
 
 def means(x: Array, window: Window, count_padding: bool) -> Array:
-    """Return the mean in the window at each place, as :func:`maxima` does the maximum."""
+    """Return the mean in the window at each position; arguments as in :func:`maxima`."""
     counts = _counts(window, x.shape[2:], x.dtype, count_padding)
     y = np.empty_like(x, shape=(*x.shape[:2], *window.out(*x.shape[2:])))
-    for pixels, places, steps in _parts(x, window):
-        part = y[places]
+    for pixels, positions, steps in _parts(x, window):
+        part = y[positions]
         _combine_all(np.add, 0, x[pixels], steps, part)
         part /= counts
     return y
@@ -75,37 +78,37 @@ def means(x: Array, window: Window, count_padding: bool) -> Array:
 def means_gradient(
     g: Array, shape: tuple[Any, ...], order: tuple[int, ...], window: Window, count_padding: bool
 ) -> Array:
-    """Return the gradient of :func:`means` for an input of that shape and memory order."""
+    """Return the gradient of :func:`means` for an input of this shape and memory order."""
     counts = _counts(window, shape[2:], g.dtype, count_padding)
     dx = empty_in_order(shape, order, g.dtype)
-    for pixels, places, steps in _parts(dx, window):
+    for pixels, positions, steps in _parts(dx, window):
         images = dx[pixels]
         part = _empty(images, steps[-1])
-        np.divide(g[places], counts, out=part)
+        np.divide(g[positions], counts, out=part)
         across, *down = steps
         for step in down:
             rows = _empty(images, across)
-            _share_out(part, step, rows)
+            _send_to_all(part, step, rows)
             part = rows
-        _share_out(part, across, images)
+        _send_to_all(part, across, images)
     return dx
 
 
 class _Step(NamedTuple):
-    """How the pixels in windows are combined: along one axis, or along both."""
+    """A reduction of the pixels in windows along one axis or both."""
 
-    out: Pair  # the size of the images after it
-    elements: list[tuple[Any, Any]]  # of the window, in the order of rows: the places, the pixels
-    padded: bool  # whether some element meets no pixel at some place
-    apart: bool  # whether no pixel is met twice
-    covering: bool  # whether each pixel is met, and once only
+    out: Pair  # the size of the images after the step
+    elements: list[tuple[Any, Any]]  # (positions, pixels) per window element, row-major
+    padded: bool  # whether some element lies on padding at some position
+    apart: bool  # whether windows do not overlap
+    covering: bool  # whether each pixel lies in exactly one window
 
 
 def _steps(window: Window, image: Pair) -> list[_Step]:
     """Return the one or two steps for images of that size."""
     out, (height, width) = window.out(*image), window.size
-    # One step takes height · width pixels at each place; two take width pixels in each row of the
-    # image, at each place across, and then height of those at each place.
+    # One step reads height · width pixels per position. Two steps read width pixels per image row
+    # and column position, then height values per position.
     if height * (width - 1) * out[0] <= width * image[0]:
         return [_step(window, image, (0, 1), out)]
     return [_step(window, image, (1,), (image[0], out[1])), _step(window, image, (0,), out)]
@@ -127,7 +130,7 @@ def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Ste
 
 
 def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
-    """Yield indices of some pixels and of all places that meet these, and the steps for them."""
+    """Yield blocks: indices of pixels, indices of all windows that cover them, and the steps."""
     height, width = x.shape[2:]
     steps = _steps(window, (height, width))
     if x.strides[2] <= max(x.strides[:2]):
@@ -135,7 +138,7 @@ def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
     elif len(steps) > 1 or steps[0].padded or not steps[0].apart:
         yield ..., ..., steps
     else:
-        # The rows are outermost in memory, and each is met at one row of places at most.
+        # Rows are outermost in memory, and each image row lies in at most one row of windows.
         rows, stride = steps[0].out[0], window.stride[0]
         alone = attrs.evolve(window, padding="valid")
         count = max(IMAGE_BLOCK * rows // max(x.size, 1), 1)
@@ -163,7 +166,7 @@ def _combine_all(ufunc: np.ufunc, start: float, x: Array, steps: list[_Step], y:
 
 
 def _combine(ufunc: np.ufunc, start: float, x: Array, step: _Step, y: Array) -> None:
-    """Combine the pixels of each place into `y`; the padding counts as `start`."""
+    """Combine the pixels of each window into `y`; padding counts as `start`."""
     elements = step.elements
     if step.padded:
         y.fill(start)
@@ -171,60 +174,60 @@ def _combine(ufunc: np.ufunc, start: float, x: Array, step: _Step, y: Array) -> 
         np.copyto(y, x[..., *elements[0][1]])
         return
     else:
-        # The first two at once, which spares a copy.
+        # The first two elements in one call, which saves a copy.
         ufunc(x[..., *elements[0][1]], x[..., *elements[1][1]], out=y)
         elements = elements[2:]
-    for places, pixels in elements:
-        part = y[..., *places]
+    for positions, pixels in elements:
+        part = y[..., *positions]
         ufunc(part, x[..., *pixels], out=part)
 
 
 def _send_to_first(g: Array, x: Array, y: Array, step: _Step, has_nan: bool, dx: Array) -> None:
-    """Fill `dx`: the gradient of each place goes to its first pixel that is the maximum, or NaN."""
+    """Fill `dx`: the gradient of a window goes to its first pixel that is the maximum or NaN."""
     if not step.covering:
         dx.fill(0)
     waiting = np.ones_like(y, dtype=np.bool_)
-    for i, (places, pixels) in enumerate(step.elements, 1):
-        chosen = here = waiting[..., *places]
-        # What is still waiting at the last element has its maximum there.
+    for i, (positions, pixels) in enumerate(step.elements, 1):
+        chosen = here = waiting[..., *positions]
+        # Windows without a maximum so far have it at the last element.
         if i < len(step.elements):
-            chosen = x[..., *pixels] == y[..., *places]
+            chosen = x[..., *pixels] == y[..., *positions]
             if has_nan:
                 chosen |= np.isnan(x[..., *pixels])
             chosen &= here
             here ^= chosen
         target = dx[..., *pixels]
         if step.apart:
-            np.copyto(target, _where(chosen, g[..., *places]))
+            np.copyto(target, _where(chosen, g[..., *positions]))
         else:
-            target += _where(chosen, g[..., *places])
+            target += _where(chosen, g[..., *positions])
 
 
 def _where(chosen: Array, g: Array) -> Array:
     """Return `g` times 1 or 0."""
-    part = chosen.astype(g.dtype)  # NumPy's products of floats and truth values are slower
+    part = chosen.astype(g.dtype)  # products of floats and booleans are slower in NumPy
     part *= g
     return part
 
 
-def _share_out(g: Array, step: _Step, dx: Array) -> None:
-    """Fill `dx`: the gradient of a sum goes to all of its pixels."""
+def _send_to_all(g: Array, step: _Step, dx: Array) -> None:
+    """Fill `dx`: the gradient of a sum goes to all its pixels."""
     if not step.covering:
         dx.fill(0)
-    for places, pixels in step.elements:
+    for positions, pixels in step.elements:
         target = dx[..., *pixels]
         if step.apart:
-            np.copyto(target, g[..., *places])
+            np.copyto(target, g[..., *positions])
         else:
-            target += g[..., *places]
+            target += g[..., *positions]
 
 
 def _counts(window: Window, image: Pair, dtype: Any, count_padding: bool) -> Any:
-    """Return the denominators of the means: one number, or one for each place."""
+    """Return the denominators of the means: one number, or an array over positions."""
     if count_padding or not any(map(sum, window.pads(*image))):
         return math.prod(window.size)
     counts = [np.zeros(length, dtype) for length in window.out(*image)]
     for axis, along in enumerate(counts):
-        for places, _ in window.offsets(axis, *image):
-            along[places] += 1
+        for positions, _ in window.offsets(axis, *image):
+            along[positions] += 1
     return np.outer(*counts)

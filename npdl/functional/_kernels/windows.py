@@ -13,10 +13,10 @@ Pair: TypeAlias = tuple[int, int]
 
 @attrs.frozen(eq=False, repr=False)
 class Window:
-    """A window of `size`, moved by `stride`, whose elements are `dilation` apart, on any image.
+    """A window of `size` that moves by `stride`, with a distance `dilation` between its elements.
 
-    Each attribute has one entry for the height and one for the width. The padding is one of two
-    words, or the numbers of rows (columns) before and after the image.
+    Each attribute has one entry for the height and one for the width. The padding is "valid",
+    "same", or the numbers of rows (columns) before and after the image.
     """
 
     size: Pair
@@ -26,7 +26,7 @@ class Window:
 
     @property
     def reach(self) -> Pair:
-        """The height and width that the window covers, the gaps of dilation included."""
+        """The height and width that the window covers, including the gaps of dilation."""
         (height, width), (down, right) = self.size, self.dilation
         return (height - 1) * down + 1, (width - 1) * right + 1
 
@@ -43,7 +43,7 @@ class Window:
         return pairs[0], pairs[1]
 
     def out(self, height: int, width: int) -> Pair:
-        """Return the number of positions of the window, down and across; it fits the image."""
+        """Return the number of window positions, down and across; the window fits the image."""
         (top, bottom), (left, right) = self.pads(height, width)
         padded = height + top + bottom, width + left + right
         return (
@@ -57,7 +57,7 @@ class Window:
         return self.size == self.stride == (1, 1) and pads == ((0, 0), (0, 0))
 
     def can_mirror(self, height: int, width: int) -> bool:
-        """Whether the gradient in the image is a correlation of the gradient in the output."""
+        """Whether the image gradient is a correlation of the output gradient."""
         return self.stride == (1, 1) and all(
             max(pad) < reach
             for pad, reach in zip(self.pads(height, width), self.reach, strict=True)
@@ -71,11 +71,11 @@ class Window:
         return attrs.evolve(self, padding=padding)
 
     def offsets(self, axis: int, height: int, width: int) -> list[tuple[slice, slice]]:
-        """Return, for each element of the window along an axis, its places and its pixels.
+        """Return (positions, pixels) for each element of the window along an axis.
 
-        Both are slices: at the places ``y[places]`` the element meets ``x[pixels]``, one to one. It
-        meets padding at no place, so nothing needs to be padded; an element that meets nothing else
-        is left out.
+        Both are slices of equal length: at ``y[positions]``, the element lies on ``x[pixels]``.
+        Positions on padding are excluded, so that padding is never copied. Elements that lie only
+        on padding are left out.
         """
         image = height, width
         length, stride, before = image[axis], self.stride[axis], self.pads(*image)[axis][0]
@@ -91,10 +91,10 @@ class Window:
 
 
 def as_images(x: Array, axes: int) -> Array:
-    """Return (batch, channels, height, width), of height 1 where there is one axis only."""
+    """Return (batch, channels, height, width); sequences get a height of 1."""
     return x if axes == 2 else x[:, :, None]
 
 
 def from_images(y: Array, axes: int) -> Array:
-    """Return (batch, channels, length) of images of height 1 where there is one axis only."""
+    """Return images unchanged, or sequences (batch, channels, length) without the height of 1."""
     return y if axes == 2 else y[:, :, 0]

@@ -1,1 +1,1 @@
-"""Four algorithms of one operation, the correlation of images with a kernel."""
+"""Four algorithms for one operation, the correlation of images with a kernel."""

@@ -1,15 +1,16 @@
-"""Convolutions as matrix products, over images that lie batch last in memory.
+"""Convolutions as matrix products, over images whose batch axis is last in memory.
 
-In (channels, height, width, batch) a pixel of all images stands together, so that copies of a
-shifted or strided image move long runs of numbers, and a product of the weight with patches is the
-output as it stands. To the outside the shape is (batch, channels, height, width), a transposed
-view; an array that does not lie this way in memory, such as the first layer's input, is copied.
+In the memory order (channels, height, width, batch), the values of one pixel in all images are
+contiguous. Copies of a shifted or strided image therefore move long runs of numbers. The matrix
+product of the weight with patches is the output, without a further copy. Callers see a transposed
+view (batch, channels, height, width). Arrays in another memory order, such as the input of the
+first layer, are copied.
 
-Patches are made for a block of pixels at a time, in one workspace, and made anew in `backward`
-rather than kept; where it can be, for whole rows of places, as `rows.py` says.
+Patches are copied into one workspace, a block of pixels at a time. The backward pass copies them
+again instead of keeping them. If possible, a block has whole rows of positions: see `rows.py`.
 
-Two cases have faster ways, with the images in another order: few channels, as in most first layers,
-see `few_channels.py`; and windows of three rows that move by one pixel, see `winograd.py`.
+Two cases have faster algorithms, with another memory order: few channels, as in most first layers,
+see `few_channels.py`; and windows of three rows at stride 1, see `winograd.py`.
 """
 
 import itertools
@@ -36,12 +37,12 @@ from npdl.tree import Array
 __all__ = ["correlate", "gradients", "transposed_correlation", "weight_gradient"]
 
 
-# Blocks with fewer pixels make slow matrix products, however large the patches.
+# Blocks with fewer pixels give slow matrix products, even if the patches are large.
 FEWEST_PIXELS = 512
 
 
 def correlate(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
-    """Return the products of the weight with the patches of `x`: the convolution of networks.
+    """Return the matrix products of the weight with the patches of `x`: a convolution layer.
 
     Parameters
     ----------
@@ -50,19 +51,19 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
     weight : array of shape (filters, channels // groups, size of the window)
         The filters.
     bias : array of shape (filters,), optional
-        Added to the products.
+        Added to the outputs.
     window : Window
-        How the filters move.
+        Size, stride, padding and dilation.
     groups : int
-        Number of groups of channels, each of which has its own filters.
+        Number of groups of channels. Each group has separate filters.
 
     Returns
     -------
-    array of shape (batch, filters, places down, places across)
-        A view of an array that lies batch last.
+    array of shape (batch, filters, output height, output width)
+        A view of an array whose batch axis is last in memory.
     """
-    if way := _by_rows_of_images(window, groups, len(weight), x, weight=weight):
-        algorithm, (rows,) = way
+    if fast := _fast_algorithm_and_rows(window, groups, len(weight), x, weight=weight):
+        algorithm, (rows,) = fast
         return from_rows(algorithm(rows, window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     plan = _plan(x, weight, window, groups)
@@ -79,9 +80,9 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
 def weight_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int, rowwise: bool = True
 ) -> Array:
-    """Return the gradient in the weight of :func:`correlate` alone."""
-    if way := _by_rows_of_images(window, groups, len(weight), x, g):
-        algorithm, (rows, cotangent) = way
+    """Return only the weight gradient of :func:`correlate`."""
+    if fast := _fast_algorithm_and_rows(window, groups, len(weight), x, g):
+        algorithm, (rows, cotangent) = fast
         of_rows: Array = algorithm(rows, window, g=cotangent)[1]
         return of_rows
     plan = _plan(x, weight, window, groups, rowwise)
@@ -94,20 +95,20 @@ def weight_gradient(
 def gradients(
     x: Array, g: Array, weight: Array, window: Window, groups: int, input_grad: bool = True
 ) -> tuple[Array, Array | None]:
-    """Return the gradients of :func:`correlate` in the weight and, if wanted, in the input.
+    """Return the weight gradient of :func:`correlate` and, if wanted, the input gradient.
 
-    That in the weight is the same either way, to the bit.
+    The bits of the weight gradient do not depend on `input_grad`.
     """
     image = x.shape[2:]
     if _gathers(window, image, weight):
-        # The gradient in the input is a correlation too, and its patches serve both gradients.
+        # The input gradient is a correlation, too; both gradients use its patches.
         transposed, mirrored, dx = window.mirrored(*image), _mirrored(weight, groups), None
         if input_grad:
             dx, dw = correlate_with_gradient(g, x, mirrored, transposed, groups)
         else:
             dw = weight_gradient(g, x, mirrored, transposed, groups)
         return _mirrored(dw, groups), dx
-    if not input_grad or _special(window, groups, x.shape, len(weight)):
+    if not input_grad or _fast_algorithm(window, groups, x.shape, len(weight)):
         dx = transposed_correlation(g, weight, window, groups, image) if input_grad else None
         return weight_gradient(x, g, weight, window, groups, rowwise=False), dx
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
@@ -116,7 +117,7 @@ def gradients(
     for block, patches in _patches(x, window, groups):
         part = outputs[..., block.run]
         dw += patches @ part.mT
-        # The patches have been used, so their place is free.
+        # The patches are no longer needed, so their memory is reused.
         np.matmul(rows.mT, part, out=patches)
         _add(targets[:, :, :, *block.area], patches)
     return dw.mT.reshape(weight.shape), _cropped(padded, window, image)
@@ -125,9 +126,9 @@ def gradients(
 def correlate_with_gradient(
     x: Array, g: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
-    """Return :func:`correlate` of `x`, and the gradient in its weight for the cotangent `g`."""
-    if way := _by_rows_of_images(window, groups, len(weight), x, g, weight=weight):
-        algorithm, (rows, of_rows) = way
+    """Return :func:`correlate` of `x`, and its weight gradient for the output gradient `g`."""
+    if fast := _fast_algorithm_and_rows(window, groups, len(weight), x, g, weight=weight):
+        algorithm, (rows, of_rows) = fast
         y, dw = algorithm(rows, window, weight, g=of_rows)
         return from_rows(y), dw
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
@@ -143,9 +144,9 @@ def correlate_with_gradient(
 def transposed_correlation(
     g: Array, weight: Array, window: Window, groups: int, image: Pair
 ) -> Array:
-    """Return the gradient of :func:`correlate` in its input of the size `image`."""
+    """Return the input gradient of :func:`correlate`, for an input of the size `image`."""
     if _gathers(window, image, weight) or (
-        window.can_mirror(*image) and _special(window, groups, g.shape, weight.shape[1])
+        window.can_mirror(*image) and _fast_algorithm(window, groups, g.shape, weight.shape[1])
     ):
         return correlate(g, _mirrored(weight, groups), None, window.mirrored(*image), groups)
     rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
@@ -161,14 +162,15 @@ def transposed_correlation(
 Algorithm = Callable[..., tuple[Any, Any]]
 
 
-def _by_rows_of_images(
+def _fast_algorithm_and_rows(
     window: Window, groups: int, filters: int, *images: Array, weight: Array | None = None
 ) -> tuple[Algorithm, list[Array]] | None:
-    """Return the function of the faster way and what it takes of `images`, if there is one.
+    """Return the faster algorithm and the images in its memory order, or `None`.
 
-    That of Winograd adds rows of the images, and of the weight that they are correlated with.
+    Winograd's algorithm adds rows of images and rows of the weight, so their magnitudes must be
+    similar.
     """
-    algorithm = _special(window, groups, images[0].shape, filters)
+    algorithm = _fast_algorithm(window, groups, images[0].shape, filters)
     if algorithm is None:
         return None
     rows = [as_rows(array) for array in images]
@@ -179,8 +181,10 @@ def _by_rows_of_images(
     return algorithm, rows
 
 
-def _special(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> Algorithm | None:
-    """Return the function of the faster way for images (batch, channels, ...), if there is one."""
+def _fast_algorithm(
+    window: Window, groups: int, shape: tuple[int, ...], filters: int
+) -> Algorithm | None:
+    """Return the faster algorithm for images (batch, channels, ...), or `None`."""
     if few_channels.fits(window, groups, shape):
         return few_channels.correlate
     if winograd.fits(window, groups, shape, filters):
@@ -189,22 +193,22 @@ def _special(window: Window, groups: int, shape: tuple[int, ...], filters: int) 
 
 
 def _gathers(window: Window, image: Pair, weight: Array) -> bool:
-    """Whether the gradient in the input gathers patches of `g`, or else scatters into the image.
+    """Whether the input gradient gathers patches of `g`; otherwise it scatters into the image.
 
-    Gathering has a product at each pixel of the image rather than at each place of the window, and
-    copies patches of the filters rather than of the channels.
+    Gathering computes a matrix product per image pixel, scattering one per window position. The
+    patches have filters when gathering, channels when scattering.
     """
     if not window.can_mirror(*image):
         return False
-    places = window.out(*image)
+    positions = window.out(*image)
     return window.is_point(*image) or (
-        4 * image[0] * image[1] <= 5 * places[0] * places[1]
+        4 * image[0] * image[1] <= 5 * positions[0] * positions[1]
         and weight.shape[0] <= 2 * weight.shape[1]
     )
 
 
 def _mirrored(weight: Array, groups: int) -> Array:
-    """Exchange channels and filters, and turn the window around."""
+    """Exchange channels and filters, and flip the window along both axes."""
     filters, channels, *size = weight.shape
     parts = weight.reshape(groups, filters // groups, channels, *size)
     transposed = parts.swapaxes(1, 2)[..., ::-1, ::-1]
@@ -212,27 +216,27 @@ def _mirrored(weight: Array, groups: int) -> Array:
 
 
 def _grouped(array: Array, groups: int) -> Array:
-    """Return (groups, rows of a group, the rest): of a weight, or of images that lie batch last."""
+    """Return (groups, rows per group, columns) of a weight, or of images with the batch last."""
     return array.reshape(groups, len(array) // groups, math.prod(array.shape[1:]))
 
 
 class Plan(NamedTuple):
-    """How the products of a weight with the patches of images are made, block by block.
+    """The matrix products of a weight with the patches of images, block by block.
 
-    A block is ``outputs[index] = rows @ patches``, where `outputs` is ``as_matrices(y)``.
+    A block computes ``outputs[index] = rows @ patches``, with ``outputs = as_matrices(y)``.
     """
 
     rows: Array
     blocks: Iterator[tuple[Any, Array]]
     as_matrices: Callable[[Array], Array]
-    # gradient(patches, part) is the share of a block in the gradient of the transposed rows, and
-    # weight(that) has the shape of the weight.
+    # gradient(patches, part) is the contribution of a block to the gradient of the transposed
+    # rows. weight(gradient) converts this gradient to the shape of the weight.
     gradient: Callable[[Array, Array], Array]
     weight: Callable[[Array], Array]
 
 
 def _plan(x: Array, weight: Array, window: Window, groups: int, rowwise: bool = True) -> Plan:
-    """Return the faster way."""
+    """Return the faster plan: by rows of positions, or by blocks of positions."""
     image, shape = x.shape[2:], weight.shape
     if rowwise and by_rows(window, groups, window.out(*image)[1] * len(x)):
         windows = _windows(batch_last(x, window.pads(*image)), window)
@@ -248,21 +252,21 @@ def _plan(x: Array, weight: Array, window: Window, groups: int, rowwise: bool = 
         _grouped(weight, groups),
         (((..., block.run), columns) for block, columns in patches),
         lambda y: _grouped(y, groups),
-        # Transposed, with the longer side first, this product is up to 1.7 times as fast.
+        # Transposed, with the longer side first, this matrix product is up to 1.7 times as fast.
         lambda columns, part: columns @ part.mT,
         lambda dw: dw.mT.reshape(shape),
     )
 
 
 class Block(NamedTuple):
-    """A rectangle of places of the window, which is one run of the flattened output."""
+    """A rectangle of window positions. It is one contiguous run of the flattened output."""
 
     area: tuple[slice, slice, slice]  # rows, columns, images
     run: slice
 
 
 def _patches(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Array]]:
-    """Yield the patches of a block of places: (groups, channels // groups * size, places)."""
+    """Yield blocks of positions and patches (groups, channels // groups * size, positions)."""
     image = x.shape[2:]
     if window.is_point(*image):
         everything = slice(None)
@@ -275,26 +279,26 @@ def _patches(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Arr
 
 
 def _windows(padded: Array, window: Window) -> Array:
-    """Return the view (channels, *size, places down, places across, batch) of a padded image."""
+    """Return the view (channels, *size, output height, output width, batch) of a padded image."""
     channels, height, width, batch = padded.shape
     a, b, c, d = padded.strides
-    places = [
+    positions = [
         (length - reach) // stride + 1
         for length, reach, stride in zip((height, width), window.reach, window.stride, strict=True)
     ]
     (down, right), (dilation_down, dilation_right) = window.stride, window.dilation
     return as_strided(
         padded,
-        (channels, *window.size, *places, batch),
+        (channels, *window.size, *positions, batch),
         (a, b * dilation_down, c * dilation_right, b * down, c * right, d),
     )
 
 
 def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Array]]:
-    """Yield the blocks of all places, and an array for the patches of each: the same memory."""
+    """Yield the blocks of all positions, and a patch array per block, in the same memory."""
     *patch, rows, columns, images = shape
     limit = max(PATCH_BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
-    # As many rows as there is room for, or a part of a row, or a part of the images of a place.
+    # As many rows as fit; else a part of a row; else a part of the images of one position.
     height = even_block_size(rows, limit // max(columns * images, 1))
     width = even_block_size(columns, limit // max(images, 1))
     count = even_block_size(images, limit)
@@ -325,6 +329,6 @@ def _add(targets: Array, columns: Array) -> None:
     """Accumulate the contributions of all windows that cover a pixel (col2im)."""
     columns = columns.reshape(targets.shape)
     for i, j in itertools.product(*map(range, targets.shape[1:3])):
-        # The windows overlap, but the pixels at one place in all of them are different ones.
+        # Windows overlap, but one element of all windows lies on different pixels.
         pixels = targets[:, i, j]
         pixels += columns[:, i, j]

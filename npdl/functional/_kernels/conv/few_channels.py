@@ -1,13 +1,13 @@
-"""Correlations of images with few channels: one product of matrices at each place of the window.
+"""Correlations of images with few channels: one matrix product at each window position.
 
-In memory the images are (height, width, channels, batch). What the window meets at a place, in all
-images, is then one run of numbers for each row of the window. These runs, one under the other, are
-a matrix (rows · columns · channels, batch), and its product with the weight is what the output has
-at this place, as it stands. A last row of ones, which meets the bias, spares to add that.
+In memory the images are (height, width, channels, batch). At each position, a row of the window is
+then one run of numbers for all images. The runs of all rows form a matrix (rows · columns ·
+channels, batch). Its matrix product with the weight is the output at this position. A last row of
+ones is multiplied by the bias, so that no sum is needed.
 
-Each pixel is copied as many times as the window has pixels. That is little work where there are few
-channels. Windows that move by more than one pixel, or along one axis, gain less than it costs to
-bring the images into this order.
+Each pixel is copied once per window element; with few channels, these copies are cheap. For larger
+strides and for windows along one axis, the conversion to this memory order costs more than it
+saves.
 """
 
 import itertools
@@ -27,14 +27,14 @@ from npdl.tree import Array
 
 __all__ = ["correlate", "fits"]
 
-# Above, copies of pixels take longer than other ways.
+# With more rows, the copies of pixels take longer than other algorithms.
 MOST_ROWS = 40
-# Below, the products are too small to be worth their calls.
+# With fewer images, the calls cost more than the matrix products save.
 FEWEST_IMAGES = 32
 
 
 def fits(window: Window, groups: int, shape: tuple[int, ...]) -> bool:
-    """Whether :func:`correlate` has a window, and is the faster way for (batch, channels, ...)."""
+    """Whether :func:`correlate` supports the window and is faster for (batch, channels, ...)."""
     return (
         min(window.size) > 1
         and window.stride == window.dilation == (1, 1)
@@ -51,10 +51,10 @@ def correlate(
     bias: Array | None = None,
     g: Array | None = None,
 ) -> tuple[Any, Any]:
-    """Return the correlation of `x` with a weight, and the gradient in a weight, if wanted.
+    """Return the correlation of `x` with a weight, and the weight gradient, if wanted.
 
-    Parameters and results are those of :func:`correlate` of `winograd`, with a weight of
-    shape (filters, channels, rows, columns).
+    Parameters and results are as in ``winograd.correlate``, with a weight of shape (filters,
+    channels, rows, columns).
     """
     y: Any = None
     dw: Any = None
@@ -71,16 +71,16 @@ def correlate(
             np.matmul(matrix, patches, out=y[part])
         if g is not None:
             parts = (g[part] @ patches[:, :, :depth].mT).reshape(-1, dw.size)
-            # The sum of the parts, in which BLAS is faster than NumPy.
+            # BLAS adds the parts faster than NumPy.
             dw += sum_of_rows(parts).reshape(dw.shape)
     return y, None if g is None else kernel_of(dw.T, (g.shape[2], x.shape[2], *window.size))
 
 
 def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, Array]]:
-    """Yield indices of a block of places, and what the window meets at each of them.
+    """Yield indices of a block of positions, and the patches of these positions.
 
-    This has the shape (down, across, pixels of the window · channels, batch), perhaps with a last
-    row of ones, and lies in the same memory each time.
+    The patches have the shape (down, across, pixels of the window · channels, batch), with an
+    optional last row of ones. All blocks share one memory.
     """
     down, across = window.out(*x.shape[:2])
     x = _padded(x, window)
@@ -91,7 +91,7 @@ def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, A
     height = even_block_size(down, FEW_CHANNELS_BLOCK // (depth * batch * length))
     memory = empty_aligned((height, length, depth + with_ones, batch), x.dtype)
     memory[:, :, depth:] = 1
-    # Of each place, a run of numbers for each row of the window.
+    # For each position, a run of numbers per row of the window.
     run, (a, b, _, c) = columns * channels * batch, x.strides
     sources = as_strided(x, (down, across, rows, run), (a, b, a, c))
     targets = as_strided(memory, (height, length, rows, run), (*memory.strides[:2], run * c, c))

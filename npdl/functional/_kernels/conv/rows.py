@@ -1,9 +1,9 @@
-"""Patches of images as matrices that share memory, one for each row of places.
+"""Patches of images as matrices that share memory, one matrix per row of positions.
 
-A row of the image is copied once for each column of the window, shifted by that column. The rows
-that the window lies on then stand one after the other in memory, and are the patches of a row of
-places as they stand: a matrix with a row for each pixel of the window in each channel. So an image
-is copied as many times as the window is wide, not as many as it has pixels.
+A row of the image is copied once per column of the window, shifted by this column. The image rows
+under the window are then contiguous in memory. They are the patches of a row of positions: a matrix
+with one row per window pixel and channel. The number of copies of an image is the width of the
+window, not its number of pixels.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from npdl.tree import Array
 
 __all__ = ["by_rows", "kernel_matrix", "kernel_of", "row_blocks"]
 
-# Products with fewer columns than that are slow.
+# Matrix products with fewer columns are slow.
 FEWEST_COLUMNS = 512
 
 
 def by_rows(window: Window, groups: int, columns: int) -> bool:
-    """Whether this is the way for a row of places and images with that many columns."""
+    """Whether patches by rows fit the window, and a row of positions gives enough columns."""
     fits = groups == 1 and window.dilation[0] == 1 and columns >= FEWEST_COLUMNS
     return fits and min(window.size) > 1
 
@@ -33,20 +33,20 @@ def kernel_matrix(weight: Array) -> Array:
 
 
 def kernel_of(matrix: Array, shape: tuple[int, ...]) -> Array:
-    """Return what :func:`kernel_matrix` made a matrix of, from its transpose."""
+    """Inverse of :func:`kernel_matrix`, for a transposed matrix."""
     filters, channels, *size = shape
     return matrix.reshape(*size, channels, filters).transpose(3, 2, 0, 1)
 
 
 def row_blocks(windows: Array, window: Window) -> Iterator[tuple[slice, Array]]:
-    """Yield blocks of rows of places, and their patches (rows, pixels · channels, columns).
+    """Yield blocks of rows of positions, and their patches (rows, pixels · channels, columns).
 
     Parameters
     ----------
     windows : array (channels, *size, rows, columns, batch)
         The view of all windows of a padded image.
     window : Window
-        How they were made.
+        Size, stride and dilation of these windows.
     """
     channels, height, width, rows, columns, batch = windows.shape
     down = window.stride[0]
@@ -57,7 +57,7 @@ def row_blocks(windows: Array, window: Window) -> Iterator[tuple[slice, Array]]:
     )
     row = width * channels * columns * batch
     count = max((ROW_PATCH_BLOCK // row - height) // down + 1, 1)
-    count = -(-rows // -(-rows // count))  # blocks as equal as can be
+    count = -(-rows // -(-rows // count))  # nearly equal blocks
     memory = np.empty(((count - 1) * down + height) * row, windows.dtype)
     for start in range(0, rows, count):
         stop = min(start + count, rows)

@@ -1,18 +1,18 @@
-"""Correlations with windows of three rows, moved by one pixel, in fewer multiplications.
+"""Correlations with windows of three rows at stride 1, in fewer multiplications.
 
-Two outputs one above the other, y₀ and y₁, take six products of the four pixels d₀ … d₃ that they
-meet with the three numbers w₀, w₁, w₂ of a column of the window. Winograd's four are enough::
+Let y₀ and y₁ be two outputs, one above the other. They depend on four pixels d₀ … d₃ and on three
+weights w₀, w₁, w₂ of a window column. The direct method needs six products, Winograd's four::
 
     m₀ = w₀ · (d₀ - d₂)                    m₁ = ½ (w₀ + w₁ + w₂) · (d₁ + d₂)
     m₃ = w₂ · (d₃ - d₁)                    m₂ = ½ (w₀ - w₁ + w₂) · (d₂ - d₁)
     y₀ = m₀ + m₁ + m₂                      y₁ = m₁ - m₂ + m₃
 
-Here each is a product of matrices, which sums over channels and columns of the window: that of the
-transformed weight with a transformed row. In memory the images are (height, width, channels,
-batch). So a row is one run of numbers, its transforms are sums of whole rows, and what a window of
-three columns meets of such a sum is one matrix, (columns · channels, batch), that nobody copies.
-The gradient in the weight is the transpose of all this. Sums of rows round relative to the largest
-number of a window, also where its weight is zero; :func:`is_even` tells where that is too coarse.
+Here each product is a matrix product of the transformed weight with a transformed row; it sums over
+channels and window columns. In memory the images are (height, width, channels, batch). A row is
+therefore one run of numbers, and its transforms are sums of whole rows. The part of such a sum
+under a window is one matrix (columns · channels, batch), without a copy. The weight gradient is the
+transpose of these steps. Sums of rows round relative to the largest number in a window, even if its
+weight is zero; :func:`is_even` detects images for which this error is too large.
 
 Lavin, Gray: Fast algorithms for convolutional neural networks, 2016, section 4.1, nested with the
 direct method in the other direction.
@@ -33,12 +33,12 @@ from npdl.tree import Array
 
 __all__ = ["correlate", "fits", "is_even"]
 
-# Below, the products, or the sums of rows, are too small to be worth their calls.
+# With smaller sizes, the calls cost more than the saved multiplications.
 FEWEST = {"channels": 2, "filters": 2, "batch": 16, "row": 1 << 12}
 
 
 def fits(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> bool:
-    """Whether :func:`correlate` has a window, and is the faster way for (batch, channels, ...)."""
+    """Whether :func:`correlate` supports the window and is faster for (batch, channels, ...)."""
     batch, channels, _, width = shape
     return (
         window.size[0] == 3
@@ -51,16 +51,16 @@ def fits(window: Window, groups: int, shape: tuple[int, ...], filters: int) -> b
     )
 
 
-# Rows of images whose root mean squares differ by more than that are not added to one another.
+# Largest allowed ratio of the root mean squares of two rows that are added.
 WIDEST = 1 << 10
 
 
 def is_even(x: Array) -> bool:
-    """Whether neighbouring rows of images, or of a weight, have numbers of about the same size.
+    """Whether neighbouring rows of images, or of a weight, have similar magnitudes.
 
-    The rows are on the first axis. Their sums round relative to the larger one, and lose a row next
-    to one that is 10⁸ times as large. Infinities and NaN have no differences. Rows of zeros are
-    exact.
+    The rows are on the first axis. A sum of rows rounds relative to the larger one, and loses a row
+    that is 10⁸ times smaller. The result is false for infinities and NaN. Rows of zeros are
+    ignored, because their sums are exact.
     """
     rows = x.reshape(len(x), -1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -84,32 +84,32 @@ def correlate(
     bias: Array | None = None,
     g: Array | None = None,
 ) -> tuple[Any, Any]:
-    """Return the correlation of `x` with a weight, and the gradient in a weight, if wanted.
+    """Return the correlation of `x` with a weight, and the weight gradient, if wanted.
 
     Parameters
     ----------
     x : array of shape (height, width, channels, batch)
         The images.
     window : Window
-        How the weight moves.
+        Size, stride, padding and dilation.
     weight : array of shape (filters, channels, 3, columns), optional
-        What `x` is correlated with.
+        The filters.
     bias : array of shape (filters,), optional
-        Added to that.
-    g : array of shape (places down, places across, filters, batch), optional
-        The cotangent of a correlation of `x`.
+        Added to the outputs.
+    g : array of shape (output height, output width, filters, batch), optional
+        The gradient of the outputs.
 
     Returns
     -------
-    y : array of shape (places down, places across, filters, batch), or None
-        The correlation, where there is a weight.
+    y : array of shape (output height, output width, filters, batch), or None
+        The correlation, if a weight is passed.
     dw : array of shape (filters, channels, 3, columns), or None
-        The gradient, where there is a `g`.
+        The weight gradient, if `g` is passed.
     """
     down, across = window.out(*x.shape[:2])
     *_, channels, batch = x.shape
     filters = len(weight) if weight is not None else 0 if g is None else g.shape[2]
-    # As many columns at a time as leave the workspaces in the second-level cache.
+    # Columns per block, such that the workspaces fit the second-level cache.
     length = even_block_size(across, WINOGRAD_BLOCK // max(max(channels, filters) * batch, 1))
     y: Any = None
     du: Any = None
@@ -130,7 +130,7 @@ def correlate(
                 np.matmul(u[t], patches, out=m[t, :count])
             if du is not None:
                 np.matmul(patches, cotangents[t, :count], out=parts[:count])
-                # The sum of the parts, in which BLAS is faster than NumPy.
+                # BLAS adds the parts faster than NumPy.
                 du[t] += sum_of_rows(parts[:count].reshape(count, -1))
         if y is not None:
             _combine(m[:, :count], shift, y[part])
@@ -138,10 +138,10 @@ def correlate(
 
 
 def _blocks(x: Array, window: Window, length: int) -> Iterator[tuple[Any, int, Iterator[Array]]]:
-    """Yield indices of `length` columns of two rows of places, their number, and the patches.
+    """Yield blocks of two rows and `length` columns of positions: indices, columns and patches.
 
-    There are four patches, what the windows meet of each sum of rows: (count, columns of the window
-    · channels, batch), in the same memory.
+    Each of the four sums of rows gives patches (count, columns of the window · channels, batch),
+    in the same memory.
     """
     height, width, channels, batch = x.shape
     down, across = window.out(height, width)
@@ -163,12 +163,12 @@ def _blocks(x: Array, window: Window, length: int) -> Iterator[tuple[Any, int, I
         yield part, count, sums(first, start, count)
 
 
-# What they are of the rows d.
+# The four sums of the rows d: (function, index, index).
 _SUMS = ((np.subtract, 0, 2), (np.add, 1, 2), (np.subtract, 2, 1), (np.subtract, 3, 1))
 
 
 def _fill(row: Array, ufunc: np.ufunc, upper: Array, lower: Array, first: int) -> None:
-    """Fill `row` with the sums of two rows of pixels from column `first` on, and zeros beyond."""
+    """Fill `row` with the sums of two pixel rows from column `first` on, and zeros outside."""
     begin = min(max(-first, 0), len(row))
     end = max(min(len(upper) - first, len(row)), begin)
     row[:begin] = 0
@@ -178,7 +178,7 @@ def _fill(row: Array, ufunc: np.ufunc, upper: Array, lower: Array, first: int) -
 
 
 def _pull_back(g: Array, cotangents: Array) -> None:
-    """Fill in the cotangents of the four products, (columns, batch, filters)."""
+    """Compute the gradients of the four matrix products, (columns, batch, filters)."""
     # In this order of axes BLAS is twice as fast.
     upper, both, difference, lower = cotangents
     np.copyto(upper, g[0].mT)
@@ -191,7 +191,7 @@ def _pull_back(g: Array, cotangents: Array) -> None:
 
 
 def _combine(m: Array, shift: Array | None, y: Array) -> None:
-    """Fill two rows of the output, or one."""
+    """Compute two rows of the output, or one."""
     if shift is not None:
         m[1] += shift
     np.add(m[0], m[1], out=m[0])
