@@ -1,10 +1,10 @@
-"""Outputs, targets and weights: the checks that losses and metrics share.
+"""Outputs, targets and weights: the shared checks of losses and metrics.
 
-NumPy would broadcast targets of another shape and take a label of -1 for the last class; here
-both are errors. Class labels are ints, one axis less than the outputs, whose last axis is the
-classes; or there is a probability for each class, such as a one-hot row. Weights belong to the
-examples, or to the positions on further leading axes: to the time steps of sequences. Outputs and
-targets whose weight is 0 are replaced by 0, so that NaN and inf there have no effect.
+NumPy would broadcast targets of another shape, and use a label of -1 as the last class; here both
+are errors. Class labels are ints, with one axis less than the outputs, whose last axis is the class
+axis. Probabilities, such as one-hot rows, have the shape of the outputs. Weights belong to the
+examples, or to positions on further leading axes, such as time steps. Outputs and targets with a
+weight of 0 are replaced by 0, so that their NaN and inf have no effect.
 """
 
 import math
@@ -29,7 +29,7 @@ __all__ = [
     "value_targets",
 ]
 
-# A softmax in low precision may end a little above one.
+# Rounding in low precision may raise a probability slightly above one.
 _ONE = 1.001
 _INT, _UNSIGNED = np.dtype(np.intp), np.dtype(np.uintp)
 
@@ -37,9 +37,9 @@ _INT, _UNSIGNED = np.dtype(np.intp), np.dtype(np.uintp)
 def value_items(
     name: str, outputs: Any, targets: Any, weights: Any, axes: int = 0
 ) -> tuple[Array, Array, Array | None]:
-    """Return outputs and targets that are numbers, of one shape, and their weights.
+    """Return outputs, targets of numbers of the same shape, and weights.
 
-    There is a weight for each element; with 1 for `axes`, one for each vector on the last axis.
+    A weight belongs to an element; with ``axes=1``, to a vector on the last axis.
     """
     p, t = _outputs(name, outputs), _numbers(name, "targets", targets)
     _check_same_shape(name, p, t)
@@ -50,7 +50,7 @@ def value_items(
 
 
 def value_targets(name: str, outputs: Array, given: Any) -> Array:
-    """Return targets that are numbers, in the data type of the outputs and of their shape."""
+    """Return targets of numbers in the data type and shape of the outputs."""
     targets = _numbers(name, "targets", given)
     _check_same_shape(name, outputs, targets)
     return targets.astype(outputs.dtype, copy=False)
@@ -61,7 +61,7 @@ def class_items(
 ) -> tuple[Array, Array, Array | None]:
     """Return outputs, the targets of :func:`class_targets`, and the weights (rows,)."""
     p, t = outputs, targets
-    # The checks are calls, and this is the hot path of small networks.
+    # Inline, because a function call costs time on this hot path of small networks.
     if type(p) is not np.ndarray or (p.dtype is not SINGLE and p.dtype is not DOUBLE):
         p = _outputs(name, p)
     if type(t) is not np.ndarray or t.dtype is not _INT:
@@ -103,22 +103,22 @@ def _class_targets(name: str, outputs: Array, targets: Array) -> Array:
     )
 
 
-def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
-    """Return ids as one axis of `intp`, or raise for one outside the classes."""
+def class_ids(name: str, role: str, ids: Array, classes: int) -> Array:
+    """Return ids as a vector of `intp`; raise if an id is not one of the classes."""
     if ids.dtype.kind not in "iu":
         raise TypeError(
-            f"{name}: class labels are ints, got {what} {describe(ids)}; "
-            f"convert them with {what}.astype(int)"
+            f"{name}: class labels are ints, got {role} {describe(ids)}; "
+            f"convert them with {role}.astype(int)"
         )
     flat = ids if ids.ndim == 1 and ids.dtype == _INT else ids.astype(_INT).reshape(-1)
     if flat.size:
-        # As unsigned numbers, negative labels are the largest; argmax is the fastest maximum.
+        # As unsigned ints, negative labels are the largest; argmax is the fastest maximum.
         unsigned = flat.view(_UNSIGNED)
         worst = unsigned.argmax()
         if unsigned.item(worst) >= classes:
-            place = ", ".join(str(int(i)) for i in np.unravel_index(worst, ids.shape))
+            index = ", ".join(str(int(i)) for i in np.unravel_index(worst, ids.shape))
             raise ValueError(
-                f"{name}: {what}[{place}] is {ids.reshape(-1)[worst]}, but there are {classes} "
+                f"{name}: {role}[{index}] is {ids.reshape(-1)[worst]}, but there are {classes} "
                 f"classes, labelled 0 to {classes - 1}; padding needs a label too, and a weight "
                 f"of 0"
             )
@@ -128,7 +128,7 @@ def class_ids(name: str, what: str, ids: Array, classes: int) -> Array:
 def predicted_and_true(
     name: str, outputs: Any, targets: Any, weights: Any, classes: int | None
 ) -> tuple[Array, Array, Array | None, int]:
-    """Return predicted and true ids and their weights, along one axis, and how many classes."""
+    """Return predicted ids, true ids and weights as vectors, and the number of classes."""
     if classes is not None:
         classes = check_int(classes, f"{name}(outputs, targets, classes=10)")
     if not (isinstance(outputs, np.ndarray) and outputs.dtype.kind in "iub"):
@@ -140,7 +140,7 @@ def predicted_and_true(
     ids, targets = _numbers(name, "outputs", outputs), _numbers(name, "targets", targets)
     if ids.ndim == 0 or targets.shape != ids.shape:
         raise ValueError(
-            f"{name}: outputs that are ints are class ids and need the shape of the targets, got "
+            f"{name}: outputs of ints are class ids and need the shape of the targets, got "
             f"outputs {describe(ids)} and targets {describe(targets)}; scores are floats"
         )
     each = _item_weights(name, ids.shape, weights)
@@ -154,22 +154,22 @@ def predicted_and_true(
 
 
 def labels_of(targets: Array) -> Array:
-    """Return class ids, also of rows of probabilities."""
+    """Return class ids, from ids or from rows of probabilities."""
     return targets if targets.ndim == 1 else targets.argmax(axis=1)
 
 
-def check_probabilities(name: str, what: str, values: Array, hint: str) -> None:
-    """Raise if a value is outside [0, 1]; NaN passes through to the result."""
-    _check_numbers(name, what, values)
+def check_probabilities(name: str, role: str, values: Array, hint: str) -> None:
+    """Raise if a value is outside [0, 1]; NaN is accepted and makes the result NaN."""
+    _check_numbers(name, role, values)
     if values.size and (values.min() < 0 or values.max() > _ONE):
         raise ValueError(
-            f"{name}: {what} must be in [0, 1], got values from {values.min()} to "
+            f"{name}: {role} must be in [0, 1], got values from {values.min()} to "
             f"{values.max()}; {hint}"
         )
 
 
 def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> float | Array:
-    """Return the factor of each item in the (weighted) mean of all.
+    """Return the factor of each item in the (weighted) mean.
 
     Parameters
     ----------
@@ -178,12 +178,12 @@ def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> flo
     weights : array or None
         In float64, with as many axes as the items.
     dtype : data type
-        The one of the result.
+        The data type of the result.
 
     Returns
     -------
     float or array
-        ``1 / n``, or weights / Σ weights; zeros where all weights are 0.
+        ``1 / n``, or weights / Σ weights; zeros if all weights are 0.
     """
     count = math.prod(shape)
     if weights is None:
@@ -191,8 +191,8 @@ def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> flo
     total = np.add.reduce(weights, None)
     if total == 0:
         return weights.astype(dtype, copy=False)
-    # Float32 would lose small weights before the division. What is lost after it stays positive,
-    # so that NaN and inf come through.
+    # The division is in float64, because small weights may underflow in float32. Factors that
+    # underflow become the smallest normal number, so that NaN and inf still reach the mean.
     scale: Array = (weights / total / (count // weights.size)).astype(dtype, copy=False)
     if np.count_nonzero(scale) != np.count_nonzero(weights):
         np.maximum(scale, np.finfo(dtype).tiny, out=scale, where=weights > 0)
@@ -200,7 +200,7 @@ def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> flo
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Divide, with 0 where the whole is 0."""
+    """Return part / whole, and 0 if the whole is 0."""
     zeros = np.zeros(np.shape(whole), np.result_type(part, whole, np.float16))
     return np.divide(part, whole, out=zeros, where=whole != 0)
 
@@ -213,23 +213,23 @@ def _outputs(name: str, given: Any) -> Array:
     return np.asarray(given)
 
 
-def _numbers(name: str, what: str, given: Any) -> Array:
-    """Return an array of numbers, or raise: for a masked array, too, which would lose its mask."""
+def _numbers(name: str, role: str, given: Any) -> Array:
+    """Return an array of numbers; raise for other types, and for masked arrays."""
     if type(given) is not np.ndarray:
         for part in given if isinstance(given, list | tuple) else [given]:
             if isinstance(part, np.ndarray):
-                check_class(part, f"{name}, {what}")
+                check_class(part, f"{name}, {role}")
         given = np.asarray(given)
     array: Array = given
     if array.dtype.kind not in "iub" and array.dtype.char not in "fd":
-        check_array(array, f"{name}, {what}")
-        _check_numbers(name, what, array)
+        check_array(array, f"{name}, {role}")
+        _check_numbers(name, role, array)
     return array
 
 
-def _check_numbers(name: str, what: str, values: Array) -> None:
+def _check_numbers(name: str, role: str, values: Array) -> None:
     if values.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected {what} that are numbers, got {describe(values)}")
+        raise TypeError(f"{name}: expected {role} of numbers, got {describe(values)}")
 
 
 def _check_same_shape(name: str, outputs: Array, targets: Array) -> None:
@@ -255,14 +255,14 @@ def _item_weights(name: str, shape: tuple[int, ...], given: Any) -> Array | None
             f"got {describe(weights)}"
         )
     each = weights.astype(np.float64, copy=False)
-    # A comparison with NaN is false.
+    # Comparisons with NaN are false, so that NaN is an error, too.
     if not (np.minimum.reduce(each, None) >= 0 and _sum(each, None) < math.inf):
         raise _weights_error(name, weights)
     columns = (1,) * (len(shape) - weights.ndim)
     return each.reshape(weights.shape + columns)
 
 
-# As a decorator, the error state takes a third of the time of a `with`.
+# As a decorator, np.errstate takes a third of the time of a `with` statement.
 _sum = np.errstate(over="ignore")(np.add.reduce)
 
 
@@ -270,12 +270,12 @@ def _weights_error(name: str, weights: Array) -> ValueError:
     wrong = weights[~np.isfinite(weights)]
     if wrong.size:
         return ValueError(
-            f"{name}: weights must be finite, got {wrong[0]}; a weight of 0 leaves an example out"
+            f"{name}: weights must be finite, got {wrong[0]}; a weight of 0 excludes an example"
         )
     if weights.min() < 0:
         return ValueError(
-            f"{name}: weights must not be negative, got {weights.min()}; a weight of 0 leaves an "
-            f"example out"
+            f"{name}: weights must not be negative, got {weights.min()}; a weight of 0 excludes an "
+            f"example"
         )
     return ValueError(
         f"{name}: the sum of the weights must be finite, got weights up to {weights.max()}; use "
@@ -284,7 +284,7 @@ def _weights_error(name: str, weights: Array) -> ValueError:
 
 
 def _without_zeros(weights: Array, *arrays: Array) -> tuple[Array, ...]:
-    """Return arrays with 0 in the items whose weight is 0; nothing is copied without such items."""
+    """Return arrays with 0 in the items of weight 0; without such items, the same arrays."""
     if np.count_nonzero(weights) == weights.size:
         return arrays
     left_out = weights == 0

@@ -1,7 +1,8 @@
 """Losses of classes: ``loss, g = softmax_cross_entropy(logits, labels)``.
 
-As in the losses of numbers, but the last axis of the outputs is the classes', and the mean is over
-the other axes. Targets are class ids, with one axis less, or a probability for each class.
+The last axis of the outputs is the class axis, and the mean is over the other axes. Targets are
+class ids, with one axis less, or a probability for each class. Weights and errors are as in the
+regression losses.
 """
 
 from collections.abc import Callable
@@ -38,8 +39,8 @@ def categorical_cross_entropy(
     targets, weights : arrays
         As in :func:`softmax_cross_entropy`.
     epsilon : float
-        What `p` is raised to if it is smaller, in the value and in the derivative ``-t/p``, which
-        so does not vanish where the value is bounded.
+        Lower bound of `p` in the value and in the derivative ``-t/p``. So the derivative does not
+        vanish at this bound.
 
     Returns
     -------
@@ -83,8 +84,8 @@ def hellinger_distance(
     targets, weights : arrays
         As in :func:`softmax_cross_entropy`.
     epsilon : float
-        What `p` is raised to if it is smaller, in the derivative ``(1 - √(t/p)) / 4H``. Where
-        `H` is 0, which is its sharp minimum, the derivative is taken to be 0.
+        Lower bound of `p` in the derivative ``(1 - √(t/p)) / 4H``. At the minimum, ``H = 0``, which
+        is a corner, the derivative is defined as 0.
 
     Returns
     -------
@@ -121,15 +122,15 @@ def softmax_cross_entropy(
     Parameters
     ----------
     logits : array of floats (batch, ..., classes)
-        The `z`, any real numbers; -inf rules a class out.
+        The `z`, any real numbers; -inf excludes a class.
     targets : array of ints (batch, ...), or of numbers (batch, ..., classes)
-        The class ids, from 0; or a probability for each class, such as one-hot rows, whose loss
-        is ``l = Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also where a row does not sum to one.
+        The class ids, from 0; or a probability for each class, such as one-hot rows. The loss for
+        probabilities is ``l = Σⱼ tⱼ (log Σₖ exp(zₖ) - zⱼ)``, also if a row does not sum to one.
     weights : array (batch,) or further leading axes of logits, optional
-        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; zeros leave out padded steps, NaN
-        included. The axis of the classes has none.
+        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``. Zeros exclude padded steps,
+        including NaN. The class axis has no weights.
     label_smoothing : float
-        The share `a` of each target, from 0 up to 1, that is spread over all classes evenly:
+        The share `a` of each target, in [0, 1), to spread evenly over all classes:
         ``(1 - a) t + a / classes``.
 
     Returns
@@ -142,8 +143,8 @@ def softmax_cross_entropy(
     Raises
     ------
     ValueError
-        If the shapes do not match, a label is not one of the classes, a probability is outside
-        [0, 1], the batch is empty, or a weight is negative, NaN or inf.
+        If the shapes do not match; if a label is not one of the classes; if a probability is
+        outside [0, 1]; if the batch is empty; if a weight is negative, NaN or inf.
     TypeError
         If the logits are not an array of float32 or float64, or labels not ints; if an array is
         float16, a masked array or a matrix.

@@ -1,21 +1,21 @@
 """Losses: ``loss, g = mean_squared_error(outputs, targets)``, a mean and its gradient in outputs.
 
-The value is a scalar and `g` a new array, both of the data type of the outputs, to which targets
-and weights are converted. For regressions and binary targets the mean is over all elements, for
-classes over all axes but the last, which is the classes'.
+The value is a scalar and `g` a new array, both of the data type of the outputs. Targets and weights
+are converted to this type. In regressions and for binary targets, the mean is over all elements. In
+classifications, it is over all axes but the last, the class axis.
 
-Weights make it a weighted mean, ``Σ wᵢ lᵢ / Σ wᵢ``, so that a mask of zeros and ones leaves out the
-padded steps of sequences, and the rest counts as if alone. Outputs and targets with a weight of 0
-have no effect, NaN and inf included; the inputs of the model must be finite there, too, or NaN
-reaches its gradients, which `fit` and `train_step` refuse. There is one weight for each example,
-or for each position on as many leading axes as the weights have. Weights of any size count in
-proportion; a negative weight, NaN or inf is an error. Where all are zero, the loss and the
-gradient are zero. An empty batch has no mean and is an error.
+With weights, the mean is ``Σ wᵢ lᵢ / Σ wᵢ``. A mask of zeros and ones excludes the padded steps of
+sequences, and the other steps count as if alone. Outputs and targets with a weight of 0 have no
+effect, including NaN and inf. The inputs of the model must be finite at these positions, too, or
+NaN reaches the gradients of the model; `fit` and `train_step` refuse such gradients. A weight
+belongs to an example, or to a position on the leading axes. Only the ratios of weights matter. A
+negative weight, NaN or inf is an error. If all weights are zero, the loss and the gradient are
+zero. The mean of an empty batch is undefined, and an error.
 
 All arrays are plain NumPy arrays, or mapped from files: masked arrays and `np.matrix` are errors.
-So are float16 and bfloat16, which ``x.astype(np.float32)`` converts.
+Float16 and bfloat16 are errors, too; ``x.astype(np.float32)`` converts them.
 
-Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss again.
+Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss, too.
 """
 
 import math
@@ -56,9 +56,9 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
     targets : array of numbers (batch, ...)
         The values `t`.
     weights : array (batch,) or further leading axes of outputs, optional
-        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``. With one weight for each example,
-        or for each position on the leading axes, zeros leave out padded steps, NaN included; where
-        all are zero, loss and gradient are zero.
+        Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; one weight for each example, or
+        for each position on the leading axes. Zeros exclude padded steps, including NaN. If all
+        weights are zero, loss and gradient are zero.
 
     Returns
     -------
@@ -73,8 +73,8 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
         If the shapes differ, (n,) and (n, 1) too; if the batch is empty; if a weight is negative,
         NaN or inf.
     TypeError
-        If the outputs are not an array of float32 or float64, or the others not numbers; if one is
-        float16, a masked array or a matrix.
+        If the outputs are not an array of float32 or float64; if targets or weights are not
+        numbers; if an argument is float16, a masked array or a matrix.
 
     References
     ----------
@@ -92,9 +92,9 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
 
 
 def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
-    """Mean of ``l = |p - t|``; the derivative at 0 is taken to be 0.
+    """Mean of ``l = |p - t|``; the derivative at 0 is defined as 0.
 
-    The same figure as a metric is :func:`absolute_error`.
+    The corresponding metric is :func:`absolute_error`.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def huber(
     outputs, targets, weights : arrays
         As in :func:`mean_squared_error`.
     delta : float
-        The δ, positive: where the parabola becomes a line, in the unit of the targets.
+        The δ, positive, in the unit of the targets: the loss is quadratic up to it, then linear.
 
     Returns
     -------
@@ -163,14 +163,14 @@ def binary_cross_entropy(
     ----------
     probabilities : array of floats (batch, ...)
         The `p`, in [0, 1].
-    targets : array of numbers or truth values (batch, ...)
+    targets : array of numbers or booleans (batch, ...)
         The `t`, in [0, 1].
     weights : array, optional
         As in :func:`mean_squared_error`.
     epsilon : float
-        What `p` and `1 - p` are raised to if they are smaller, in the value and in the divisions
-        of the derivative ``(1 - t)/(1 - p) - t/p``. So it does not vanish where the value is
-        bounded, and a wrong 0 or 1 can still be corrected.
+        Lower bound of `p` and `1 - p` in the value and in the divisions of the derivative
+        ``(1 - t)/(1 - p) - t/p``. So the derivative does not vanish at this bound, and training
+        can correct a wrong 0 or 1.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     ----------
     logits : array of floats (batch, ...)
         The `z`, any real numbers, and ±inf.
-    targets : array of numbers or truth values (batch, ...)
+    targets : array of numbers or booleans (batch, ...)
         The `t`, in [0, 1].
     weights : array, optional
         As in :func:`mean_squared_error`.

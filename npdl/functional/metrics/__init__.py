@@ -1,4 +1,4 @@
-"""Metrics: sums over examples that can be added up, and their results."""
+"""Metrics: sums over examples, and the results computed from merged sums."""
 
 from npdl.functional.metrics._confusion import confusion_matrix, f1_score, precision, recall
 from npdl.functional.metrics._metric import Metric

@@ -1,6 +1,6 @@
-"""Metrics that are counted from the confusion matrix: precision, recall and F1.
+"""Metrics from the confusion matrix: precision, recall and F1.
 
-Outputs, targets and weights are those of the other metrics.
+Outputs, targets and weights are as in :func:`accuracy`.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -20,7 +20,7 @@ Average = Literal["macro", "micro", "weighted"] | None
 def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None) -> Array:
     """Count the positions for each true class, on the first axis, and predicted class.
 
-    ``Cⱼₖ = Σᵢ [tᵢ = j] [pᵢ = k]``, where a bracket is 1 if what it says is true, and else 0.
+    ``Cⱼₖ = Σᵢ [tᵢ = j] [pᵢ = k]``, with brackets of value 1 if true and 0 if false.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None
     return np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
 
 
-# For each class: the weight of the hits, of the predictions, and of the targets.
+# For each class: the total weight of its hits, of its predictions and of its targets.
 Counts: TypeAlias = tuple[Array, Array, Array]
 
 
 def _merged_counts(a: Counts, b: Counts) -> Counts:
-    """Return the sums of the counts; fewer classes are extended with zeros."""
+    """Return the sums of the counts; shorter arrays are padded with zeros."""
     size = max(len(a[0]), len(b[0]))
     hits, predicted, true = (_padded(x, size) + _padded(y, size) for x, y in zip(a, b, strict=True))
     return hits, predicted, true
@@ -92,7 +92,7 @@ def precision(
     average: Average = "macro",
     classes: int | None = None,
 ) -> Counts:
-    """Share of the positions predicted to be of a class that are of it, averaged over classes.
+    """Share of correct positions among all predictions of a class, averaged over classes.
 
     For the class k, ``Pₖ = Cₖₖ / Σⱼ Cⱼₖ``, with the :func:`confusion_matrix` C.
 
@@ -101,15 +101,15 @@ def precision(
     outputs, targets, weights : arrays
         As in :func:`accuracy`.
     average : "macro", "micro", "weighted" or None
-        The mean over the classes; the share over all classes together; the mean weighted by how
-        often each class is a target; or no average.
+        "macro": mean over the classes. "micro": share over all classes together. "weighted": mean
+        weighted by the number of targets of each class. None: no average.
     classes : int, optional
         As in :func:`confusion_matrix`.
 
     Returns
     -------
     float, or array (classes,) where `average` is None
-        From 0 to 1. A class that is never predicted has 0, and counts in the mean.
+        From 0 to 1. A class without predictions has the value 0, and counts in the mean.
 
     References
     ----------
@@ -134,7 +134,7 @@ def recall(
     average: Average = "macro",
     classes: int | None = None,
 ) -> Counts:
-    """Share of the positions of a class that are predicted to be of it, averaged over classes.
+    """Share of correct positions among all targets of a class, averaged over classes.
 
     For the class k, ``Rₖ = Cₖₖ / Σⱼ Cₖⱼ``, with the :func:`confusion_matrix` C.
 
@@ -146,7 +146,7 @@ def recall(
     Returns
     -------
     float, or array (classes,) where `average` is None
-        From 0 to 1. A class that is never a target has 0, and counts in the mean.
+        From 0 to 1. A class without targets has the value 0, and counts in the mean.
 
     References
     ----------
@@ -183,7 +183,7 @@ def f1_score(
     Returns
     -------
     float, or array (classes,) where `average` is None
-        From 0 to 1. A class that is neither predicted nor a target has 0, and counts in the mean.
+        From 0 to 1. A class without predictions and targets has 0, and counts in the mean.
 
     References
     ----------
@@ -208,22 +208,22 @@ def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int 
     return of_hits, np.bincount(predicted, each, size), np.bincount(true, each, size)
 
 
-# Ids that say how many classes there are must be below.
+# Without the argument `classes`, at most this number of classes is inferred from ids.
 _MOST_CLASSES = 10_000
 
 
 def _size(name: str, found: int, outputs: Array, classes: int | None) -> int:
-    """Return the number of classes, or raise where an id makes it so large that it may be wrong."""
+    """Return the number of classes; raise if an id makes the number implausibly large."""
     if classes is None and outputs.dtype.kind in "iu" and found > _MOST_CLASSES:
         raise ValueError(
-            f"{name}: the largest id is {found - 1}, and there would be {found} classes; if there "
-            f"are so many, pass {name}(..., classes={found})"
+            f"{name}: the largest id is {found - 1}, which makes {found} classes; if this number "
+            f"is right, pass {name}(..., classes={found})"
         )
     return found
 
 
 def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Average) -> Any:
-    """Return the share of hits in all, for each class or averaged over them."""
+    """Return hits / all, for each class or averaged over the classes."""
     if average is None:
         return ratio(hits, all_of)
     if average == "macro":

@@ -1,8 +1,8 @@
 """The protocol of metrics: sums over examples, a rule to merge them, and their result.
 
 The mean of the recalls of all batches is not the recall of the epoch. So a :class:`Metric` returns
-sums, such as the numbers of hits and of targets, and its result is computed from the merged sums of
-all batches, shards and ranks.
+sums, such as the numbers of hits and of targets. The result is computed from the merged sums of all
+batches, shards and ranks.
 """
 
 import functools
@@ -16,13 +16,13 @@ from npdl import tree
 from npdl.functional._arrays import describe
 from npdl.tree import Array, Tree
 
-__all__ = ["Metric", "add_sums", "metric", "share"]
+__all__ = ["Metric", "add_sums", "metric", "quotient"]
 
 
 def add_sums(a: Tree, b: Tree) -> Tree:
     """Return the sum of two trees of numbers and arrays, leaf by leaf, in float64."""
     if type(a) is tuple and [type(part) for part in a] == [float, float]:
-        return a[0] + b[0], a[1] + b[1]  # a share: this is the hot path of small networks
+        return a[0] + b[0], a[1] + b[1]  # hits and count: this is the hot path of small networks
     return tree.map(_added, a, b)
 
 
@@ -36,19 +36,19 @@ def _added(a: Any, b: Any) -> Any:
     return x + y if isinstance(a, np.ndarray) else float(x + y)
 
 
-def share(sums: Any, **options: Any) -> Any:
-    """Return the first sum divided by the second one; 0, if that is 0."""
+def quotient(sums: Any, **options: Any) -> Any:
+    """Return the first sum divided by the second one; 0 if the second one is 0."""
     part, whole = sums
     return part / whole if whole else 0.0 * part
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
 class Metric:
-    """A metric that is computed from sums, which are merged over batches, shards and ranks.
+    """A metric from sums that are merged over batches, shards and ranks.
 
     ``metric(outputs, targets, weights=None)`` is ``result(sums(outputs, targets, weights))``.
     Further options are keywords of both functions: ``functools.partial(metric, average="micro")``
-    is a metric again.
+    is a metric, too.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Metric:
     """
 
     sums: Callable[..., Tree]
-    result: Callable[..., Any] = share
+    result: Callable[..., Any] = quotient
     merge: Callable[[Tree, Tree], Tree] = add_sums
 
     def __call__(self, outputs: Array, targets: Any, weights: Any = None, **options: Any) -> Any:
@@ -89,7 +89,7 @@ class Metric:
         return str(getattr(self, "__qualname__", f"Metric({self.sums!r}, {self.result!r})"))
 
     def __reduce__(self) -> Any:
-        # A decorated metric replaces its function, and is found under its name.
+        # A decorated metric replaces its function and is pickled by the function's name.
         name = getattr(self, "__qualname__", None)
         return name or (Metric, (self.sums, self.result, self.merge))
 
@@ -100,9 +100,9 @@ class Metric:
 
 
 def metric(
-    result: Callable[..., Any] = share, merge: Callable[[Tree, Tree], Tree] = add_sums
+    result: Callable[..., Any] = quotient, merge: Callable[[Tree, Tree], Tree] = add_sums
 ) -> Callable[[Callable[..., Tree]], Metric]:
-    """Return a decorator that makes a metric of a function that returns its sums."""
+    """Return a decorator that turns a function for the sums into a metric."""
 
     def decorate(sums: Callable[..., Tree]) -> Metric:
         made = Metric(sums, result, merge)

@@ -1,15 +1,15 @@
 """Metrics: ``accuracy(outputs, targets)``, values to report, without gradients.
 
-They return Python floats, or an array where it is said. Targets and weights are those of the
-losses: a class id for each position or a row of numbers for each, of which the largest counts;
-weights for a weighted mean ``Σ wᵢ mᵢ / Σ wᵢ``, which is 0 where all are 0. A weight of 0 leaves a
-position out, NaN and inf included.
+They return Python floats, or arrays if documented. Targets are as in the losses: a class id for
+each position, or a row of numbers whose largest element is the class. Weights give a weighted mean
+``Σ wᵢ mᵢ / Σ wᵢ``; it is 0 if all weights are 0. A weight of 0 excludes a position, including NaN
+and inf.
 
-Each is a :class:`Metric`: it is computed from sums that `fit` merges over the batches of an epoch.
-Options are keywords: ``functools.partial(F.f1_score, average="micro")`` is a metric again.
+Each function is a :class:`Metric`: `fit` merges its sums over the batches of an epoch. Options are
+keywords: ``functools.partial(F.f1_score, average="micro")`` is a metric, too.
 
-Outputs with a score for each class, on the last axis, are floats; the class with the highest one
-is predicted, the first of equals. Outputs that are ints are the predicted class ids themselves:
+Outputs of floats are scores, with the classes on the last axis. The class with the highest score is
+predicted; ties go to the first class. Outputs of ints are predicted class ids:
 ``F.f1_score((p > 0.5).astype(int), targets)``.
 """
 
@@ -31,17 +31,17 @@ from npdl.tree import Array
 
 __all__ = ["absolute_error", "accuracy", "binary_accuracy", "r2_score", "top_k_accuracy"]
 
-# The weight of observations; the mean of the targets, the sum of their squared distances from it,
-# and of those from the predictions, for each quantity.
+# The total weight. For each quantity: the mean of the targets, the sum of their squared distances
+# from this mean, and the sum of squared errors.
 Moments: TypeAlias = tuple[float, Array, Array, Array]
 
 
 @metric()
 def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, float]:
-    """Share of the positions whose predicted class is the target.
+    """Share of the positions with a correct predicted class.
 
-    ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where a bracket is 1 if what it says is true and else 0, and
-    all `w` are 1 if none are given.
+    ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, with brackets of value 1 if true and 0 if false. Without
+    weights, all `w` are 1.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, 
     Raises
     ------
     ValueError
-        If the shapes do not match, a label is not one of the classes, the batch is empty, or a
-        weight is negative, NaN or inf.
+        If the shapes do not match; if a label is not one of the classes; if the batch is empty; if
+        a weight is negative, NaN or inf.
     TypeError
         If the outputs are not an array of floats or ints, or labels not ints; if an array is
         float16, a masked array or a matrix.
@@ -74,7 +74,7 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, 
     0.5
     """
     predicted, true, each, _ = predicted_and_true("accuracy", outputs, targets, weights, None)
-    return _shares(predicted == true, each)
+    return _weighted_sums(predicted == true, each)
 
 
 @metric()
@@ -84,7 +84,7 @@ def top_k_accuracy(
     """Share of the positions whose target is among the `k` classes with the highest scores.
 
     ``a = Σᵢ wᵢ [rᵢ ≤ k] / Σᵢ wᵢ``, where r is the rank of the target's score, 1 for the highest.
-    Of equal scores, the first classes count as higher, so that with `k` = 1 it is the accuracy.
+    Among equal scores, earlier classes have the better rank; ``k=1`` is therefore the accuracy.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def top_k_accuracy(
     Returns
     -------
     float
-        From 0 to 1. A target whose score is NaN is not among the highest.
+        From 0 to 1. A target with the score NaN is never among the highest.
 
     Examples
     --------
@@ -119,28 +119,28 @@ def top_k_accuracy(
     before = scores > own
     before |= (scores == own) & (np.arange(n_classes) < true[:, None])
     hits = (np.count_nonzero(before, axis=1) < k) & ~np.isnan(own[:, 0])
-    return _shares(hits, each)
+    return _weighted_sums(hits, each)
 
 
 @metric()
 def binary_accuracy(
     outputs: Array, targets: Any, weights: Any = None, *, threshold: float = 0.5
 ) -> tuple[float, float]:
-    """Share of the elements that are on the side of the threshold where the target is.
+    """Share of the elements with a correct predicted boolean.
 
-    ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where p and t say whether the output is above the threshold,
-    and the target above ½.
+    ``a = Σᵢ wᵢ [pᵢ = tᵢ] / Σᵢ wᵢ``, where p is true for outputs above the threshold, and t for
+    targets above ½.
 
     Parameters
     ----------
     outputs : array of floats (batch, ...)
-        Probabilities; or logits, with ``threshold=0.0``. Above the threshold is a yes.
-    targets : array of numbers or truth values, of the same shape
-        In [0, 1]; above ½ is a yes.
+        Probabilities; or logits, with ``threshold=0.0``.
+    targets : array of numbers or booleans, of the same shape
+        In [0, 1]; true above ½.
     weights : array (batch,) or further leading axes of outputs, optional
         Finite and not negative.
     threshold : float
-        Where a yes begins, in the unit of the outputs.
+        In the unit of the outputs; outputs above it predict true.
 
     Returns
     -------
@@ -158,12 +158,12 @@ def binary_accuracy(
     threshold = check_number(threshold, f"{name}(p, t, threshold=0.5)")
     outputs, true, each = value_items(name, outputs, targets, weights)
     check_probabilities(name, "targets", true, "a target is 0 or 1, or between")
-    return _shares((outputs > threshold) == (true > 0.5), each)
+    return _weighted_sums((outputs > threshold) == (true > 0.5), each)
 
 
 @metric()
 def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, float]:
-    """Mean of ``e = |p - t|``: the figure of the loss :func:`mean_absolute_error`.
+    """Mean of ``e = |p - t|``, the value of the loss :func:`mean_absolute_error`.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[f
     0.5
     """
     outputs, true, each = value_items("absolute_error", outputs, targets, weights)
-    return _shares(np.abs(outputs - true), each)
+    return _weighted_sums(np.abs(outputs - true), each)
 
 
 def _merged_moments(a: Moments, b: Moments) -> Moments:
@@ -214,8 +214,8 @@ def _r2(moments: Moments) -> float:
 def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
     """Coefficient of determination, ``r = 1 - Σ (t - p)² / Σ (t - mean t)²``.
 
-    The last axis holds the quantities, whose scores are averaged, and all others observations; of
-    outputs with one axis, all are observations of one quantity.
+    The last axis has the quantities, and the others the observations; the scores of the quantities
+    are averaged. Outputs with one axis are observations of one quantity.
 
     Parameters
     ----------
@@ -229,8 +229,8 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
     Returns
     -------
     float
-        1 for perfect predictions, 0 for those that are no better than the mean, negative for
-        worse ones. A quantity that does not vary has 1 if it is predicted exactly and else 0.
+        1 for perfect predictions, 0 for predictions as good as the mean, negative for worse ones. A
+        constant quantity has the score 1 if all predictions are exact, and 0 otherwise.
 
     References
     ----------
@@ -256,14 +256,14 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
     if not len(t):
         return 0.0, np.zeros(width), np.zeros(width), np.zeros(width)
     weight = float(w.sum())
-    # Of differences from one of the targets, so that targets that do not vary have exactly 0.
+    # Differences from one target, so that the variance of constant targets is exactly 0.
     shifted = t - t[0]
     mean = np.sum(w * shifted, axis=0) / weight
     squares = np.sum(w * (shifted - mean) ** 2, axis=0)
     return weight, t[0] + mean, squares, np.sum(w * (t - p) ** 2, axis=0)
 
 
-def _shares(values: Array, weights: Array | None) -> tuple[float, float]:
+def _weighted_sums(values: Array, weights: Array | None) -> tuple[float, float]:
     """Return the (weighted) sum of values and the sum of the weights."""
     if weights is not None:
         weights = np.broadcast_to(weights, values.shape)
