@@ -1,4 +1,4 @@
-"""Optimizers, the transforms that they are chains of, and schedules of the learning rate."""
+"""Optimizers, the transforms in their chains, and schedules of the learning rate."""
 
 from npdl.functional.optimizers._adam import (
     scale_by_adam,

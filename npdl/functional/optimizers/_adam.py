@@ -1,4 +1,4 @@
-"""The parts with two moving averages: Adam and its kin, and Lion.
+"""The transforms with two moving averages: Adam and its variants, and Lion.
 
 >>> import npdl.functional as F
 >>> F.chain(F.scale_by_adam(beta2=0.99), F.scale_by_learning_rate(1e-3)).elementwise
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class AdamState(NamedTuple):
-    """State of :func:`scale_by_adam`: sums that decay, of gradients and of their squares."""
+    """State of :func:`scale_by_adam`: decaying sums of the gradients and of their squares."""
 
     count: int  # type: ignore[assignment]
     gradients: Params
@@ -42,22 +42,22 @@ class AdamState(NamedTuple):
 def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
     """Divide the mean gradient by the root mean square.
 
-    ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²``, and with both freed from the bias
-    towards their zero start, ``u = m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)`` in the update t,
-    counted from 1. The state holds ``m / (1 - β₁)`` and ``v / (1 - β₂)``, which take fewer passes
-    over memory.
+    ``m = β₁ m + (1 - β₁) g``, ``v = β₂ v + (1 - β₂) g²``,
+    ``u = m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)`` in the update t, counted from 1. The divisors
+    ``1 - βᵗ`` correct the bias towards the initial zeros. The state has ``m / (1 - β₁)`` and
+    ``v / (1 - β₂)``, which saves passes over memory.
 
     Parameters
     ----------
     beta1, beta2 : float
-        How much of the means stays, in [0, 1).
+        Decay rates of the means, in [0, 1).
     epsilon : float
         The ε, positive; outside the root, as in the paper.
 
     Notes
     -----
-    Squares of float32 gradients lose digits below 1e-19 and become zero below 1e-22. An ε of 1e-12
-    or more hides that; with a smaller one, multiply the loss by a constant.
+    Squares of float32 gradients lose digits below 1e-19 and become zero below 1e-22. With an ε of
+    at least 1e-12, this has no effect; with a smaller one, multiply the loss by a constant.
 
     References
     ----------
@@ -67,8 +67,8 @@ def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_adam()
-    >>> u, state = part.update(np.array([-3.0, 0.0]), part.init(np.zeros(2)))
+    >>> transform = F.scale_by_adam()
+    >>> u, state = transform.update(np.array([-3.0, 0.0]), transform.init(np.zeros(2)))
     >>> u.round(6), state.count
     (array([-1.,  0.]), 1)
     """
@@ -90,7 +90,7 @@ def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 
         q = np.multiply(q, beta2, out=out[1])
         u = g * g
         q += u
-        # All factors of whole arrays become one at the end.
+        # All scalar factors are combined into one multiplication at the end.
         np.sqrt(q, out=u)
         u += epsilon / root
         np.divide(s, u, out=u)
@@ -126,18 +126,18 @@ def scale_by_nadam(
     epsilon: float = 1e-8,
     momentum_decay: float = 0.004,
 ) -> Optimizer:
-    """Adam that looks ahead, as Nesterov's momentum does.
+    """Adam with Nesterov's momentum, which looks ahead.
 
-    With `m` and `v` of :func:`scale_by_adam` and a growing momentum
-    ``μₜ = β₁ (1 - 0.96^(t momentum_decay) / 2)``, whose product up to t is Πₜ:
-    ``u = (μₜ₊₁ m / (1 - Πₜ₊₁) + (1 - μₜ) g / (1 - Πₜ)) / (√(v / (1 - β₂ᵗ)) + ε)``.
+    ``u = (μₜ₊₁ m / (1 - Πₜ₊₁) + (1 - μₜ) g / (1 - Πₜ)) / (√(v / (1 - β₂ᵗ)) + ε)``, with `m` and `v`
+    as in :func:`scale_by_adam`. The momentum ``μₜ = β₁ (1 - 0.96^(t momentum_decay) / 2)`` grows,
+    and Πₜ is the product of all μ up to t.
 
     Parameters
     ----------
     beta1, beta2, epsilon : float
         As for :func:`scale_by_adam`.
     momentum_decay : float
-        How fast the momentum grows from ``β₁ / 2`` to `β₁`, not negative.
+        Growth rate of the momentum from ``β₁ / 2`` to `β₁`, not negative.
 
     References
     ----------
@@ -147,8 +147,8 @@ def scale_by_nadam(
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_nadam()
-    >>> u, state = part.update(np.array([-3.0, 0.0]), part.init(np.zeros(2)))
+    >>> transform = F.scale_by_nadam()
+    >>> u, state = transform.update(np.array([-3.0, 0.0]), transform.init(np.zeros(2)))
     >>> u.round(4), state.count
     (array([-1.0565,  0.    ]), 1)
     """
@@ -177,10 +177,10 @@ def scale_by_nadam(
 
 
 def _product(factor: Callable[[int], float]) -> Callable[[int], float]:
-    """Return a function of t that is the product of ``factor(1)`` to ``factor(t)``.
+    """Return a function of t, the product of ``factor(1)`` to ``factor(t)``.
 
-    It remembers its last value, from which the next one is a single multiplication; a state need
-    not hold what follows from its count.
+    It caches its last value, so that the next one needs a single multiplication. The product is not
+    a transform of the state, because it follows from the count.
     """
     last = (0, 1.0)
 
@@ -208,16 +208,16 @@ class AdamaxState(NamedTuple):
 def scale_by_adamax(
     *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
 ) -> Optimizer:
-    """Divide the mean gradient by the largest one, which fades out slowly.
+    """Divide the mean gradient by the decaying maximum of the gradients.
 
     ``m = β₁ m + (1 - β₁) g``, ``s = max(β₂ s, |g| + ε)``, ``u = m / (1 - β₁ᵗ) / s``.
 
     Parameters
     ----------
     beta1, beta2 : float
-        How much of the mean and of the largest gradient stays, in [0, 1).
+        Decay rates of the mean and of the maximum, in [0, 1).
     epsilon : float
-        The ε, positive: PyTorch's, without which a gradient of zero is divided by zero.
+        The ε, positive. As in PyTorch, it prevents a division by zero for gradients of zero.
 
     References
     ----------
@@ -227,8 +227,8 @@ def scale_by_adamax(
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_adamax()
-    >>> part.update(np.array([-3.0, 0.0]), part.init(np.zeros(2)))[0].round(6)
+    >>> transform = F.scale_by_adamax()
+    >>> transform.update(np.array([-3.0, 0.0]), transform.init(np.zeros(2)))[0].round(6)
     array([-1.,  0.])
     """
     beta1, beta2, epsilon = _check_betas("scale_by_adamax", beta1, beta2, epsilon)
@@ -259,12 +259,13 @@ def scale_by_lion(*, beta1: float = 0.9, beta2: float = 0.99) -> Optimizer:
     Parameters
     ----------
     beta1, beta2 : float
-        How much of the mean counts in the step, and how much of it stays, in [0, 1).
+        Weight of the mean in the update, and decay rate of the mean, in [0, 1).
 
     Notes
     -----
-    Where a gradient stays exactly zero, `m` fades into the subnormal numbers, as the velocity of
-    :func:`trace` does: in float32 after some 8,700 updates, which then take three times as long.
+    If a gradient stays exactly zero, `m` decays to subnormal numbers, as the velocity in
+    :func:`trace`. In float32, this takes some 8,700 updates; later updates take three times as
+    long.
 
     References
     ----------
@@ -274,8 +275,8 @@ def scale_by_lion(*, beta1: float = 0.9, beta2: float = 0.99) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_lion()
-    >>> part.update(np.array([-3.0, 0.0, 0.1]), part.init(np.zeros(3)))[0]
+    >>> transform = F.scale_by_lion()
+    >>> transform.update(np.array([-3.0, 0.0, 0.1]), transform.init(np.zeros(3)))[0]
     array([-1.,  0.,  1.])
     """
     beta1 = check_number(beta1, "scale_by_lion(beta1=0.9)", "in [0, 1)")

@@ -1,7 +1,7 @@
-"""The adaptive parts: each number's step is scaled by what its own gradients were like.
+"""The adaptive transforms: they scale each number's update by its past gradients.
 
-Where a small ε keeps a quotient finite, papers and libraries differ on whether it stands inside the
-root or outside; each docstring says which, and the older rules let you choose.
+A small ε keeps quotients finite. Papers and libraries differ on its position, inside or outside the
+root. Each docstring states the position, and the older rules have an argument for it.
 
 >>> import npdl.functional as F
 >>> F.chain(F.scale_by_rmsprop(), F.scale_by_learning_rate(1e-3)).elementwise
@@ -61,8 +61,8 @@ def scale_by_adagrad(
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_adagrad()
-    >>> part.update(np.array([-4.0, 0.0]), part.init(np.zeros(2)))[0]
+    >>> transform = F.scale_by_adagrad()
+    >>> transform.update(np.array([-4.0, 0.0]), transform.init(np.zeros(2)))[0]
     array([-1.,  0.])
     """
     epsilon = check_number(epsilon, "scale_by_adagrad(epsilon=1e-10)", "above 0")
@@ -80,7 +80,7 @@ def scale_by_adagrad(
 
 
 def _root(squares: Array, epsilon: float, inside: bool) -> Array:
-    """Return a new array with the root of squares, and epsilon inside it or outside."""
+    """Return a new array √(squares + epsilon), or √squares + epsilon."""
     if inside:
         root = squares + epsilon
         return np.sqrt(root, out=root)
@@ -111,7 +111,7 @@ def scale_by_rmsprop(
     Parameters
     ----------
     decay : float
-        How much of the mean stays, in [0, 1).
+        Decay rate of the mean, in [0, 1).
     epsilon : float
         The ε, positive.
     epsilon_inside : bool
@@ -119,8 +119,8 @@ def scale_by_rmsprop(
 
     Notes
     -----
-    Where a gradient stays exactly zero, `s` fades into the subnormal numbers, as the velocity of
-    :func:`trace` does: in float32 after some 8,700 updates, which then take six times as long.
+    If a gradient stays exactly zero, `s` decays to subnormal numbers, as the velocity in
+    :func:`trace`. In float32, this takes some 8,700 updates; later updates take six times as long.
 
     References
     ----------
@@ -130,8 +130,8 @@ def scale_by_rmsprop(
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_rmsprop(decay=0.75)
-    >>> part.update(np.array([3.0, 0.0]), part.init(np.zeros(2)))[0].round(6)
+    >>> transform = F.scale_by_rmsprop(decay=0.75)
+    >>> transform.update(np.array([3.0, 0.0]), transform.init(np.zeros(2)))[0].round(6)
     array([2., 0.])
     """
     decay = check_number(decay, "scale_by_rmsprop(decay=0.99)", "in [0, 1)")
@@ -158,7 +158,7 @@ class AdadeltaState(NamedTuple):
 def scale_by_adadelta(
     *, decay: float = 0.9, epsilon: float = 1e-6, learning_rate: float | Schedule = 1.0
 ) -> Optimizer:
-    """Scale by the ratio of the root mean squares of steps and of gradients.
+    """Scale by the ratio of the root mean squares of updates and of gradients.
 
     ``s = decay s + (1 - decay) g²``, ``u = η g √(d + ε) / √(s + ε)``, and then
     ``d = decay d + (1 - decay) u²``.
@@ -166,12 +166,13 @@ def scale_by_adadelta(
     Parameters
     ----------
     decay : float
-        How much of the means stays, in [0, 1).
+        Decay rate of the means, in [0, 1).
     epsilon : float
         The ε, positive; inside both roots, as in the paper.
     learning_rate : float or schedule
-        The η of steps that count with it in `d`. The paper has none, and PyTorch applies its own
-        afterwards, as :func:`scale_by_learning_rate` does. The sign stays that of the gradient.
+        The η; it is also a factor of the updates in `d`. The paper has no learning rate, and
+        PyTorch applies one after this transform, as :func:`scale_by_learning_rate` does. The sign
+        of the gradient is kept.
 
     References
     ----------
@@ -181,8 +182,8 @@ def scale_by_adadelta(
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_adadelta(decay=0.75, epsilon=1e-6)
-    >>> part.update(np.array([4.0]), part.init(np.zeros(1)))[0].round(6)
+    >>> transform = F.scale_by_adadelta(decay=0.75, epsilon=1e-6)
+    >>> transform.update(np.array([4.0]), transform.init(np.zeros(1)))[0].round(6)
     array([0.002])
     """
     decay = check_number(decay, "scale_by_adadelta(decay=0.9)", "in [0, 1)")

@@ -30,7 +30,7 @@ __all__ = ["AccumulateState", "AverageState", "accumulate", "average_params", "a
 
 
 class AccumulateState(NamedTuple):
-    """State of :func:`accumulate`: the gradients since the last update."""
+    """State of :func:`accumulate`: the sum of the gradients since the last update."""
 
     count: int  # type: ignore[assignment]
     total: Tree
@@ -41,26 +41,26 @@ class AccumulateState(NamedTuple):
 
 @constructor
 def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
-    """Update once every so many calls, with the mean of the gradients since the last time.
+    """Update once per n calls, with the mean of the n gradients.
 
-    ``g = (g₁ + g₂ + … + gₙ) / n``, where n is the number of `steps`. So n batches of one size do
-    the work of a single one. Between the updates, which are `None` then, the parameters stay the
-    same.
+    ``g = (g₁ + g₂ + … + gₙ) / n``, where n is the number of `steps`. So n batches of equal size
+    have the effect of one large batch. In the other calls, the updates are `None` and the
+    parameters stay unchanged.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What makes the updates; it counts only these.
+        The optimizer of the mean gradients; its count is the number of real updates.
     steps : int
-        How many gradients make a mean. A gradient that is `None` counts as zero, unless all are.
+        Number of gradients per mean. A gradient `None` counts as zero, unless all are `None`.
 
     Notes
     -----
-    Every gradient has the same weight, since an optimizer does not see the sizes of batches. The
-    last batch of an epoch is often smaller, and its examples then count more than others.
+    All gradients have the same weight, because an optimizer does not know the batch sizes. The last
+    batch of an epoch is often smaller, and its examples then count more than others.
 
-    The gradients after the last update of a run wait in the state. :func:`npdl.training.fit` warns
-    of them, and another run with ``fit(state=state)`` continues with them.
+    The gradients after the last update of a run stay in the state. :func:`npdl.training.fit` warns
+    about them, and another run with ``fit(state=state)`` continues with them.
 
     Examples
     --------
@@ -107,12 +107,12 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
 
 
 def has_pending(state: State) -> bool:
-    """Whether gradients of :func:`accumulate` wait for an update anywhere in a state."""
-    return any(any(tree.leaves(part.reached)) for part in _parts(state, AccumulateState))
+    """Whether a state has gradients of :func:`accumulate` without an update yet."""
+    return any(any(tree.leaves(part.reached)) for part in _records(state, AccumulateState))
 
 
 class AverageState(NamedTuple):
-    """State of :func:`average_params`: the average, and which of its arrays are trained."""
+    """State of :func:`average_params`: the average, and booleans of the trained arrays."""
 
     average: Params
     trained: Tree
@@ -122,9 +122,10 @@ class AverageState(NamedTuple):
 def average_params(decay: float) -> Optimizer:
     """Keep a moving average of the parameters, for evaluation: ``a = decay a + (1 - decay) p``.
 
-    It stands last in a chain, because `p` are the parameters after the update, and passes the
-    updates unchanged. The average begins with the parameters after the first update. What has
-    never had an update, such as running statistics, is not averaged but as given to `update`.
+    The transform must be last in a chain, because `p` are the parameters after the update. It
+    passes the updates unchanged. The average starts with the parameters after the first update.
+    Arrays without any update, such as running statistics, are not averaged but copied from the
+    parameters passed to `update`.
 
     Parameters
     ----------
@@ -175,22 +176,22 @@ def average_params(decay: float) -> Optimizer:
 
 
 def _mean(average: Array, value: Array, decay: float) -> Array:
-    # In this form the average of equal numbers is that number.
+    # In this form the average of equal numbers is exact.
     return np.asarray(average + (value - average) * (1 - decay))
 
 
 def averaged(state: State) -> Params:
-    """Return the parameters averaged by :func:`average_params`, found anywhere in a state.
+    """Return the average of :func:`average_params` from anywhere in a state.
 
     Parameters
     ----------
     state : tree
-        The state of an optimizer, or a record that holds one.
+        The state of an optimizer, or a record with such a state.
 
     Raises
     ------
     ValueError
-        If there is no average, or more than one.
+        If the state has no average, or more than one.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def averaged(state: State) -> Params:
     >>> F.averaged(optimizer.init({"a": np.ones(2)}))
     {'a': array([1., 1.])}
     """
-    found = [part.average for part in _parts(state, AverageState)]
+    found = [part.average for part in _records(state, AverageState)]
     if len(found) != 1:
         raise ValueError(
             f"expected the state of one average_params, found {len(found)}; a right optimizer is "
@@ -209,13 +210,13 @@ def averaged(state: State) -> Params:
     return found[0]
 
 
-def _parts(state: Any, kind: type) -> Iterator[Any]:
+def _records(state: Any, kind: type) -> Iterator[Any]:
     """Yield the records of one type in a state."""
     if isinstance(state, kind):
         yield state
     if isinstance(state, tuple | list | dict):
         for part in state.values() if isinstance(state, dict) else state:
-            yield from _parts(part, kind)
+            yield from _records(part, kind)
     elif attrs.has(type(state)):
         for field in attrs.fields(type(state)):
-            yield from _parts(getattr(state, field.name), kind)
+            yield from _records(getattr(state, field.name), kind)

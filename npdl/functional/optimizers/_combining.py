@@ -1,4 +1,4 @@
-"""Optimizers made of optimizers: one after another, or each for some of the parameters.
+"""Optimizers built from optimizers: one after another, or each for some of the parameters.
 
 >>> import numpy as np
 >>> import npdl.functional as F
@@ -33,17 +33,18 @@ __all__ = ["by_path", "chain", "check_optimizer", "masked"]
 
 @constructor
 def chain(*parts: Optimizer) -> Optimizer:
-    """Hand gradients on from part to part: ``u = fₙ(… f₂(f₁(g)))``.
+    """Apply transforms one after another: ``u = fₙ(… f₂(f₁(g)))``.
 
     Parameters
     ----------
     *parts : Optimizer
-        Any number of optimizers; none at all passes gradients unchanged.
+        Any number of transforms or optimizers; an empty chain returns gradients unchanged.
 
     Returns
     -------
     Optimizer
-        Its state is the tuple of the states of the parts. It is element-wise if all parts are.
+        Its state is the tuple of the states of the transforms. The chain is element-wise if all
+        transforms are.
 
     Examples
     --------
@@ -72,7 +73,7 @@ def chain(*parts: Optimizer) -> Optimizer:
                     grads, new = parts[i].update(grads, state[i], params)
                     states.append(new)
                 else:
-                    i += 1  # an error is the follower's
+                    i += 1  # for the note: an error here comes from the follower
                     number, after = follower.number(state[i])  # type: ignore[misc]
                     i -= 1
                     grads, new = parts[i].update(grads, state[i], params, factor=number)
@@ -90,23 +91,23 @@ def _check_state(name: str, count: int, state: Any) -> None:
     if not isinstance(state, tuple) or len(state) != count:
         raise ValueError(
             f"{name}: expected the states of {count} optimizers, got {state_name(state)}, of "
-            f"another optimizer; make new ones: state = optimizer.init(params)"
+            f"another optimizer; initialize a new state: state = optimizer.init(params)"
         )
 
 
 @constructor
 def masked(optimizer: Optimizer, select: Select) -> Optimizer:
-    """Let an optimizer see some of the parameters only; the gradients of the rest stay as they are.
+    """Apply an optimizer to selected parameters; the gradients of the others stay unchanged.
 
-    ``u = f(g)`` where the path is selected, and ``u = g`` elsewhere.
+    ``u = f(g)`` for selected paths, and ``u = g`` for the others.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Made to see `None` wherever the path is not selected.
+        The optimizer; the gradients of unselected paths are `None` in its calls.
     select : str, tuple of str or callable
-        Globs, one of which has to match the path of an array, such as ``"*/weight"`` or ``"0/*"``,
-        in which ``*`` stands for anything, slashes included; or a function of the path.
+        A glob or several, such as ``"*/weight"`` or ``"0/*"``; it selects matching paths, and ``*``
+        matches any text, including slashes. Or a function of the path that returns a boolean.
 
     Raises
     ------
@@ -132,18 +133,18 @@ def masked(optimizer: Optimizer, select: Select) -> Optimizer:
 def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
     """Choose the optimizer of each parameter by its path.
 
-    ``u = fₖ(g)``, where k is the first that selects the path.
+    ``u = fₖ(g)``, where k is the first selection that matches the path.
 
     Parameters
     ----------
     optimizers : dict
-        What :func:`masked` takes as `select`, and the optimizer of those parameters. The first
-        match counts. Each optimizer sees only its own parameters.
+        Maps selections, as in :func:`masked`, to the optimizers of the selected parameters. The
+        first match counts. Each optimizer gets only its own parameters.
 
     Raises
     ------
     ValueError
-        From `init`, if a path is not matched, or if nothing is left for an optimizer.
+        From `init`, if a path is not matched, or if an optimizer gets no parameters.
 
     Examples
     --------
@@ -165,7 +166,7 @@ def by_path(optimizers: dict[Select, Optimizer]) -> Optimizer:
 
 
 def _grouped(name: str, groups: Sequence[tuple[Select, Optimizer]], whole: bool) -> Optimizer:
-    """Give each leaf to the first group that selects it; to one of them all, where `whole`."""
+    """Apply to each leaf the first group that selects it; with `whole`, every leaf needs one."""
 
     def choose(like: Tree) -> list[int | None]:
         paths = tree.paths(like)
@@ -176,7 +177,7 @@ def _grouped(name: str, groups: Sequence[tuple[Select, Optimizer]], whole: bool)
         if whole and None in chosen:
             lost = [path for path, i in zip(paths, chosen, strict=True) if i is None]
             raise ValueError(
-                f'{name}: no pattern matches {", ".join(lost)}; add "*" for the rest, as the last'
+                f'{name}: no pattern matches {", ".join(lost)}; add "*" as the last pattern'
             )
         return chosen
 
@@ -189,7 +190,7 @@ def _grouped(name: str, groups: Sequence[tuple[Select, Optimizer]], whole: bool)
         for i, (select, _) in enumerate(groups):
             if leaves and i not in chosen:
                 raise ValueError(
-                    f"{name}: nothing is left for {select!r}, of the paths "
+                    f"{name}: no parameter is left for {select!r}, of the paths "
                     f"{', '.join(tree.paths(params))}; the first match counts"
                 )
         return tuple(

@@ -1,13 +1,14 @@
-"""Optimizers by their names: each is a line of parts, which its repr shows.
+"""Optimizers by name: each is a chain of transforms, and its repr shows them.
 
 >>> import npdl.functional as F
 >>> F.adamw(1e-3, mask="*weight")
 chain(scale_by_adam(), add_decayed_weights(rate=0.01, mask='*weight'),
       scale_by_learning_rate(learning_rate=0.001))
 
-A learning rate is a number or a schedule. Weight decay that is part of the gradient, as PyTorch's
-argument of most optimizers, is one more part: ``chain(add_decayed_weights(1e-4), momentum(0.1))``.
-Defaults are PyTorch's, where it has the optimizer, and else the paper's.
+A learning rate is a number or a schedule. PyTorch's argument `weight_decay` of most optimizers adds
+the decay to the gradient; here it is a transform:
+``chain(add_decayed_weights(1e-4), momentum(0.1))``. Defaults are PyTorch's, or the paper's if
+PyTorch lacks the optimizer.
 """
 
 from npdl._calls import explained
@@ -54,7 +55,7 @@ def sgd(learning_rate: float | Schedule) -> Optimizer:
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
 
     References
     ----------
@@ -78,7 +79,7 @@ def momentum(learning_rate: float | Schedule, *, decay: float = 0.9) -> Optimize
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     decay : float
         The momentum, in [0, 1).
 
@@ -99,12 +100,12 @@ def momentum(learning_rate: float | Schedule, *, decay: float = 0.9) -> Optimize
 def nesterov_momentum(learning_rate: float | Schedule, *, decay: float = 0.9) -> Optimizer:
     """Momentum, looking ahead: ``v = decay * v + g``, ``p = p - learning_rate * (decay * v + g)``.
 
-    The form in which the gradient is that at `p`, not at the point looked at.
+    In this form, the gradient is computed at `p`, and not at the look-ahead point.
 
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     decay : float
         The momentum, in [0, 1).
 
@@ -131,7 +132,7 @@ def adagrad(
     initial_squares: float = 0.0,
     epsilon_inside: bool = False,
 ) -> Optimizer:
-    """Adagrad: steps divided by the root of the sum of squared gradients.
+    """Adagrad: gradients divided by the root of the sum of squared gradients.
 
     With the learning rate η::
 
@@ -140,7 +141,7 @@ def adagrad(
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     epsilon, initial_squares, epsilon_inside
         See :func:`scale_by_adagrad`; as in PyTorch, ε is outside the root by default.
 
@@ -155,10 +156,10 @@ def adagrad(
     >>> F.adagrad(0.1)
     chain(scale_by_adagrad(), scale_by_learning_rate(learning_rate=0.1))
     """
-    part = scale_by_adagrad(
+    transform = scale_by_adagrad(
         epsilon=epsilon, initial_squares=initial_squares, epsilon_inside=epsilon_inside
     )
-    return chain(part, scale_by_learning_rate(learning_rate))
+    return chain(transform, scale_by_learning_rate(learning_rate))
 
 
 @explained
@@ -169,7 +170,7 @@ def rmsprop(
     epsilon: float = 1e-8,
     epsilon_inside: bool = False,
 ) -> Optimizer:
-    """RMSprop: steps divided by the root mean square of recent gradients.
+    """RMSprop: gradients divided by the root mean square of recent gradients.
 
     With the learning rate η and the decay ρ::
 
@@ -178,7 +179,7 @@ def rmsprop(
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     decay, epsilon, epsilon_inside
         See :func:`scale_by_rmsprop`; as in PyTorch, ε is outside the root by default.
 
@@ -192,15 +193,15 @@ def rmsprop(
     >>> F.rmsprop(1e-3, decay=0.9)
     chain(scale_by_rmsprop(decay=0.9), scale_by_learning_rate(learning_rate=0.001))
     """
-    part = scale_by_rmsprop(decay=decay, epsilon=epsilon, epsilon_inside=epsilon_inside)
-    return chain(part, scale_by_learning_rate(learning_rate))
+    transform = scale_by_rmsprop(decay=decay, epsilon=epsilon, epsilon_inside=epsilon_inside)
+    return chain(transform, scale_by_learning_rate(learning_rate))
 
 
 @explained
 def adadelta(
     learning_rate: float | Schedule = 1.0, *, decay: float = 0.9, epsilon: float = 1e-6
 ) -> Optimizer:
-    """Adadelta: steps whose size follows from the sizes of earlier steps.
+    """Adadelta: gradients scaled by the root mean squares of past updates and gradients.
 
     With the learning rate η and the decay ρ::
 
@@ -210,7 +211,7 @@ def adadelta(
     Parameters
     ----------
     learning_rate : float or schedule
-        A factor of the steps, which the paper does not have.
+        The factor of the updates; the paper has none.
     decay, epsilon
         See :func:`scale_by_adadelta`; ε is inside both roots.
 
@@ -224,8 +225,8 @@ def adadelta(
     >>> F.adadelta()
     chain(scale_by_adadelta(), scale_by_learning_rate(learning_rate=1.0))
     """
-    part = scale_by_adadelta(decay=decay, epsilon=epsilon)
-    return chain(part, scale_by_learning_rate(learning_rate))
+    transform = scale_by_adadelta(decay=decay, epsilon=epsilon)
+    return chain(transform, scale_by_learning_rate(learning_rate))
 
 
 @explained
@@ -236,7 +237,7 @@ def adam(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> Optimizer:
-    """Adam: steps of the mean gradient over the root mean square, both freed from their bias.
+    """Adam: the mean gradient divided by the root mean square, both with bias correction.
 
     With the learning rate η, in the update t, counted from 1::
 
@@ -246,7 +247,7 @@ def adam(
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     beta1, beta2, epsilon
         See :func:`scale_by_adam`; ε is outside the root.
 
@@ -260,8 +261,8 @@ def adam(
     >>> F.adam(1e-3)
     chain(scale_by_adam(), scale_by_learning_rate(learning_rate=0.001))
     """
-    part = scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon)
-    return chain(part, scale_by_learning_rate(learning_rate))
+    transform = scale_by_adam(beta1=beta1, beta2=beta2, epsilon=epsilon)
+    return chain(transform, scale_by_learning_rate(learning_rate))
 
 
 @explained
@@ -272,7 +273,7 @@ def adamax(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> Optimizer:
-    """Adamax: Adam with the largest of the recent gradients in the place of the root mean square.
+    """Adamax: Adam with a decaying maximum of the gradients instead of the root mean square.
 
     With the learning rate η, in the update t, counted from 1::
 
@@ -282,7 +283,7 @@ def adamax(
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     beta1, beta2, epsilon
         See :func:`scale_by_adamax`; ε is added to the gradient's size, as in PyTorch.
 
@@ -296,8 +297,8 @@ def adamax(
     >>> F.adamax()
     chain(scale_by_adamax(), scale_by_learning_rate(learning_rate=0.002))
     """
-    part = scale_by_adamax(beta1=beta1, beta2=beta2, epsilon=epsilon)
-    return chain(part, scale_by_learning_rate(learning_rate))
+    transform = scale_by_adamax(beta1=beta1, beta2=beta2, epsilon=epsilon)
+    return chain(transform, scale_by_learning_rate(learning_rate))
 
 
 @explained
@@ -320,11 +321,11 @@ def adamw(
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps, and with it of the decay.
+        The factor of the updates, including the decay.
     beta1, beta2, epsilon
         See :func:`scale_by_adam`.
     weight_decay, mask
-        See :func:`add_decayed_weights`; ``mask="*weight"`` spares biases and norms.
+        See :func:`add_decayed_weights`; ``mask="*weight"`` excludes biases and norms.
 
     References
     ----------
@@ -355,8 +356,7 @@ def nadam(
 ) -> Optimizer:
     """Nadam: Adam with Nesterov's momentum.
 
-    With the learning rate η, in the update t, counted from 1, and with the product Πₜ of the μ up
-    to it::
+    With the learning rate η, in the update t, counted from 1; Πₜ is the product of all μ up to t::
 
         m = β₁ m + (1 - β₁) g    v = β₂ v + (1 - β₂) g²
         μₜ = β₁ (1 - 0.96^(t momentum_decay) / 2)
@@ -365,7 +365,7 @@ def nadam(
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of the steps.
+        The factor of the updates.
     beta1, beta2, epsilon, momentum_decay
         See :func:`scale_by_nadam`.
 
@@ -379,8 +379,10 @@ def nadam(
     >>> F.nadam()
     chain(scale_by_nadam(), scale_by_learning_rate(learning_rate=0.002))
     """
-    part = scale_by_nadam(beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay)
-    return chain(part, scale_by_learning_rate(learning_rate))
+    transform = scale_by_nadam(
+        beta1=beta1, beta2=beta2, epsilon=epsilon, momentum_decay=momentum_decay
+    )
+    return chain(transform, scale_by_learning_rate(learning_rate))
 
 
 @explained
@@ -392,23 +394,23 @@ def lion(
     weight_decay: float = 0.0,
     mask: Select | None = None,
 ) -> Optimizer:
-    """Lion: steps of one size, in the direction of the sign of a mean gradient.
+    """Lion: updates of constant size, with the sign of a mean gradient.
 
     With the learning rate η and the weight decay λ::
 
         u = sign(β₁ m + (1 - β₁) g)    m = β₂ m + (1 - β₂) g
         p = p - η (u + λ p)
 
-    where the first `m` is the old one.
+    where `u` is computed from the old `m`.
 
     Parameters
     ----------
     learning_rate : float or schedule
-        The size of each number's step; 3 to 10 times smaller than for AdamW.
+        The size of each number's update; 3 to 10 times smaller than for AdamW.
     beta1, beta2
         See :func:`scale_by_lion`.
     weight_decay, mask
-        See :func:`add_decayed_weights`; with 0 that part is left out.
+        See :func:`add_decayed_weights`; a decay of 0 omits this transform.
 
     References
     ----------
@@ -420,8 +422,8 @@ def lion(
     >>> F.lion()
     chain(scale_by_lion(), scale_by_learning_rate(learning_rate=0.0001))
     """
-    # Without decay the params need not be given to `update`.
+    # Without this transform, `update` does not need the params.
     weight_decay = check_number(weight_decay, "lion(weight_decay=0.1)", "of at least 0")
     decay = (add_decayed_weights(weight_decay, mask=mask),) if weight_decay != 0 else ()
-    part = scale_by_lion(beta1=beta1, beta2=beta2)
-    return chain(part, *decay, scale_by_learning_rate(learning_rate))
+    transform = scale_by_lion(beta1=beta1, beta2=beta2)
+    return chain(transform, *decay, scale_by_learning_rate(learning_rate))

@@ -1,18 +1,17 @@
-"""The protocol of optimizers, and how one is made of an equation on arrays.
+"""The protocol of optimizers, and optimizers from an equation on arrays.
 
-A step of training, from gradients to new parameters::
+A training step, from gradients to new parameters::
 
     state          = optimizer.init(params)                      # once, before the first step
     updates, state = optimizer.update(grads, state, params)
     params         = apply_updates(params, updates)
 
-An optimizer is a pair of pure functions, and its state is a tree, counts of steps included. The
-parts, such as :func:`trace` or :func:`scale_by_adam`, each turn gradients into something else, the
-last one into steps; a :func:`chain` hands them on from part to part.
+An optimizer is a pair of pure functions. Its state is a tree, which includes the counts of updates.
+A transform, such as :func:`trace` or :func:`scale_by_adam`, is an optimizer, too; a :func:`chain`
+passes the output of one transform to the next, and the last output is the update.
 
-`None` is the gradient of what is not trained, or not this time, for a leaf or a whole subtree. Its
-update is `None`, the state kept for it stays as it was, and :func:`apply_updates` leaves the
-parameter alone.
+The gradient `None`, of a leaf or of a whole subtree, means that it is not trained in this step. Its
+update is `None`, its state stays unchanged, and :func:`apply_updates` keeps the parameter.
 
 >>> import numpy as np
 >>> import npdl.functional as F
@@ -59,9 +58,9 @@ State: TypeAlias = Tree
 Select: TypeAlias = str | tuple[str, ...] | Callable[[str], bool]
 
 
-# A slot without gradient, as of a dead unit, decays to subnormal numbers. Arithmetic with these is
-# ten times as slow, and rounding keeps the smallest of them for ever. So one of 128 updates clears
-# them, where there is a count.
+# A slot with a gradient of zero, as of a dead unit, decays to subnormal numbers. Arithmetic with
+# these is ten times as slow, and the smallest of them never round to zero. So rules with a count
+# clear them in one of 128 updates.
 _UPDATES = 128
 _DUE = _UPDATES - 1
 
@@ -70,16 +69,16 @@ _DUE = _UPDATES - 1
 class Rule:
     """The equation of an element-wise update, for arrays.
 
-    The new value of a number depends on its own gradient, slots and parameter alone, and on counts.
-    So arrays may be joined, or cut into blocks. The state is ``()`` or a NamedTuple: an int
-    ``count``, if there is one, and slots, each an array of the shape and type of the parameter.
+    The new value of a number depends only on its own gradient, slots and parameter, and on counts.
+    So arrays can be joined, or split into blocks. The state is ``()`` or a NamedTuple: an optional
+    int ``count``, and slots, arrays of the shape and type of the parameter.
 
     Parameters
     ----------
     equation : callable
         ``equation(count, g, p, *slots) -> (u, *slots)``: see :func:`elementwise`.
     clearing : callable
-        The same equation, which also sets subnormal slots to zero.
+        The same equation; it also sets subnormal slots to zero.
     state_type : type
         The type of the state.
     in_place : bool
@@ -87,8 +86,8 @@ class Rule:
     takes_factor : bool
         Whether the equation takes ``factor``.
     number : callable, optional
-        ``number(state) -> (number, state)``, of a rule that only multiplies by a number. The rule
-        before it may then take that number as its factor.
+        ``number(state) -> (number, state)``, if the rule only multiplies by a number. The previous
+        rule can then use this number as its factor.
     """
 
     equation: Equation
@@ -97,7 +96,7 @@ class Rule:
     in_place: bool
     takes_factor: bool
     number: Callable[[State], tuple[float, State]] | None = None
-    # The entries of a state, and the index of its first slot.
+    # The number of entries of a state, and the index of its first slot.
     length: int = attrs.field(init=False)
     first: int = attrs.field(init=False)
 
@@ -107,7 +106,7 @@ class Rule:
         object.__setattr__(self, "first", 1 if fields[:1] == ("count",) else 0)
 
     def at(self, count: int) -> Equation:
-        """Return the equation of the update after so many others."""
+        """Return the equation of the update number `count`, counted from 0."""
         return self.clearing if self.first and count % _UPDATES == _DUE else self.equation
 
 
@@ -116,7 +115,7 @@ Link: TypeAlias = tuple[Rule, Rule | None]
 
 
 def linked(rule: Any) -> list[Link]:
-    """Return the rules of an optimizer one after another."""
+    """Return the rules of an optimizer in a flat list."""
     if isinstance(rule, Rule):
         return [(rule, None)]
     links: list[Link] = []
@@ -185,11 +184,11 @@ class Optimizer(Recorded):
         ``update(grads, state, params=None) -> (updates, state)``; the updates are to be added to
         the parameters.
     rule : Rule or tuple, optional
-        The element-wise update, if it is one: of a chain, the tuple of the rules of its parts.
+        The rule of an element-wise optimizer; for a chain, the tuple of the rules in it.
 
     Examples
     --------
-    An optimizer of two functions, which follows the sign of the gradient alone:
+    An optimizer of two functions, whose updates depend only on the sign of the gradient:
 
     >>> import numpy as np
     >>> from npdl import tree
@@ -210,12 +209,12 @@ class Optimizer(Recorded):
 
     @property
     def elementwise(self) -> bool:
-        """Whether each number is updated by itself, so that arrays may be joined or cut."""
+        """Whether the update of a number does not depend on other numbers."""
         return self.rule is not None
 
 
 def _with_check(init: Callable[[Params], State]) -> Callable[[Params], State]:
-    """Return the function, preceded by a check of the parameters."""
+    """Return `init` with a check of the parameters before it."""
 
     def checked(params: Params) -> State:
         for path, leaf in tree.items(params):
@@ -234,14 +233,14 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     params : tree
         The parameters.
     updates : tree
-        What ``optimizer.update`` returned. Where it is `None`, the parameter stays as it is.
+        The updates from ``optimizer.update``. A parameter with the update `None` stays unchanged.
 
     Raises
     ------
     ValueError
-        If the structures or shapes differ, naming the path.
+        If the structures or shapes differ; the message has the path.
     TypeError
-        If an array is a masked array, a matrix, or of another type of floats than 32 and 64 bits.
+        If an array is a masked array, a matrix, or has floats other than float32 and float64.
 
     Examples
     --------
@@ -257,11 +256,11 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     for i, (leaf, change) in enumerate(zip(leaves, changes, strict=True)):
         if change is not None:
             if not (_is_plain(leaf) and _is_plain(change)):
-                check_leaf(leaf, f"the parameter {_place(params, i)}")
-                check_leaf(change, f"the update of {_place(params, i)}")
+                check_leaf(leaf, f"the parameter {_path(params, i)}")
+                check_leaf(change, f"the update of {_path(params, i)}")
             if np.shape(change) != np.shape(leaf):
                 raise ValueError(
-                    f"the update of {_place(params, i)} is {describe(change)}, but the parameter "
+                    f"the update of {_path(params, i)} is {describe(change)}, but the parameter "
                     f"is {describe(leaf)}"
                 )
             leaves[i] = np.asarray(np.add(leaf, change, dtype=leaf.dtype))
@@ -275,28 +274,27 @@ def elementwise(
     in_place: bool = False,
     takes_factor: bool = False,
 ) -> Optimizer:
-    """Make an optimizer of its equation on arrays.
+    """Build an optimizer from its equation on arrays.
 
     Parameters
     ----------
     equation : callable
         ``equation(count, g, p, *slots) -> (u, *slots)``, a pure and element-wise function of arrays
-        with at least one axis. `count` is the number of updates made before (0, if the state has
-        no count), and `p` is `None` if no parameters were given.
+        with at least one axis. `count` is the number of previous updates (0 for a state without a
+        count), and `p` is `None` if no parameters were passed.
     state_type : NamedTuple class
-        Its fields are ``count``, if there is one, and the slots. Left out, there is no state.
+        Its fields are an optional ``count``, and the slots. By default, the state is ``()``.
     initial : float
-        The first value of all slots.
+        The initial value of all slots.
     in_place : bool
-        Whether the equation has a keyword ``out``, a tuple of arrays for the new slots, also the
-        old ones; without it, or with `None` in it, they are new arrays.
+        Whether the equation has a keyword ``out``, a tuple of arrays for the new slots; they may be
+        the old slots. Without `out`, and for `None` in it, the equation allocates new arrays.
     takes_factor : bool
-        Whether the equation, which is in place, has a keyword ``factor``, by which it multiplies
-        `u`.
+        Whether the equation (in place) has a keyword ``factor``, a number to multiply `u` by.
     """
     fields: tuple[str, ...] = getattr(state_type, "_fields", ())
     rule = Rule(equation, _clearing(equation), state_type, in_place, takes_factor)
-    first, new = rule.first, tuple.__new__  # a NamedTuple's own takes twice as long
+    first, new = rule.first, tuple.__new__  # NamedTuple.__new__ takes twice as long
 
     def init(params: Params) -> State:
         def slot(p: Any) -> Array:
@@ -325,7 +323,7 @@ def elementwise(
 
 
 def scaling(number: float) -> Optimizer:
-    """Make an optimizer that multiplies by a number."""
+    """Build an optimizer that multiplies by a number."""
 
     def constant(state: State) -> tuple[float, State]:
         if type(state) is not tuple or state:
@@ -336,28 +334,28 @@ def scaling(number: float) -> Optimizer:
 
 
 def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:
-    """Make an optimizer that multiplies by a number which follows from the count, its state."""
+    """Build an optimizer that multiplies by a function of the count; the count is its state."""
 
     def of_count(state: State) -> tuple[float, State]:
         if type(state) is not state_type:
             raise foreign(state, state_type)
         return number(state[0]), state_type(state[0] + 1)
 
-    part = elementwise(lambda count, g, p: (g * number(count),), state_type)
-    return _multiplying(part, of_count)
+    transform = elementwise(lambda count, g, p: (g * number(count),), state_type)
+    return _multiplying(transform, of_count)
 
 
-def _multiplying(part: Optimizer, number: Callable[[State], tuple[float, State]]) -> Optimizer:
-    return attrs.evolve(part, rule=attrs.evolve(part.rule, number=number))
+def _multiplying(base: Optimizer, number: Callable[[State], tuple[float, State]]) -> Optimizer:
+    return attrs.evolve(base, rule=attrs.evolve(base.rule, number=number))
 
 
 def foreign(state: State, state_type: Any) -> ValueError:
-    """Return the error over the state of another optimizer."""
+    """Return the error for the state of another optimizer."""
     fields = getattr(state_type, "_fields", ())
     listed = f" ({', '.join(fields)})" if fields else ""
     return ValueError(
         f"expected a state of the type {state_type.__name__} with {len(fields)} entries{listed}, "
-        f"got {state_name(state)}, of another optimizer; make a new one: "
+        f"got {state_name(state)}, of another optimizer; initialize a new state: "
         f"state = optimizer.init(params)"
     )
 
@@ -371,14 +369,14 @@ def state_name(state: State) -> str:
 
 
 def _clearing(equation: Equation) -> Equation:
-    """Return the equation; it sets subnormal slots of numbers without gradient to zero."""
+    """Return the equation with one more step: subnormal slots become zero if the gradient is 0."""
 
     def cleared(count: int, g: Array, *arrays: Any, **options: Any) -> tuple[Any, ...]:
         result = equation(count, g, *arrays, **options)
         kept = g != 0
         for slot in result[1:]:
             if slot.dtype.kind == "f":
-                # Later slots divide earlier ones, and must not vanish before them.
+                # Later slots divide earlier ones, and must not become zero before them.
                 kept |= np.abs(slot) >= np.finfo(slot.dtype).tiny
                 slot *= kept
         return result
@@ -387,7 +385,7 @@ def _clearing(equation: Equation) -> Equation:
 
 
 def _fits(g: Array, *others: Any) -> bool:
-    """Whether all others that are given are arrays of the shape and type of a gradient."""
+    """Whether all others are `None` or arrays of the shape and type of a gradient."""
     for other in others:
         if other is not None and not (
             type(other) is np.ndarray and g.shape == other.shape and g.dtype == other.dtype
@@ -397,12 +395,12 @@ def _fits(g: Array, *others: Any) -> bool:
 
 
 def _is_plain(leaf: Any) -> bool:
-    """Whether a leaf is, at a glance, an array that optimizers take."""
+    """Whether a leaf passes a fast check for valid arrays."""
     return type(leaf) is np.ndarray and 4 <= leaf.itemsize <= 8
 
 
 def check_leaf(leaf: Any, what: str) -> None:
-    """Raise for subclasses of arrays, such as masked ones, and for types of floats for files."""
+    """Raise for subclasses of arrays, such as masked arrays, and for float16 and bfloat16."""
     if isinstance(leaf, np.ndarray | np.generic):
         check_array(leaf, what)
 
@@ -424,7 +422,7 @@ def _by_leaf(
         if g.ndim:
             updates[i], *new = equation(count, g, p, *old)
         else:
-            # NumPy makes scalars of arrays without axes, and those cannot be written.
+            # NumPy functions return scalars for 0-d arrays, and scalars cannot be written to.
             flat = (x if x is None else x.reshape(1) for x in (g, p, *old))
             updates[i], *new = (x.reshape(()) for x in equation(count, *flat))
         for column, slot in zip(columns, new, strict=True):
@@ -436,38 +434,38 @@ def _by_leaf(
 def checked_gradient(
     g: Any, p: Any, slots: Sequence[Array], like: Tree, i: int
 ) -> tuple[Array, Array | None]:
-    """Return a gradient and its parameter, if there is one, as arrays that optimizers take.
+    """Return a gradient and its parameter (or `None`) as valid arrays.
 
     Raises
     ------
     TypeError, ValueError
-        Unless the gradient is of the shape and type of its parameter and slots.
+        Unless the gradient has the shape and type of its parameter and slots.
     """
     if not (_is_plain(g) and (p is None or _is_plain(p))):
-        check_leaf(p, f"the parameter {_place(like, i)}")
-        check_leaf(g, f"the gradient of {_place(like, i)}")
+        check_leaf(p, f"the parameter {_path(like, i)}")
+        check_leaf(g, f"the gradient of {_path(like, i)}")
         g, p = np.asarray(g), p if p is None else np.asarray(p)
     for other in (p, *slots):
         if not _fits(g, other):
             error = ValueError if g.shape != other.shape else TypeError
             raise error(
-                f"the gradient of {_place(like, i)} is {describe(g)}, but the parameter, or the "
-                f"state made of it by optimizer.init(params), is {describe(other)}; nothing is "
+                f"the gradient of {_path(like, i)} is {describe(g)}, but the parameter, or its "
+                f"state from optimizer.init(params), is {describe(other)}; nothing is "
                 f"broadcast or promoted silently"
             )
     return g, p
 
 
-def aligned(what: str, values: Tree, like: Tree) -> list[Any]:
-    """Return one leaf of `values`, or `None`, for each of `like`; `what` is named in the error."""
+def aligned(role: str, values: Tree, like: Tree) -> list[Any]:
+    """Return one leaf of `values`, or `None`, for each leaf of `like`; `role` is for the error."""
     try:
         return tree.aligned(values, like)
     except ValueError as error:
-        error.add_note(f"the {what} (first) must have the structure of the parameters (second)")
-        if what == "state":
+        error.add_note(f"the {role} (first) must have the structure of the parameters (second)")
+        if role == "state":
             error.add_note("a new state for these parameters is optimizer.init(params)")
         raise
 
 
-def _place(like: Tree, i: int) -> str:
+def _path(like: Tree, i: int) -> str:
     return tree.paths(like)[i] or "the params"

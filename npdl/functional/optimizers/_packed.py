@@ -1,9 +1,8 @@
-"""One update of an optimizer in few calls: small arrays are joined, large ones cut into blocks.
+"""An optimizer's update in few calls: small arrays are joined, large arrays are split into blocks.
 
-NumPy needs about a microsecond a call, and memory is slower than the second-level cache. So an
-optimizer whose rule is the same for each number (``optimizer.elementwise``) is applied to one
-vector that holds all small arrays, and to the large ones block by block. The parameters of the
-model are views into these vectors.
+NumPy needs about a microsecond per call, and memory is slower than the second-level cache. So an
+element-wise optimizer is applied to one vector of all small arrays, and to large arrays block by
+block. The parameters of the model are views into these vectors.
 """
 
 import operator
@@ -41,14 +40,14 @@ class Packed:
     params: Params
     vectors: list[Array]
     states: list[list[Any]]  # for each vector, the states of the optimizer's rules
-    template: Any  # a state of the right structure, and the slots of what is never trained
-    is_whole: bool = True  # until a later value overwrites the arrays
+    template: Any  # a state for its structure, and for the slots of untrained parameters
+    is_whole: bool = True  # false once a later value overwrites the arrays
 
     def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
-        """Return the packed values after an update.
+        """Return the updated value, or `None` if it must be packed again.
 
-        `None` stands for another optimizer, or for other missing gradients: both need to be packed
-        anew. With `donate`, the arrays of this value are overwritten with the result.
+        It must be packed again for another optimizer, or for a different set of missing gradients.
+        With `donate`, the result overwrites the arrays of this value.
         """
         gradients = self.layout.gradients(grads) if optimizer is self.optimizer else None
         if gradients is None:
@@ -58,7 +57,7 @@ class Packed:
         except (AttributeError, TypeError, ValueError):
             _check_gradients(gradients, self.params)
             raise
-        # Until the new value takes its place, an interrupt may leave the arrays half written.
+        # With `donate`, an interrupt may leave the arrays partly overwritten.
         self.is_whole = not donate
         vectors, states = [], []
         for g, vector, old in zip(joined, self.vectors, self.states, strict=True):
@@ -73,14 +72,17 @@ class Packed:
         return Packed(optimizer, self.layout, self.links, params, vectors, states, self.template)
 
     def opt_state(self) -> Any:
-        """Return the state of the optimizer as the tree that it makes of the parameters' tree."""
+        """Return the state of the optimizer for the tree of parameters."""
         slots = zip(*(_slots(states) for states in self.states), strict=True)
         state = _map_slots(lambda slot: self.layout.trees(slot, next(slots)), self.template)
         return _counted(self.optimizer.rule, state, iter(self.states[0]))
 
 
 def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Packed | None:
-    """Join what belongs together, or return `None` where an optimizer does not allow it."""
+    """Return the packed parameters and state, or `None` if the optimizer is not element-wise.
+
+    The result is also `None` for trees of other containers and without any gradient.
+    """
     if not (optimizer.elementwise and _plain(params)):
         return None
     layout = _Layout(grads, params)
@@ -92,28 +94,28 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
     vectors = [group.join(leaves) for group in layout.groups]
     links, states = linked(optimizer.rule), _flat(optimizer.rule, opt_state)
     joined = [[group.join_slots(state) for state in states] for group in layout.groups]
-    # The parameters become views into the vectors, so that writing to these changes them.
+    # The parameters are views into the vectors: an update of a vector updates the parameters.
     tree_of_views = layout.trees(params, vectors)
     return Packed(optimizer, layout, links, tree_of_views, vectors, joined, opt_state)
 
 
 def _check_gradients(gradients: list[Any], params: Params) -> None:
-    """Raise unless each gradient is of the shape and type of its parameter."""
+    """Raise unless each gradient has the shape and type of its parameter."""
     for i, (g, p) in enumerate(zip(gradients, tree.leaves(params), strict=True)):
         if g is not None:
             checked_gradient(g, p, (), params, i)
 
 
 def _check_state(optimizer: Optimizer, opt_state: Any, params: Params) -> None:
-    """Raise unless a state is one of this optimizer for these parameters."""
-    # An update without gradients computes nothing, and compares the structures.
+    """Raise unless a state belongs to this optimizer and these parameters."""
+    # An update without gradients only compares the structures.
     optimizer.update(None, opt_state, params)
     for slot in _slots(opt_state):
         for (path, leaf), p in zip(tree.items(slot), tree.leaves(params), strict=True):
             if describe(leaf) != describe(p):
                 raise ValueError(
                     f"the state of {path} is {describe(leaf)}, but the parameter is {describe(p)}; "
-                    f"make a new state with optimizer.init(params)"
+                    f"initialize a new state with optimizer.init(params)"
                 )
 
 
@@ -123,14 +125,14 @@ def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: 
     Parameters
     ----------
     optimizer : Optimizer
-        An element-wise one.
+        An element-wise optimizer.
     grads : list of arrays
-        Of the shapes and types of the parameters; `None` leaves one as it is.
+        Gradients of the shapes and types of the parameters; `None` keeps a parameter unchanged.
     state : state
-        What ``optimizer.init(params)`` returned for the list, or this function, which writes into
-        the arrays of the state too.
+        The state from ``optimizer.init(params)`` for this list, or from the previous call. Its
+        arrays are overwritten, too.
     params : list of arrays
-        Of any strides.
+        The parameters, with any strides.
     """
     links, states = linked(optimizer.rule), _flat(optimizer.rule, state)
     counted = states
@@ -149,13 +151,13 @@ def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: 
 
 
 def _flat(rule: Any, state: Any) -> list[Any]:
-    """Return the states of the rules of an optimizer one after another."""
+    """Return the states of the rules of an optimizer in a flat list."""
     if isinstance(rule, Rule):
         return [state]
     if type(state) is not tuple or len(state) != len(rule):
         raise ValueError(
             f"expected the states of {len(rule)} optimizers, got {state_name(state)}, of another "
-            f"optimizer; make new ones: state = optimizer.init(params)"
+            f"optimizer; initialize a new state: state = optimizer.init(params)"
         )
     return [each for part in zip(rule, state, strict=True) for each in _flat(*part)]
 
@@ -180,26 +182,26 @@ def _update_blocks(
 
 @attrs.frozen(eq=False, repr=False)
 class _Group:
-    """Arrays that are updated as one vector: for each, its leaf, its place there, its shape."""
+    """Arrays that are updated as one vector: leaf, slice of the vector and shape of each."""
 
     dtype: np.dtype[Any]
     size: int
     leaves: list[int]
-    places: list[tuple[int, slice, tuple[int, ...]]]
+    runs: list[tuple[int, slice, tuple[int, ...]]]
 
     def join(self, arrays: list[Array]) -> Array:
-        """Return one vector of the group's arrays; a view, where there is only one.
+        """Return one vector of the group's arrays; a view if the group has only one array.
 
         Raises
         ------
         TypeError, ValueError
-            If one of them is of another type, or all are of another size.
+            If an array has another type, or the total size differs.
         """
         dtype = self.dtype
         if len(self.leaves) < len(arrays):
             arrays = [arrays[i] for i in self.leaves]
         for array in arrays:
-            # "is" takes a third of the time of "==", and one type has several objects.
+            # "is" takes a third of the time of "=="; equal types can be different objects.
             if array.dtype is not dtype and array.dtype != dtype:
                 raise TypeError(f"expected {dtype}, got {array.dtype}")
         vector = arrays[0].reshape(-1) if len(arrays) == 1 else np.concatenate(arrays, axis=None)
@@ -212,30 +214,30 @@ class _Group:
         return _map_slots(lambda slot: self.join(tree.leaves(slot)), state)
 
     def split(self, vector: Array, arrays: list[Any]) -> None:
-        """Put views into the vector at the group's positions."""
-        for i, place, shape in self.places:
-            part = vector[place]
+        """Set the group's arrays to views into the vector."""
+        for i, run, shape in self.runs:
+            part = vector[run]
             arrays[i] = part if len(shape) == 1 else part.reshape(shape)
 
 
 def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
-    """Join the small arrays of one type that have a gradient; a large one is a group by itself."""
+    """Group the arrays with a gradient: small arrays of one type together, large arrays alone."""
     joined: dict[Any, list[int]] = {}
     for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
         if g is not None:
             joined.setdefault((leaf.dtype, -1 if leaf.size < UPDATE_JOINED else i), []).append(i)
     groups = []
     for (dtype, _), members in joined.items():
-        places, end = [], 0
+        runs, end = [], 0
         for i in members:
             start, end = end, end + leaves[i].size
-            places.append((i, slice(start, end), leaves[i].shape))
-        groups.append(_Group(dtype, end, members, places))
+            runs.append((i, slice(start, end), leaves[i].shape))
+        groups.append(_Group(dtype, end, members, runs))
     return groups
 
 
 class _Layout:
-    """How the leaves of one structure of parameters are grouped."""
+    """The groups of leaves for one structure of parameters."""
 
     def __init__(self, grads: Any, params: Params) -> None:
         gradients = tree.aligned(grads, params)
@@ -247,7 +249,7 @@ class _Layout:
         self.groups = _groups(gradients, leaves)
 
     def gradients(self, grads: Any) -> list[Any] | None:
-        """Return the gradients in order, or `None` if others are missing than were expected."""
+        """Return the gradients in order, or `None` for a different set of missing gradients."""
         found = []
         for path, missing in self.expected:
             g = grads
@@ -261,7 +263,7 @@ class _Layout:
         return found
 
     def trees(self, like: Tree, vectors: Sequence[Array]) -> Tree:
-        """Return the tree of views into the vectors, with the other leaves taken from `like`."""
+        """Return the tree of views into the vectors; untrained leaves come from `like`."""
         arrays: list[Any] = [None] * len(self.expected)
         if not self.trains_all:
             arrays = tree.leaves(like)
@@ -271,7 +273,7 @@ class _Layout:
 
 
 def _key_paths(params: Params) -> list[tuple[Any, ...]]:
-    """Return the keys that lead to each leaf, in the order of :func:`npdl.tree.leaves`."""
+    """Return the path of keys of each leaf, in the order of :func:`npdl.tree.leaves`."""
 
     def walk(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         if isinstance(node, dict):
@@ -287,12 +289,12 @@ def _key_paths(params: Params) -> list[tuple[Any, ...]]:
 
 
 def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]], Tree]:
-    """Return a function that makes a tree of this structure: `tree.unflatten`, prepared."""
+    """Return a function that builds a tree of this structure: a compiled `tree.unflatten`."""
     if isinstance(structure, dict):
         ordered = tree.sorted_keys(structure)
         if all(isinstance(child, np.ndarray) for child in structure.values()):
-            places = {key: next(positions) for key in ordered}
-            at = [(key, places[key]) for key in structure]
+            index = {key: next(positions) for key in ordered}
+            at = [(key, index[key]) for key in structure]
             return lambda leaves: {key: leaves[i] for key, i in at}
         children = {key: _builder(structure[key], positions) for key in ordered}
         pairs = [(key, children[key]) for key in structure]
@@ -310,7 +312,7 @@ def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]],
 
 
 def _plain(params: Params) -> bool:
-    """Whether the tree is made of dicts, tuples and lists alone, as those of layers are."""
+    """Whether all containers of the tree are plain dicts, tuples and lists, as in layers."""
     if type(params) is dict:
         return all(map(_plain, params.values()))
     if type(params) is tuple or type(params) is list:
@@ -318,8 +320,8 @@ def _plain(params: Params) -> bool:
     return params is None or isinstance(params, np.ndarray)
 
 
-# The state of an element-wise optimizer: `()`, a NamedTuple of a count and of trees that mirror
-# the parameters, or a tuple of such states.
+# The state of an element-wise optimizer is `()`, a NamedTuple, or a tuple of such states. The
+# NamedTuple has a count, and trees with the structure of the parameters.
 
 
 def _slots(state: Any) -> Iterator[Any]:
@@ -342,7 +344,7 @@ def _map_slots(function: Callable[[Any], Any], state: Any) -> Any:
 
 
 def _with_counts(state: Any, counted: Any) -> Any:
-    """Return the state of a rule with the count of another."""
+    """Return the state of a rule with the count of another state."""
     if hasattr(state, "_fields"):
         first = _first_slot(state)
         return state._make((*counted[:first], *state[first:]))

@@ -1,7 +1,7 @@
-"""Schedules: ``rate = schedule(step)``, a float for the number of updates made so far.
+"""Schedules: ``rate = schedule(step)``, a float for the number of previous updates.
 
-A schedule is given wherever a learning rate is, and remembers nothing: the count is in the
-optimizer's state. It is defined for every step, also beyond its last one, where it stays.
+All optimizers accept a schedule as learning rate. A schedule has no state: the count is in the
+optimizer's state. It is defined for every step; after its last step, it is constant.
 
 >>> import npdl.functional as F
 >>> optimizer = F.adam(F.warmup(F.cosine_decay(1e-3, steps=900), steps=100))
@@ -42,7 +42,7 @@ Schedule: TypeAlias = Callable[[int], float]
 
 @constructor
 def constant_schedule(value: float) -> RecordedFunction:
-    """Stay at one value: ``η = value``.
+    """Keep one value: ``η = value``.
 
     Parameters
     ----------
@@ -63,18 +63,18 @@ def constant_schedule(value: float) -> RecordedFunction:
 def exponential_decay(
     initial: float, steps: int, *, rate: float, staircase: bool = False
 ) -> RecordedFunction:
-    """Multiply by `rate` every so many steps: ``η = initial · rate^(step / steps)``.
+    """Multiply by `rate` once per `steps` steps: ``η = initial · rate^(step / steps)``.
 
     Parameters
     ----------
     initial : float
         The value at step 0.
     steps : int
-        How many steps one factor takes.
+        Number of steps per factor.
     rate : float
         The factor, above 0 and at most 1.
     staircase : bool
-        Whether to apply each factor at once, after all its steps, rather than little by little.
+        Whether to apply each factor at once, after all its steps, instead of continuously.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def exponential_decay(
 
 @constructor
 def inverse_time_decay(initial: float, steps: int, *, rate: float) -> RecordedFunction:
-    """Fall as one over time: ``η = initial / (1 + rate · step / steps)``.
+    """Decay with the inverse of the time: ``η = initial / (1 + rate · step / steps)``.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def inverse_time_decay(initial: float, steps: int, *, rate: float) -> RecordedFu
     steps : int
         The unit of time, in steps.
     rate : float
-        How fast it falls, not negative: after ``steps / rate`` steps half is left.
+        Rate of the decay, not negative: after ``steps / rate`` steps, η is ``initial / 2``.
 
     References
     ----------
@@ -123,16 +123,16 @@ def inverse_time_decay(initial: float, steps: int, *, rate: float) -> RecordedFu
 def step_decay(
     initial: float, boundaries: Sequence[int], *, factor: float = 0.1
 ) -> RecordedFunction:
-    """Multiply by `factor` at each of the given steps: ``η = initial · factorⁿ``.
+    """Multiply by `factor` at each boundary: ``η = initial · factorⁿ``.
 
-    Here n is the number of boundaries that are not beyond the step.
+    Here n is the number of boundaries up to and including the step.
 
     Parameters
     ----------
     initial : float
         The value at step 0.
     boundaries : sequence of int
-        The first steps with the new value, positive and rising.
+        The first step of each new value, positive and increasing.
     factor : float
         The factor, not negative.
 
@@ -153,18 +153,18 @@ def step_decay(
 def polynomial_decay(
     initial: float, steps: int, *, final: float = 0.0, power: float = 1.0
 ) -> RecordedFunction:
-    """Go from one value to another: ``η = final + (initial - final) (1 - step / steps)^power``.
+    """Decay to a final value: ``η = final + (initial - final) (1 - step / steps)^power``.
 
     Parameters
     ----------
     initial : float
         The value at step 0.
     steps : int
-        The step from which it is `final`.
+        The first step with the value `final`.
     final : float
         The last value.
     power : float
-        1 is a straight line; more falls faster at first.
+        1 gives a straight line; larger powers decay faster at first.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def polynomial_decay(
 
 @constructor
 def cosine_decay(initial: float, steps: int, *, final: float = 0.0) -> RecordedFunction:
-    """Go from one value to another along half a cosine.
+    """Decay to a final value along half a cosine.
 
     ``η = final + (initial - final) (1 + cos(π step / steps)) / 2``
 
@@ -192,7 +192,7 @@ def cosine_decay(initial: float, steps: int, *, final: float = 0.0) -> RecordedF
     initial : float
         The value at step 0.
     steps : int
-        The step from which it is `final`.
+        The first step with the value `final`.
     final : float
         The last value.
 
@@ -215,19 +215,19 @@ def cosine_decay(initial: float, steps: int, *, final: float = 0.0) -> RecordedF
 
 @constructor
 def warmup(schedule: float | Schedule, steps: int, *, initial: float = 0.0) -> RecordedFunction:
-    """Rise along a straight line to the first value of a schedule, then follow it from its start.
+    """Increase linearly to the first value of a schedule, then follow the schedule from its start.
 
-    ``η = initial + (s₀ - initial) step / steps`` up to the end of the rise, where s₀ is the first
-    value of the schedule, and ``η = s(step - steps)`` from there on.
+    ``η = initial + (s₀ - initial) step / steps`` before the step `steps`, where s₀ is the first
+    value of the schedule; then ``η = s(step - steps)``.
 
     Parameters
     ----------
     schedule : float or schedule
-        What comes after; its step 0 is the step `steps`.
+        The schedule after the warmup; its step 0 is the step `steps`.
     steps : int
-        How many steps the rise takes.
+        Number of warmup steps.
     initial : float
-        The value at step 0. With 0 the first update changes nothing.
+        The value at step 0. With 0, the first update is zero.
 
     References
     ----------
@@ -262,32 +262,32 @@ def one_cycle(
     final_divisor: float = 1e4,
     linear: bool = False,
 ) -> RecordedFunction:
-    """Rise to a peak and fall far below the first value, along halves of a cosine.
+    """Increase to a peak, then decay far below the first value, along halves of a cosine.
 
-    ``η = b + (a - b) (1 + cos(π x)) / 2``, where ``T = rising · steps - 1`` is the place of the
-    peak. Before it, a is the value at step 0, b the peak, and ``x = step / T``; behind it, a is the
-    peak, b the last value, and ``x = (step - T) / (steps - 1 - T)``.
+    ``η = b + (a - b) (1 + cos(π x)) / 2``, where ``T = rising · steps - 1`` is the step of the
+    peak. Before the peak, a is the value at step 0, b the peak, and ``x = step / T``. After it, a
+    is the peak, b the last value, and ``x = (step - T) / (steps - 1 - T)``.
 
     Parameters
     ----------
     peak : float
         The largest value.
     steps : int
-        How many steps there are, at least two; the last one has the smallest value. As in PyTorch,
-        the peak is at ``rising * steps - 1``.
+        Number of steps, at least two; the last step has the smallest value. As in PyTorch, the peak
+        is at ``rising * steps - 1``.
     rising : float
-        The fraction of steps up to the peak, in [0, 1).
+        The fraction of steps before the peak, in [0, 1).
     initial_divisor : float
         The value at step 0 is ``peak / initial_divisor``.
     final_divisor : float
         The last value is ``peak / initial_divisor / final_divisor``.
     linear : bool
-        Whether to go along straight lines instead.
+        Whether to use straight lines instead of cosines.
 
     References
     ----------
     Smith, Topin: Super-convergence: Very fast training of neural networks using large learning
-    rates, 2017. The halves of a cosine are PyTorch's, and fast.ai's before.
+    rates, 2017. The halves of a cosine come from fast.ai, and PyTorch uses them, too.
 
     Examples
     --------
@@ -325,7 +325,7 @@ def join_schedules(
     schedules : sequence of floats or schedules
         At least one.
     boundaries : sequence of int
-        The first step of each schedule but the first, positive and rising.
+        The first step of each schedule except the first, positive and increasing.
 
     Examples
     --------
@@ -353,7 +353,7 @@ def join_schedules(
 
 
 def as_schedule(value: Any, call: str) -> Schedule:
-    """Return a schedule as it is, and a number that is not negative as a constant one."""
+    """Return a schedule unchanged; convert a number of at least 0 to a constant schedule."""
     if is_function(value):
         return value  # type: ignore[no-any-return]
     number = check_number(value, call, "of at least 0", ", or a schedule")
@@ -371,7 +371,7 @@ def _check_boundaries(boundaries: Any, call: str) -> tuple[int, ...]:
 
 
 def _schedule(function: Callable[[int], float]) -> RecordedFunction:
-    # A NumPy scalar, from a step or a schedule of the user's, would promote float32.
+    # A NumPy scalar, from the step or from a user's schedule, would promote float32.
     return RecordedFunction(lambda step: float(function(step)))
 
 

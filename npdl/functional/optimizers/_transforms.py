@@ -1,9 +1,9 @@
-"""The parts that optimizers are chained of: each turns gradients into something else.
+"""Transforms of gradients, the elements of a :func:`chain`.
 
-Gradients go in at one end of a :func:`chain`, and :func:`scale_by_learning_rate`, which has the
-minus sign, makes steps of them at the other. Most parts are an equation on arrays, here called
-``rule(count, g, p, *slots) -> (u, *slots)``: of the number of updates made before, a gradient, its
-parameter and what the state holds for them.
+The first transform of a chain gets the gradients. The last one is mostly
+:func:`scale_by_learning_rate`; it has the minus sign and returns the updates. Most transforms are
+an equation on arrays, ``rule(count, g, p, *slots) -> (u, *slots)``. Its arguments are the number of
+previous updates, a gradient, its parameter and its slots in the state.
 
 >>> import npdl.functional as F
 >>> F.chain(F.add_decayed_weights(1e-4), F.trace(0.9), F.scale_by_learning_rate(0.1)).elementwise
@@ -60,8 +60,8 @@ def scale(factor: float) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale(-0.5)
-    >>> part.update(np.array([2.0]), part.init(np.zeros(1)))
+    >>> transform = F.scale(-0.5)
+    >>> transform.update(np.array([2.0]), transform.init(np.zeros(1)))
     (array([-1.]), ())
     """
     factor = check_number(factor, "scale(factor=0.5)", "that is finite")
@@ -69,31 +69,31 @@ def scale(factor: float) -> Optimizer:
 
 
 class CountState(NamedTuple):
-    """State of a part that only counts the updates."""
+    """State of a transform that only counts the updates."""
 
     count: int  # type: ignore[assignment]
 
 
 @constructor
 def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
-    """Make steps downhill: ``u = -learning_rate * g``.
+    """Multiply by the negative learning rate: ``u = -learning_rate * g``.
 
     Parameters
     ----------
     learning_rate : float or schedule
-        Not negative; a schedule is called with the number of updates made before, 0 at first.
+        Not negative; a schedule is called with the number of previous updates, 0 at first.
 
     Raises
     ------
     ValueError
-        From `update`, if the schedule returns NaN or infinity, naming the step.
+        From `update`, if the schedule returns NaN or infinity; the message has the step.
 
     Examples
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.scale_by_learning_rate(F.polynomial_decay(0.5, steps=2))
-    >>> step, state = part.update(np.array([2.0]), part.init(np.zeros(1)))
+    >>> transform = F.scale_by_learning_rate(F.polynomial_decay(0.5, steps=2))
+    >>> step, state = transform.update(np.array([2.0]), transform.init(np.zeros(1)))
     >>> step, state
     (array([-1.]), CountState(count=1))
     """
@@ -104,7 +104,7 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Optimizer:
 
 
 def finite_rate(learning_rate: float | Schedule, name: str) -> Schedule:
-    """Return a schedule of Python floats, all of which are finite."""
+    """Return a schedule of Python floats that raises for NaN and infinity."""
     schedule = as_schedule(learning_rate, f"{name}(learning_rate=0.1)")
     if not callable(learning_rate):
         return schedule
@@ -125,16 +125,16 @@ def finite_rate(learning_rate: float | Schedule, name: str) -> Schedule:
 def add_decayed_weights(rate: float, *, mask: Select | None = None) -> Optimizer:
     """Add a fraction of the parameters: ``u = g + rate * p``.
 
-    Behind the other parts and before the learning rate, this is decoupled weight decay (AdamW);
-    before them, the gradient of the penalty ``rate / 2 * Σ p²``.
+    After the other transforms and before the learning rate, this is decoupled weight decay (AdamW).
+    Before the other transforms, it is the gradient of the penalty ``rate / 2 * Σ p²``.
 
     Parameters
     ----------
     rate : float
         Not negative.
     mask : str, tuple of str or callable, optional
-        Which parameters decay, as in :func:`masked`: ``"*weight"``, say, for those whose path ends
-        so. All by default, except those without a gradient.
+        Selection of the parameters to decay, as in :func:`masked`; for example, ``"*weight"``
+        selects paths that end in "weight". By default, all parameters with a gradient decay.
 
     References
     ----------
@@ -144,8 +144,8 @@ def add_decayed_weights(rate: float, *, mask: Select | None = None) -> Optimizer
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part, params = F.add_decayed_weights(0.1, mask="*weight"), {"weight": np.ones(1)}
-    >>> part.update({"weight": np.zeros(1)}, part.init(params), params)[0]
+    >>> transform, params = F.add_decayed_weights(0.1, mask="*weight"), {"weight": np.ones(1)}
+    >>> transform.update({"weight": np.zeros(1)}, transform.init(params), params)[0]
     {'weight': array([0.1])}
     """
     rate = check_number(rate, "add_decayed_weights(rate=1e-4)", "of at least 0")
@@ -164,7 +164,7 @@ def add_decayed_weights(rate: float, *, mask: Select | None = None) -> Optimizer
 
 @constructor
 def clip_by_value(limit: float) -> Optimizer:
-    """Move what is beyond ±limit to ±limit: ``u = min(max(g, -limit), limit)``.
+    """Clip each number to ±limit: ``u = min(max(g, -limit), limit)``.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ def clip_by_value(limit: float) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.clip_by_value(1.0)
-    >>> part.update(np.array([-3.0, 0.5]), part.init(np.zeros(2)))[0]
+    >>> transform = F.clip_by_value(1.0)
+    >>> transform.update(np.array([-3.0, 0.5]), transform.init(np.zeros(2)))[0]
     array([-1. ,  0.5])
     """
     limit = check_number(limit, "clip_by_value(limit=1.0)", "above 0")
@@ -194,9 +194,9 @@ def clip_by_value(limit: float) -> Optimizer:
 
 @constructor
 def clip_by_global_norm(limit: float) -> Optimizer:
-    """Shorten the vector of all gradients to a length: ``u = g * min(1, limit / ‖g‖)``.
+    """Scale all gradients down to a maximal global norm: ``u = g * min(1, limit / ‖g‖)``.
 
-    Gradients whose norm is not finite pass unchanged.
+    Gradients with a norm of NaN or infinity stay unchanged.
 
     Parameters
     ----------
@@ -212,8 +212,8 @@ def clip_by_global_norm(limit: float) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.clip_by_global_norm(1.0)
-    >>> part.update({"a": np.array([3.0]), "b": np.array([4.0]), "c": None}, ())[0]
+    >>> transform = F.clip_by_global_norm(1.0)
+    >>> transform.update({"a": np.array([3.0]), "b": np.array([4.0]), "c": None}, ())[0]
     {'a': array([0.6]), 'b': array([0.8]), 'c': None}
     """
     limit = check_number(limit, "clip_by_global_norm(limit=1.0)", "above 0")
@@ -236,7 +236,7 @@ def clip_by_global_norm(limit: float) -> Optimizer:
 
 
 def global_norm(grads: Tree) -> float:
-    """Return the Euclidean norm of all numbers of a tree, also where their squares overflow."""
+    """Return the Euclidean norm of all numbers of a tree, also if their squares overflow."""
     leaves = [np.asarray(g) for g in tree.leaves(grads) if np.size(g)]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         squares = sum(float(np.vdot(g, g)) for g in leaves)
@@ -256,14 +256,14 @@ class TraceState(NamedTuple):
 
 
 class NesterovState(NamedTuple):
-    """State of :func:`trace` with ``nesterov=True``, which does not continue a plain momentum."""
+    """State of :func:`trace` with ``nesterov=True``; it cannot resume plain momentum."""
 
     velocity: Params
 
 
 @constructor
 def trace(decay: float, *, nesterov: bool = False) -> Optimizer:
-    """Let gradients fade out slowly, momentum: ``v = decay * v + g``, and ``u = v``.
+    """Momentum, a decaying sum of gradients: ``v = decay * v + g``, and ``u = v``.
 
     Parameters
     ----------
@@ -274,11 +274,11 @@ def trace(decay: float, *, nesterov: bool = False) -> Optimizer:
 
     Notes
     -----
-    Where a gradient stays exactly zero, as that of a dead unit or a rare word, `v` fades into the
-    subnormal numbers, in float32 after some 830 updates with a decay of 0.9. A whole array of them
-    made an update six times as slow (10 ms instead of 1.7 ms for a million). The parts of
-    :func:`adam` and :func:`adadelta`, which count their updates, clear such numbers every 128
-    updates.
+    If a gradient stays exactly zero, as for a dead unit or a rare word, `v` decays to subnormal
+    numbers. In float32 with a decay of 0.9, this takes some 830 updates. An array of subnormal
+    numbers made an update six times as slow (10 ms instead of 1.7 ms for a million numbers). The
+    transforms of :func:`adam` and :func:`adadelta` count their updates and clear such numbers every
+    128 updates.
 
     References
     ----------
@@ -289,9 +289,9 @@ def trace(decay: float, *, nesterov: bool = False) -> Optimizer:
     --------
     >>> import numpy as np
     >>> import npdl.functional as F
-    >>> part = F.trace(0.5)
-    >>> _, state = part.update(np.array([4.0]), part.init(np.zeros(1)))
-    >>> part.update(np.array([1.0]), state)
+    >>> transform = F.trace(0.5)
+    >>> _, state = transform.update(np.array([4.0]), transform.init(np.zeros(1)))
+    >>> transform.update(np.array([1.0]), state)
     (array([3.]), TraceState(velocity=array([3.])))
     """
     decay = check_number(decay, "trace(decay=0.9)", "in [0, 1)")
