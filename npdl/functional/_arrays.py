@@ -1,7 +1,7 @@
-"""Checks of arrays and of their shapes: one home, and one form of message.
+"""Checks of arrays and of their shapes: one module, and one form of message.
 
-Each check takes the name of a layer or function, which begins the message. Hot paths test
-``type(x) is np.ndarray`` and the data type in place, and call these checks for everything else.
+Each check takes the name of a layer or function; the message begins with this name. Hot paths test
+``type(x) is np.ndarray`` and the data type inline, and call these checks for all other values.
 """
 
 from typing import Any
@@ -49,17 +49,17 @@ def check_class(x: Any, name: str) -> None:
 
 
 def plain_array(values: Any, name: str) -> Array:
-    """Return values as an array, or raise for a class whose meaning `np.asarray` would drop."""
+    """Return values as an array; raise for subclasses, because `np.asarray` drops their meaning."""
     if isinstance(values, np.ndarray):
         check_class(values, name)
     return np.asarray(values)
 
 
 def check_array(x: Any, name: str) -> None:
-    """Raise unless `x` is of NumPy's own class, and of a data type to compute with.
+    """Raise unless `x` is of NumPy's own class and not float16 or bfloat16.
 
-    Float16 and bfloat16 are for files. The hot path of a layer tests ``type(x) is np.ndarray``
-    before it calls.
+    These two types are for files only. The hot path of a layer tests ``type(x) is np.ndarray``
+    before it calls this check.
     """
     check_class(x, name)
     if x.dtype.kind in "fV" and not is_float(x.dtype):
@@ -70,7 +70,7 @@ def check_array(x: Any, name: str) -> None:
 
 
 def check_arrays(x: Any, name: str) -> None:
-    """Do the same for all arrays of a tree, whose other leaves may be anything."""
+    """Apply :func:`check_array` to all arrays of a tree; other leaves are ignored."""
     if type(x) is np.ndarray and x.dtype is SINGLE:
         return
     for leaf in tree.leaves(x):
@@ -79,14 +79,14 @@ def check_arrays(x: Any, name: str) -> None:
 
 
 def is_data(x: Any) -> bool:
-    """Whether `x` is an array of NumPy's own class, of numbers to compute with or booleans."""
+    """Whether `x` is an array of NumPy's own class, of ints, booleans, float32 or float64."""
     if type(x) is not np.ndarray and type(x) is not np.memmap:
         return False
     return x.dtype.kind in "iub" or is_float(x.dtype)
 
 
 def conversion(x: Any) -> str:
-    """Return how to make a NumPy array of `x`: the end of an error's message."""
+    """Return the advice at the end of an error's message: the call that converts `x`."""
     if type(x) is np.ndarray:
         return "convert it with x.astype(np.float32)"
     if isinstance(x, np.ma.MaskedArray):
@@ -104,7 +104,7 @@ def is_float(dtype: Any) -> bool:
 
 
 def is_float_array(leaf: Any) -> bool:
-    """Whether a leaf of a tree is an array, or a scalar of NumPy, of floats of any size."""
+    """Whether a leaf of a tree is a NumPy array or scalar of floats of any size."""
     return isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind == "f"
 
 
@@ -118,7 +118,7 @@ def check_float(x: Any, name: str, dtype: Any = None) -> None:
     if not is_float(given):
         raise TypeError(
             f"{name}: expected an array of floats, got {describe(x)}; layers take float32 and "
-            f"float64, so convert it with x.astype(np.float32)"
+            f"float64: convert it with x.astype(np.float32)"
         )
     if not is_float(dtype):
         raise _params_type(name, dtype)
@@ -177,12 +177,12 @@ def check_mask(name: str, mask: Any, x: Array, role: str = "input") -> None:
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (batch, time):
         raise ValueError(
             f"{name}: for the {role} {describe(x)} the mask must be bool[{batch}, {time}], true "
-            f"where there is data, got {describe(mask)}"
+            f"at steps with data, got {describe(mask)}"
         )
 
 
 def describe(value: Any) -> str:
-    """Describe arrays in a few letters: ``float32[32, 7]``, and tuples of them."""
+    """Describe arrays by type and shape, such as ``float32[32, 7]``, and tuples of arrays."""
     if isinstance(value, np.ndarray | np.generic):
         kind = type(value)
         plain = kind is np.ndarray or kind is np.memmap or isinstance(value, np.generic)
@@ -206,8 +206,8 @@ def is_example(
     axes : int, optional
         The number of sizes; by default, any.
     known : int, optional
-        How many of the last sizes must be ints, where the others may be `None`, for any size; by
-        default all sizes, of which there must be one.
+        Number of last sizes that must be ints; earlier sizes may be `None`, for any size. By
+        default all sizes must be ints, with at least one size.
     least : int
         The smallest size.
     """

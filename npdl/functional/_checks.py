@@ -1,7 +1,7 @@
-"""Checks of the arguments of constructors: one home, and one form of message.
+"""Checks of the arguments of constructors: one module, and one form of message.
 
-Each check takes a value and a right call, in which the argument is the first one with its name.
-It returns the value in Python's own type, or raises an error with the expected kind and that call.
+Each check takes a value and a right call; the first keyword of the call names the argument. It
+returns the value in Python's own type, or raises an error with the expected kind and the call.
 
 >>> check_int(True, "dense(units=128)")
 Traceback (most recent call last):
@@ -60,7 +60,7 @@ def check_axis(value: Any, call: str) -> int:
 
 
 def check_flag(value: Any, call: str) -> bool:
-    """Return a boolean; an int or a string is often meant for another argument."""
+    """Return a boolean; ints and strings are refused, often values of another argument."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(refusal(value, call, "True or False"))
     return bool(value)
@@ -78,11 +78,14 @@ _RANGES: dict[str, Callable[[float], bool]] = {
 
 
 def check_number(value: Any, call: str, expected: str = "that is finite", other: str = "") -> float:
-    """Return a Python float, which never promotes, in a range; `other` ends its description."""
+    """Return a Python float in a range; a Python float never promotes arrays.
+
+    The message describes the range by `expected` and `other`.
+    """
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
         try:
             number = float(value)
-        except OverflowError:  # of an int
+        except OverflowError:  # raised for large ints
             number = math.inf
         if math.isfinite(number) and _RANGES[expected](number):
             return number
@@ -90,7 +93,7 @@ def check_number(value: Any, call: str, expected: str = "that is finite", other:
 
 
 def check_pair(value: Any, call: str, axes: int = 2, least: int = 1) -> tuple[int, int]:
-    """Return an int for each of two axes, from one or from a pair; of one axis, 1 and an int."""
+    """Return two ints, from one int or a pair; with ``axes=1``, 1 and the int."""
     numbers = (value,) * axes if is_int(value) else value
     if (
         isinstance(numbers, tuple | list)
@@ -104,23 +107,23 @@ def check_pair(value: Any, call: str, axes: int = 2, least: int = 1) -> tuple[in
 
 
 def is_function(value: Any) -> bool:
-    """Whether a value is a function, and neither a constructor of one nor a layer."""
+    """Whether a value is a function, and not a layer or a constructor of functions."""
     return callable(value) and not hasattr(value, "is_constructor") and not hasattr(value, "apply")
 
 
 def check_function(value: Any, call: str, what: str = "an initializer") -> None:
-    """Raise unless a value is a function, and neither a constructor of one nor a layer."""
+    """Raise unless a value is a function, and not a layer or a constructor of functions."""
     if not is_function(value):
         raise TypeError(refusal(value, call, what))
 
 
 def check_mode(train: bool, rng: Any) -> None:
-    """Raise if a key is given for inference, or if `train` is not a boolean."""
+    """Raise if a key is passed in inference, or if `train` is not a boolean."""
     if train is not True and train is not False:
-        raise TypeError(f"train must be True or False, got {train!r}; a key is given as rng=")
+        raise TypeError(f"train must be True or False, got {train!r}; pass a key as rng=")
     if rng is not None and not train:
         raise ValueError(
-            "a key was given, but train=False, and inference uses no randomness: "
+            "a key was passed, but train=False, and inference uses no randomness: "
             "pass train=True as well, or leave rng out"
         )
 

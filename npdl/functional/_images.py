@@ -1,4 +1,4 @@
-"""Arguments of layers of images and of sequences: windows, filters, shapes and batches."""
+"""Arguments of image and sequence layers: windows, filters, shapes and batches."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def make_window(
     dilation: Any = 1,
     size_name: str = "size",
 ) -> Window:
-    """Return the window that a constructor's arguments describe; in one dimension, of height 1."""
+    """Return the window for the arguments of a constructor; for sequences, its height is 1."""
     return Window(
         check_pair(size, f"{name}(…, {size_name}=3)", axes),
         check_pair(stride, f"{name}(…, stride=2)", axes),
@@ -60,7 +60,7 @@ def _is_side(value: Any) -> bool:
 def check_images(
     name: str, x: Array, axes: int, channels: int | None = None, dtype: Any = None
 ) -> None:
-    """Raise unless `x` is a batch of images (sequences) of floats, with that many channels."""
+    """Raise unless `x` is a batch of images (sequences) of floats with `channels` channels."""
     check_float(x, name, dtype)
     if x.ndim != 2 + axes:
         raise ValueError(
@@ -78,13 +78,13 @@ def image_shape(name: str, shape: Any, axes: int, groups: int = 1) -> tuple[int,
     """Return channels, height and width of an example's shape; the groups divide the channels."""
     if not is_example(shape, 1 + axes, least=1):
         raise ValueError(
-            f"{name}: expected the shape of one example, ({_AXES[axes]}), all positive, got "
+            f"{name}: expected the shape of one example, ({_AXES[axes]}), with positive sizes, got "
             f"{shape!r}"
         )
     if shape[0] % groups:
         raise ValueError(
-            f"{name}: groups must divide the channels, but there are {shape[0]} channels, in the "
-            f"shape {shape}, and groups={groups}"
+            f"{name}: groups must divide the channels, but the shape {shape} has {shape[0]} "
+            f"channels, and groups={groups}"
         )
     return (shape[0], 1, shape[1]) if axes == 1 else (shape[0], shape[1], shape[2])
 
@@ -105,7 +105,7 @@ def output_size(name: str, window: Window, image: Pair) -> Pair:
 
 
 def check_filters(name: str, filters: Any, groups: Any) -> tuple[int, int]:
-    """Return both, which are positive ints; the groups divide the filters."""
+    """Return filters and groups as ints; raise unless the groups divide the filters."""
     filters = check_int(filters, f"{name}(filters=16, kernel_size=3)")
     groups = check_int(groups, f"{name}(16, 3, groups=2)")
     if filters % groups:

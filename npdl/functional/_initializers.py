@@ -1,10 +1,10 @@
 """Initial values: ``array = glorot_uniform()(rng, shape)``, float32.
 
-The fans of a weight are the number of inputs that an output sums, fan_in, and of outputs that an
-input goes to, fan_out. They follow from the shape: `(in, out)` for the two axes of a matrix, and
-`(out, in, *field)` for kernels of three axes and more, where both are multiplied by the size of the
-field, as if it moved by single steps. A grouped convolution has the channels of one group as `in`
-and the filters of all groups as `out`, as in PyTorch.
+The fan_in of a weight is the number of inputs per output, its fan_out the number of outputs per
+input. Both follow from the shape. The shape of a matrix is `(in, out)`. The shape of a kernel with
+three axes or more is `(out, in, *field)`. Both fans are multiplied by the size of the field, as for
+stride 1. In a grouped convolution, `in` is the number of channels per group. There, `out` is the
+number of all filters, as in PyTorch.
 """
 
 import math
@@ -38,7 +38,7 @@ __all__ = [
 
 @attrs.frozen(eq=False, repr=False)
 class RecordedInitializer(RecordedFunction):
-    """A function ``(rng, shape) -> array``; while a model is loaded, its arrays are counted."""
+    """A function ``(rng, shape) -> array``; during the load of a model, its arrays are counted."""
 
     def __call__(self, rng: KeyLike, shape: tuple[int, ...]) -> Array:
         """Return a new array of a shape."""
@@ -96,7 +96,7 @@ def constant(value: float) -> RecordedInitializer:
 
 @constructor
 def uniform(scale: float | tuple[float, float] = 0.05) -> RecordedInitializer:
-    """Return an initializer that draws evenly: ``w ~ U(-scale, scale)``, or between two bounds.
+    """Return an initializer of uniform values: ``w ~ U(-scale, scale)``, or between two bounds.
 
     Parameters
     ----------
@@ -149,12 +149,12 @@ def normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedInitializer:
 def truncated_normal(std: float = 0.01, *, mean: float = 0.0) -> RecordedInitializer:
     """Return an initializer that draws from ``w ~ N(mean, std²)``, cut at two standard deviations.
 
-    Whatever falls where ``|w - mean| > 2 std`` is drawn anew.
+    Values with ``|w - mean| > 2 std`` are drawn again.
 
     Parameters
     ----------
     std : float
-        The standard deviation before the cut; that of the drawn values is 0.88 times as large.
+        The standard deviation before the cut. The drawn values have 0.88 times this deviation.
     mean : float
         The mean.
 
@@ -193,8 +193,8 @@ def lecun_uniform() -> RecordedInitializer:
 def lecun_normal() -> RecordedInitializer:
     """Return an initializer that draws from a truncated normal of variance ``σ² = 1 / fan_in``.
 
-    That is ``w ~ N(0, s²)``, cut at two standard deviations, with ``s = σ / 0.8796``, the quotient
-    of the standard deviations behind the cut and before it.
+    The values are ``w ~ N(0, s²)``, cut at two standard deviations, with ``s = σ / 0.8796``. The
+    number 0.8796 is the ratio of the standard deviations after and before the cut.
 
     References
     ----------
@@ -296,13 +296,13 @@ def he_normal() -> RecordedInitializer:
 def orthogonal(gain: float = 1.0) -> RecordedInitializer:
     """Return an initializer of matrices with orthogonal rows or columns of length `gain`.
 
-    ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` where there are more columns than rows. A kernel of
-    several axes is taken as a matrix of its first axis against the rest.
+    ``Wᵀ W = gain² I``, or ``W Wᵀ = gain² I`` for more columns than rows. A kernel of several axes
+    is reshaped to a matrix, with its first axis as rows.
 
     Parameters
     ----------
     gain : float
-        The length; √2 suits layers in front of a ReLU.
+        The length; √2 suits layers before a ReLU.
 
     References
     ----------
@@ -381,7 +381,7 @@ Initializer = Callable[[KeyLike, tuple[int, ...]], Array]
 
 
 def scale_and_shift(shape: tuple[int, ...], scale: bool, shift: bool) -> dict[str, Array]:
-    """Return the initial scale, of ones, and shift, of zeros, of a normalization, where wanted."""
+    """Return the initial parameters of a normalization: a scale of ones, a shift of zeros."""
     claim(shape)
     params = {"scale": np.ones(shape, np.float32)} if scale else {}
     return params | {"shift": np.zeros(shape, np.float32)} if shift else params

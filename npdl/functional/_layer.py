@@ -1,22 +1,22 @@
 """The protocol. A layer is one record of pure functions over parameters that you hold.
 
-Its functions, and how they are called::
+Its functions and their calls::
 
-    params   = layer.init(rng, shape)                   # shape: one example's, without the batch
+    params   = layer.init(rng, shape)                   # the shape of one example, without batch
     y, cache = layer.apply(params, x)                   # inference
     y, cache = layer.apply(params, x, train=True, rng=key)
     grads, dx = layer.backward(params, cache, g)        # the vector-Jacobian product
     grads, _  = layer.backward(params, cache, g, input_grad=False)
     shape    = layer.out_shape(shape)
-    params   = layer.update_stats(params, cache)        # running statistics, where there are any
+    params   = layer.update_stats(params, cache)        # running statistics, if the layer has any
     y        = layer(params, x)
 
-The same arguments give the same result, to the bit. *An array that has left the function that
-made it is never written again.* The gradient of an array is `None` where the array is not trained
-or not reached. Several inputs or outputs are tuples: of arrays in `apply`, of shapes in `init` and
-`out_shape`, of gradients in `backward`.
+The same arguments give the same result, to the bit. *A function never writes to an array after it
+has returned it.* The gradient of an array is `None` if the array is not trained, or if the output
+does not depend on it. Several inputs or outputs are tuples: of arrays in `apply`, of shapes in
+`init` and `out_shape`, of gradients in `backward`.
 
-A layer of your own is a function decorated with :func:`layer`, which returns a :class:`Layer`:
+To define a layer, decorate a function that returns a :class:`Layer` with :func:`layer`:
 
 >>> import numpy as np
 >>> import npdl.functional as F
@@ -63,17 +63,17 @@ Shape: TypeAlias = tuple[Any, ...]  # of ints, or of the shapes of several input
 
 
 def no_params(rng: random.KeyLike, shape: Shape) -> Params:
-    """Return the parameters of a layer that has none."""
+    """Return the empty parameters of a layer without parameters."""
     return ()
 
 
 def same_shape(shape: Shape) -> Shape:
-    """Return the shape as it is: `out_shape` of an element-wise layer."""
+    """Return the shape unchanged: `out_shape` of an element-wise layer."""
     return shape
 
 
 def keep_params(params: Params, cache: Any) -> Params:
-    """Return the parameters as they are: `update_stats` of a layer without running statistics."""
+    """Return the parameters unchanged: `update_stats` of a layer without running statistics."""
     return params
 
 
@@ -82,26 +82,26 @@ _MISSING: Any = object()
 
 @attrs.frozen(eq=False, repr=False)
 class Layer(Recorded):
-    """A bundle of pure functions: how to make parameters, go forward and go back.
+    """A record of pure functions: initialization, forward pass and backward pass.
 
     Parameters
     ----------
     init : callable
         ``init(rng, shape) -> params``, a tree of arrays.
     apply : callable
-        ``apply(params, x) -> (y, cache)``. A layer that behaves differently in training, or
-        needs randomness, also takes the keywords ``train`` and ``rng``.
+        ``apply(params, x) -> (y, cache)``. A layer with another behaviour in training, or with
+        randomness, also takes the keywords ``train`` and ``rng``.
     backward : callable
-        ``backward(params, cache, g) -> (grads, dx)``, where `g` is the gradient of some number
-        with respect to `y`. A layer that can save work also takes ``input_grad``.
+        ``backward(params, cache, g) -> (grads, dx)``, where `g` is the gradient of a scalar, such
+        as the loss, in `y`. A layer that can skip the input gradient also takes ``input_grad``.
     out_shape : callable, optional
-        ``out_shape(shape) -> shape``. Left out, it is found by a try with a batch of one.
+        ``out_shape(shape) -> shape``. By default, a batch of one example is passed through `apply`.
     update_stats : callable, optional
-        ``update_stats(params, cache) -> params``, with the statistics of the batch folded in.
+        ``update_stats(params, cache) -> params``: running statistics updated by the batch.
     parts : Parts, optional
-        The children of a layer made of layers, and what each one reads; see :func:`parts`.
+        The children of a combinator and their inputs; see :func:`parts`.
     keeps_axes : bool
-        Whether each axis of the output is the same axis of the input, as in activations, norms
+        Whether each output axis has the meaning of the same input axis, as in activations, norms
         and pooling.
 
     Examples
@@ -122,7 +122,7 @@ class Layer(Recorded):
     backward: Callable[..., tuple[Any, Any]]
     out_shape: Callable[[Shape], Shape] | Any = None
     update_stats: Callable[[Params, Any], Params] = keep_params
-    parts: Any = None  # a Parts, whose class is defined above this one
+    parts: Any = None  # of the class Parts; its module imports this one
     keeps_axes: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -143,19 +143,19 @@ class Layer(Recorded):
         if x is _MISSING:
             missing = "params are" if isinstance(params, np.ndarray) else "params or x are"
             raise TypeError(
-                f"{missing} missing, since a layer takes both: layer(params, x), with "
+                f"{missing} missing, a layer takes both: layer(params, x), with "
                 f"params = layer.init(rng, shape)"
             )
         return self.apply(params, x, train=train, rng=rng)[0]
 
 
-# `layer` is the decorator of constructors: it gives the layers that a function returns a repr,
-# equality, pickling and a JSON configuration, all from the name and the arguments.
+# The decorator of constructors. The returned layers get a repr, equality, pickling and a JSON
+# configuration, all from the name and the arguments of the constructor.
 layer = constructor
 
 
 class Aux(NamedTuple):
-    """Further results of a step of differentiation: outputs, cache and input gradient."""
+    """Further results of :func:`value_and_grad`: outputs, cache and input gradient."""
 
     outputs: Any
     cache: Any
@@ -166,7 +166,7 @@ class Aux(NamedTuple):
 def value_and_grad(
     model: Layer, loss: Callable[..., tuple[Any, Any]], *, input_grad: bool = False
 ) -> Callable[..., tuple[Any, Params, Aux]]:
-    """Return a function that gives the loss of a model and its gradient in the parameters.
+    """Return a function that computes the loss of a model and its gradient in the parameters.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def value_and_grad(
         ``loss(outputs, *targets) -> (value, gradient in outputs)``, such as
         :func:`softmax_cross_entropy`.
     input_grad : bool
-        Whether to compute ``aux.input_grad`` too, the gradient in `x`; else it is `None`.
+        Whether to compute ``aux.input_grad``, too, the gradient in `x`; otherwise it is `None`.
 
     Returns
     -------
@@ -232,7 +232,7 @@ def value_and_grad(
 
 
 class _Probe:
-    """Finds `out_shape` by applying the layer to one example of zeros."""
+    """Computes `out_shape` by applying the layer to one example of zeros."""
 
     def __init__(self, init: Callable[..., Params], apply: Callable[..., tuple[Any, Any]]) -> None:
         self.init, self.apply = init, apply
