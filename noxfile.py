@@ -1,10 +1,10 @@
-"""Test npdl on other Pythons, NumPys, kernels and systems; CONTRIBUTING.md says what was run where.
+"""Test npdl on other Pythons, NumPys, kernels and systems; CONTRIBUTING.md lists the results.
 
     nox --list                              # all sessions
     nox -s tests                            # all Pythons and NumPys; a missing Python is skipped
     nox -s "kernels(Nehalem)" -- tests/functional
 
-What follows ``--`` goes to pytest.
+Arguments after ``--`` go to pytest.
 """
 
 import os
@@ -27,11 +27,11 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 NUMPYS = {"2.0.2": "numpy==2.0.2", "2.2": "numpy==2.2.*", "2.4": "numpy==2.4.*", "newest": "numpy"}
 EXTRAS = ["autograd", "chatbot", "examples", "mpi", "safetensors", "tensorboard", "test"]
 
-# What the lowest versions need themselves, as old as they are: newer ones warn.
+# Dependencies of the lowest versions, of the same age: newer ones warn.
 CONTEMPORARIES = ["pyparsing<3.2"]
 
 # The kernels of OpenBLAS, with BLAS threads, and the flag that a processor needs to run them.
-# NumPy's own kernels are those of its baseline where the flag is empty.
+# With an empty flag, NumPy uses its baseline kernels too.
 KERNELS = {
     "Prescott": (1, ""),
     "Nehalem": (1, ""),
@@ -48,7 +48,7 @@ HOSTILE = {
     "ascii": ("npdl-", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
 }
 
-# Each of the test processes would compile all files anew.
+# Otherwise each test process would compile all files.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Interpreters of pyenv come before its shims, which answer for one version alone.
@@ -69,7 +69,7 @@ def fast_tests(session, *arguments, **environment):
 
 
 def printed(session, code):
-    """Return what a program prints in the environment of a session."""
+    """Return the output of a program in the environment of a session."""
     return session.run("python", "-c", code, silent=True).strip()
 
 
