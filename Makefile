@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-# With it, each of the test processes would compile all files anew.
+# With it, each test process would compile all files.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check docs lint types wheel bench clean

@@ -24,7 +24,7 @@ if not os.access(".", os.W_OK):
 
 
 def pytest_configure():
-    """Leave what tests write to the system: it outlives any process, but not a loss of power."""
+    """The system keeps written files after a process ends, but not after a loss of power."""
     os.fsync = lambda descriptor: os.fstat(descriptor) and None
 
 
