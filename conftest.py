@@ -24,7 +24,7 @@ if not os.access(".", os.W_OK):
 
 
 def pytest_configure():
-    """The system keeps written files after a process ends, but not after a loss of power."""
+    """Skip fsync: the system keeps written files after a process ends, not after a power loss."""
     os.fsync = lambda descriptor: os.fstat(descriptor) and None
 
 
