@@ -125,9 +125,13 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
             for node in fitting.nodes:
                 sources, names = node.sources, node.names
                 given = values[sources] if type(sources) is str else found(values, sources)
-                p = at(params, node.path)
-                child_key = None if key is None else _key(key, node.number)
-                y, cache = node.layer.apply(p, given, train=train, rng=child_key)
+                path = node.path
+                p = params[path[0]] if path else at(params, path)
+                if node.plain is not None:
+                    y, cache = node.plain(p, given)
+                else:
+                    child_key = None if key is None else _key(key, node.number)
+                    y, cache = node.layer.apply(p, given, train=train, rng=child_key)
                 caches.append(cache)
                 if type(names) is not str:
                     values |= bound(name, names, y)
@@ -154,21 +158,25 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
         _send(flow, fitting.outputs, g)
         grads: list[Any] = [None] * len(slots)
         for node, kept in zip(reversed(fitting.nodes), reversed(caches), strict=True):
-            given = _gathered(flow, node.names)
-            for each in node.written:
-                flow.pop(each, None)
+            if type(node.names) is str:
+                given = flow.pop(node.names, None)
+            else:
+                given = _gathered(flow, node.names)
+                for each in node.written:
+                    flow.pop(each, None)
             if given is None or (needed is not None and needed.isdisjoint(node.written)):
                 continue
             wanted = needed is None or not needed.isdisjoint(node.read)
-            p = at(params, node.path)
+            path = node.path
+            p = params[path[0]] if path else at(params, path)
             try:
                 part, dx = node.layer.backward(p, kept, given, input_grad=wanted)
             except Exception as error:
                 if node.path:
                     note_backward(error, _child(name, node.path), node.layer, given)
                 raise
-            if node.path is not None:
-                slot = slots[node.path]
+            if path is not None:
+                slot = slots[path]
                 grads[slot] = part if grads[slot] is None else tree.add(grads[slot], part)
             _send(flow, node.sources, dx)
         gradient = children.packed(grads, params) if parts.trained else None
@@ -215,7 +223,11 @@ def _send(flow: dict[str, Any], names: Names, g: Any) -> None:
     if g is None or names is None:
         return
     if isinstance(names, str):
-        flow[names] = tree.add(flow.get(names), g)
+        other = flow.get(names)
+        if type(g) is np.ndarray and type(other) is np.ndarray:
+            flow[names] = other + g
+        else:
+            flow[names] = g if other is None else tree.add(other, g)
         return
     for name, part in zip(names, g, strict=True):
         _send(flow, name, part)

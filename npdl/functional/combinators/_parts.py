@@ -46,6 +46,8 @@ class Node:
         The number in its key, ``fold(rng, number)``; `None` for the key of the combinator.
     written, read : tuple of str
         The single names of its outputs and sources.
+    plain : callable, optional
+        ``apply(params, x)`` of a layer without mode and key, which saves the time of an adapter.
     """
 
     names: Names
@@ -55,10 +57,12 @@ class Node:
     number: int | None
     written: tuple[str, ...] = attrs.field(init=False)
     read: tuple[str, ...] = attrs.field(init=False)
+    plain: Any = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "written", flat(self.names))
         object.__setattr__(self, "read", flat(self.sources))
+        object.__setattr__(self, "plain", getattr(self.layer.apply, "plain", None))
 
     @property
     def label(self) -> str:
