@@ -46,8 +46,6 @@ class TrainState:
     params: Params
     opt_state: Any
     rng: random.Key
-    # Parameters and optimizer state in the packed form of the next step; not a field of the tree.
-    _packed: Packed | None = attrs.field(default=None, init=False, repr=False)
 
     @classmethod
     def create(
@@ -118,43 +116,44 @@ class TrainState:
         after = None if packed is None else packed.update(optimizer, grads, donate)
         if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
             # `packed` shares the arrays of this state, and records whether they are overwritten.
-            object.__setattr__(self, "_packed", packed)
+            vars(self)["opt_state"] = packed
             after = packed.update(optimizer, grads, donate)
-        if after is None:
-            updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
-            params = apply_updates(self.params, updates)
-            # Arrays are in C order, as after loading a checkpoint: the memory order affects the
-            # bits of sums.
-            params, opt_state = tree.map(_in_c_order, (params, opt_state))
-            return TrainState(self.step + 1, params, opt_state, self.rng)
-        return self._with(after, self.step + 1)
+        if after is not None:
+            return TrainState(self.step + 1, after.params, after, self.rng)
+        updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
+        params = apply_updates(self.params, updates)
+        # Arrays are in C order, as after loading a checkpoint: the memory order affects the bits of
+        # sums.
+        params, opt_state = tree.map(_in_c_order, (params, opt_state))
+        return TrainState(self.step + 1, params, opt_state, self.rng)
 
     def with_params(self, params: Params) -> "TrainState":
         """Return the state with other running statistics among its parameters."""
         if self._packed is None:
             return attrs.evolve(self, params=params)
-        return self._with(attrs.evolve(self._packed, params=params), self.step)
+        return TrainState(self.step, params, attrs.evolve(self._packed, params=params), self.rng)
 
     @property
     def is_whole(self) -> bool:
         """Whether no step has begun to overwrite the arrays of this state."""
         return self._packed is None or self._packed.is_whole
 
-    def _with(self, packed: Packed, step: int) -> "TrainState":
-        """Return a state whose `opt_state` is unpacked on first access."""
-        state = TrainState.__new__(TrainState)
-        vars(state).update(step=step, params=packed.params, rng=self.rng, _packed=packed)
-        return state
+    @property
+    def _packed(self) -> Packed | None:
+        held = vars(self)["opt_state"]
+        return held if type(held) is Packed else None
 
-    def __getattr__(self, name: str) -> Any:
-        # Unpacking takes a twentieth of the time of a small step, and few states are read.
-        if name != "opt_state":
-            raise AttributeError(f"a TrainState has no attribute {name!r}")
-        return vars(self).setdefault("opt_state", self._packed.opt_state())  # type: ignore[union-attr]
+    def _unpacked(self) -> Any:
+        held = vars(self)["opt_state"]
+        return held.opt_state() if type(held) is Packed else held
 
     def __getstate__(self) -> dict[str, Any]:
-        fields = {field.name: getattr(self, field.name) for field in attrs.fields(TrainState)}
-        return fields | {"_packed": None}
+        return vars(self) | {"opt_state": self.opt_state}
+
+
+# After a step, the field holds the packed form of the parameters and the state. To unpack it takes
+# a twentieth of the time of a small step, and few states are read.
+TrainState.opt_state = property(TrainState._unpacked)
 
 
 def fitting(params: Params, like: Params) -> Params:

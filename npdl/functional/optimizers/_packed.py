@@ -40,7 +40,7 @@ class Packed:
     params: Params
     vectors: list[Array]
     states: list[list[Any]]  # for each vector, the states of the optimizer's rules
-    template: Any  # a state for its structure, and for the slots of untrained parameters
+    templates: list[Any]  # earlier states for the tree of parameters
     is_whole: bool = True  # false once a later value overwrites the arrays
 
     def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
@@ -69,13 +69,12 @@ class Packed:
                 vectors.append(changed)
             states.append(new)
         params = self.params if donate else self.layout.trees(self.params, vectors)
-        return Packed(optimizer, self.layout, self.links, params, vectors, states, self.template)
+        return Packed(optimizer, self.layout, self.links, params, vectors, states, self.templates)
 
     def opt_state(self) -> Any:
         """Return the state of the optimizer for the tree of parameters."""
-        slots = zip(*(_slots(states) for states in self.states), strict=True)
-        state = _map_slots(lambda slot: self.layout.trees(slot, next(slots)), self.template)
-        return _counted(self.optimizer.rule, state, iter(self.states[0]))
+        states = self.layout.states(self.templates, self.states)
+        return _nested(self.optimizer.rule, iter(states))
 
 
 def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Packed | None:
@@ -94,9 +93,9 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
     vectors = [group.join(leaves) for group in layout.groups]
     links, states = linked(optimizer.rule), _flat(optimizer.rule, opt_state)
     joined = [[group.join_slots(state) for state in states] for group in layout.groups]
-    # The parameters are views into the vectors: an update of a vector updates the parameters.
-    tree_of_views = layout.trees(params, vectors)
-    return Packed(optimizer, layout, links, tree_of_views, vectors, joined, opt_state)
+    # The arrays are views into the vectors: an update of a vector updates them.
+    views = layout.trees(params, vectors)
+    return Packed(optimizer, layout, links, views, vectors, joined, states)
 
 
 def _check_gradients(gradients: list[Any], params: Params) -> None:
@@ -141,13 +140,12 @@ def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: 
         joined = [_map_slots(group.join, each) for each in states]
         _, counted = _update_blocks(links, group.join(grads), joined, vector, True)
         for slot, new in zip(_slots(state), _slots(counted), strict=True):
-            group.split(new, slot)
-        parts: list[Any] = [None] * len(params)
-        group.split(vector, parts)
-        for i in group.leaves:
-            if not np.may_share_memory(parts[i], params[i]):
-                params[i][...] = parts[i]
-    return _counted(optimizer.rule, state, iter(counted))
+            for i, part in zip(group.leaves, group.parts(new), strict=True):
+                slot[i] = part
+        for i, part in zip(group.leaves, group.parts(vector), strict=True):
+            if not np.may_share_memory(part, params[i]):
+                params[i][...] = part
+    return _nested(optimizer.rule, map(_with_counts, states, counted))
 
 
 def _flat(rule: Any, state: Any) -> list[Any]:
@@ -160,6 +158,13 @@ def _flat(rule: Any, state: Any) -> list[Any]:
             f"optimizer; initialize a new state: state = optimizer.init(params)"
         )
     return [each for part in zip(rule, state, strict=True) for each in _flat(*part)]
+
+
+def _nested(rule: Any, states: Iterator[Any]) -> Any:
+    """Return the state of an optimizer from the flat list of its rules' states."""
+    if isinstance(rule, Rule):
+        return next(states)
+    return tuple([_nested(each, states) for each in rule])
 
 
 def _update_blocks(
@@ -187,7 +192,7 @@ class _Group:
     dtype: np.dtype[Any]
     size: int
     leaves: list[int]
-    runs: list[tuple[int, slice, tuple[int, ...]]]
+    runs: list[tuple[slice, tuple[int, ...]]]
 
     def join(self, arrays: list[Array]) -> Array:
         """Return one vector of the group's arrays; a view if the group has only one array.
@@ -213,11 +218,12 @@ class _Group:
         """Return the state of the group's vector."""
         return _map_slots(lambda slot: self.join(tree.leaves(slot)), state)
 
-    def split(self, vector: Array, arrays: list[Any]) -> None:
-        """Set the group's arrays to views into the vector."""
-        for i, run, shape in self.runs:
-            part = vector[run]
-            arrays[i] = part if len(shape) == 1 else part.reshape(shape)
+    def parts(self, vector: Array) -> list[Array]:
+        """Return the group's arrays as views into the vector."""
+        return [
+            vector[run] if len(shape) == 1 else vector[run].reshape(shape)
+            for run, shape in self.runs
+        ]
 
 
 def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
@@ -231,7 +237,7 @@ def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
         runs, end = [], 0
         for i in members:
             start, end = end, end + leaves[i].size
-            runs.append((i, slice(start, end), leaves[i].shape))
+            runs.append((slice(start, end), leaves[i].shape))
         groups.append(_Group(dtype, end, members, runs))
     return groups
 
@@ -264,12 +270,25 @@ class _Layout:
 
     def trees(self, like: Tree, vectors: Sequence[Array]) -> Tree:
         """Return the tree of views into the vectors; untrained leaves come from `like`."""
-        arrays: list[Any] = [None] * len(self.expected)
-        if not self.trains_all:
-            arrays = tree.leaves(like)
+        if self.trains_all and len(vectors) == 1:
+            return self.build(self.groups[0].parts(vectors[0]))
+        arrays = [None] * len(self.expected) if self.trains_all else tree.leaves(like)
         for group, vector in zip(self.groups, vectors, strict=True):
-            group.split(vector, arrays)
+            for i, part in zip(group.leaves, group.parts(vector), strict=True):
+                arrays[i] = part
         return self.build(arrays)
+
+    def states(self, like: list[Any], states: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the rules' states with trees for slots, from their states for each vector."""
+        found = []
+        for old, *new in zip(like, *states, strict=True):
+            if old:
+                first = _first_slot(old)
+                slots = zip(*[state[first:] for state in new], strict=True)
+                trees = map(self.trees, old[first:], slots)
+                old = tuple.__new__(type(old), (*new[0][:first], *trees))
+            found.append(old)
+        return found
 
 
 def _key_paths(params: Params) -> list[tuple[Any, ...]]:
@@ -349,10 +368,3 @@ def _with_counts(state: Any, counted: Any) -> Any:
         first = _first_slot(state)
         return state._make((*counted[:first], *state[first:]))
     return state
-
-
-def _counted(rule: Any, state: Any, counted: Iterator[Any]) -> Any:
-    """Return the state of an optimizer with the counts of the states of its rules."""
-    if isinstance(rule, Rule):
-        return _with_counts(state, next(counted))
-    return tuple([_counted(*each, counted) for each in zip(rule, state, strict=True)])
