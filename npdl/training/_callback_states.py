@@ -5,7 +5,7 @@ from typing import Any
 
 from npdl._warn import warn
 from npdl.callbacks._base import Callback
-from npdl.callbacks._steering import Watch
+from npdl.callbacks._monitors import Watch
 from npdl.checkpoint._files.limits import CheckpointError
 from npdl.checkpoint._json import encoded
 from npdl.training._resume import ChangedCallbackWarning
