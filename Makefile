@@ -8,14 +8,17 @@ RUN = $(VENV)/bin/python
 # With it, each test process would compile all files.
 unexport PYTHONDONTWRITEBYTECODE
 
+# The networks are small. With more threads, a busy machine makes them up to a hundred times slower.
+demo docs test: export OPENBLAS_NUM_THREADS ?= 1
+
 .PHONY: demo test check docs lint types wheel bench clean
 
 demo: $(VENV)/.examples
 	$(RUN) examples/digits.py
 
-# In up to four processes, with one BLAS thread each: the matrices of the tests are small.
+# In up to four processes.
 test: $(VENV)/.test
-	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n auto --maxprocesses 4
+	$(RUN) -m pytest -m "not slow" -n auto --maxprocesses 4
 
 # The pages run while they are built. Warnings, and links that lead nowhere, are errors.
 docs: $(VENV)/.docs

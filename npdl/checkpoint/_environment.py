@@ -1,7 +1,5 @@
 """The environment that determines the bits: versions, BLAS, its kernels, threads, machine."""
 
-import functools
-import importlib
 import os
 import platform
 import sys
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl import _blas
 from npdl._version import __version__
 
 __all__ = ["here"]
@@ -24,7 +23,7 @@ def here() -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": f"{blas.get('name')} {blas.get('version')}",
         "kernel": _kernel(),
-        "threads": _call_openblas("get_num_threads") or _threads(str(blas.get("name"))),
+        "threads": _blas.threads() or _threads(str(blas.get("name"))),
         "machine": f"{platform.system()} {platform.machine()}",
         "simd": list(build.get("SIMD Extensions", {}).get("found", [])),
         "byteorder": sys.byteorder,
@@ -36,41 +35,10 @@ _KERNELS = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "BLIS_AR
 
 def _kernel() -> str:
     """Return the processor type of the BLAS kernels, or the environment variables that set it."""
-    name = _call_openblas("get_corename")
-    if isinstance(name, bytes):
-        return name.decode("ascii", "replace")
     chosen = [
         f"{variable}={os.environ[variable]}" for variable in _KERNELS if variable in os.environ
     ]
-    return ", ".join(chosen) or "unknown"
-
-
-def _call_openblas(name: str) -> Any:
-    """Return the result of a function of OpenBLAS; `None` if NumPy has another BLAS."""
-    function = _functions().get(name)
-    return None if function is None else function()
-
-
-@functools.cache
-def _functions() -> dict[str, Any]:
-    """Return the functions of the OpenBLAS library that NumPy has loaded."""
-    import ctypes
-
-    found: dict[str, Any] = {}
-    try:
-        # The lookup of a symbol includes the libraries that this one is linked with.
-        core: Any = importlib.import_module("numpy._core._multiarray_umath")
-        library = ctypes.CDLL(core.__file__)
-    except (ImportError, OSError, TypeError):
-        return found
-    for name, returned in (("get_corename", ctypes.c_char_p), ("get_num_threads", ctypes.c_int)):
-        for form in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
-            function = getattr(library, form.format(name), None)
-            if function is not None:
-                function.argtypes, function.restype = [], returned
-                found[name] = function
-                break
-    return found
+    return _blas.kernel() or ", ".join(chosen) or "unknown"
 
 
 # In order of precedence. The variables of OpenBLAS are read only if its functions are missing.

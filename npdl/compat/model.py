@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from npdl._blas import SmallSteps
 from npdl._warn import warn
 from npdl.callbacks import History
 from npdl.callbacks._checks import checked
@@ -324,18 +325,19 @@ class Model(KerasMethods, Stack, Saved):
         """Update the parameters once; return the loss before the update, and the metric sums."""
         loss: Any = self.loss
         statistics = [getattr(layer, "tree", None) for layer in self.layers]
-        try:
-            outputs = self.forward(x, train=True)
-            value = float(np.mean(weighted(loss.forward(outputs, y), weight)))
-            sums: Sums = {"loss": mean_sums(value, len(outputs))}
-            sums |= {} if scores is None else scores.sums(outputs, (x, y, weight))
-        except Exception:
-            # Restore the running statistics that earlier layers have updated.
-            for layer, before in zip(self.layers, statistics, strict=True):
-                if before is not None:
-                    layer.tree = before  # type: ignore[attr-defined]
-            raise
-        self.backward(weighted(self.loss_gradient(outputs, y), weight))
+        with SmallSteps()(self.params, x):
+            try:
+                outputs = self.forward(x, train=True)
+                value = float(np.mean(weighted(loss.forward(outputs, y), weight)))
+                sums: Sums = {"loss": mean_sums(value, len(outputs))}
+                sums |= {} if scores is None else scores.sums(outputs, (x, y, weight))
+            except Exception:
+                # Restore the running statistics that earlier layers have updated.
+                for layer, before in zip(self.layers, statistics, strict=True):
+                    if before is not None:
+                        layer.tree = before  # type: ignore[attr-defined]
+                raise
+            self.backward(weighted(self.loss_gradient(outputs, y), weight))
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return value, sums
 
@@ -427,7 +429,10 @@ class Model(KerasMethods, Stack, Saved):
                 f"Model.predict: X must have at least one example, got an array of shape {x.shape}"
             )
         check_axes(self.input_shape, x)
-        outputs = [self.forward(part, train=False) for (part,) in batches((x,), batch_size)]
+        outputs = []
+        for (part,) in batches((x,), batch_size):
+            with SmallSteps()(self.params, part):
+                outputs.append(self.forward(part, train=False))
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     @keras_arguments

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npdl import tree
+from npdl._blas import SmallSteps
 from npdl._data import batches, check_data
 from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params
@@ -49,7 +50,10 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
     count = check_data((x,), "x")
     batch_size = check_int(batch_size, "predict(…, batch_size=256)", least=1)
     keep_freed_memory()
-    outputs = [model(params, part) for (part,), _ in batches((x,), count, batch_size)]
+    small, outputs = SmallSteps(), []
+    for (part,), _ in batches((x,), count, batch_size):
+        with small(params, part):
+            outputs.append(model(params, part))
     return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from npdl import random
+from npdl._blas import SmallSteps
 from npdl.distributed._sharded import fold_stats
 from npdl.distributed._shards import over_shards
 from npdl.functional._checks import check_flag
@@ -143,6 +144,7 @@ def summing_step(
     has_stats, has_metrics = fold is not keep_params, len(scores.metrics) > 1
     weights_index = scores.weights_index
     keep_freed_memory()
+    small = SmallSteps()
     stream = random.fold((0,), "step")[1]
 
     def terms(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
@@ -164,19 +166,20 @@ def summing_step(
         key, weight = (*state.rng, stream, state.step), None
         cache: Any
         try:
-            if shards is not None:
-                value, sums, grads, cache, weight = compute(
-                    state.params, *batch, rng=key, size=size
-                )
-            elif size is not None:
-                raise TypeError("size was passed without shards: train_step(..., shards=8)")
-            else:
-                value, grads, aux = gradient(state.params, *batch, train=True, rng=key)
-                if weights_index is not None and len(batch) > weights_index:
-                    check_left_out(gradient, weights_index, state.params, batch, key, grads)
-                sums = scores.sums(aux.outputs, batch) if has_metrics else {}
-                cache = aux.cache if has_stats else None
-                del aux  # the cache is large, so it is freed before the update
+            with small(state.params, batch[0]):
+                if shards is not None:
+                    value, sums, grads, cache, weight = compute(
+                        state.params, *batch, rng=key, size=size
+                    )
+                elif size is not None:
+                    raise TypeError("size was passed without shards: train_step(..., shards=8)")
+                else:
+                    value, grads, aux = gradient(state.params, *batch, train=True, rng=key)
+                    if weights_index is not None and len(batch) > weights_index:
+                        check_left_out(gradient, weights_index, state.params, batch, key, grads)
+                    sums = scores.sums(aux.outputs, batch) if has_metrics else {}
+                    cache = aux.cache if has_stats else None
+                    del aux  # the cache is large, so it is freed before the update
         except FloatingPointError as error:
             error.add_note(f"in step {state.step}")
             raise

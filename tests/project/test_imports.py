@@ -36,6 +36,7 @@ TABLE = {
     "_constructor": "_calls _config",
     "random": "",
     "tree": "_constructor",
+    "_blas": "tree",
     "functional/_checks": "_calls",
     "functional/_arrays": "tree functional/_checks",
     "functional/_modes": "random tree functional/_checks",
@@ -68,11 +69,11 @@ TABLE = {
     "gradcheck": PROTOCOL,
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",
-    "checkpoint": "_version tree checkpoint/_files checkpoint/weights",
+    "checkpoint": "_version _blas tree checkpoint/_files checkpoint/weights",
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
     "distributed": f"{PROTOCOL} functional/_kernels/blocks _data",
-    "training": f"{FUNCTIONAL} _data checkpoint checkpoint/_files callbacks distributed",
+    "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
     "compat/_keras_arguments": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
@@ -84,7 +85,7 @@ TABLE = {
     "compat/_optimizer_base": f"{COMPAT} functional/optimizers",
     "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
     "compat/layers": f"{COMPAT} compat/activations compat/initializations",
-    "compat": f"{COMPAT} functional/_text_table checkpoint checkpoint/_files callbacks "
+    "compat": f"{COMPAT} _blas functional/_text_table checkpoint checkpoint/_files callbacks "
     "training compat/_checks compat/activations compat/initializations compat/objectives "
     "compat/optimizers compat/layers",
     "": "_version random tree functional compat compat/activations compat/initializations "
