@@ -2,7 +2,7 @@
 
 A call is a call or an operator in the code of npdl: almost all of these are calls of NumPy. The
 bytes are the sum of all growths of the traced memory between two instructions. A test compares both
-with `benchmarks/results/counts.json`. After a change with good reasons, write this file anew, with
+with `benchmarks/counts.json`. After a change with good reasons, write this file anew, with
 Python 3.11, whose instructions it counts:
 
     python benchmarks/counts.py --write
@@ -21,7 +21,7 @@ import npdl
 import npdl.functional as F
 from npdl.training import TrainState, train_step
 
-FILE = Path(__file__).parent / "results" / "counts.json"
+FILE = Path(__file__).with_suffix(".json")
 PACKAGE = str(Path(npdl.__file__).parent)
 COUNTED = {"CALL", "CALL_FUNCTION_EX", "BINARY_OP", "UNARY_NEGATIVE"}
 
@@ -84,9 +84,10 @@ def main():
     before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     found = {name: count(workload) for name, workload in WORKLOADS.items()}
     for name, counts in found.items():
-        print(f"{name:15}", *(f"{before.get(name, {}).get(k)} → {v} {k}" for k, v in counts.items()))
+        print(
+            f"{name:15}", *(f"{before.get(name, {}).get(k)} → {v} {k}" for k, v in counts.items())
+        )
     if arguments.write:
-        FILE.parent.mkdir(exist_ok=True)
         FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -29,6 +29,7 @@ def describe(threads):
 
     blas = next(found for found in threadpool_info() if found["user_api"] == "blas")
     return {
+        "name": short_name(),
         "processor": processor(),
         "cores": f"{os.cpu_count()}, of which {threads} are used, with one thread each",
         "caches": caches(),
@@ -39,7 +40,14 @@ def describe(threads):
     }
 
 
+def short_name():
+    """Return a name such as "AMD EPYC, AVX2"."""
+    maker = "Intel Xeon" if "Intel" in processor() else " ".join(processor().split()[:2])
+    return f"{maker.rstrip(',')}, {'AVX-512' if 'avx512f' in processor() else 'AVX2'}"
+
+
 def processor():
+    """Return the model of the processor, with its numbers and widest vector instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Make the tables and the chart of docs/benchmarks.md from output/benchmarks.json.
+"""Make the tables and the chart of docs/benchmarks.md from the files of benchmarks/results.
 
 It replaces the content between ``<!-- name -->`` and ``<!-- end -->``, and keeps the rest of the
 page.
@@ -11,12 +11,13 @@ import math
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OUTPUT = ROOT / "output" / "benchmarks.json"
+RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 CHART = ROOT / "docs" / "images" / "benchmarks.svg"
 PEERS = ("torch", "jax", "sklearn")
 NAMES = {
     "npdl": "npdl",
+    "npdl_ranks": "npdl, 2 ranks",
     "npdl_pure": "npdl, pure",
     "compat": "npdl.compat",
     "torch": "PyTorch",
@@ -65,12 +66,17 @@ def by_library(results, ratios):
     return table(["", *(NAMES[library] for library in libraries), *ratios], rows)
 
 
+def fastest(row):
+    """Return the median of npdl's faster form: one process, or two ranks."""
+    return min(row[form]["median"] for form in ("npdl", "npdl_ranks") if form in row)
+
+
 def against(library):
-    return lambda row: row["npdl"]["median"] / row[library]["median"]
+    return lambda row: fastest(row) / row[library]["median"]
 
 
 def against_best(row):
-    return row["npdl"]["median"] / best_peer(row)[1]
+    return fastest(row) / best_peer(row)[1]
 
 
 def agreement(results):
@@ -135,6 +141,20 @@ def machine(results):
     return table(["", ""], list(results.items()), align="---")
 
 
+def overview(processors):
+    """Return the ratio to the best peer for each workload and processor."""
+    found = {name: results["training_steps"] for name, results in processors.items()}
+    workloads = dict.fromkeys(workload for rows in found.values() for workload in rows)
+    rows = [
+        [
+            each,
+            *(f"{against_best(rows[each]):.2f}" if each in rows else "" for rows in found.values()),
+        ]
+        for each in workloads
+    ]
+    return table(["", *found], rows)
+
+
 TABLES = {
     "agreement": agreement,
     "training_steps": training_steps,
@@ -146,54 +166,75 @@ TABLES = {
 }
 
 
-def draw(results):
-    """Draw the time of npdl, of the peers and of the floor, divided by the best peer's time."""
+def draw(processors):
+    """Draw the times of npdl, of the peers and of the floor, divided by the best peer's time."""
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "npdl"})
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    ratios = {name: against_best(row) for name, row in results.items()}
-    labels = [f"{name}   {ratio:.2f}" for name, ratio in ratios.items()]
-    handles = {}
-    handles["npdl"] = axes.barh(
-        labels, [ratio - 1 for ratio in ratios.values()], left=1, height=0.5, color="#7fa8d1"
+    figure, panels = plt.subplots(
+        len(processors), squeeze=False, figsize=(8, 4.5 * len(processors)), layout="constrained"
     )
+    for axes, (name, results) in zip(panels[:, 0], processors.items(), strict=True):
+        handles = draw_panel(axes, results["training_steps"])
+        axes.set_title(name, fontsize="medium")
+    axes.set_xlabel("time of a training step, divided by the best peer's time; less is faster")
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, frameon=False)
+    CHART.parent.mkdir(exist_ok=True)
+    figure.savefig(CHART, metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw_panel(axes, rows):
+    """Draw one processor's times, and return the handles of the legend."""
+    ratios = {name: against_best(row) for name, row in rows.items()}
+    labels = [f"{name}   {ratio:.2f}" for name, ratio in ratios.items()]
+    lengths = [ratio - 1 for ratio in ratios.values()]
+    handles = {"npdl": axes.barh(labels, lengths, left=1, height=0.5, color="#7fa8d1")}
     for library, marker, color in MARKS:
         points = [
             (row[library]["median"] / best_peer(row)[1], label)
-            for label, row in zip(labels, results.values(), strict=True)
+            for label, row in zip(labels, rows.values(), strict=True)
             if library in row
         ]
         handles[NAMES[library]] = axes.scatter(
             *zip(*points, strict=True), marker=marker, color=color, s=42, zorder=3
         )
     axes.axvline(1, color="black", linewidth=1, zorder=2)
-    axes.set(
-        xscale="log",
-        xlabel="time of a training step, divided by the best peer's time; less is faster",
-    )
+    axes.set(xscale="log")
     axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], minor=False)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, frameon=False)
-    CHART.parent.mkdir(exist_ok=True)
-    figure.savefig(CHART, metadata={"Date": None})
+    return handles
 
 
 def main():
-    results = json.loads(OUTPUT.read_text(encoding="utf-8"))
-    if "training_steps" in results:
-        draw(results["training_steps"])
+    """Replace the tables of the page, and the chart."""
+    processors = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        processors[results["machine"]["name"]] = results
+    steps = {name: found for name, found in processors.items() if "training_steps" in found}
     page = PAGE.read_text(encoding="utf-8")
-    for name, make in {"machine": machine, **TABLES}.items():
-        if name not in results:
-            continue
-        before, mark, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        page = f"{before}{mark}\n{make(results[name])}\n\n{end}{after}"
+    if steps:
+        draw(steps)
+        page = replaced(page, "overview", overview(steps))
+    for section, make in {"machine": machine, **TABLES}.items():
+        parts = [
+            f"**{name}**\n\n{make(results[section])}"
+            for name, results in processors.items()
+            if section in results
+        ]
+        page = replaced(page, section, "\n\n".join(parts))
     PAGE.write_text(page, encoding="utf-8")
+
+
+def replaced(page, name, content):
+    """Return the page with other content after the comment with a name."""
+    before, mark, rest = page.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    return f"{before}{mark}\n{content}\n\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Run the benchmarks one after another, each in a new process; the machine should be idle.
 
-The results go to output/benchmarks.json. `report.py` writes them as the tables and the chart of
-docs/benchmarks.md. New results replace old ones, so single values can be measured again:
+The results go to a file of this processor in benchmarks/results. `report.py` writes all processors
+into the tables and the chart of docs/benchmarks.md. New results replace old ones, so single values
+can be measured again. A run that was stopped continues with the jobs that it has left:
 
     python benchmarks/run.py
     python benchmarks/run.py --only training_steps gru --rounds 5
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 from machine import describe, limit_threads
-from report import OUTPUT, TABLES
+from report import RESULTS, TABLES
 
 
 def main():
@@ -37,19 +38,30 @@ def main():
         print(json.dumps(measured(*arguments.job, rounds=rounds)))
         return
     limit_threads(arguments.threads)
-    results = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.exists() else {}
-    results["machine"] = describe(arguments.threads)
-    OUTPUT.parent.mkdir(exist_ok=True)
-    for section, table in TABLES.items():
-        jobs = importlib.import_module(section).jobs()
-        wanted = [job for job in jobs if set(arguments.only) <= {section, job}]
-        for job in wanted:
-            print(f"measuring {section}, {job}", file=sys.stderr)
-            found = results.get(section, {}) | {job: in_new_process(section, job, rounds)}
-            results[section] = {job: found[job] for job in jobs if job in found}
-            OUTPUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        if wanted:
-            print(f"\n{section}\n\n{table(results[section])}", flush=True)
+    machine = describe(arguments.threads)
+    path = RESULTS / f"{machine['name'].lower().replace(', ', '-').replace(' ', '-')}.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    jobs = {section: importlib.import_module(section).jobs() for section in TABLES}
+    wanted = [
+        [section, job]
+        for section in TABLES
+        for job in jobs[section]
+        if set(arguments.only) <= {section, job}
+    ]
+    left = [pair for pair in results.get("left", []) if pair in wanted] or wanted
+    results["machine"] = machine
+    path.parent.mkdir(exist_ok=True)
+    for i, (section, job) in enumerate(left):
+        print(f"measuring {section}, {job} ({i + 1} of {len(left)})", file=sys.stderr)
+        found = results.get(section, {}) | {job: in_new_process(section, job, rounds)}
+        results[section] = {job: found[job] for job in jobs[section] if job in found}
+        results["left"] = left[i + 1 :]
+        if not results["left"]:
+            del results["left"]
+        text = json.dumps(results, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        if section not in [later for later, _ in left[i + 1 :]]:
+            print(f"\n{section}\n\n{TABLES[section](results[section])}", flush=True)
 
 
 def in_new_process(section, job, rounds):
