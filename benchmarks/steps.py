@@ -24,12 +24,12 @@ def converted(workload, dtype):
     return tree.astype(workload.data(), dtype), tree.astype(workload.params(), dtype)
 
 
-def npdl_step(workload, dtype=np.float32, donate=True):
+def npdl_step(workload, dtype=np.float32, donate=True, **ranks):
     """Return the step of npdl, by default in the form of `fit`."""
     batch, params = converted(workload, dtype)
     optimizer = F.adam(LEARNING_RATE)
     state = TrainState(0, params, optimizer.init(params), (0,))
-    step = train_step(workload.model, F.softmax_cross_entropy, optimizer, donate=donate)
+    step = train_step(workload.model, F.softmax_cross_entropy, optimizer, donate=donate, **ranks)
 
     def run(count):
         nonlocal state

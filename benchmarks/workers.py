@@ -90,15 +90,15 @@ def work():
         print(json.dumps(figures))
 
 
-def launch(ranks):
-    """Return the times of a job."""
+def launch(ranks, *program):
+    """Return the result of a program that runs on some ranks, and prints JSON on the first."""
     folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    program = [shutil.which("mpiexec", path=folders), "--oversubscribe", "-n", str(ranks)]
+    launcher = [shutil.which("mpiexec", path=folders), "--oversubscribe", "-n", str(ranks)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     # Open MPI refuses to run as root, as in a container, without these variables.
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     output = subprocess.check_output(
-        [*program, sys.executable, __file__, "--work"],
+        [*launcher, sys.executable, *program],
         env=environment,
         text=True,
         encoding="utf-8",
@@ -129,7 +129,10 @@ def main():
     if arguments.work:
         work()
         return
-    jobs = {ranks: [launch(ranks) for _ in range(arguments.rounds)] for ranks in (1, 2)}
+    jobs = {
+        ranks: [launch(ranks, __file__, "--work") for _ in range(arguments.rounds)]
+        for ranks in (1, 2)
+    }
 
     def figure(ranks, name):
         return min(job[name] for job in jobs[ranks])

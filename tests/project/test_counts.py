@@ -1,4 +1,4 @@
-"""Training steps make no more calls and allocate no more bytes than `benchmarks/counts.json` says."""
+"""Training steps make no more calls, and allocate no more bytes, than counts.json says."""
 
 import json
 import sys
