@@ -1,11 +1,23 @@
 """npdl: deep learning in NumPy, with pure layers and training repeatable to the last bit."""
 
-import sys
+from typing import TYPE_CHECKING
 
-from npdl import compat, functional, random, tree
+from npdl import functional, random, tree
+from npdl._documented_paths import install, loaded
 from npdl._version import __version__
-from npdl.compat import activations, initializations, layers, model, objectives, optimizers, utils
-from npdl.compat.model import Model, Sequential
+
+if TYPE_CHECKING:
+    from npdl import compat
+    from npdl.compat import (
+        activations,
+        initializations,
+        layers,
+        model,
+        objectives,
+        optimizers,
+        utils,
+    )
+    from npdl.compat.model import Model, Sequential
 
 __all__ = [
     "Model",
@@ -24,11 +36,9 @@ __all__ = [
     "utils",
 ]
 
-# The documented import paths, such as `from npdl.activations import ReLU`, name the same modules.
-sys.modules.update(
-    {
-        name.replace(".compat", "", 1): module
-        for name, module in sys.modules.items()
-        if name.startswith("npdl.compat.")
-    }
-)
+install()
+__getattr__ = loaded
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

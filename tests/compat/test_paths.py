@@ -47,7 +47,10 @@ def test_all_paths_give_one_model_class():
 def test_no_module_is_imported_twice():
     for found in pkgutil.walk_packages(npdl.compat.__path__, "npdl.compat."):
         new = importlib.import_module(found.name)
-        assert importlib.import_module(found.name.replace(".compat", "", 1)) is new
+        assert new.__spec__.name == found.name
+        if "._" not in found.name:
+            assert importlib.import_module(found.name.replace(".compat", "", 1)) is new
+            assert new.__spec__.name == found.name
 
 
 ORDERS = [
@@ -56,6 +59,8 @@ ORDERS = [
     "from npdl.utils.data import one_hot",
     "from npdl.layers.recurrent import SimpleRNN",
     "import npdl.compat.layers",
+    "from npdl import *",
+    "import npdl; npdl.layers.recurrent",
 ]
 
 

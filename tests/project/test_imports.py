@@ -28,6 +28,7 @@ COMPAT = f"{PROTOCOL} functional compat/_keras_arguments compat/_named compat/ut
 # only folders above it in the table, which rules out circles.
 TABLE = {
     "_version": "",
+    "_documented_paths": "",
     "_warn": "",
     "_allowance": "",
     "_habits": "",
@@ -88,7 +89,7 @@ TABLE = {
     "compat": f"{COMPAT} _blas functional/_text_table checkpoint checkpoint/_files callbacks "
     "training compat/_checks compat/activations compat/initializations compat/objectives "
     "compat/optimizers compat/layers",
-    "": "_version random tree functional compat compat/activations compat/initializations "
+    "": "_version _documented_paths random tree functional compat compat/activations compat/initializations "
     "compat/layers compat/objectives compat/optimizers compat/utils",
 }
 
@@ -182,12 +183,12 @@ def test_package_files_only_reexport():
         if path.name != "__init__.py":
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if module == "npdl.checkpoint" and isinstance(node, ast.If | ast.FunctionDef):
-                continue  # from_torch and from_keras are imported on first use
+            if module in ("npdl", "npdl.checkpoint") and isinstance(node, ast.If | ast.FunctionDef):
+                continue  # npdl.compat, from_torch and from_keras are imported on first use
             assert isinstance(node, reexports)
             if isinstance(node, ast.Assign | ast.AugAssign):
                 target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
-                assert target.id == "__all__"
+                assert target.id in ("__all__", "__getattr__")
 
 
 def test_importing_npdl_loads_only_required_modules():
@@ -197,4 +198,4 @@ def test_importing_npdl_loads_only_required_modules():
     ).split()
     assert not {name.split(".")[0] for name in loaded} & OPTIONAL
     assert "numpy.random" not in loaded
-    assert "npdl.checkpoint.weights" not in loaded
+    assert not {"npdl.checkpoint.weights", "npdl.compat"} & set(loaded)
