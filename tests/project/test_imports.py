@@ -89,8 +89,8 @@ TABLE = {
     "compat": f"{COMPAT} _blas functional/_text_table checkpoint checkpoint/_files callbacks "
     "training compat/_checks compat/activations compat/initializations compat/objectives "
     "compat/optimizers compat/layers",
-    "": "_version _documented_paths random tree functional compat compat/activations compat/initializations "
-    "compat/layers compat/objectives compat/optimizers compat/utils",
+    "": "_version _documented_paths random tree functional compat compat/activations "
+    "compat/initializations compat/layers compat/objectives compat/optimizers compat/utils",
 }
 
 
