@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from arrays import same_bits
 
 import npdl
 import npdl.functional as F
 from npdl import _blas
 from npdl.training import TrainState, fit, predict, train_step
-from tests.support.arrays import same_bits
 
 pytestmark = pytest.mark.skipif(_blas.threads() is None, reason="NumPy has another BLAS")
 
