@@ -13,14 +13,14 @@
        [1., 1.]], dtype=float32)}, ())}
 
 An `.npz` file holds each array under its path, as in ``numpy.load("run.npz")["params/0/weight"]``.
-Its header is the member ``npdl.json``: the format version, the environment and the Python scalars,
-``path: [type, value]``. An int is written in hexadecimal. A float is written as the hexadecimal
-digits of its eight bytes. So neither is rounded. A `.safetensors` file holds the header in its
-metadata, together with checksums, since that format has none (`.npz` has).
+Its header is the member ``npdl.json``: the format version, the environment, and the Python scalars
+by their paths. No scalar is rounded: an infinity, a NaN and an int of more than 64 bits are written
+in hexadecimal. A `.safetensors` file holds the header in its metadata, together with checksums,
+since that format has none (`.npz` has).
 
 Loading never executes code from a file. Any file, valid or malicious, needs at most 128 MiB of
-memory in addition to the arrays of `like`. The header is limited to 16 MiB, 2¹⁸ brackets and 2²⁰
-values; the list of arrays is limited to 4 MiB.
+memory in addition to the arrays of `like`. The header is limited to 16 MiB, 2¹⁸ brackets, 2²⁰
+values and 2¹⁶ scalars; the list of arrays is limited to 4 MiB.
 """
 
 import importlib

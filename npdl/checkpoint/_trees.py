@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from npdl.checkpoint._codec import SCALARS, is_array, scalar_from_json, scalar_to_json
 from npdl.checkpoint._environment import here
 from npdl.checkpoint._files.containers import container_format, opened
 from npdl.checkpoint._files.disk import replace_file
@@ -18,22 +18,27 @@ from npdl.checkpoint._files.limits import (
     CheckpointError,
     Container,
     Kind,
+    VersionError,
     check_json,
+    check_scalars,
     damage,
     read_json,
 )
-from npdl.checkpoint._json import is_array
 from npdl.tree import Tree, items, unflatten
 
 __all__ = [
     "array_shapes",
+    "check_tree",
     "environment",
+    "kind_of",
     "load",
+    "open_tree",
     "save",
     "scalars",
+    "shown",
 ]
 
-_FORMAT, _VERSION = "npdl.checkpoint", 1
+_FORMAT, _VERSION = "npdl.checkpoint", 2
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
@@ -57,8 +62,8 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
         If a leaf has another type.
     ValueError
         If the suffix is unknown, or two leaves have one path, as in
-        ``{"a/b": 1, "a": {"b": 2}}``. If the Python scalars take more than 16 MiB, or the names of
-        the arrays more than 4 MiB.
+        ``{"a/b": 1, "a": {"b": 2}}``. If there are more than 2¹⁶ Python scalars, or they take
+        more than 16 MiB. If the names of the arrays take more than 4 MiB.
     OSError
         If the file system fails. A note says whether the old file is unchanged. If only the sync of
         the new name fails, the new file is complete and has replaced the old one.
@@ -75,9 +80,9 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """
     form = container_format(path)
     leaves = _by_path(tree)
-    header = _encoded({p: leaf for p, leaf in leaves.items() if type(leaf) in _SCALARS})
+    header = _encoded({p: leaf for p, leaf in leaves.items() if type(leaf) in SCALARS})
     arrays = {
-        p: np.asarray(leaf, order="C") for p, leaf in leaves.items() if type(leaf) not in _SCALARS
+        p: np.asarray(leaf, order="C") for p, leaf in leaves.items() if type(leaf) not in SCALARS
     }
     # If the path is a link, its target is replaced, not the link.
     replace_file(
@@ -111,8 +116,10 @@ def _check_written(opener: Any, path: Path, header: str, arrays: dict[str, np.nd
 def _same(found: np.ndarray, written: np.ndarray) -> bool:
     """Whether two arrays have the same bits, in any byte order."""
     array = np.asarray(written, found.dtype, order="C")
+    # Larger units need fewer booleans.
+    unit = np.uint64 if array.nbytes % 8 == 0 else np.uint8
     return found.shape == array.shape and bool(
-        np.array_equal(found.reshape(-1).view(np.uint8), array.reshape(-1).view(np.uint8))
+        np.array_equal(found.reshape(-1).view(unit), array.reshape(-1).view(unit))
     )
 
 
@@ -159,12 +166,12 @@ def load(path: str | os.PathLike[str], like: Tree, *, partial: bool = False) -> 
     True
     """
     wanted = _by_path(like)
-    with _opened(path) as contents:
-        kinds = {p: _kind(leaf) for p, leaf in wanted.items()}
+    with open_tree(path) as contents:
+        kinds = {p: kind_of(leaf) for p, leaf in wanted.items()}
         found_kinds = {p: k for p, k in contents.kinds.items() if not partial or p in kinds}
         _compare(path, found_kinds, kinds)
         found = [
-            contents.scalars[p] if type(leaf) in _SCALARS else _as(leaf, contents.read(p))
+            contents.scalars[p] if type(leaf) in SCALARS else _as(leaf, contents.read(p))
             for p, leaf in wanted.items()
         ]
     return unflatten(like, found)
@@ -194,7 +201,7 @@ def scalars(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     scalars(Path(folder, "run.npz"))
     {'rate': 0.5, 'step': 3}
     """
-    with _opened(path) as contents:
+    with open_tree(path) as contents:
         return contents.scalars
 
 
@@ -257,53 +264,14 @@ def environment(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     ['npdl', 'numpy', 'blas', 'kernel', 'threads', 'machine', 'simd', 'byteorder']
     """
     if path is not None:
-        with _opened(path) as contents:
+        with open_tree(path) as contents:
             return contents.environment
     return here()
 
 
 def check_tree(tree: Tree) -> None:
-    """Raise unless :func:`save` accepts a tree.
-
-    Parameters
-    ----------
-    tree : tree
-        Any tree.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a file cannot hold a leaf; the message names the leaf.
-    """
+    """Raise unless :func:`save` accepts a tree; the message names the leaf."""
     _by_path(tree)
-
-
-def _float_digits(value: float) -> str:
-    return struct.pack(">d", value).hex()
-
-
-def _float_of(digits: str) -> float:
-    return float(struct.unpack(">d", bytes.fromhex(digits))[0])
-
-
-def _exactly(kind: type) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise ValueError(f"expected a value of type {kind.__name__}, got {value!r:.60}")
-        return value
-
-    return check
-
-
-# Encoders to JSON, and decoders. Decimal digits would not preserve the bits of a NaN, and Python
-# refuses to parse ints of more than 4300 decimal digits.
-_SCALARS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    bool: (bool, _exactly(bool)),
-    int: (hex, lambda digits: int(digits, 16)),
-    float: (_float_digits, _float_of),
-    str: (str, _exactly(str)),
-}
-_BY_NAME = {kind.__name__: kind for kind in _SCALARS}
 
 
 def _by_path(tree: Tree) -> dict[str, Any]:
@@ -319,11 +287,11 @@ def _by_path(tree: Tree) -> dict[str, Any]:
         if type(leaf) is str and not _is_unicode(leaf):
             raise ValueError(f"the string at {_at(path)} is not valid Unicode: {leaf!r:.60}")
         # Subclasses are refused: a masked array, for example, would lose its mask.
-        if type(leaf) not in _SCALARS and not is_array(leaf):
+        if type(leaf) not in SCALARS and not is_array(leaf):
             dtype = f" of {leaf.dtype}" if isinstance(leaf, np.ndarray | np.generic) else ""
             raise TypeError(
                 f"the leaf at {_at(path)} is a {type(leaf).__name__}{dtype}; a checkpoint holds "
-                f"only arrays of numbers and the scalars {', '.join(_BY_NAME)}"
+                f"only arrays of numbers and the scalars bool, int, float, str"
             )
         leaves[path] = leaf
     return leaves
@@ -338,8 +306,9 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def _kind(leaf: Any) -> Kind:
-    if type(leaf) in _SCALARS:
+def kind_of(leaf: Any) -> Kind:
+    """Return the kind of a leaf."""
+    if type(leaf) in SCALARS:
         return type(leaf).__name__, None
     return leaf.dtype.name, leaf.shape
 
@@ -355,15 +324,15 @@ def _at(path: str) -> str:
 
 def _compare(path: Any, found: dict[str, Kind], wanted: dict[str, Kind]) -> None:
     """Raise unless a file has exactly the wanted leaves."""
-    lines = [f"missing: {_at(p)}, {_shown(wanted[p])}" for p in wanted if p not in found]
-    lines += [f"unexpected: {_at(p)}, {_shown(found[p])}" for p in found if p not in wanted]
+    lines = [f"missing: {_at(p)}, {_worded(wanted[p])}" for p in wanted if p not in found]
+    lines += [f"unexpected: {_at(p)}, {_worded(found[p])}" for p in found if p not in wanted]
     for p in wanted:
         saved, expected = found.get(p), wanted[p]
         if saved is not None and saved != expected:
             same_type = saved[0] == expected[0] and saved[1] is not None and expected[1] is not None
             lines.append(
-                f"different {'shape' if same_type else 'type'}: {_at(p)} is {_shown(saved)} in "
-                f"the file, but {_shown(expected)} in `like`"
+                f"different {'shape' if same_type else 'type'}: {_at(p)} is {_worded(saved)} in "
+                f"the file, but {_worded(expected)} in `like`"
             )
     if lines:
         raise CheckpointError(
@@ -373,19 +342,22 @@ def _compare(path: Any, found: dict[str, Kind], wanted: dict[str, Kind]) -> None
         )
 
 
-def _shown(kind: Kind) -> str:
-    return f"a Python {kind[0]}" if kind[1] is None else f"{kind[0]}{list(kind[1])}"
+def shown(kind: Kind) -> str:
+    """Return a kind for messages, such as ``float32[2, 3]`` or ``int``."""
+    return kind[0] if kind[1] is None else f"{kind[0]}{list(kind[1])}"
+
+
+def _worded(kind: Kind) -> str:
+    return f"a Python {kind[0]}" if kind[1] is None else shown(kind)
 
 
 def _encoded(scalars: dict[str, Any]) -> str:
+    check_scalars(len(scalars))
     header = {
         "format": _FORMAT,
         "version": _VERSION,
         "environment": environment(),
-        "scalars": {
-            path: [type(leaf).__name__, _SCALARS[type(leaf)][0](leaf)]
-            for path, leaf in scalars.items()
-        },
+        "scalars": {path: scalar_to_json(leaf) for path, leaf in scalars.items()},
     }
     text = json.dumps(header)
     check_json(text)
@@ -403,7 +375,7 @@ class _Contents:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[_Contents]:
+def open_tree(path: str | os.PathLike[str]) -> Iterator[_Contents]:
     """Open a checkpoint."""
     with opened(path) as container:
         with damage(path):
@@ -419,14 +391,13 @@ def _contents(path: Any, container: Container) -> _Contents:
         )
     header = read_json(container.header)
     if (header["format"], header["version"]) != (_FORMAT, _VERSION):
-        raise CheckpointError(
+        raise VersionError(
             f"{path} has version {header['version']} of the format {header['format']!r}, and this "
             f"npdl reads version {_VERSION} of {_FORMAT!r}; load it with the npdl that wrote it"
         )
-    scalars = {
-        p: _SCALARS[_BY_NAME[name]][1](value) for p, (name, value) in header["scalars"].items()
-    }
+    check_scalars(len(header["scalars"]))
+    scalars = {p: scalar_from_json(found) for p, found in header["scalars"].items()}
     if shared := sorted(scalars.keys() & container.kinds.keys()):
         raise ValueError(f"both an array and a scalar are at {', '.join(shared)}")
-    kinds = container.kinds | {p: _kind(value) for p, value in scalars.items()}
+    kinds = container.kinds | {p: kind_of(value) for p, value in scalars.items()}
     return _Contents(dict(header["environment"]), scalars, kinds, container.read)

@@ -246,7 +246,7 @@ class Saved:
                 f"ModelCheckpoint, and npdl.checkpoint.load for other trees"
             )
         # A checkpoint of fit has additional leaves.
-        partial = "run/header" in found
+        partial = "before" in found
         before, dtype = get_state(), get_dtype()
         try:
             with _loading(path) as arrays:

@@ -60,8 +60,8 @@ from npdl.functional._checks import check_flag, check_int
 from npdl.training._learning_rate import check_factor
 from npdl.training._left_out import left_out, refusal_of
 from npdl.training._loop import Loop
+from npdl.training._position import setting
 from npdl.training._resume import Checkpoint
-from npdl.training._resume_header import setting
 from npdl.training._scores import Scores, Sums, mean_sums, number_of
 
 __all__ = ["Model", "Sequential"]

@@ -6,10 +6,10 @@ from typing import Any
 from npdl._warn import warn
 from npdl.callbacks._base import Callback
 from npdl.callbacks._monitors import Watch
+from npdl.checkpoint._codec import encode
 from npdl.checkpoint._files.limits import CheckpointError
-from npdl.checkpoint._json import encoded
+from npdl.training._position import setting
 from npdl.training._resume import ChangedCallbackWarning
-from npdl.training._resume_header import setting
 
 __all__ = ["States"]
 
@@ -69,7 +69,7 @@ class States:
         found: dict[str, Exception] = {}
         for name, callback in self._all():
             try:
-                encoded(callback.state())
+                encode(callback.state())
             except Exception as error:
                 found[name] = error
         return found

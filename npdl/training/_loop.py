@@ -10,8 +10,8 @@ from npdl.callbacks._checks import check_logs
 from npdl.distributed._agreement import check_agreement, is_first
 from npdl.functional.metrics._metric import Metric
 from npdl.training._callback_states import States
+from npdl.training._position import Position, encode_run
 from npdl.training._resume import Checkpoint, UnwrittenCheckpointWarning
-from npdl.training._resume_header import Position, run_tree
 from npdl.training._scores import Sums, merged, results
 
 __all__ = ["Loop", "Shown", "Trainee"]
@@ -177,7 +177,7 @@ class Loop:
         call(self.callbacks, "on_train_begin", {})
         if self.checkpoint is not None:
             self.states.check()
-            run_tree(self._position(), {}, self.settings, self.checkpoint.limit)
+            encode_run(self._position(), self.settings, self.checkpoint.limit)
         if self.found is not None:
             self._restore(*self.found)
         self._agree()
@@ -261,8 +261,7 @@ class Loop:
                     raise
                 warn(
                     f"the run has ended with step {self.step}, and its result is returned, but "
-                    f"its last checkpoint was not written: "
-                    f"{type(error).__name__}: {error}",
+                    f"writing its last checkpoint failed: {type(error).__name__}: {error}",
                     UnwrittenCheckpointWarning,
                 )
 

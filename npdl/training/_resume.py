@@ -3,7 +3,7 @@
 A directory holds files ``step-000000120.npz``, named after the number of completed steps. Each is
 a file of :mod:`npdl.checkpoint`. It holds the training state at the top level:
 ``npdl.checkpoint.load(path, like=state, partial=True)`` reads a :class:`npdl.training.TrainState`
-from it. Under ``run`` it holds the position of the run, as JSON, and the states of callbacks.
+from it. Under ``run`` it holds the position of the run, with the states of callbacks.
 """
 
 import contextlib
@@ -20,17 +20,10 @@ from npdl._warn import warn
 from npdl.callbacks import direction
 from npdl.callbacks._checks import missing_figure
 from npdl.checkpoint._files.disk import free_name, remove_abandoned, sync_directory
-from npdl.checkpoint._files.limits import CheckpointError
+from npdl.checkpoint._files.limits import CheckpointError, VersionError
 from npdl.checkpoint._trees import check_tree
 from npdl.functional._checks import check_int
-from npdl.training._resume_header import (
-    OtherRunError,
-    Position,
-    check_same,
-    read_header,
-    read_run,
-    run_tree,
-)
+from npdl.training._position import OtherRunError, Position, check_same, encode_run, read_run
 
 __all__ = [
     "ChangedCallbackWarning",
@@ -174,7 +167,7 @@ class Checkpoint:
         """
         for path in reversed(self.paths()):
             with contextlib.suppress(CheckpointError):
-                best = read_header(path)["best"]
+                best = read_run(path)[0].best
                 if best is not None and (file := self._path(best[1])).exists():
                     return file
         raise FileNotFoundError(f"{self.directory} holds no checkpoint of a best epoch")
@@ -230,7 +223,7 @@ class Checkpoint:
         self, trained: Mapping[str, Any], position: Position, settings: Mapping[str, str]
     ) -> None:
         """Write a checkpoint, and then remove the outdated ones."""
-        run = run_tree(position, trained, settings, self.limit)
+        run = encode_run(position, settings, self.limit)
         checkpoint.save(self._path(position.step), {**trained, "run": run})
         self._remove_older(position)
 
@@ -260,6 +253,8 @@ class Checkpoint:
         ------
         OtherRunError
             If it belongs to another run. The error lists the differences.
+        VersionError
+            If another version of npdl wrote it.
         CheckpointError
             If all checkpoints are damaged.
         OSError
@@ -269,7 +264,7 @@ class Checkpoint:
         for path in reversed(self.paths()):
             try:
                 found = self.read(path, settings, like, callbacks)
-            except OtherRunError:
+            except (OtherRunError, VersionError):
                 raise
             except OSError as error:
                 error.add_note(
@@ -340,14 +335,13 @@ class Checkpoint:
         names : iterable of str
             The names of the callbacks that have a state.
         """
-        header = read_header(path)
-        check_same(path, header, settings, like, names)
-        position, trained = read_run(path, header, like, self.limit)
+        position, described = read_run(path, self.limit)
+        check_same(path, position, described, settings, like, names)
         if path != self._path(position.step):
             raise CheckpointError(
                 f"{path} is damaged: it is the checkpoint of step {position.step}"
             )
-        return position, trained
+        return position, checkpoint.load(path, like, partial=True)
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:09d}.npz"

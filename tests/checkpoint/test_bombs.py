@@ -116,13 +116,18 @@ HEADERS = {
     "keys": lambda p: with_scalars(
         p, "{" + ",".join(f'"{i}":1' for i in range(LONG // 12)) + "}"
     ),
-    "a long string": lambda p: with_scalars(p, json.dumps({"a": ["str", "x" * LONG]})),
+    "scalars": lambda p: with_scalars(
+        p, "{" + ",".join(f'"{i}":0.5' for i in range(500_000)) + "}"
+    ),
+    "the largest number of scalars": lambda p: with_scalars(
+        p, "{" + ",".join(f'"{i:0200}":{{"float":"{i:016x}"}}' for i in range(65_536)) + "}"
+    ),
+    "a long string": lambda p: with_scalars(p, json.dumps({"a": "x" * LONG})),
     "a long string with one wide letter": lambda p: with_scalars(
-        p, '{"a": ["str", "\\ud83d\\ude00' + "x" * LONG + '"]}'
+        p, '{"a": "\\ud83d\\ude00' + "x" * LONG + '"}'
     ),
-    "a wide letter": lambda p: with_scalars(
-        p, '{"a": ["str", "😀' + "x" * (LONG - 100) + '"]}'
-    ),
+    "a wide letter": lambda p: with_scalars(p, '{"a": "😀' + "x" * (LONG - 100) + '"}'),
+    "quotes": lambda p: with_scalars(p, "," * (1 << 21) + '"' + "\\\"" * (LONG // 4)),
     "deep": lambda p: with_scalars(p, "[" * LONG),
     "many members": many_members,
     "too many members": lambda p: many_members(p, count=42_000),

@@ -17,8 +17,8 @@ from checkpoint_files import DAMAGED, Exploit, declaring, forge, members, needs_
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
 from npdl.checkpoint._files import containers
+from npdl.training._position import Position
 from npdl.training._resume import Checkpoint
-from npdl.training._resume_header import Position
 
 SETTINGS = {"model": "dense(units=3)", "key": "(0,)"}
 TRAINED = {
@@ -127,16 +127,29 @@ def forged(whole, other, random):
         # The reader only compares the environment, so it accepts any dict.
         for junk in JUNK if field != "environment" else JUNK[:-4]:
             yield zipped(pairs | {"npdl.json": json.dumps(outer | {field: junk})})
-    header = json.loads(outer["scalars"]["run/header"][1])
-    for field in header:
+    for path in outer["scalars"]:
         for junk in JUNK:
-            if is_valid(field, junk, header):
-                continue
-            outer["scalars"]["run/header"][1] = json.dumps(header | {field: junk})
-            yield zipped(pairs | {"npdl.json": json.dumps(outer)})
+            if type(junk) is int:
+                continue  # another checkpoint could have it
+            changed = outer["scalars"] | {path: junk}
+            yield zipped(pairs | {"npdl.json": json.dumps(outer | {"scalars": changed})})
+    fields = text_of(pairs)["dict"]
+    for field in fields:
+        for junk in JUNK:
+            if not is_valid(field, junk):
+                yield zipped(pairs | text_member({"dict": fields | {field: junk}}))
 
 
-def is_valid(field, junk, header):
+def text_of(pairs):
+    """Return the JSON of the position in the members of a checkpoint."""
+    return json.loads(np.load(io.BytesIO(pairs["run/text.npy"])).tobytes())
+
+
+def text_member(value):
+    return {"run/text.npy": npy(np.frombuffer(json.dumps(value).encode(), np.uint8))}
+
+
+def is_valid(field, junk):
     """Whether another checkpoint could have this value, so that no reader can refuse it."""
     return (
         (field == "best" and junk is None)
@@ -146,7 +159,7 @@ def is_valid(field, junk, header):
 
 
 def huge(whole, other, random):
-    """Declare huge arrays, in the members and in the header of the position."""
+    """Declare huge arrays, in the members and in the position."""
     pairs = contents(whole)
     shapes = [(10**8,), (10**12,), (10**5,) * 3, (2**62, 2**62), (2**31, 3), (20, 3 * 10**9)]
     for name in pairs:
@@ -156,14 +169,12 @@ def huge(whole, other, random):
                 yield zipped(pairs | {name: declaring(shape, "<f8")})
             yield zipped(pairs | {name: declaring((20, 3), "|V1000000000")})
             yield zipped(pairs | {name: declaring((20, 3), "<U100000000")})
-    outer = json.loads(pairs["npdl.json"])
-    header = json.loads(outer["scalars"]["run/header"][1])
-    for dtype in ("float64", "complex128", "int8", "U99999999", "O"):
+    fields = text_of(pairs)["dict"]
+    for dtype in ("<f8", "<c16", "|i1", "<U99999999", "|O"):
         for shape in shapes:
-            header["arrays"] = {"0": [dtype, list(shape)]}
-            outer["scalars"]["run/header"][1] = json.dumps(header)
-            members = {**pairs, "npdl.json": json.dumps(outer)}
-            yield zipped(members | {"run/arrays/0.npy": declaring(shape)})
+            totals = {"dict": {"a": {"array": ["0", list(shape)]}}}
+            members = pairs | text_member({"dict": fields | {"totals": totals}})
+            yield zipped(members | {"run/0.npy": declaring(shape, dtype)})
 
 
 def bombs(whole, other, random):
@@ -208,9 +219,10 @@ def crowds(whole, other, random):
     many = {"lists": [[]] * 400_000, "dicts": [{}] * 400_000, "deep": "[" * 400_000}
     for value in many.values():
         yield zipped(pairs | {"npdl.json": json.dumps(value) if type(value) is list else value})
-        text = json.dumps(value)
-        outer["scalars"]["run/header"][1] = text if type(value) is list else value
+        text = json.dumps(value) if type(value) is list else value
+        outer["scalars"]["step"] = text
         yield zipped(pairs | {"npdl.json": json.dumps(outer)})
+        yield zipped(pairs | {"run/text.npy": npy(np.frombuffer(text.encode(), np.uint8))})
     yield zipped(pairs | {f"{i:0400}.npy": b"" for i in range(11_000)})
     # With this many members, another record (zip64) holds the size of the list.
     yield zipped({f"{i}.npy": b"" for i in range(66_000)})

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from checkpoint_files import forge, members
 from npdl.utils.random import get_dtype, get_state
 
 import npdl
@@ -81,6 +82,19 @@ def test_a_file_with_an_invalid_configuration_is_named(config, tmp_path):
     error = refused(path, config=config)
     assert str(path) in str(error)
     assert isinstance(error.__cause__, Exception)
+
+
+@pytest.mark.parametrize("change", [{"version": 1}, {"version": 3}, {"format": "keras"}])
+def test_a_model_of_an_unknown_format_is_refused(change, tmp_path):
+    path = tmp_path / "model.npz"
+    checkpoint.save(path, CONTENTS)
+    pairs = members(path)
+    header = json.loads(pairs["npdl.json"]) | change
+    forge(path, (pairs | {"npdl.json": json.dumps(header)}).items())
+    with pytest.raises(
+        CheckpointError, match=r"this npdl reads version 2 of 'npdl\.checkpoint'; load"
+    ):
+        npdl.Model.load(path)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "(20000,10000)f8", "O", "S2000000000", "", "no"])

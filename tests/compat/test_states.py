@@ -194,9 +194,9 @@ def test_a_run_with_a_forged_generator_cannot_resume(name, tmp_path):
     (path,) = Checkpoint(tmp_path).paths()
     pairs = members(path)
     header = json.loads(pairs["npdl.json"])
-    state = json.loads(header["scalars"][name][1])
+    state = json.loads(header["scalars"][name])
     state["state"]["state"]["pos"] = 10**9
-    header["scalars"][name][1] = json.dumps(state)
+    header["scalars"][name] = json.dumps(state)
     forge(path, (pairs | {"npdl.json": json.dumps(header)}).items())
     with pytest.raises(CheckpointError, match="state of a NumPy generator"):
         run(max_iter=2, resume=True)

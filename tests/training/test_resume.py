@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import runs
 from arrays import same_bits
-from checkpoint_files import forge, members
+from checkpoint_files import forge, members, npy
 from interrupted import MODEL, EndAt, EndedError, Growing, X, Y, ended, names, train
 from runs import RUNS
 
@@ -59,8 +59,8 @@ def test_writing_checkpoints_changes_no_bit(name, whole):
 def test_the_runs_use_every_kind_of_saved_state(name, whole):
     expected, every = whole(name)
     with np.load(every.paths()[-1]) as last:
-        states = json.loads(last["run/states"].tobytes())
-    state = states["dict"]["callbacks"]["dict"]["Plateau"]["dict"]
+        values = json.loads(last["run/text"].tobytes())
+    state = values["dict"]["callbacks"]["dict"]["Plateau"]["dict"]
     assert state["lowered"] > 0
     assert len(every.paths()) == 24
     assert len(set(expected["history"]["loss"].tolist())) == 6
@@ -375,7 +375,7 @@ def test_a_callback_that_refuses_its_state_keeps_the_model(tmp_path):
 def test_long_descriptions_are_shown_where_they_differ():
     layers = [F.dense(5)] * 30
     a, b = F.serial(*layers, F.dense(6), *layers), F.serial(*layers, F.dense(71), *layers)
-    short = npdl.training._resume_header._shortened(repr(a), repr(b))
+    short = npdl.training._position._shortened(repr(a), repr(b))
     assert [len(text) < 120 for text in short] == [True, True]
     assert "dense(units=6)" in short[0]
     assert "dense(units=71)" in short[1]
@@ -411,27 +411,34 @@ def test_the_states_of_two_callbacks_of_a_class_are_kept_apart(tmp_path):
     assert [each.count for each in counts] == [12, 1200]
 
 
-def test_a_version_of_the_future_is_refused_by_name(tmp_path):
-    train(tmp_path, epochs=1)
-    change(tmp_path / "step-000000004.npz", version=99)
-    with pytest.raises(CheckpointError, match="has version 99 of the checkpoints of fit, and this"):
+@pytest.mark.parametrize("newest", [True, False], ids=["the newest", "all"])
+def test_a_version_of_the_future_is_refused_by_name(newest, tmp_path):
+    ended(tmp_path, 9)
+    before = names(tmp_path)
+    for path in Checkpoint(tmp_path).paths()[-1 if newest else 0 :]:
+        change_header(path, version=99)
+    with pytest.raises(CheckpointError, match=r"has version 99 .*, and this npdl reads version 2"):
         train(tmp_path, resume=True)
+    assert names(tmp_path) == before
 
 
 def change(path, **fields):
-    """Change the header of a position, as a forger would, with all checksums in order."""
+    """Change fields of a position, as a forger would, with all checksums in order."""
     pairs = members(path)
-    outer = json.loads(pairs["npdl.json"])
-    header = json.loads(outer["scalars"]["run/header"][1])
-    outer["scalars"]["run/header"][1] = json.dumps(header | fields)
-    forge(path, (pairs | {"npdl.json": json.dumps(outer)}).items())
+    with np.load(path) as found:
+        values = json.loads(found["run/text"].tobytes())["dict"]
+    text = json.dumps({"dict": values | fields}).encode()
+    forge(path, (pairs | {"run/text.npy": npy(np.frombuffer(text, np.uint8))}).items())
+
+
+def change_header(path, **fields):
+    pairs = members(path)
+    header = json.loads(pairs["npdl.json"])
+    forge(path, (pairs | {"npdl.json": json.dumps(header | fields)}).items())
 
 
 def elsewhere(path, **environment):
-    pairs = members(path)
-    outer = json.loads(pairs["npdl.json"])
-    outer["environment"] |= environment
-    forge(path, (pairs | {"npdl.json": json.dumps(outer)}).items())
+    change_header(path, environment=checkpoint.environment(path) | environment)
 
 
 def test_resuming_elsewhere_warns_of_the_differences(tmp_path):
@@ -589,18 +596,20 @@ def test_a_checkpoint_of_save_alone_is_none_of_fit(tmp_path):
 FORGED = {
     "an epoch of text": {"epoch": "3"},
     "a negative batch": {"batch": -1},
-    "a best of text": {"best": ["a", "b"]},
-    "a step that is a path": {"best": [1.0, "../../x"]},
+    "an epoch of digits": {"epoch": {"float": "3ff0000000000000"}},
+    "a best of text": {"best": {"tuple": ["a", "b"]}},
+    "a best that is a list": {"best": [1.0, 4]},
+    "a step that is a path": {"best": {"tuple": [1.0, "../../x"]}},
+    "another step": {"step": 5},
     "no callbacks": {"callbacks": None},
     "callbacks that are a list": {"callbacks": [1]},
     "no settings": {"settings": 7},
-    "no leaves": {"leaves": None},
-    "arrays of objects": {"arrays": {"0": ["object", [1]]}},
-    "arrays of nothing": {"arrays": {"0": ["float32", [3]]}},
-    "a negative shape": {"arrays": {"0": ["float32", [-3]]}},
-    "many axes": {"arrays": {"0": ["float32", [1] * 99]}},
-    "arrays that are a list": {"arrays": [["float32", [3]]]},
-    "states of another size": {"states": 3},
+    "a field of the future": {"more": 1},
+    "totals that are a list": {"totals": []},
+    "arrays of objects": {"totals": {"dict": {"a": {"array": ["object", [1]]}}}},
+    "arrays of nothing": {"totals": {"dict": {"a": {"array": ["float32", [3]]}}}},
+    "a negative shape": {"totals": {"dict": {"a": {"array": ["floats", [-3]]}}}},
+    "many axes": {"totals": {"dict": {"a": {"array": ["floats", [1] * 99]}}}},
     "a truth value": {"stopped": "no"},
 }
 

@@ -19,9 +19,11 @@ __all__ = [
     "CheckpointError",
     "Container",
     "Kind",
+    "VersionError",
     "check_json",
     "check_length",
     "check_names",
+    "check_scalars",
     "damage",
     "read_json",
 ]
@@ -33,10 +35,15 @@ HEADER_LIMIT = 1 << 24
 _NAMES_LIMIT = 1 << 22
 _BRACKETS_LIMIT = 1 << 18
 _VALUES_LIMIT = 1 << 20
+_SCALARS_LIMIT = 1 << 16
 
 
 class CheckpointError(ValueError):
     """The file is damaged, is not a checkpoint, or holds another tree than `like`."""
+
+
+class VersionError(CheckpointError):
+    """The file has a version of the format that this npdl does not read."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -101,23 +108,33 @@ def check_json(text: str, grown: bool = False) -> None:
     text : str
         JSON.
     grown : bool
-        Whether the string may have any length, with at most one bracket per four characters;
-        ``json.dumps`` never writes more. The value takes about twenty times as much memory.
+        Whether the string may have any length, with at most one bracket per four characters outside
+        its strings; ``json.dumps`` never writes more. The value takes about twenty times as much
+        memory.
     """
     limit = _BRACKETS_LIMIT + (len(text) // 4 if grown else 0)
     count = text.count("[") + text.count("{")
+    if grown and count > limit:
+        count -= _count_in_strings(text, "[{")
     if count > limit:
         raise ValueError(f"the header has {count} brackets, but at most {limit} are allowed")
     if grown or len(text) <= _VALUES_LIMIT:
         return
     count = text.count(",") + text.count(":")
     if count > _VALUES_LIMIT:
-        count -= sum(part[0].count(",") + part[0].count(":") for part in _STRING.finditer(text))
+        count -= _count_in_strings(text, ",:")
     if count > _VALUES_LIMIT:
         raise ValueError(f"the header has {count} values, but at most {_VALUES_LIMIT} are allowed")
 
 
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+def _count_in_strings(text: str, characters: str) -> int:
+    """Return the number of occurrences of some characters inside the strings of a JSON string."""
+    strings = _STRING.finditer(text)
+    return sum(string[0].count(each) for string in strings for each in characters)
+
+
+# The possessive quantifiers and the optional end keep the time linear for unterminated strings.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?', re.DOTALL)
 
 
 def check_length(length: int, is_ascii: bool = True) -> None:
@@ -128,6 +145,15 @@ def check_length(length: int, is_ascii: bool = True) -> None:
         raise ValueError(
             f"the header takes {length} bytes, more than {limit}; turn long lists of Python "
             f"scalars into arrays"
+        )
+
+
+def check_scalars(count: int) -> None:
+    """Raise if a file has too many scalars; each takes several hundred bytes of memory."""
+    if count > _SCALARS_LIMIT:
+        raise ValueError(
+            f"the tree has {count} Python scalars, more than {_SCALARS_LIMIT}; turn long lists of "
+            f"Python scalars into arrays"
         )
 
 
