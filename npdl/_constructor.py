@@ -23,7 +23,7 @@ import attrs
 import numpy as np
 
 from npdl._calls import explained, signature_of
-from npdl._config import encode
+from npdl._config import encode_call
 
 __all__ = ["Call", "Recorded", "RecordedFunction", "constructor"]
 
@@ -90,12 +90,18 @@ class Recorded:
 
     def config(self) -> dict[str, Any]:
         """Return the call as JSON values, for :func:`npdl.functional.from_config`."""
-        if self.call is None:
+        config = self._configuration("")
+        if config is None:
             raise TypeError(
                 f"{self!r} has no configuration, because it has no constructor; return it from a "
                 f"function decorated with @layer"
             )
-        return encode(self, self.call.name, _call_of)  # type: ignore[no-any-return]
+        return config
+
+    def _configuration(self, where: str) -> dict[str, Any] | None:
+        if self.call is None:
+            return None
+        return encode_call(self.call.name, self.call.positional, self.call.keywords, where)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -254,7 +260,3 @@ def _hash(value: Any) -> int:
         return hash(value)
     except TypeError:
         return hash(type(value))
-
-
-def _call_of(value: Any) -> Call | None:
-    return value.call if isinstance(value, Recorded) else None

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 import npdl.functional as F
-from npdl.checkpoint._files.limits import CheckpointError
+from npdl.checkpoint._files.limits import CheckpointError, check_json, check_length
 from npdl.compat._checks import Array
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_rng, get_state, set_state
@@ -249,8 +249,11 @@ class Training:
         """Return the complete state of training; `Model.load` can read its checkpoint."""
         try:
             config = self.model.to_json()
-        except (NotImplementedError, TypeError):
-            config = ""  # an argument of a user's layer cannot be written as JSON
+            # JSON may need two characters for each one.
+            check_length(2 * len(config))
+            check_json(config)
+        except (NotImplementedError, TypeError, ValueError):
+            config = ""  # a file cannot hold an argument of a user's layer
         return {"config": config, **self.model._progress(), "before": self.before}
 
     def restore(self, snapshot: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ class FunctionLoss(Objective):
             raise TypeError(expected)
         return result
 
-    def _encoded(self, name: str, value: Any) -> Any:
-        by_name = getattr(value, "__name__", "")
-        return by_name if getattr(F, by_name, None) is value else super()._encoded(name, value)
+    def _saved_arguments(self) -> dict[str, Any]:
+        name = getattr(self.function, "__name__", "")
+        is_known = getattr(F, name, None) is self.function
+        return {"function": name if is_known else self.function}

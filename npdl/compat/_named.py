@@ -5,20 +5,21 @@ arguments. So a user's subclass can be saved and loaded without additional code,
 imported before loading.
 """
 
-import contextlib
 import copy
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from npdl._config import Functions, decode, encode_instance, not_too_deep
+from npdl.compat._functions import functions_with
 from npdl.compat._keras_arguments import VALUES, translated
 from npdl.functional._arrays import describe
 
-__all__ = ["Named", "argument_names", "find", "not_too_deep"]
+__all__ = ["Named", "argument_names", "find"]
 
 T = TypeVar("T", bound="Named")
 
@@ -62,10 +63,20 @@ class Named:
         return type(self).__name__
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values."""
-        arguments = self._arguments()
-        encoded = {name: self._encoded(name, value) for name, value in arguments.items()}
-        return {"class": _name(type(self)), **encoded}
+        """Return the configuration: the class and its arguments, as JSON values.
+
+        Arguments with weights are left out.
+        """
+        if Named in type(self).__bases__:
+            raise NotImplementedError(f"{type(self).__name__}.to_json")
+        return encode_instance(_name(type(self)), self._saved_arguments())
+
+    def _configuration(self, where: str) -> dict[str, Any]:
+        return self.to_json()
+
+    def _saved_arguments(self) -> dict[str, Any]:
+        """Return the arguments in the configuration."""
+        return self._arguments()
 
     def __repr__(self) -> str:
         shown = [f"{name}={_shown(value)}" for name, value in self._arguments().items()]
@@ -95,41 +106,30 @@ class Named:
             If the class or an argument is unknown, or the configuration is nested too deep.
         """
         with not_too_deep(f"{cls.__name__}.from_json"):
-            return cls._from_json(json.loads(config) if isinstance(config, str) else config)
+            values = json.loads(config) if isinstance(config, str) else config
+            return cls._from_json(values, functions_with())
 
     @classmethod
-    def _from_json(cls: type[T], values: Any) -> T:
+    def _from_json(cls: type[T], values: Any, functions: Functions) -> T:
         if not isinstance(values, Mapping):
             raise ValueError(
                 f"{cls.__name__}.from_json: expected a configuration, got {values!r:.80}"
             )
         arguments = dict(values)
         named = _class_named(cls, arguments.pop("class", _name(cls)))
-        arguments = {name: _decoded(value) for name, value in arguments.items()}
         known, name = argument_names(named), named.__name__
+        instance = functools.partial(Named._from_json, functions=functions)
         try:
             # A configuration has only the names of the class; Keras's names are for scripts.
             unknown = arguments.keys() - known.keys() - {*named.options}
             if unknown and (_is_own(named) or not _takes_any(named)):
                 raise TypeError(f"a configuration of {name}: unknown argument {min(unknown)!r}")
-            return named(**arguments)
+            return named(
+                **{key: decode(item, functions, instance) for key, item in arguments.items()}
+            )
         except TypeError as error:
             names = ", ".join(known) or "none"
             raise ValueError(f"{name}.from_json: {error}; the arguments are: {names}") from error
-
-    def _encoded(self, name: str, value: Any) -> Any:
-        if isinstance(value, Named):
-            return value.to_json()
-        if isinstance(value, tuple | list):
-            return [self._encoded(name, item) for item in value]
-        if isinstance(value, np.generic):
-            return value.item()
-        if value is None or isinstance(value, str | int | float | bool):
-            return value
-        raise TypeError(
-            f"{type(self).__name__}.to_json: {name} is a {type(value).__name__}, which cannot be "
-            f"written as JSON"
-        )
 
 
 def _shown(value: Any) -> str:
@@ -153,15 +153,6 @@ def find(root: type[T], value: Any, aliases: Mapping[str, Callable[[], T]], exam
         f"{root.family}: expected an instance, such as {example}, or one of the names "
         f"{', '.join(sorted(aliases))}; got {value!r}"
     )
-
-
-@contextlib.contextmanager
-def not_too_deep(callee: str) -> Iterator[None]:
-    """Turn a RecursionError into a ValueError that names the cause."""
-    try:
-        yield
-    except RecursionError:
-        raise ValueError(f"{callee}: the configuration is nested too deep for Python") from None
 
 
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -278,9 +269,3 @@ def _class_named(root: type[T], name: Any) -> type[T]:
 
 def _descendants(root: type[T]) -> list[type[T]]:
     return [root, *(cls for child in root.__subclasses__() for cls in _descendants(child))]
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, Mapping) and "class" in value:
-        return Named._from_json(value)
-    return [_decoded(item) for item in value] if isinstance(value, list) else value

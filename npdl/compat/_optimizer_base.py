@@ -163,12 +163,6 @@ class Optimizer(Named):
         rate = check_number(state["lr"], f"{name}(lr=0.001)", "of at least 0")
         self.iterations, self._first_rate = iterations, float(rate)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values."""
-        if type(self) is Optimizer:
-            raise NotImplementedError("Optimizer.to_json")
-        return super().to_json()
-
 
 class Slot:
     """An attribute with a state array per parameter; `None` before the first update.

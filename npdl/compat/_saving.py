@@ -13,13 +13,14 @@ import numpy as np
 import npdl.functional as F
 from npdl import checkpoint, tree
 from npdl._allowance import at_most
+from npdl._config import Functions, not_too_deep
 from npdl.checkpoint._files.containers import container_format
 from npdl.compat import objectives, optimizers
 from npdl.compat._checks import Array
 from npdl.compat._fitting import METRICS
+from npdl.compat._functions import functions_with
 from npdl.compat._keras_arguments import keras_arguments
-from npdl.compat._named import not_too_deep
-from npdl.compat.layers._functional import Functional, from_config
+from npdl.compat.layers._functional import Functional
 from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.layers.base import Layer, Stateful
 from npdl.compat.utils._states import read_generator
@@ -81,12 +82,10 @@ class Saved:
             If a class or an argument is unknown.
         """
         with not_too_deep(f"{cls.__name__}.from_json"):
-            return cls._from_json(config, tuple(constructors))
+            return cls._from_json(config, functions_with(constructors))
 
     @classmethod
-    def _from_json(
-        cls: type[M], config: str | Mapping[str, Any], own: tuple[Callable[..., Any], ...]
-    ) -> M:
+    def _from_json(cls: type[M], config: str | Mapping[str, Any], functions: Functions) -> M:
         values = json.loads(config) if isinstance(config, str) else config
         known = {"layers", "loss", "metrics", "optimizer"}
         if (
@@ -102,11 +101,11 @@ class Saved:
             )
         model: Any = cls()
         for layer in values["layers"]:
-            model.layers.append(Layer.from_json(_with_layer(layer, own)))
+            model.layers.append(Layer._from_json(layer, functions))
         if "loss" in values:
             model.compile(
-                objectives.Objective.from_json(values["loss"]),
-                optimizers.Optimizer.from_json(values["optimizer"]),
+                objectives.Objective._from_json(values["loss"], functions),
+                optimizers.Optimizer._from_json(values["optimizer"], functions),
                 values.get("metrics"),
             )
         return model  # type: ignore[no-any-return]
@@ -420,23 +419,3 @@ def _save(path: str | os.PathLike[str], contents: Any) -> None:
     container_format(path)  # refuses an unknown suffix before a folder is created
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(path, contents)
-
-
-def _with_layer(config: Any, constructors: tuple[Callable[..., Any], ...]) -> Any:
-    """Return a layer configuration in which the functional layer has been built.
-
-    Raises
-    ------
-    ValueError
-        If a constructor is unknown.
-    """
-    layer = config.get("layer") if isinstance(config, Mapping) else None
-    if not isinstance(layer, Mapping) or "call" not in layer:
-        return config
-    try:
-        return {**config, "layer": from_config(layer, constructors)}
-    except ValueError as error:
-        call = "Model.load(path, constructors=[...])"
-        raise ValueError(
-            f"pass your own constructors to {call} or Model.from_json: {error}"
-        ) from error

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import npdl.functional as F
+from npdl.compat._functions import softmax_before_cross_entropy
 from npdl.compat._named import Named, find
 from npdl.compat.utils.random import as_floats
 from npdl.functional._arrays import describe
@@ -95,12 +96,6 @@ class Activation(Named):
             The derivative, of the shape of the input.
         """
         raise NotImplementedError(f"{type(self).__name__}.derivative")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values."""
-        if type(self) is Activation:
-            raise NotImplementedError("Activation.to_json")
-        return super().to_json()
 
     @property
     def layer(self) -> F.Layer:
@@ -289,27 +284,6 @@ class Softmax(_Functional):
         """
         y, _ = self._last_result() if input is None else self._apply(input)
         return np.ones_like(y)
-
-
-@F.layer
-def softmax_before_cross_entropy() -> F.Layer:
-    """Softmax before a loss with gradient ``p - t``, which includes the derivative of the softmax.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from npdl.activations import softmax_before_cross_entropy
-    >>> layer = softmax_before_cross_entropy()
-    >>> p, cache = layer.apply((), np.array([[1000.0, 1000.0]]))
-    >>> layer.backward((), cache, p - np.array([[0.0, 1.0]]))[1]
-    array([[ 0.5, -0.5]])
-    """
-    softmax = F.softmax()
-
-    def backward(params: Params, cache: Any, g: Array) -> tuple[None, Array]:
-        return None, g
-
-    return F.Layer(softmax.init, softmax.apply, backward, softmax.out_shape)
 
 
 class Elliot(_Functional):

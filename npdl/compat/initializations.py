@@ -71,12 +71,6 @@ class Initializer(Named):
         """
         raise NotImplementedError(f"{type(self).__name__}.call")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values."""
-        if type(self) is Initializer:
-            raise NotImplementedError("Initializer.to_json")
-        return super().to_json()
-
     @property
     def pure(self) -> Pure:
         """The same initializer as a function of `npdl.functional`, ``(rng, shape) -> array``."""

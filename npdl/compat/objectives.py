@@ -93,12 +93,6 @@ class Objective(Named):
         """
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values."""
-        if type(self) is Objective:
-            raise NotImplementedError("Objective.to_json")
-        return super().to_json()
-
 
 class MeanSquaredError(Objective):
     """Squared difference of each element, for regression: ``(p - t)²``.

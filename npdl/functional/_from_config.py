@@ -4,10 +4,10 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from npdl._config import decode
+from npdl._config import Functions, decode, not_too_deep
 from npdl.functional import _initializers, combinators, layers, optimizers
 
-__all__ = ["from_config"]
+__all__ = ["from_config", "known_constructors"]
 
 
 def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any]] = ()) -> Any:
@@ -38,19 +38,18 @@ def from_config(config: dict[str, Any], constructors: Iterable[Callable[..., Any
     >>> F.from_config(json.loads(text))
     dense(units=3, bias=False)
     """
-    known = _constructors() | {item.__name__: item for item in constructors}
     if not isinstance(config, dict) or "call" not in config:
         raise ValueError(
             f"not a configuration of npdl: expected the result of layer.config(), which has a "
             f"'call', got {config!r:.80}"
         )
-    try:
-        return decode(config, known)
-    except RecursionError:
-        raise ValueError(
-            "the configuration is nested too deeply for Python; use one serial for layers in "
-            "sequence, or call sys.setrecursionlimit"
-        ) from None
+    with not_too_deep("from_config"):
+        return decode(config, known_constructors(constructors))
+
+
+def known_constructors(own: Iterable[Callable[..., Any]] = ()) -> Functions:
+    """Return the public constructors by name, and the user's own ones."""
+    return {**_constructors(), **{item.__name__: item for item in own}}
 
 
 @functools.cache

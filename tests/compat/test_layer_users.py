@@ -4,13 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from arrays import normal64
+from arrays import normal64, same_bits
 from compat_layers import BATCH, N_IN, N_OUT, TIME, after
 
 import npdl
 import npdl.functional as F
 from npdl import layers
+from npdl.checkpoint import CheckpointError
 from npdl.compat.layers.base import Parameter, Stateful
+from npdl.training import Checkpoint
 
 
 class Scale(layers.Layer):
@@ -186,3 +188,79 @@ def test_a_functional_layer_keeps_ids_as_ints():
     layer = layers.Functional(F.embedding(5, 2), input_shape=(3,))
     layer.connect_to()
     assert layer.forward([[4, 0, 1]]).shape == (1, 3, 2)
+
+
+class Shifted(Scale):
+    """A layer with an argument of any type."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+
+ARGUMENTS = {
+    "a list": [1, 2.5, None],
+    "a tuple": (1, (2, "a")),
+    "tuples in a list": [(1, 2), [3], ()],
+    "a dict": {"a": [1], 2: (True,)},
+    "an array": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "an array of booleans": [np.array([True, False])],
+    "a functional layer": F.serial(F.dense(3), F.relu()),
+    "an initializer": F.constant(0.5),
+    "an instance": npdl.activations.Elliot(2.0),
+    "instances": [npdl.activations.Tanh(), (npdl.initializations.Zero(),)],
+}
+
+
+def arguments_equal(a, b):
+    if isinstance(a, tuple | list):
+        return type(a) is type(b) and len(a) == len(b) and all(map(arguments_equal, a, b))
+    if isinstance(a, npdl.activations.Activation | npdl.initializations.Initializer):
+        return type(a) is type(b) and a.to_json() == b.to_json()
+    return same_bits(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+@pytest.mark.parametrize("value", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_an_argument_of_a_users_layer_survives_json(value, tmp_path):
+    layer = Shifted(value)
+    loaded = layers.Layer.from_json(json.dumps(layer.to_json()))
+    assert arguments_equal(value, loaded.by)
+    assert loaded.to_json() == layer.to_json()
+    model = npdl.Model([layers.Dense(n_out=2, n_in=3), layer])
+    model.compile(loss="mse")
+    model.save(tmp_path / "model.npz")
+    assert arguments_equal(value, npdl.Model.load(tmp_path / "model.npz").layers[1].by)
+
+
+def test_numpy_scalars_become_numbers_in_a_configuration():
+    for value in (np.float64(0.5), np.int8(3), np.bool_(True)):
+        loaded = layers.Layer.from_json(json.dumps(Shifted([value]).to_json()))
+        assert loaded.by == [value.item()]
+        assert type(loaded.by[0]) is type(value.item())
+
+
+@pytest.mark.parametrize("value", [print, {1}, b"x", 1j, np.array([None])])
+def test_an_argument_that_json_lacks_is_named(value):
+    with pytest.raises(TypeError, match=r"layers\.Shifted has an argument that JSON cannot store"):
+        Shifted(value).to_json()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.full(500_000, 1 / 3), np.zeros((300_000, 1)), print],
+    ids=["long", "rows", "function"],
+)
+def test_a_run_is_saved_without_an_argument_too_large_for_json(value, tmp_path):
+    x, y = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
+
+    def run(epochs, **options):
+        model = npdl.Model([layers.Dense(n_out=2, n_in=3), Shifted(value)])
+        model.compile(loss="mse")
+        model.fit(x, y, epochs=epochs, verbose=0, checkpoint=Checkpoint(tmp_path), **options)
+        return model
+
+    run(1)
+    [path] = Checkpoint(tmp_path).paths()
+    with pytest.raises(CheckpointError, match="holds no configuration of a model"):
+        npdl.Model.load(path)
+    assert run(2, resume=True).optimizer.iterations == 2

@@ -22,7 +22,9 @@ VALUES = "tree random _constructor _calls _allowance _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
 KERNELS = "functional/_kernels/blocks functional/_kernels"
-COMPAT = f"{PROTOCOL} functional compat/_keras_arguments compat/_named compat/utils"
+COMPAT = (
+    f"{PROTOCOL} functional compat/_keras_arguments compat/_functions compat/_named compat/utils"
+)
 
 # Folder, or file of a folder with several levels → the folders that it may import. Each may import
 # only folders above it in the table, which rules out circles.
@@ -78,7 +80,8 @@ TABLE = {
     "plot": FUNCTIONAL,
     "compat/_keras_arguments": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
-    "compat/_named": f"{PROTOCOL} compat/_keras_arguments",
+    "compat/_functions": f"_config {PROTOCOL} functional functional/_from_config",
+    "compat/_named": f"_config {PROTOCOL} compat/_keras_arguments compat/_functions",
     "compat/_checks": f"{PROTOCOL} compat/utils",
     "compat/activations": COMPAT,
     "compat/initializations": f"{COMPAT} functional/_initializers",
@@ -86,8 +89,8 @@ TABLE = {
     "compat/_optimizer_base": f"{COMPAT} functional/optimizers",
     "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
     "compat/layers": f"{COMPAT} compat/activations compat/initializations",
-    "compat": f"{COMPAT} _blas functional/_text_table checkpoint checkpoint/_files callbacks "
-    "training compat/_checks compat/activations compat/initializations compat/objectives "
+    "compat": f"_config {COMPAT} _blas functional/_text_table checkpoint checkpoint/_files "
+    "callbacks training compat/_checks compat/activations compat/initializations compat/objectives "
     "compat/optimizers compat/layers",
     "": "_version _documented_paths random tree functional compat compat/activations "
     "compat/initializations compat/layers compat/objectives compat/optimizers compat/utils",

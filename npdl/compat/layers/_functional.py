@@ -1,24 +1,18 @@
 """Wrapper of any layer of `npdl.functional` as a layer of a model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 import npdl.functional as F
 from npdl import tree
-from npdl.compat.activations import softmax_before_cross_entropy
+from npdl.compat._functions import softmax_before_cross_entropy
 from npdl.compat.layers.base import Stateful
 from npdl.functional._arrays import plain_array
 from npdl.functional._layer import Shape
 
-__all__ = ["Functional", "from_config"]
-
-
-def from_config(config: Mapping[str, Any], constructors: Iterable[Any] = ()) -> F.Layer:
-    """Return the functional layer of a configuration; `constructors` are the user's own."""
-    known = (softmax_before_cross_entropy, *constructors)
-    return F.from_config(dict(config), known)  # type: ignore[no-any-return]
+__all__ = ["Functional"]
 
 
 class Functional(Stateful):
@@ -59,7 +53,9 @@ class Functional(Stateful):
         params: Any = None,
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        functional = from_config(layer) if isinstance(layer, Mapping) else layer
+        functional = layer
+        if isinstance(layer, Mapping):
+            functional = F.from_config(dict(layer), (softmax_before_cross_entropy,))
         if not isinstance(functional, F.Layer):
             raise TypeError(
                 f"{self}: expected a layer of npdl.functional, as in Functional(F.relu()), got "
@@ -101,8 +97,8 @@ class Functional(Stateful):
         batch = x if len(x) > 1 else np.concatenate([x, x])
         return self.functional.apply(self.tree, batch, train=True, rng=(0,))[0][: len(x)]
 
-    def _encoded(self, name: str, value: Any) -> Any:
-        return self.layer.config() if name == "layer" else super()._encoded(name, value)
+    def _saved_arguments(self) -> dict[str, Any]:
+        return super()._saved_arguments() | {"layer": self.layer}
 
     def _as_input(self, input: Any) -> Any:
         # Ids must stay ints.

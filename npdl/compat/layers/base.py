@@ -121,12 +121,6 @@ class Layer(Named):
         """
         raise NotImplementedError(f"{self}.connect_to")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments, as JSON values."""
-        if type(self) is Layer:
-            raise NotImplementedError("Layer.to_json")
-        return super().to_json()
-
     @property
     def params(self) -> list[Any]:
         """The parameter arrays; empty for a layer without parameters."""
@@ -255,13 +249,9 @@ class Stateful(Layer):
         """Return the initial parameters of a layer for examples of shape `shape`."""
         return tree.astype(layer.init(new_key(), shape), get_dtype())
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments without weights, as JSON values."""
-        config = super().to_json()
-        return {name: value for name, value in config.items() if name not in self.weight_arguments}
-
-    def _encoded(self, name: str, value: Any) -> Any:
-        return None if name in self.weight_arguments else super()._encoded(name, value)
+    def _saved_arguments(self) -> dict[str, Any]:
+        arguments = super()._saved_arguments()
+        return {key: item for key, item in arguments.items() if key not in self.weight_arguments}
 
     def connect_to(self, prev_layer: Any = None) -> None:
         """Initialize the parameters for the output of the layer before.

@@ -121,11 +121,9 @@ class Embedding(Stateful):
             return super()._initial_params(layer, shape)
         return {"table": np.asarray(self.given_table, get_dtype())}
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration: the class and its arguments without the table."""
-        config = super().to_json()
+    def _saved_arguments(self) -> dict[str, Any]:
         sizes = {"input_size": self.input_size, "n_out": self.n_out}
-        return config if self.given_table is None else config | sizes
+        return super()._saved_arguments() | (sizes if self.given_table is not None else {})
 
     def connect_to(self, prev_layer: Any = None) -> None:
         """Set the sizes of the batch and the time axis; the table is unchanged.
