@@ -95,7 +95,8 @@ class Checkpoint:
     every_steps : int, optional
         Number of steps between checkpoints, also in the middle of an epoch.
     every_epochs : int, optional
-        Number of epochs between checkpoints; `None` to write none after epochs.
+        Number of epochs between checkpoints; `None` to write none after epochs. Each checkpoint
+        holds the whole history, so choose a larger number for a run of very many short epochs.
     keep : int
         Number of the newest checkpoints to keep.
     best : str, optional
