@@ -69,8 +69,8 @@ def encode(value: Any, where: str) -> Any:
     TypeError
         If a value is something else, such as a function.
     """
-    configuration = getattr(value, "_configuration", None)
-    if configuration is not None and (config := configuration(where)) is not None:
+    configuration = getattr(type(value), "_configuration", None)
+    if configuration is not None and (config := configuration(value, where)) is not None:
         return config
     if isinstance(value, tuple):
         return [encode(item, where) for item in value]

@@ -239,7 +239,7 @@ def test_numpy_scalars_become_numbers_in_a_configuration():
         assert type(loaded.by[0]) is type(value.item())
 
 
-@pytest.mark.parametrize("value", [print, {1}, b"x", 1j, np.array([None])])
+@pytest.mark.parametrize("value", [print, {1}, b"x", 1j, np.array([None]), Scale])
 def test_an_argument_that_json_lacks_is_named(value):
     with pytest.raises(TypeError, match=r"layers\.Shifted has an argument that JSON cannot store"):
         Shifted(value).to_json()
