@@ -57,6 +57,7 @@ class FunctionLoss(Objective):
         return result
 
     def _saved_arguments(self) -> dict[str, Any]:
+        arguments = super()._saved_arguments()
         name = getattr(self.function, "__name__", "")
-        is_known = getattr(F, name, None) is self.function
-        return {"function": name if is_known else self.function}
+        is_saved = "function" in arguments and getattr(F, name, None) is self.function
+        return arguments | ({"function": name} if is_saved else {})

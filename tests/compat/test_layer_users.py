@@ -11,6 +11,7 @@ import npdl
 import npdl.functional as F
 from npdl import layers
 from npdl.checkpoint import CheckpointError
+from npdl.compat._function_loss import FunctionLoss
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.training import Checkpoint
 
@@ -230,6 +231,45 @@ def test_an_argument_of_a_users_layer_survives_json(value, tmp_path):
     model.compile(loss="mse")
     model.save(tmp_path / "model.npz")
     assert arguments_equal(value, npdl.Model.load(tmp_path / "model.npz").layers[1].by)
+
+
+class Residual(layers.Functional):
+    """A wrapped layer with another argument than its base class."""
+
+    def __init__(self, units):
+        super().__init__(F.residual(F.dense(units)), input_shape=(units,))
+
+
+class Huber(FunctionLoss):
+    """A wrapped loss with another argument than its base class."""
+
+    def __init__(self, delta):
+        super().__init__("huber")
+        self.delta = delta
+
+
+class Table(layers.Embedding):
+    """An embedding with another argument than its base class."""
+
+    def __init__(self, rows):
+        super().__init__(input_size=rows, n_out=2)
+
+
+@pytest.mark.parametrize(
+    ("instance", "name", "arguments"),
+    [
+        (Residual(3), "layers.Residual", {"units": 3}),
+        (Huber(0.5), "objectives.Huber", {"delta": 0.5}),
+        (Table(4), "layers.Table", {"rows": 4}),
+        (FunctionLoss(F.huber), "objectives.FunctionLoss", {"function": "huber"}),
+    ],
+)
+def test_a_configuration_has_the_arguments_of_its_own_class(instance, name, arguments):
+    config = instance.to_json()
+    assert config == {"class": name, **arguments}
+    loaded = type(instance).from_json(json.dumps(config))
+    assert type(loaded) is type(instance)
+    assert loaded.to_json() == config
 
 
 def test_numpy_scalars_become_numbers_in_a_configuration():

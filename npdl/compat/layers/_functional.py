@@ -98,7 +98,8 @@ class Functional(Stateful):
         return self.functional.apply(self.tree, batch, train=True, rng=(0,))[0][: len(x)]
 
     def _saved_arguments(self) -> dict[str, Any]:
-        return super()._saved_arguments() | {"layer": self.layer}
+        arguments = super()._saved_arguments()
+        return arguments | ({"layer": self.layer} if "layer" in arguments else {})
 
     def _as_input(self, input: Any) -> Any:
         # Ids must stay ints.
