@@ -148,6 +148,14 @@ class Parts:
                 names.update(node.read)
         return names
 
+    def last_reads(self) -> list[list[str]]:
+        """Return for each node the names of values that no later node and no output reads."""
+        later, ended = set(flat(self.outputs)), []
+        for node in reversed(self.nodes):
+            ended.append([name for name in (*node.read, *node.written) if name not in later])
+            later.update(node.read)
+        return ended[::-1]
+
     def refusal(self, x: Any) -> ValueError:
         """Return the error of a wrong number of inputs."""
         given = (x,) if self.optional and not isinstance(x, tuple | list) else x
