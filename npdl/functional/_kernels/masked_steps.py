@@ -54,10 +54,11 @@ def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Re
     tuple
         The sequences, a copy if any step is replaced, and the masks of replaced steps.
     """
-    most = float(np.finfo(x.dtype).max) ** 0.25
     zeros = lost = None
-    if mask is not None and not mask.all() and not _within(x[~mask], most):
-        zeros = ~mask & ~(np.abs(x).max(axis=2) < most)
+    if mask is not None and not mask.all():
+        most = float(np.finfo(x.dtype).max) ** 0.25
+        if not _within(x[~mask], most):
+            zeros = ~mask & ~(np.abs(x).max(axis=2) < most)
     if causal and not _within(x, np.inf):
         odd = ~np.isfinite(x).all(axis=2)
         if mask is not None:

@@ -199,7 +199,9 @@ def found(values: dict[str, Any], names: Names) -> Any:
     """Return the values of names, with `None` for a missing one."""
     if names is None or isinstance(names, str):
         return values.get(names)  # type: ignore[arg-type]
-    return tuple([found(values, name) for name in names])
+    return tuple(
+        [found(values, name) if type(name) is tuple else values.get(name) for name in names]
+    )
 
 
 def at(params: Params, path: Path) -> Any:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blocks import PATCH_BLOCK
 from npdl.functional._kernels.conv import few_channels, winograd
@@ -30,8 +29,9 @@ from npdl.functional._kernels.image_layout import (
     batch_last,
     even_block_size,
     from_rows,
+    strided,
 )
-from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._kernels.windows import Pair, Window, remembered
 from npdl.tree import Array
 
 __all__ = ["correlate", "gradients", "transposed_correlation", "weight_gradient"]
@@ -181,6 +181,7 @@ def _fast_algorithm_and_rows(
     return algorithm, rows
 
 
+@remembered
 def _fast_algorithm(
     window: Window, groups: int, shape: tuple[int, ...], filters: int
 ) -> Algorithm | None:
@@ -280,29 +281,51 @@ def _patches(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Arr
 
 def _windows(padded: Array, window: Window) -> Array:
     """Return the view (channels, *size, output height, output width, batch) of a padded image."""
-    channels, height, width, batch = padded.shape
-    a, b, c, d = padded.strides
+    return strided(padded, *_geometry(window, padded.shape, padded.itemsize))
+
+
+@remembered
+def _geometry(
+    window: Window, shape: tuple[int, ...], itemsize: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape and the strides of all windows of contiguous padded images."""
+    channels, height, width, batch = shape
     positions = [
         (length - reach) // stride + 1
         for length, reach, stride in zip((height, width), window.reach, window.stride, strict=True)
     ]
     (down, right), (dilation_down, dilation_right) = window.stride, window.dilation
-    return as_strided(
-        padded,
-        (channels, *window.size, *positions, batch),
-        (a, b * dilation_down, c * dilation_right, b * down, c * right, d),
+    pixel = batch * itemsize
+    row = width * pixel
+    return (channels, *window.size, *positions, batch), (
+        height * row,
+        row * dilation_down,
+        pixel * dilation_right,
+        row * down,
+        pixel * right,
+        itemsize,
     )
 
 
 def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Array]]:
     """Yield the blocks of all positions, and a patch array per block, in the same memory."""
+    memory = None
+    for block, sizes in _blocks(shape):
+        if memory is None:  # the first block is the largest
+            memory = np.empty(math.prod(sizes), dtype)
+        yield block, memory[: math.prod(sizes)].reshape(sizes)
+
+
+@remembered
+def _blocks(shape: tuple[int, ...]) -> tuple[tuple[Block, tuple[int, ...]], ...]:
+    """Return the blocks of all positions, and the shapes of their patches."""
     *patch, rows, columns, images = shape
     limit = max(PATCH_BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
     # As many rows as fit; else a part of a row; else a part of the images of one position.
     height = even_block_size(rows, limit // max(columns * images, 1))
     width = even_block_size(columns, limit // max(images, 1))
     count = even_block_size(images, limit)
-    memory = np.empty(math.prod(patch) * height * width * count, dtype)
+    blocks = []
     for row, column, image in itertools.product(
         range(0, rows, height), range(0, columns, width), range(0, images, count)
     ):
@@ -310,8 +333,8 @@ def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Arr
         sizes = ends[0] - row, ends[1] - column, ends[2] - image
         start = (row * columns + column) * images + image
         area = slice(row, ends[0]), slice(column, ends[1]), slice(image, ends[2])
-        workspace = memory[: math.prod(patch) * math.prod(sizes)].reshape(*patch, *sizes)
-        yield Block(area, slice(start, start + math.prod(sizes))), workspace
+        blocks.append((Block(area, slice(start, start + math.prod(sizes))), (*patch, *sizes)))
+    return tuple(blocks)
 
 
 def _padded_zeros(shape: tuple[int, ...], window: Window, dtype: Any) -> Array:
