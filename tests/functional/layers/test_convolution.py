@@ -12,7 +12,7 @@ from strategies import CONVOLUTIONS, layers_with_windows
 import npdl.functional as F
 from npdl import random
 from npdl.functional._kernels import pooling
-from npdl.functional._kernels.conv import correlation, winograd
+from npdl.functional._kernels.conv import correlation, patches, winograd
 from npdl.functional._kernels.windows import Window
 from npdl.gradcheck import check_gradients
 
@@ -159,7 +159,7 @@ def test_patches_of_the_whole_batch_are_never_made(layer, shape, elements):
 REMEMBERED = [
     *(getattr(Window, name) for name in ("pads", "out", "is_point", "can_mirror", "mirrored")),
     *(Window.offsets, pooling._steps, pooling._unpadded),
-    *(correlation._fast_algorithm, correlation._geometry, correlation._blocks),
+    *(correlation._fast_algorithm, patches._geometry, patches._blocks),
 ]
 
 
