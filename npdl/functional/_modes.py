@@ -31,6 +31,8 @@ def with_mode(apply: Function) -> Function:
         rng: random.KeyLike | None = None,
         keep_cache: bool = True,
     ) -> tuple[Any, Any]:
+        if takes_train and takes_rng:  # such a layer checks its mode
+            return apply(params, x, train=train, rng=rng)  # type: ignore[no-any-return]
         if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
         mode: dict[str, Any] = {"train": train} if takes_train else {}

@@ -34,6 +34,9 @@ class Replaced(NamedTuple):
         return dx if self.zeros is None else np.where(self.zeros[..., None], 0, dx)
 
 
+_UNCHANGED = Replaced()
+
+
 def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Replaced]:
     """Replace non-finite steps by zeros if outputs must not depend on them.
 
@@ -69,7 +72,7 @@ def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Re
                 lost &= mask
             zeros = odd if zeros is None else zeros | odd
     if zeros is None:
-        return x, Replaced()
+        return x, _UNCHANGED
     x = x.copy()
     x[zeros] = 0
     return x, Replaced(zeros, lost)
