@@ -150,8 +150,10 @@ def recurrent(
                 "recurrent_weight": joined[:units],
             }
         else:
-            rows = steps_of(x, masked).reshape(time * batch, n_features)
-            grads = {"weight": rows.T @ flat.T, "bias": sum_of_columns(flat)}
+            grads = {
+                "weight": _as_rows(steps_of(x, masked)).T @ flat.T,
+                "bias": sum_of_columns(flat),
+            }
             if cell.joined:
                 grads["recurrent_weight"] = before_steps(states[0]) @ flat.T
         grads |= finish(flat)
@@ -224,15 +226,19 @@ def _joined_product(params: Params, stacked_inputs: Array) -> Callable[[int, Arr
 
 def _input_product(weight: Array, bias: Array, steps: Array) -> Array:
     """Return ``Wᵀx + b`` of all steps, (gates · units, time, batch)."""
-    time, batch, n_features = steps.shape
-    rows = steps.reshape(time * batch, n_features)
+    time, batch, _ = steps.shape
     if batch == 1:  # the transpose, in which each step is contiguous
-        z = rows @ weight
+        z = steps[:, 0] @ weight
         z += bias
         return z.T[:, :, None]
-    z = weight.T @ rows.T
+    z = weight.T @ _as_rows(steps).T
     z += bias[:, None]
     return z.reshape(len(z), time, batch)
+
+
+def _as_rows(steps: Array) -> Array:
+    """Return (time, batch, features) as a matrix (time · batch, features)."""
+    return steps.reshape(steps.shape[0] * steps.shape[1], steps.shape[2])
 
 
 def _two_products(params: Params, z: Array, hidden: list[Array]) -> Callable[[int, Array], None]:
