@@ -1,3 +1,6 @@
+import itertools
+from inspect import Parameter, Signature
+
 import numpy as np
 import pytest
 from arrays import normal
@@ -61,6 +64,28 @@ def test_a_child_makes_no_cache_if_no_backward_follows(make, place):
     model.apply(params, x)
     model.apply(params, x, train=True, rng=0)
     assert log == [False, False, False, True, True]
+
+
+MODE = {"train": True, "rng": (3,), "keep_cache": False}
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_apply_gets_only_the_arguments_that_it_takes(count):
+    for names in itertools.combinations(MODE, count):
+        log = []
+
+        def apply(params, x, **given):
+            log.append(given)  # noqa: B023
+            return x, None
+
+        kinds = dict.fromkeys(("params", "x"), Parameter.POSITIONAL_OR_KEYWORD)
+        kinds |= dict.fromkeys(names, Parameter.KEYWORD_ONLY)
+        apply.__signature__ = Signature([Parameter(*each) for each in kinds.items()])
+        layer = F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), g))
+        layer.apply((), normal(2, 3), **MODE)
+        F.serial(layer).apply(((),), normal(2, 3), train=True, rng=(), keep_cache=False)
+        alone, in_serial = MODE, MODE | {"rng": (0,)}
+        assert log == [{name: mode[name] for name in names} for mode in (alone, in_serial)]
 
 
 @pytest.mark.parametrize(
