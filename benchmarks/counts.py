@@ -1,4 +1,4 @@
-"""The calls and the allocated bytes of a training step: numbers that no processor's speed changes.
+"""Calls and allocated bytes of training and inference: numbers that no processor changes.
 
 A call is a call or an operator in the code of npdl: almost all of these are calls of NumPy. The
 bytes are the sum of all growths of the traced memory between two instructions. A test compares both
@@ -27,15 +27,25 @@ COUNTED = {"CALL", "CALL_FUNCTION_EX", "BINARY_OP", "UNARY_NEGATIVE"}
 
 
 def count(workload):
-    """Return the calls and the allocated bytes of one step of Adam, after two others."""
+    """Return the calls and allocated bytes of a step of Adam, and the calls for one output.
+
+    The step comes after two others, and the output of one example after another one.
+    """
     optimizer, (x, labels) = F.adam(1e-3), workload.data()
     step = train_step(workload.model, F.softmax_cross_entropy, optimizer, donate=True)
     state = TrainState.create(workload.model, optimizer, workload.shape)
     for _ in range(2):
         state, _ = step(state, (x, labels))
-    with Counter() as counter:
-        step(state, (x, labels))
-    return {"calls": counter.calls, "bytes": counter.bytes}
+    with Counter() as training:
+        state, _ = step(state, (x, labels))
+    workload.model(state.params, x[:1])
+    with Counter() as inference:
+        workload.model(state.params, x[:1])
+    return {
+        "calls": training.calls,
+        "bytes": training.bytes,
+        "calls for one example": inference.calls,
+    }
 
 
 class Counter:

@@ -52,7 +52,7 @@ from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat._saving import Saved
 from npdl.compat._stack import Stack
-from npdl.compat.layers.base import Layer
+from npdl.compat.layers.base import Layer, without_caches
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
@@ -431,7 +431,7 @@ class Model(KerasMethods, Stack, Saved):
         check_axes(self.input_shape, x)
         outputs = []
         for (part,) in batches((x,), batch_size):
-            with SmallSteps()(self.params, part):
+            with SmallSteps()(self.params, part), without_caches():
                 outputs.append(self.forward(part, train=False))
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 

@@ -7,6 +7,7 @@ Its functions and their calls::
     y, cache = layer.apply(params, x, train=True, rng=key)
     grads, dx = layer.backward(params, cache, g)        # the vector-Jacobian product
     grads, _  = layer.backward(params, cache, g, input_grad=False)
+    y, _     = layer.apply(params, x, keep_cache=False)           # no backward pass follows
     shape    = layer.out_shape(shape)
     params   = layer.update_stats(params, cache)        # running statistics, if the layer has any
     y        = layer(params, x)
@@ -90,7 +91,8 @@ class Layer(Recorded):
         ``init(rng, shape) -> params``, a tree of arrays.
     apply : callable
         ``apply(params, x) -> (y, cache)``. A layer with another behaviour in training, or with
-        randomness, also takes the keywords ``train`` and ``rng``.
+        randomness, also takes the keywords ``train`` and ``rng``. A layer that can skip the cache
+        also takes ``keep_cache``; without the cache, `y` has the same bits.
     backward : callable
         ``backward(params, cache, g) -> (grads, dx)``, where `g` is the gradient of a scalar, such
         as the loss, in `y`. A layer that can skip the input gradient also takes ``input_grad``.
@@ -146,7 +148,7 @@ class Layer(Recorded):
                 f"{missing} missing, a layer takes both: layer(params, x), with "
                 f"params = layer.init(rng, shape)"
             )
-        return self.apply(params, x, train=train, rng=rng)[0]
+        return self.apply(params, x, train=train, rng=rng, keep_cache=False)[0]
 
 
 # The decorator of constructors. The returned layers get a repr, equality, pickling and a JSON

@@ -1,6 +1,6 @@
-"""Training and evaluation modes: adapters around the functions of a layer.
+"""Modes of a layer's functions: adapters for functions that lack an argument.
 
-The functions of a layer that needs neither mode nor key do not have these arguments.
+A layer takes only the arguments that change its computation. The adapters accept all of them.
 """
 
 import inspect
@@ -17,21 +17,32 @@ Function = Callable[..., Any]
 
 
 def with_mode(apply: Function) -> Function:
-    """Return `apply` with the arguments `train` and `rng`, even if it lacks them."""
+    """Return `apply` with the arguments `train`, `rng` and `keep_cache`, even if it lacks them."""
     takes_train, takes_rng = _takes(apply, "train"), _takes(apply, "rng")
-    if takes_train and takes_rng:
+    takes_keep_cache = "keep_cache" in inspect.signature(apply).parameters
+    if takes_train and takes_rng and takes_keep_cache:
         return apply
 
     def applied(
-        params: Tree, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+        params: Tree,
+        x: Any,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+        keep_cache: bool = True,
     ) -> tuple[Any, Any]:
+        if takes_train and takes_rng:  # such a layer checks its mode
+            return apply(params, x, train=train, rng=rng)  # type: ignore[no-any-return]
         if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
-        if takes_train:
-            return apply(params, x, train=train)  # type: ignore[no-any-return]
-        return apply(params, x, rng=rng) if takes_rng else apply(params, x)  # type: ignore[no-any-return]
+        mode: dict[str, Any] = {"train": train} if takes_train else {}
+        if takes_rng:
+            mode["rng"] = rng
+        if takes_keep_cache:
+            mode["keep_cache"] = keep_cache
+        return apply(params, x, **mode)  # type: ignore[no-any-return]
 
-    if not (takes_train or takes_rng):
+    if not (takes_train or takes_rng or takes_keep_cache):
         applied.plain = apply  # type: ignore[attr-defined]
     return applied
 

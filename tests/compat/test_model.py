@@ -793,3 +793,19 @@ def test_backward_ends_at_the_first_layer_with_parameters():
 
 def test_functional_is_exported():
     assert Functional is npdl.layers.Functional
+
+
+def test_predict_keeps_no_caches():
+    model = npdl.Model()
+    model.add(Dense(n_out=4, n_in=3))
+    model.add(Functional(F.dropout(0.5)))
+    model.compile(loss="mse", optimizer="sgd")
+    x = np.ones((5, 3), np.float32)
+    outputs = model.forward(x, train=False)
+    assert model.layers[0].cache is not None
+    assert same_bits(model.predict(x), outputs)
+    assert all(layer.cache is None for layer in model.layers)
+    with pytest.raises(RuntimeError, match=r"backward: call forward"):
+        model.backward(outputs)
+    model.forward(x)
+    model.backward(outputs)

@@ -21,6 +21,19 @@ def noisy(log):
 
 
 @F.layer
+def caching(log):
+    """Keep the input; write whether the cache was wanted into the log."""
+
+    def apply(params, x, *, keep_cache):
+        log.append(keep_cache)
+        return x, "kept" if keep_cache else None
+
+    return F.Layer(
+        lambda rng, shape: (), apply, lambda params, cache, g: ((), g), lambda shape: shape
+    )
+
+
+@F.layer
 def spy(log, name, trained=True):
     """Multiply by a number; write each backward, and whether the input's gradient was wanted."""
 

@@ -297,9 +297,9 @@ def packed_lstm(lstm: F.Layer) -> F.Layer:
     def init(rng: KeyLike, shape: Any) -> Any:
         return {"AllW": _pack(lstm.init(rng, shape))}
 
-    def apply(params: Any, x: Any) -> tuple[Any, Any]:
+    def apply(params: Any, x: Any, *, keep_cache: bool = True) -> tuple[Any, Any]:
         parts = _unpack(params["AllW"])
-        y, cache = lstm.apply(parts, x)
+        y, cache = lstm.apply(parts, x, keep_cache=keep_cache)
         return y, (parts, cache)
 
     def backward(params: Any, cache: Any, g: Any, *, input_grad: bool = True) -> tuple[Any, Any]:

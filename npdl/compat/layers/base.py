@@ -17,7 +17,10 @@ The gradient of a parameter is the sum over the batch. Your own layer is a subcl
 `npdl.functional`, its parameters and the last cache, and calls its functions.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +37,19 @@ from npdl.functional._arrays import describe, plain_array
 from npdl.functional._checks import check_flag
 from npdl.functional._layer import Shape
 
-__all__ = ["Layer", "Parameter", "Stateful"]
+__all__ = ["Layer", "Parameter", "Stateful", "without_caches"]
+
+_keep_cache: ContextVar[bool] = ContextVar("keep_cache", default=True)
+
+
+@contextlib.contextmanager
+def without_caches() -> Iterator[None]:
+    """Compute only outputs in the context, because no backward pass follows."""
+    token = _keep_cache.set(False)
+    try:
+        yield
+    finally:
+        _keep_cache.reset(token)
 
 
 def _snake_case(name: str) -> str:
@@ -312,14 +327,17 @@ class Stateful(Layer):
         if type(train) is not bool:
             train = check_flag(train, f"{type(self).__name__}.forward(x, train=False)")
         rng = new_key() if train and self.needs_key else None
+        keep = train or _keep_cache.get()
         try:
-            y, self.cache = self.functional.apply(self.tree, x, train=train, rng=rng)
+            y, cache = self.functional.apply(self.tree, x, train=train, rng=rng, keep_cache=keep)
         except Exception as error:
             error.add_note(f"in {self}.forward, given {describe(x)}")
             raise
         if train:
-            self.tree = self.functional.update_stats(self.tree, self.cache)
-        self.last_shape = (y[0] if isinstance(y, tuple) else y).shape
+            self.tree = self.functional.update_stats(self.tree, cache)
+        self.cache, self.last_shape = None, None
+        if keep:
+            self.cache, self.last_shape = cache, (y[0] if isinstance(y, tuple) else y).shape
         return y
 
     def _as_input(self, input: Any) -> Any:

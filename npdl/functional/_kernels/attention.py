@@ -29,8 +29,10 @@ def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
     return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
 
 
-def attend(qkv: list[Array], blocked: Array | None, keep_scale: Array | None) -> tuple[Array, Any]:
-    """Return the joined outputs of the heads, (batch, time, heads · d), and the weights."""
+def attend(
+    qkv: list[Array], blocked: Array | None, keep_scale: Array | None, keep_weights: bool
+) -> tuple[Array, list[Array]]:
+    """Return the joined outputs of the heads, (batch, time, heads · d), and kept weights."""
     queries, keys, values = qkv
     batch, heads, time, size = queries.shape
     mixed = np.empty((batch, time, heads, size), queries.dtype)
@@ -38,8 +40,10 @@ def attend(qkv: list[Array], blocked: Array | None, keep_scale: Array | None) ->
     weights = []
     for rows in _examples(queries, keys):
         p = _softmax(queries[rows], keys[rows], _rows_of(blocked, rows))
-        weights.append(p)
+        if keep_weights:
+            weights.append(p)
         np.matmul(p if keep_scale is None else p * keep_scale[rows], values[rows], out=out[rows])
+        del p  # the next block may use its memory
     return mixed.reshape(batch, time, heads * size), weights
 
 

@@ -34,6 +34,9 @@ class Replaced(NamedTuple):
         return dx if self.zeros is None else np.where(self.zeros[..., None], 0, dx)
 
 
+_UNCHANGED = Replaced()
+
+
 def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Replaced]:
     """Replace non-finite steps by zeros if outputs must not depend on them.
 
@@ -54,10 +57,11 @@ def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Re
     tuple
         The sequences, a copy if any step is replaced, and the masks of replaced steps.
     """
-    most = float(np.finfo(x.dtype).max) ** 0.25
     zeros = lost = None
-    if mask is not None and not mask.all() and not _within(x[~mask], most):
-        zeros = ~mask & ~(np.abs(x).max(axis=2) < most)
+    if mask is not None and not mask.all():
+        most = float(np.finfo(x.dtype).max) ** 0.25
+        if not _within(x[~mask], most):
+            zeros = ~mask & ~(np.abs(x).max(axis=2) < most)
     if causal and not _within(x, np.inf):
         odd = ~np.isfinite(x).all(axis=2)
         if mask is not None:
@@ -68,7 +72,7 @@ def replace_steps(x: Array, mask: Array | None, causal: bool) -> tuple[Array, Re
                 lost &= mask
             zeros = odd if zeros is None else zeros | odd
     if zeros is None:
-        return x, Replaced()
+        return x, _UNCHANGED
     x = x.copy()
     x[zeros] = 0
     return x, Replaced(zeros, lost)

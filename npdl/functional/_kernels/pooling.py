@@ -18,7 +18,7 @@ import numpy as np
 
 from npdl.functional._kernels.blocks import IMAGE_BLOCK
 from npdl.functional._kernels.image_layout import empty_in_order, image_blocks, with_layout_of
-from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._kernels.windows import Pair, Window, remembered
 from npdl.tree import Array
 
 __all__ = ["maxima", "maxima_gradient", "means", "means_gradient"]
@@ -104,14 +104,15 @@ class _Step(NamedTuple):
     covering: bool  # whether each pixel lies in exactly one window
 
 
-def _steps(window: Window, image: Pair) -> list[_Step]:
+@remembered
+def _steps(window: Window, image: Pair) -> tuple[_Step, ...]:
     """Return the one or two steps for images of that size."""
     out, (height, width) = window.out(*image), window.size
     # One step reads height · width pixels per position. Two steps read width pixels per image row
     # and column position, then height values per position.
     if height * (width - 1) * out[0] <= width * image[0]:
-        return [_step(window, image, (0, 1), out)]
-    return [_step(window, image, (1,), (image[0], out[1])), _step(window, image, (0,), out)]
+        return (_step(window, image, (0, 1), out),)
+    return _step(window, image, (1,), (image[0], out[1])), _step(window, image, (0,), out)
 
 
 def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Step:
@@ -129,7 +130,7 @@ def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Ste
     return _Step(out, elements, padded, apart, apart and met and not padded)
 
 
-def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
+def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, tuple[_Step, ...]]]:
     """Yield blocks: indices of pixels, indices of all windows that cover them, and the steps."""
     height, width = x.shape[2:]
     steps = _steps(window, (height, width))
@@ -140,7 +141,7 @@ def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
     else:
         # Rows are outermost in memory, and each image row lies in at most one row of windows.
         rows, stride = steps[0].out[0], window.stride[0]
-        alone = attrs.evolve(window, padding="valid")
+        alone = _unpadded(window)
         count = max(IMAGE_BLOCK * rows // max(x.size, 1), 1)
         steps = _steps(alone, (count * stride, width))
         for first in range(0, rows, count):
@@ -152,11 +153,18 @@ def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, list[_Step]]]:
             yield np.s_[:, :, top:bottom], np.s_[:, :, first:last], steps
 
 
+@remembered
+def _unpadded(window: Window) -> Window:
+    return attrs.evolve(window, padding="valid")
+
+
 def _empty(x: Array, step: _Step) -> Array:
     return np.empty_like(x, shape=(*x.shape[:2], *step.out))
 
 
-def _combine_all(ufunc: np.ufunc, start: float, x: Array, steps: list[_Step], y: Array) -> None:
+def _combine_all(
+    ufunc: np.ufunc, start: float, x: Array, steps: tuple[_Step, ...], y: Array
+) -> None:
     *before, last = steps
     for step in before:
         rows = _empty(x, step)

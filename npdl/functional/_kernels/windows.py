@@ -1,14 +1,19 @@
 """Windows that slide over images, for convolution and pooling: size, stride, padding, dilation."""
 
+import functools
 from typing import TypeAlias
 
 import attrs
 
 from npdl.tree import Array
 
-__all__ = ["Pair", "Window", "as_images", "from_images"]
+__all__ = ["Pair", "Window", "as_images", "from_images", "remembered"]
 
 Pair: TypeAlias = tuple[int, int]
+
+# A layer asks the same questions for each batch, and for small images the answers take longer than
+# the arithmetic.
+remembered = functools.lru_cache(maxsize=1024)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -24,12 +29,13 @@ class Window:
     dilation: Pair = (1, 1)
     padding: str | tuple[Pair, Pair] = "valid"
 
-    @property
+    @functools.cached_property
     def reach(self) -> Pair:
         """The height and width that the window covers, including the gaps of dilation."""
         (height, width), (down, right) = self.size, self.dilation
         return (height - 1) * down + 1, (width - 1) * right + 1
 
+    @remembered
     def pads(self, height: int, width: int) -> tuple[Pair, Pair]:
         """Return the numbers of rows above and below, and of columns left and right."""
         if self.padding == "valid":
@@ -42,6 +48,7 @@ class Window:
             pairs.append((total // 2, total - total // 2))
         return pairs[0], pairs[1]
 
+    @remembered
     def out(self, height: int, width: int) -> Pair:
         """Return the number of window positions, down and across; the window fits the image."""
         (top, bottom), (left, right) = self.pads(height, width)
@@ -51,11 +58,13 @@ class Window:
             (padded[1] - self.reach[1]) // self.stride[1] + 1,
         )
 
+    @remembered
     def is_point(self, height: int, width: int) -> bool:
         """Whether each patch is one pixel."""
         pads = self.pads(height, width)
         return self.size == self.stride == (1, 1) and pads == ((0, 0), (0, 0))
 
+    @remembered
     def can_mirror(self, height: int, width: int) -> bool:
         """Whether the image gradient is a correlation of the output gradient."""
         return self.stride == (1, 1) and all(
@@ -63,6 +72,7 @@ class Window:
             for pad, reach in zip(self.pads(height, width), self.reach, strict=True)
         )
 
+    @remembered
     def mirrored(self, height: int, width: int) -> "Window":
         """Return the window of the transposed operation, which reads the outputs."""
         (top, bottom), (left, right) = self.pads(height, width)
@@ -70,7 +80,8 @@ class Window:
         padding = (down - top, down - bottom), (across - left, across - right)
         return attrs.evolve(self, padding=padding)
 
-    def offsets(self, axis: int, height: int, width: int) -> list[tuple[slice, slice]]:
+    @remembered
+    def offsets(self, axis: int, height: int, width: int) -> tuple[tuple[slice, slice], ...]:
         """Return (positions, pixels) for each element of the window along an axis.
 
         Both are slices of equal length: at ``y[positions]``, the element lies on ``x[pixels]``.
@@ -87,7 +98,7 @@ class Window:
             if first < last:
                 pixels = slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
                 found.append((slice(first, last), pixels))
-        return found
+        return tuple(found)
 
 
 def as_images(x: Array, axes: int) -> Array:

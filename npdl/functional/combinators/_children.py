@@ -87,6 +87,7 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
     children = _Params(parts)
     slots = {path: slot for slot, path in enumerate(children.paths)}
     known: Any = functools.cache(parts.given)
+    last_reads = functools.cache(lambda count: known(count).last_reads())
 
     def init(rng: random.KeyLike, shape: Shape) -> Params:
         key = random.key(rng)
@@ -106,7 +107,12 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
         return children.packed([initialized[path] for path in slots])
 
     def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+        params: Params,
+        x: Any,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+        keep_cache: bool = True,
     ) -> tuple[Any, Any]:
         if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
@@ -118,11 +124,12 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
         if fitting is None:
             raise parts.refusal(x)
         values, caches = bound(name, fitting.inputs, x), []
+        ended = None if keep_cache else last_reads(count)
         if not fitting.nodes:
             check_arrays(x, name)
         node = given = p = None
         try:
-            for node in fitting.nodes:
+            for i, node in enumerate(fitting.nodes):
                 sources, names = node.sources, node.names
                 given = values[sources] if type(sources) is str else found(values, sources)
                 path = node.path
@@ -131,8 +138,9 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                     y, cache = node.plain(p, given)
                 else:
                     child_key = None if key is None else _key(key, node.number)
-                    y, cache = node.layer.apply(p, given, train=train, rng=child_key)
-                caches.append(cache)
+                    y, cache = node.layer.apply(
+                        p, given, train=train, rng=child_key, keep_cache=keep_cache
+                    )
                 if type(names) is not str:
                     values |= bound(name, names, y)
                 elif single and isinstance(y, tuple):
@@ -142,11 +150,17 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                     )
                 else:
                     values[names] = y
+                if ended is None:
+                    caches.append(cache)
+                else:  # the memory is free for the next layer
+                    given = y = cache = None
+                    for each in ended[i]:
+                        values.pop(each, None)
         except Exception as error:
             if node is not None and node.path:
                 note_apply(error, _child(name, node.path), node.layer, p, given)
             raise
-        return found(values, fitting.outputs), (caches, count)
+        return found(values, fitting.outputs), (caches, count) if keep_cache else None
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True

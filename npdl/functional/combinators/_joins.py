@@ -1,6 +1,7 @@
 """Layers without parameters that join several arrays into one."""
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -200,7 +201,7 @@ JOINS = {
     ),
     "concatenate": Join(
         lambda x, axis: np.concatenate(x, axis),
-        lambda x, axis: np.cumsum([part.shape[axis] for part in x[:-1]]),
+        lambda x, axis: list(itertools.accumulate(part.shape[axis] for part in x[:-1])),
         lambda g, ends, axis: tuple(np.split(g, ends, axis)),
     ),
 }

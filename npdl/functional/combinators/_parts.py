@@ -148,6 +148,14 @@ class Parts:
                 names.update(node.read)
         return names
 
+    def last_reads(self) -> list[list[str]]:
+        """Return for each node the names of values that no later node and no output reads."""
+        later, ended = set(flat(self.outputs)), []
+        for node in reversed(self.nodes):
+            ended.append([name for name in (*node.read, *node.written) if name not in later])
+            later.update(node.read)
+        return ended[::-1]
+
     def refusal(self, x: Any) -> ValueError:
         """Return the error of a wrong number of inputs."""
         given = (x,) if self.optional and not isinstance(x, tuple | list) else x
@@ -191,7 +199,9 @@ def found(values: dict[str, Any], names: Names) -> Any:
     """Return the values of names, with `None` for a missing one."""
     if names is None or isinstance(names, str):
         return values.get(names)  # type: ignore[arg-type]
-    return tuple([found(values, name) for name in names])
+    return tuple(
+        [found(values, name) if type(name) is tuple else values.get(name) for name in names]
+    )
 
 
 def at(params: Params, path: Path) -> Any:

@@ -41,8 +41,10 @@ def with_stored_statistics(layer: Layer) -> Layer:
         stored = rebuilt(layer, with_stored_statistics)
         return attrs.evolve(stored, update_stats=keep_params)
 
-    def apply(params: Params, x: Any, *, train: bool = False, rng: Any = None) -> tuple[Any, Any]:
-        return layer.apply(params, x)
+    def apply(
+        params: Params, x: Any, *, train: bool = False, rng: Any = None, keep_cache: bool = True
+    ) -> tuple[Any, Any]:
+        return layer.apply(params, x, keep_cache=keep_cache)
 
     return changed(layer, apply=apply, update_stats=keep_params)
 

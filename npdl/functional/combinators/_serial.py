@@ -64,7 +64,12 @@ def _in_order(
     backwards = [child.backward for child in layers]
 
     def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+        params: Params,
+        x: Any,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+        keep_cache: bool = True,
     ) -> tuple[Any, Any]:
         if train is not True and (train is not False or rng is not None):
             check_mode(train, rng)
@@ -82,12 +87,15 @@ def _in_order(
                     x, cache = plain(params[i], x)
                 else:
                     child_key = None if key is None else (*key, i)
-                    x, cache = full(params[i], x, train=train, rng=child_key)
-                caches.append(cache)
+                    x, cache = full(params[i], x, train=train, rng=child_key, keep_cache=keep_cache)
+                if keep_cache:
+                    caches.append(cache)
+                cache = None  # its memory may be free for the next layer
         except Exception as error:
             note_apply(error, f"{name}[{i}]", layers[i], params[i], x)
             raise
-        return x, (caches, None)  # the format of the cache in `connected`
+        # The format of the cache in `connected`.
+        return x, (caches, None) if keep_cache else None
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
@@ -148,11 +156,16 @@ def residual(*layers: Layer) -> Layer:
         return params
 
     def apply(
-        params: Params, x: Any, *, train: bool = False, rng: random.KeyLike | None = None
+        params: Params,
+        x: Any,
+        *,
+        train: bool = False,
+        rng: random.KeyLike | None = None,
+        keep_cache: bool = True,
     ) -> tuple[Any, Any]:
-        y, (caches, _) = inner_apply(params, x, train=train, rng=rng)
+        y, kept = inner_apply(params, x, train=train, rng=rng, keep_cache=keep_cache)
         y, cache = total.apply((), (x, y))
-        return y, ([*caches, cache], None)
+        return y, ([*kept[0], cache], None) if keep_cache else None
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True

@@ -1,5 +1,6 @@
 """Normalization within each example, the same in training and in evaluation."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -124,14 +125,16 @@ def _over_last_axes(
             raise ValueError(f"{name}: axes are {axes}, but an example has the shape {shape}")
         return tuple(shape[-count:])
 
+    remembered = functools.lru_cache(maxsize=64)(normalized_shape)
+
     def init(rng: KeyLike, shape: Shape) -> Params:
         return scale_and_shift(normalized_shape(shape), scale, shift)
 
-    def apply(params: Params, x: Array) -> tuple[Array, Any]:
-        _check_input(name, params, x, normalized_shape)
-        rows = as_outer_features_inner(x, x.ndim - count, x.ndim)[:, :, 0]
+    def apply(params: Params, x: Array, *, keep_cache: bool = True) -> tuple[Array, Any]:
+        _check_input(name, params, x, remembered)
+        rows = x.reshape(math.prod(x.shape[:-count]), math.prod(x.shape[-count:]))
         unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
-        y = np.empty(rows.shape, rows.dtype) if params else unit
+        y = np.empty(rows.shape, rows.dtype) if params and keep_cache else unit
         for block in _blocks(rows):
             _normalize(rows[block], epsilon, centered, unit[block], inverse[block])
             if params:
@@ -252,7 +255,7 @@ def _normalize(
     given = rows
     with np.errstate(over="ignore", invalid="ignore"):
         if centered:
-            average = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), rows.dtype)
+            average = _average(rows.shape[1], rows.dtype)
             np.subtract(rows, (rows @ average)[:, None], out=unit)
             # In float32, a mean of 10⁴ has a rounding error of 10⁻³; this step removes it.
             unit -= (unit @ average)[:, None]
@@ -268,6 +271,14 @@ def _normalize(
         np.multiply(rows, inverse[:, None], out=unit)
     if powers is not None and powers.any():
         _normalize_large(given, epsilon, centered, unit, inverse, powers)
+
+
+@functools.lru_cache(maxsize=64)
+def _average(size: int, dtype: Any) -> Array:
+    """Return the column whose matrix product with rows is their mean."""
+    column = np.full(size, 1 / max(size, 1), dtype)
+    column.flags.writeable = False
+    return column
 
 
 def _normalize_large(

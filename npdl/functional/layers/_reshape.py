@@ -4,6 +4,7 @@ They accept arrays of any type. The gradient of ids and masks is `None`. Axis nu
 batch: axis 0 is the batch and stays first.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -220,9 +221,10 @@ def transpose(axes: tuple[int, ...]) -> Layer:
 
 def _reshaped(name: str, out_shape: Callable[[Shape], Shape]) -> Layer:
     """Build a layer that keeps the order of the elements."""
+    remembered = functools.lru_cache(maxsize=64)(out_shape)
 
     def forward(x: Array) -> Array:
-        return x.reshape(x.shape[0], *out_shape(x.shape[1:]))
+        return x.reshape(x.shape[0], *remembered(x.shape[1:]))
 
     return _rearranged(name, out_shape, forward, lambda g, shape: g.reshape(shape))
 

@@ -1,7 +1,11 @@
+import itertools
+from inspect import Parameter, Signature
+
 import numpy as np
 import pytest
 from arrays import normal
-from small_layers import counting, failing, noisy, notes_of, split, spy
+from memory import peak
+from small_layers import caching, counting, failing, noisy, notes_of, split, spy
 
 import npdl.functional as F
 from npdl import random, tree
@@ -44,6 +48,60 @@ def test_a_child_has_the_key_that_its_position_is_folded_into(make, place):
     assert in_init == random.fold(KEY, *place)
     assert in_training == (True, random.fold(KEY, *place))
     assert in_evaluation == (False, None)
+
+
+@pytest.mark.parametrize(("make", "place"), PLACES.values(), ids=PLACES)
+def test_a_child_makes_no_cache_if_no_backward_follows(make, place):
+    log = []
+    model = make(caching(log))
+    params, x = model.init(0, (3,)), normal(2, 3)
+    log.clear()  # a probe for the shape of the output
+    model(params, x)
+    model(params, x, train=True, rng=0)
+    assert log == [False, False]
+    _, nothing = model.apply(params, x, keep_cache=False)
+    assert nothing is None
+    model.apply(params, x)
+    model.apply(params, x, train=True, rng=0)
+    assert log == [False, False, False, True, True]
+
+
+MODE = {"train": True, "rng": (3,), "keep_cache": False}
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_apply_gets_only_the_arguments_that_it_takes(count):
+    for names in itertools.combinations(MODE, count):
+        log = []
+
+        def apply(params, x, **given):
+            log.append(given)  # noqa: B023
+            return x, None
+
+        kinds = dict.fromkeys(("params", "x"), Parameter.POSITIONAL_OR_KEYWORD)
+        kinds |= dict.fromkeys(names, Parameter.KEYWORD_ONLY)
+        apply.__signature__ = Signature([Parameter(*each) for each in kinds.items()])
+        layer = F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), g))
+        layer.apply((), normal(2, 3), **MODE)
+        F.serial(layer).apply(((),), normal(2, 3), train=True, rng=(), keep_cache=False)
+        alone, in_serial = MODE, MODE | {"rng": (0,)}
+        assert log == [{name: mode[name] for name in names} for mode in (alone, in_serial)]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        F.serial(*[F.tanh()] * 20),
+        F.residual(*[F.tanh()] * 20),
+        F.stack(*[F.tanh()] * 20),
+        F.freeze(F.serial(*[F.tanh()] * 20)),
+    ],
+    ids=["serial", "residual", "stack", "freeze"],
+)
+def test_inference_does_not_hold_the_outputs_of_all_layers(model):
+    params, x = model.init(0, (1000,)), normal(100, 1000)
+    most, _ = peak(lambda: model(params, x))
+    assert most < 4.5 * x.nbytes
 
 
 def test_equal_layers_at_different_places_draw_different_numbers():

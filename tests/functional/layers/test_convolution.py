@@ -11,7 +11,9 @@ from strategies import CONVOLUTIONS, layers_with_windows
 
 import npdl.functional as F
 from npdl import random
-from npdl.functional._kernels.conv import winograd
+from npdl.functional._kernels import pooling
+from npdl.functional._kernels.conv import correlation, patches, winograd
+from npdl.functional._kernels.windows import Window
 from npdl.gradcheck import check_gradients
 
 
@@ -152,6 +154,33 @@ def test_patches_of_the_whole_batch_are_never_made(layer, shape, elements):
     back, _ = peak(lambda: layer.backward(params, cache, y))
     # The gradient of the input, and a padded copy of the gradient that comes in.
     assert back < 1.4 * (x.nbytes + y.nbytes) + besides < 0.9 * elements * x.nbytes
+
+
+REMEMBERED = [
+    *(getattr(Window, name) for name in ("pads", "out", "is_point", "can_mirror", "mirrored")),
+    *(Window.offsets, pooling._steps, pooling._unpadded),
+    *(correlation._fast_algorithm, patches._geometry, patches._blocks),
+]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(F.conv2d(3, 2), F.conv2d(3, 2, padding="same"), F.conv2d(3, 2, stride=2)),
+        *(F.conv2d(3, 1), F.conv2d(4, 2, groups=2), F.conv1d(3, 2), F.conv2d_transpose(3, 2)),
+        *(F.max_pool2d(2), F.max_pool2d(3, stride=1, padding=1), F.avg_pool2d(2, padding="same")),
+    ],
+    ids=repr,
+)
+def test_the_geometry_of_windows_is_computed_once(layer):
+    shape = (2, 9) if "1d" in layer.call.name else (2, 9, 8)
+    params = layer.init(0, shape)
+    misses = []
+    for seed in range(3):
+        y, cache = layer.apply(params, normal(5, *shape, seed=seed))
+        layer.backward(params, cache, y)
+        misses.append(sum(function.cache_info().misses for function in REMEMBERED))
+    assert misses[1] == misses[2]
 
 
 # Wrong arguments, shapes and inputs: the message names the layer and the sizes.

@@ -115,6 +115,20 @@ def test_the_same_key_gives_the_same_bits(case):
 
 
 @each_layer
+@MODES
+def test_without_a_cache_the_outputs_have_the_same_bits(case, train):
+    params, rng = case.params(), KEY if train else None
+    for batch in (1, 3, 20):
+        x = case.x(batch)
+        if train and batch == 1 and not case.empty:
+            continue  # the variance of one example is undefined
+        y, _ = run(case, params, x, train)
+        assert same_bits(case.layer(params, x, train=train, rng=rng), y)
+        without, _ = case.layer.apply(params, x, train=train, rng=rng, keep_cache=False)
+        assert same_bits(without, y)
+
+
+@each_layer
 def test_a_layer_that_needs_a_key_asks_for_it(case):
     if not case.random:
         case.layer.apply(case.params(), case.x(3), train=True)

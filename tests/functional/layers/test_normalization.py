@@ -5,6 +5,7 @@ import pytest
 from arrays import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import peak
 
 import npdl.functional as F
 from npdl import random, tree
@@ -359,3 +360,10 @@ def test_a_channel_of_nan_is_not_called_too_large():
     after = layer.update_stats(params, layer.apply(params, x, train=True)[1])
     assert np.isfinite(after["variance"][0])
     assert np.isnan(after["variance"][1])
+
+
+@pytest.mark.parametrize("layer", [F.layer_norm(), F.rms_norm()], ids=repr)
+def test_inference_makes_no_array_but_the_output(layer):
+    params, x = layer.init(0, (64,)), normal(4000, 64)
+    most, y = peak(lambda: layer(params, x))
+    assert most < 1.3 * y.nbytes

@@ -14,31 +14,30 @@ see `few_channels.py`; and windows of three rows at stride 1, see `winograd.py`.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from npdl.functional._kernels.blocks import PATCH_BLOCK
 from npdl.functional._kernels.conv import few_channels, winograd
+from npdl.functional._kernels.conv.patches import (
+    grouped,
+    in_one_block,
+    patches_of,
+    windows_of,
+    workspaces,
+)
 from npdl.functional._kernels.conv.rows import by_rows, kernel_matrix, kernel_of, row_blocks
 from npdl.functional._kernels.image_layout import (
     as_rows,
     batch_first,
     batch_last,
-    even_block_size,
     from_rows,
 )
-from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._kernels.windows import Pair, Window, remembered
 from npdl.tree import Array
 
 __all__ = ["correlate", "gradients", "transposed_correlation", "weight_gradient"]
-
-
-# Blocks with fewer pixels give slow matrix products, even if the patches are large.
-FEWEST_PIXELS = 512
 
 
 def correlate(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
@@ -66,15 +65,27 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
         algorithm, (rows,) = fast
         return from_rows(algorithm(rows, window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
-    plan = _plan(x, weight, window, groups)
-    matrix, outputs = plan.rows, plan.as_matrices(y)
     shift = None if bias is None else bias.reshape(groups, -1, 1)
-    for index, patches in plan.blocks:
-        part = outputs[index]
+    for matrix, patches, part in _products(x, weight, window, groups, y):
         np.matmul(matrix, patches, out=part)
         if shift is not None:
             part += shift
     return batch_first(y)
+
+
+def _products(
+    x: Array, weight: Array, window: Window, groups: int, y: Array
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield the factors of each matrix product, and the part of the output `y` for the result."""
+    by_blocks = not by_rows(window, groups, y.shape[2] * y.shape[3])
+    # A plan would take as long as the matrix product of a small image.
+    if by_blocks and (patches := in_one_block(x, window, groups)) is not None:
+        yield grouped(weight, groups), patches, grouped(y, groups)
+        return
+    plan = _plan(x, weight, window, groups)
+    outputs = plan.as_matrices(y)
+    for index, patches in plan.blocks:
+        yield plan.rows, patches, outputs[index]
 
 
 def weight_gradient(
@@ -111,10 +122,10 @@ def gradients(
     if not input_grad or _fast_algorithm(window, groups, x.shape, len(weight)):
         dx = transposed_correlation(g, weight, window, groups, image) if input_grad else None
         return weight_gradient(x, g, weight, window, groups, rowwise=False), dx
-    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    rows, outputs = grouped(weight, groups), grouped(batch_last(g), groups)
     dw, padded = np.zeros_like(rows.mT), _padded_zeros(x.shape, window, x.dtype)
-    targets = _windows(padded, window)
-    for block, patches in _patches(x, window, groups):
+    targets = windows_of(padded, window)
+    for block, patches in patches_of(x, window, groups):
         part = outputs[..., block.run]
         dw += patches @ part.mT
         # The patches are no longer needed, so their memory is reused.
@@ -149,10 +160,10 @@ def transposed_correlation(
         window.can_mirror(*image) and _fast_algorithm(window, groups, g.shape, weight.shape[1])
     ):
         return correlate(g, _mirrored(weight, groups), None, window.mirrored(*image), groups)
-    rows, outputs = _grouped(weight, groups), _grouped(batch_last(g), groups)
+    rows, outputs = grouped(weight, groups), grouped(batch_last(g), groups)
     padded = _padded_zeros((len(g), weight.shape[1] * groups, *image), window, g.dtype)
-    targets = _windows(padded, window)
-    for block, workspace in _workspaces(targets.shape, g.dtype):
+    targets = windows_of(padded, window)
+    for block, workspace in workspaces(targets.shape, g.dtype):
         columns = workspace.reshape(groups, rows.shape[2], -1)
         np.matmul(rows.mT, outputs[..., block.run], out=columns)
         _add(targets[:, :, :, *block.area], columns)
@@ -181,6 +192,7 @@ def _fast_algorithm_and_rows(
     return algorithm, rows
 
 
+@remembered
 def _fast_algorithm(
     window: Window, groups: int, shape: tuple[int, ...], filters: int
 ) -> Algorithm | None:
@@ -215,11 +227,6 @@ def _mirrored(weight: Array, groups: int) -> Array:
     return transposed.reshape(groups * channels, filters // groups, *size)
 
 
-def _grouped(array: Array, groups: int) -> Array:
-    """Return (groups, rows per group, columns) of a weight, or of images with the batch last."""
-    return array.reshape(groups, len(array) // groups, math.prod(array.shape[1:]))
-
-
 class Plan(NamedTuple):
     """The matrix products of a weight with the patches of images, block by block.
 
@@ -239,7 +246,7 @@ def _plan(x: Array, weight: Array, window: Window, groups: int, rowwise: bool = 
     """Return the faster plan: by rows of positions, or by blocks of positions."""
     image, shape = x.shape[2:], weight.shape
     if rowwise and by_rows(window, groups, window.out(*image)[1] * len(x)):
-        windows = _windows(batch_last(x, window.pads(*image)), window)
+        windows = windows_of(batch_last(x, window.pads(*image)), window)
         return Plan(
             kernel_matrix(weight),
             row_blocks(windows, window),
@@ -247,71 +254,15 @@ def _plan(x: Array, weight: Array, window: Window, groups: int, rowwise: bool = 
             lambda patches, part: (patches @ part.mT).sum(axis=0, keepdims=True),
             lambda dw: kernel_of(dw, shape),
         )
-    patches = _patches(x, window, groups)
+    patches = patches_of(x, window, groups)
     return Plan(
-        _grouped(weight, groups),
+        grouped(weight, groups),
         (((..., block.run), columns) for block, columns in patches),
-        lambda y: _grouped(y, groups),
+        lambda y: grouped(y, groups),
         # Transposed, with the longer side first, this matrix product is up to 1.7 times as fast.
         lambda columns, part: columns @ part.mT,
         lambda dw: dw.mT.reshape(shape),
     )
-
-
-class Block(NamedTuple):
-    """A rectangle of window positions. It is one contiguous run of the flattened output."""
-
-    area: tuple[slice, slice, slice]  # rows, columns, images
-    run: slice
-
-
-def _patches(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Array]]:
-    """Yield blocks of positions and patches (groups, channels // groups * size, positions)."""
-    image = x.shape[2:]
-    if window.is_point(*image):
-        everything = slice(None)
-        yield Block((everything,) * 3, everything), _grouped(batch_last(x), groups)
-        return
-    sources = _windows(batch_last(x, window.pads(*image)), window)
-    for block, workspace in _workspaces(sources.shape, x.dtype):
-        np.copyto(workspace, sources[:, :, :, *block.area])
-        yield block, workspace.reshape(groups, -1, block.run.stop - block.run.start)
-
-
-def _windows(padded: Array, window: Window) -> Array:
-    """Return the view (channels, *size, output height, output width, batch) of a padded image."""
-    channels, height, width, batch = padded.shape
-    a, b, c, d = padded.strides
-    positions = [
-        (length - reach) // stride + 1
-        for length, reach, stride in zip((height, width), window.reach, window.stride, strict=True)
-    ]
-    (down, right), (dilation_down, dilation_right) = window.stride, window.dilation
-    return as_strided(
-        padded,
-        (channels, *window.size, *positions, batch),
-        (a, b * dilation_down, c * dilation_right, b * down, c * right, d),
-    )
-
-
-def _workspaces(shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Block, Array]]:
-    """Yield the blocks of all positions, and a patch array per block, in the same memory."""
-    *patch, rows, columns, images = shape
-    limit = max(PATCH_BLOCK // max(math.prod(patch), 1), FEWEST_PIXELS)
-    # As many rows as fit; else a part of a row; else a part of the images of one position.
-    height = even_block_size(rows, limit // max(columns * images, 1))
-    width = even_block_size(columns, limit // max(images, 1))
-    count = even_block_size(images, limit)
-    memory = np.empty(math.prod(patch) * height * width * count, dtype)
-    for row, column, image in itertools.product(
-        range(0, rows, height), range(0, columns, width), range(0, images, count)
-    ):
-        ends = min(row + height, rows), min(column + width, columns), min(image + count, images)
-        sizes = ends[0] - row, ends[1] - column, ends[2] - image
-        start = (row * columns + column) * images + image
-        area = slice(row, ends[0]), slice(column, ends[1]), slice(image, ends[2])
-        workspace = memory[: math.prod(patch) * math.prod(sizes)].reshape(*patch, *sizes)
-        yield Block(area, slice(start, start + math.prod(sizes))), workspace
 
 
 def _padded_zeros(shape: tuple[int, ...], window: Window, dtype: Any) -> Array:

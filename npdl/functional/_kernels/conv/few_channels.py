@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.blocks import FEW_CHANNELS_BLOCK
 from npdl.functional._kernels.conv.rows import kernel_matrix, kernel_of
-from npdl.functional._kernels.image_layout import empty_aligned, even_block_size
+from npdl.functional._kernels.image_layout import empty_aligned, even_block_size, strided
 from npdl.functional._kernels.windows import Window
 from npdl.tree import Array
 
@@ -93,8 +92,8 @@ def _patches(x: Array, window: Window, with_ones: bool) -> Iterator[tuple[Any, A
     memory[:, :, depth:] = 1
     # For each position, a run of numbers per row of the window.
     run, (a, b, _, c) = columns * channels * batch, x.strides
-    sources = as_strided(x, (down, across, rows, run), (a, b, a, c))
-    targets = as_strided(memory, (height, length, rows, run), (*memory.strides[:2], run * c, c))
+    sources = strided(x, (down, across, rows, run), (a, b, a, c))
+    targets = strided(memory, (height, length, rows, run), (*memory.strides[:2], run * c, c))
     for top, left in itertools.product(range(0, down, height), range(0, across, length)):
         part = np.s_[top : top + height, left : left + length]
         source = sources[part]

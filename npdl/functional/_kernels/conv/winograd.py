@@ -23,11 +23,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.blocks import WINOGRAD_BLOCK
-from npdl.functional._kernels.image_layout import empty_aligned, even_block_size
+from npdl.functional._kernels.image_layout import empty_aligned, even_block_size, strided
 from npdl.functional._kernels.windows import Window
 from npdl.tree import Array
 
@@ -149,7 +148,7 @@ def _blocks(x: Array, window: Window, length: int) -> Iterator[tuple[Any, int, I
     columns = window.size[1]
     zeros = np.zeros(x.shape[1:], x.dtype)
     row = empty_aligned((length + columns - 1, channels, batch), x.dtype)
-    patches = as_strided(row, (length, columns * channels, batch), row.strides)
+    patches = strided(row, (length, columns * channels, batch), row.strides)
 
     def sums(first: int, start: int, count: int) -> Iterator[Array]:
         d = [x[i] if 0 <= i < height else zeros for i in range(first - top, first - top + 4)]

@@ -155,7 +155,12 @@ def multi_head_attention(
         return weights | {name: bias_init(fold(rng, name), size) for name, size in biases.items()}
 
     def apply(
-        params: Params, x: Any, *, train: bool = False, rng: KeyLike | None = None
+        params: Params,
+        x: Any,
+        *,
+        train: bool = False,
+        rng: KeyLike | None = None,
+        keep_cache: bool = True,
     ) -> tuple[Array, Any]:
         check_mode(train, rng)
         key = check_key("multi_head_attention", rng) if train and dropout else None
@@ -173,7 +178,7 @@ def multi_head_attention(
             qkv += by_head(projections, array, heads, width)
         blocked, reached = blocked_steps(mask, causal, qkv)
         keep_scale = None if key is None else keep_scales(key, qkv, dropout)
-        mixed, weights = attend(qkv, blocked, keep_scale)
+        mixed, weights = attend(qkv, blocked, keep_scale, keep_cache)
         y = _rows(mixed) @ params["output_weight"]
         if bias:
             y += params["output_bias"]

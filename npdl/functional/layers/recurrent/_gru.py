@@ -9,11 +9,12 @@ from npdl.functional._initializers import Initializer, glorot_uniform, orthogona
 from npdl.functional._kernels.blas_sums import sum_of_columns
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
+from npdl.functional.layers.recurrent._cell import Cell, Memory, States, before_steps, by_step
 from npdl.functional.layers.recurrent._inplace_activations import (
     InplaceActivation,
     inplace_activation,
 )
-from npdl.functional.layers.recurrent._loop import Arrays, Cell, columns, recurrent
+from npdl.functional.layers.recurrent._loop import recurrent
 from npdl.tree import Array
 
 __all__ = ["gru"]
@@ -108,41 +109,50 @@ _GATES = ("reset", "update", "candidate")
 
 
 def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivation) -> Cell:
-    def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
+    def blocks(a: Array) -> tuple[Array, ...]:
+        """Return all rows, the gates r and z together, then r, z, and h U_n + q_n."""
+        return (a, a[: 2 * units], *a.reshape(3, units, -1))
+
+    def input_bias(params: Params) -> Array:
+        """Return b + q, but only b for n, where r scales q."""
+        bias: Array = params["bias"].copy()
+        bias[: 2 * units] += params["recurrent_bias"][: 2 * units]
+        return bias
+
+    def forward(params: Params, inputs: Array, states: States, memory: Memory) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"].T
-        _, time, batch = z.shape
         # One copy of the column per example: adding arrays of equal shapes is faster.
-        bias = np.repeat(params["recurrent_bias"][:, None], batch, axis=1)
-        # Rows: the gates r and z, then h U_n + q_n, which r scales.
-        gates = np.empty((time, 3 * units, batch), z.dtype)
-        candidates = np.empty((time, units, batch), z.dtype)
-        caches: list[Any] = []
+        bias = np.repeat(params["recurrent_bias"][2 * units :, None], memory.batch, axis=1)
+        gates, candidates = memory.steps(3 * units, blocks), memory.steps(units)
+        inputs_rz, inputs_n = by_step(inputs[: 2 * units]), by_step(inputs[2 * units :])
 
-        def step(t: int) -> None:
-            a, n = gates[t], candidates[t]
+        def step(t: int) -> Any:
+            (a, rz, r, z, product), n = gates[t], candidates[t]
             np.matmul(weight, hidden[t], out=a)
-            a += bias
-            both, product = a[: 2 * units], a[2 * units :]
-            both += z[: 2 * units, t]
-            gates_cache = gate.apply(both, both)
-            np.multiply(a[:units], product, out=n)
-            n += z[2 * units :, t]
-            caches.append((gates_cache, function.apply(n, n)))
-            _interpolate(n, a[units : 2 * units], hidden[t], hidden[t + 1])
+            rz += inputs_rz[t]
+            product += bias
+            gates_cache = gate.apply(rz, rz)
+            np.multiply(r, product, out=n)
+            n += inputs_n[t]
+            n_cache = function.apply(n, n)
+            _interpolate(n, z, hidden[t], hidden[t + 1])
+            return gates_cache, n_cache
 
-        return step, (gates, candidates, caches)
+        return step, (gates, candidates)
 
-    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(
+        params: Params, states: States, kept: Any, caches: list[Any], dz: Array
+    ) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        gates, candidates, caches = cell_cache
+        gates, candidates = kept
         work = np.empty_like(hidden[0])
         da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)
         d_product = np.empty((units, *dz.shape[1:]), dz.dtype)
 
         def step(t: int, dh: Array) -> None:
-            r, z, product = gates[t].reshape(3, *work.shape)
-            _derivatives(function, gate, gates[t], candidates[t], caches[t], da)
+            _, rz, r, z, product = gates[t]
+            _derivatives(function, gate, rz, candidates[t], caches[t], da)
             _interpolate_backward(dh, candidates[t], z, hidden[t], da, work)
             np.multiply(dn, product, out=work)
             np.multiply(dr, work, out=dr)
@@ -154,50 +164,57 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
             dh += work
 
         def finish(flat: Array) -> dict[str, Array]:
-            before, rows = columns(hidden[:-1]), flat.shape[1]
-            d = np.concatenate([flat[: 2 * units], d_product.reshape(units, rows)])
+            d = np.concatenate([flat[: 2 * units], d_product.reshape(units, flat.shape[1])])
             return {
-                "recurrent_weight": before @ d.T,
+                "recurrent_weight": before_steps(hidden) @ d.T,
                 "recurrent_bias": sum_of_columns(d),
             }
 
         return step, finish
 
-    return Cell("gru", _GATES, forward, backward, biases=("bias", "recurrent_bias"))
+    biases = ("bias", "recurrent_bias")
+    return Cell("gru", _GATES, forward, backward, biases=biases, input_bias=input_bias)
 
 
 def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivation) -> Cell:
-    def forward(params: Params, z: Array, states: Arrays) -> tuple[Any, Any]:
+    def blocks(a: Array) -> tuple[Array, ...]:
+        """Return the gates r and z together, then r and z."""
+        return (a, *a.reshape(2, units, -1))
+
+    def forward(params: Params, inputs: Array, states: States, memory: Memory) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"].T
-        _, time, batch = z.shape
-        gates = np.empty((time, 2 * units, batch), z.dtype)
-        candidates = np.empty((time, units, batch), z.dtype)
-        resets = np.empty_like(candidates)
-        caches: list[Any] = []
+        weight_rz, weight_n = weight[: 2 * units], weight[2 * units :]
+        gates, candidates = memory.steps(2 * units, blocks), memory.steps(units)
+        inputs_rz, inputs_n = by_step(inputs[: 2 * units]), by_step(inputs[2 * units :])
+        reset = np.empty_like(hidden[0])
 
-        def step(t: int) -> None:
-            a, n = gates[t], candidates[t]
-            np.matmul(weight[: 2 * units], hidden[t], out=a)
-            a += z[: 2 * units, t]
-            gates_cache = gate.apply(a, a)
-            np.multiply(a[:units], hidden[t], out=resets[t])
-            np.matmul(weight[2 * units :], resets[t], out=n)
-            n += z[2 * units :, t]
-            caches.append((gates_cache, function.apply(n, n)))
-            _interpolate(n, a[units:], hidden[t], hidden[t + 1])
+        def step(t: int) -> Any:
+            (rz, r, z), n = gates[t], candidates[t]
+            np.matmul(weight_rz, hidden[t], out=rz)
+            rz += inputs_rz[t]
+            gates_cache = gate.apply(rz, rz)
+            np.multiply(r, hidden[t], out=reset)
+            np.matmul(weight_n, reset, out=n)
+            n += inputs_n[t]
+            n_cache = function.apply(n, n)
+            _interpolate(n, z, hidden[t], hidden[t + 1])
+            return gates_cache, n_cache
 
-        return step, (gates, candidates, caches, resets)
+        return step, (gates, candidates)
 
-    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(
+        params: Params, states: States, kept: Any, caches: list[Any], dz: Array
+    ) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
-        gates, candidates, caches, resets = cell_cache
+        gates, candidates = kept
         work, d_reset = np.empty_like(hidden[0]), np.empty_like(hidden[0])
         da = np.empty((3 * units, work.shape[1]), dz.dtype)
         dr, _, dn = da.reshape(3, *work.shape)
+        resets = np.empty((units, *dz.shape[1:]), dz.dtype)
 
         def step(t: int, dh: Array) -> None:
-            r, z = gates[t].reshape(2, *work.shape)
-            _derivatives(function, gate, gates[t], candidates[t], caches[t], da)
+            rz, r, z = gates[t]
+            _derivatives(function, gate, rz, candidates[t], caches[t], da)
             _interpolate_backward(dh, candidates[t], z, hidden[t], da, work)
             np.matmul(weight[:, 2 * units :], dn, out=d_reset)
             np.multiply(d_reset, hidden[t], out=work)
@@ -205,14 +222,16 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
             dz[:, t] = da
             np.matmul(weight[:, : 2 * units], da[: 2 * units], out=work)
             np.multiply(d_reset, r, out=d_reset)
+            np.multiply(r, hidden[t], out=resets[:, t])
             dh *= z
             dh += d_reset
             dh += work
 
         def finish(flat: Array) -> dict[str, Array]:
             d_weight = np.empty_like(weight)
-            np.matmul(columns(hidden[:-1]), flat[: 2 * units].T, out=d_weight[:, : 2 * units])
-            np.matmul(columns(resets), flat[2 * units :].T, out=d_weight[:, 2 * units :])
+            np.matmul(before_steps(hidden), flat[: 2 * units].T, out=d_weight[:, : 2 * units])
+            rows = resets.reshape(units, flat.shape[1])
+            np.matmul(rows, flat[2 * units :].T, out=d_weight[:, 2 * units :])
             return {"recurrent_weight": d_weight}
 
         return step, finish
@@ -230,14 +249,14 @@ def _interpolate(n: Array, z: Array, h: Array, out: Array) -> None:
 def _derivatives(
     function: InplaceActivation,
     gate: InplaceActivation,
-    a: Array,
+    rz: Array,
     n: Array,
     caches: tuple[Any, Any],
     da: Array,
 ) -> None:
     """Write the derivatives of r, z and n into the blocks of `da`."""
-    bound = 2 * len(n)
-    gate.derivative(a[:bound], caches[0], da[:bound])
+    bound = len(rz)
+    gate.derivative(rz, caches[0], da[:bound])
     function.derivative(n, caches[1], da[bound:])
 
 

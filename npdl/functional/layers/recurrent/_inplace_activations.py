@@ -7,6 +7,7 @@ import numpy as np
 
 from npdl import tree
 from npdl._calls import shown
+from npdl.functional._arrays import SINGLE
 from npdl.functional._checks import refusal
 from npdl.functional._layer import Layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
@@ -54,12 +55,18 @@ def _tanh_derivative(y: Array, cache: None, out: Array) -> None:
     np.subtract(1.0, out, out=out)
 
 
+# NumPy converts a Python number at each call, which takes as long as a small array.
+_HALF = np.array(0.5, np.float32)
+_HALF.flags.writeable = False
+
+
 def _sigmoid(x: Array, out: Array) -> None:
     # σ(x) = ½ + ½ tanh(x/2) avoids the overflow of exp and a slow division.
-    np.multiply(x, 0.5, out=out)
+    half: Any = _HALF if x.dtype is SINGLE else 0.5
+    np.multiply(x, half, out=out)
     np.tanh(out, out=out)
-    out *= 0.5
-    out += 0.5
+    out *= half
+    out += half
 
 
 def _sigmoid_derivative(y: Array, cache: None, out: Array) -> None:

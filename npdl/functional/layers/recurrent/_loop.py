@@ -1,6 +1,6 @@
 """The loop over time of all recurrent layers, with masks, states and directions.
 
-A :class:`Cell` defines one step, forward and backward; :func:`recurrent` builds the layer from it.
+:func:`recurrent` builds a layer from a cell, which defines one step.
 
 A step is a block (features, batch) in memory. The recurrent matrix product ``Uᵀh`` then has many
 rows and few columns. For this shape, BLAS is up to 1.5 times as fast as for the transpose, and each
@@ -8,56 +8,35 @@ gate is one contiguous block. The other matrix products are computed once, for a
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from npdl.functional._arrays import (
-    check_float,
-    check_mask,
-    check_params,
-    describe,
-    is_example,
-    is_several,
-)
 from npdl.functional._checks import check_flag, check_function
 from npdl.functional._initializers import Initializer
 from npdl.functional._kernels.blas_sums import sum_of_columns
 from npdl.functional._layer import Layer, Params, Shape
+from npdl.functional.layers.recurrent._cell import (
+    Cell,
+    Memory,
+    States,
+    before_steps,
+    by_step,
+    one_or_tuple,
+)
+from npdl.functional.layers.recurrent._sequences import (
+    carried_steps,
+    check_inputs,
+    check_shape,
+    filled_batch,
+    in_order,
+    masked_steps,
+    steps_of,
+)
 from npdl.random import KeyLike, fold
 from npdl.tree import Array
 
-__all__ = ["Cell", "columns", "recurrent"]
-
-Arrays = tuple[Array, ...]
-Finish = Callable[[Array], dict[str, Array]]
-
-
-class Cell(NamedTuple):
-    """One step of a recurrent layer, forward and backward.
-
-    The sizes: `z` and its gradient `dz` are (gates · units, time, batch), each state is
-    (time + 1, units, batch), beginning with the initial one.
-    """
-
-    name: str
-    # The names of the blocks of columns in weight, recurrent_weight and bias.
-    gates: tuple[str, ...]
-    # forward(params, z, states) -> (step, cell_cache), where z is ``Wᵀx + b`` of all steps. In a
-    # joined cell, z is a function z(t, out) that writes ``Uᵀh + Wᵀx + b`` of step t into `out`.
-    # step(t) writes states[...][t + 1] from states[...][t].
-    forward: Callable[[Params, Any, Arrays], tuple[Callable[[int], None], Any]]
-    # backward(params, states, cell_cache, dz) -> (step, finish): step(t, *d_states) overwrites the
-    # gradients of the states after step t with those before it, and sets dz[:, t].
-    # finish(dz_matrix) returns the gradients of all parameters but weight and bias.
-    backward: Callable[[Params, Arrays, Any, Array], tuple[Callable[..., None], Finish]]
-    # Whether one matrix product of (U, W, b) and (h, x, 1) computes all gate inputs of a step.
-    joined: bool = False
-    # Number of arrays in the state; the first one is the output.
-    states: int = 1
-    biases: tuple[str, ...] = ("bias",)
-    # Constants to add to the initial biases of gates.
-    shifts: dict[str, float] = {}  # noqa: RUF012 - never written to
+__all__ = ["recurrent"]
 
 
 def recurrent(
@@ -81,7 +60,7 @@ def recurrent(
     check_function(bias_init, f"{name}(128, bias_init=zeros())")
 
     def init(rng: KeyLike, shape: Shape) -> Params:
-        _, n_features = _shape(cell, units, shape)
+        _, n_features = check_shape(cell, units, shape)
 
         def blocks(role: str, initialize: Initializer, *rows: int) -> list[Array]:
             return [initialize(fold(rng, role, gate), (*rows, units)) for gate in cell.gates]
@@ -97,57 +76,60 @@ def recurrent(
             params["bias"][start : start + units] += shift
         return params
 
-    def apply(params: Params, x: Any) -> tuple[Any, Any]:
-        x, mask, state, count = _inputs(cell, units, params, x)
+    def apply(params: Params, x: Any, *, keep_cache: bool = True) -> tuple[Any, Any]:
+        x, mask, state, count = check_inputs(cell, units, params, x)
         examples, has_state = len(x), state is not None
-        x, mask, state = _filled(x, mask, state)
+        x, mask, state = filled_batch(x, mask, state)
         batch, time, _ = x.shape
-        x, masked = _in_order(x, reverse), _masked(mask, reverse)
+        x, masked = in_order(x, reverse), masked_steps(mask, reverse)
         stacked_inputs = None
-        states = tuple(np.empty((time + 1, units, batch), x.dtype) for _ in range(cell.states))
+        memory = Memory(time, batch, x.dtype, keep_cache)
+        states = tuple(memory.state(units) for _ in range(cell.states))
         # One matrix product for the inputs of all steps is faster than one per step, but needs a
         # sum per step. With few features, the sums cost more than the product saves.
-        if cell.joined and 4 * x.shape[2] <= units:
+        if cell.joined and 4 * x.shape[2] <= units and batch >= _FEWEST_JOINED:
             stacked_inputs = _stacked_inputs(x, masked, units)
-            states = (stacked_inputs[:, :units], *states[1:])
+            states = (list(stacked_inputs[:, :units]), *states[1:])
             z: Any = _joined_product(params, stacked_inputs)
         else:
-            z = params["weight"].T @ _rows(x, masked).T
-            z += params["bias"][:, None]
-            z = z.reshape(n_columns, time, batch)
+            z = _input_product(params["weight"], cell.input_bias(params), steps_of(x, masked))
             z = _two_products(params, z, states[0]) if cell.joined else z
-        for i, array in enumerate(states):
-            array[0] = 0 if state is None else state[i].T
-        step, cell_cache = cell.forward(params, z, states)
+        for i, steps in enumerate(states):
+            steps[0][...] = 0 if state is None else state[i].T
+        step, kept = cell.forward(params, z, states, memory)
         y = np.empty((examples, time, units), x.dtype) if return_sequence else None
-        sequence = None if y is None else _in_order(y, reverse)
-        carried = _carried(masked, time)
+        sequence = None if y is None else in_order(y, reverse).transpose(1, 2, 0)
+        carried = carried_steps(masked, time)
+        caches = []
         for t in range(time):
-            step(t)
+            step_cache = step(t)
+            if keep_cache:
+                caches.append(step_cache)
             if carried[t] is not None:
-                for array in states:
-                    np.copyto(array[t + 1], array[t], where=carried[t])
+                for steps in states:
+                    np.copyto(steps[t + 1], steps[t], where=carried[t])
             if sequence is not None:
-                sequence[:, t] = states[0][t + 1].T[:examples]
-        cache = (x, masked, stacked_inputs, states, cell_cache, examples, count, has_state)
-        last = tuple(array[time].T[:examples].copy() for array in states)
+                sequence[t] = states[0][t + 1][:, :examples]
+        last = tuple(steps[time].T[:examples].copy() for steps in states)
         outputs = last[0] if y is None else y
-        return (outputs, _state(last)) if return_state else outputs, cache
+        cache = (x, masked, stacked_inputs, states, kept, caches, examples, count, has_state)
+        outputs = (outputs, one_or_tuple(last)) if return_state else outputs
+        return outputs, cache if keep_cache else None
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
     ) -> tuple[Params, Any]:
-        x, masked, stacked_inputs, states, cell_cache, examples, count, has_state = cache
+        x, masked, stacked_inputs, states, kept, caches, examples, count, has_state = cache
         batch, time, n_features = x.shape
         g, g_state = g if return_state else (g, None)
         d_states = _last_d_states(g_state, states)
         if g is not None and not return_sequence:
             d_states[0][:, :examples] += g.T
-        sequence = _in_order(g, reverse) if g is not None and return_sequence else None
+        sequence = in_order(g, reverse) if g is not None and return_sequence else None
         block = np.empty((examples, units), x.dtype)
         dz = np.empty((n_columns, time, batch), x.dtype)
-        step, finish = cell.backward(params, states, cell_cache, dz)
-        carried = _carried(masked, time)
+        step, finish = cell.backward(params, states, kept, caches, dz)
+        carried = carried_steps(masked, time)
         for t in range(time - 1, -1, -1):
             if sequence is not None:
                 # A contiguous copy first: a transposed read of `sequence` would miss the cache.
@@ -161,7 +143,7 @@ def recurrent(
                 _drop_vanished(d_states)
         flat = dz.reshape(n_columns, time * batch)
         if stacked_inputs is not None:
-            joined = columns(stacked_inputs[:-1]) @ flat.T
+            joined = before_steps(list(stacked_inputs)) @ flat.T
             grads = {
                 "weight": joined[units:-1],
                 "bias": joined[-1],
@@ -169,19 +151,19 @@ def recurrent(
             }
         else:
             grads = {
-                "weight": _rows(x, masked).T @ flat.T,
+                "weight": _as_rows(steps_of(x, masked)).T @ flat.T,
                 "bias": sum_of_columns(flat),
             }
             if cell.joined:
-                grads["recurrent_weight"] = columns(states[0][:-1]) @ flat.T
+                grads["recurrent_weight"] = before_steps(states[0]) @ flat.T
         grads |= finish(flat)
         if not input_grad:
             return grads, None
         dx: Any = (flat.T @ params["weight"].T).reshape(time, batch, n_features)
-        dx = _in_order(dx.transpose(1, 0, 2)[:examples], reverse)
+        dx = in_order(dx.transpose(1, 0, 2)[:examples], reverse)
         if count > 1:
             d_state = (
-                _state(tuple(array.T[:examples].copy() for array in d_states))
+                one_or_tuple(tuple(array.T[:examples].copy() for array in d_states))
                 if has_state
                 else None
             )
@@ -189,11 +171,15 @@ def recurrent(
         return grads, dx
 
     def out_shape(shape: Shape) -> Shape:
-        time, _ = _shape(cell, units, shape)
+        time, _ = check_shape(cell, units, shape)
         out = (time, units) if return_sequence else (units,)
-        return (out, _state(((units,),) * cell.states)) if return_state else out
+        return (out, one_or_tuple(((units,),) * cell.states)) if return_state else out
 
     return Layer(init, apply, backward, out_shape)
+
+
+# A joined matrix product copies the weights, which costs more than it saves for fewer examples.
+_FEWEST_JOINED = 8
 
 
 def _drop_vanished(d_states: list[Array]) -> None:
@@ -218,31 +204,11 @@ def _step_and_carry(
         np.copyto(array, past, where=carried)
 
 
-def _filled(x: Array, mask: Array | None, state: Any) -> tuple[Array, Array | None, Any]:
-    """Repeat the last example up to a multiple of four, for batches of 8 or more.
-
-    A recurrent matrix product with 30 columns takes 1.3 times as long as with 32. The gradient of
-    the copies is zero. Zeros in place of copies might overflow a state.
-    """
-    missing = -len(x) % 4
-    if len(x) < 8 or not missing:
-        return x, mask, state
-
-    def filled(array: Array) -> Array:
-        return np.concatenate([array, *[array[-1:]] * missing])
-
-    return (
-        filled(x),
-        None if mask is None else filled(mask),
-        None if state is None else tuple(map(filled, state)),
-    )
-
-
 def _stacked_inputs(x: Array, masked: Array | None, units: int) -> Array:
     """Return (time + 1, units + features + 1, batch): space for h, then x, then ones."""
     batch, time, n_features = x.shape
     stacked_inputs = np.empty((time + 1, units + n_features + 1, batch), x.dtype)
-    stacked_inputs[:time, units:-1] = _steps(x, masked).transpose(0, 2, 1)
+    stacked_inputs[:time, units:-1] = steps_of(x, masked).transpose(0, 2, 1)
     stacked_inputs[:, -1] = 1
     return stacked_inputs
 
@@ -258,128 +224,39 @@ def _joined_product(params: Params, stacked_inputs: Array) -> Callable[[int, Arr
     return product
 
 
-def _two_products(params: Params, z: Array, hidden: Array) -> Callable[[int, Array], None]:
+def _input_product(weight: Array, bias: Array, steps: Array) -> Array:
+    """Return ``Wᵀx + b`` of all steps, (gates · units, time, batch)."""
+    time, batch, _ = steps.shape
+    if batch == 1:  # the transpose, in which each step is contiguous
+        z = steps[:, 0] @ weight
+        z += bias
+        return z.T[:, :, None]
+    z = weight.T @ _as_rows(steps).T
+    z += bias[:, None]
+    return z.reshape(len(z), time, batch)
+
+
+def _as_rows(steps: Array) -> Array:
+    """Return (time, batch, features) as a matrix (time · batch, features)."""
+    return steps.reshape(steps.shape[0] * steps.shape[1], steps.shape[2])
+
+
+def _two_products(params: Params, z: Array, hidden: list[Array]) -> Callable[[int, Array], None]:
     """Return a function that writes ``Uᵀh + z`` of a step."""
-    weight = params["recurrent_weight"].T
+    weight, z_steps = params["recurrent_weight"].T, by_step(z)
 
     def product(t: int, out: Array) -> None:
         np.matmul(weight, hidden[t], out=out)
-        out += z[:, t]
+        out += z_steps[t]
 
     return product
 
 
-def columns(array: Array) -> Array:
-    """Return (time, units, batch) as a matrix (units, time · batch)."""
-    time, units, batch = array.shape
-    return array.transpose(1, 0, 2).reshape(units, time * batch)
-
-
-def _rows(x: Array, masked: Array | None) -> Array:
-    """Return (batch, time, features) as a matrix (time · batch, features), zero at masked steps."""
-    batch, time, n_features = x.shape
-    return _steps(x, masked).reshape(time * batch, n_features)
-
-
-def _steps(x: Array, masked: Array | None) -> Array:
-    """Return (time, batch, features), zero at masked steps."""
-    steps = x.transpose(1, 0, 2)
-    if masked is not None:
-        # Padding, which may be NaN, must not reach a matrix product.
-        steps = steps.copy()
-        steps[masked] = 0
-    return steps
-
-
-def _in_order(array: Array, reverse: bool) -> Array:
-    """Return (batch, time, ...) in the order of the loop; the function is its own inverse."""
-    return array[:, ::-1] if reverse else array
-
-
-def _masked(mask: Array | None, reverse: bool) -> Array | None:
-    """Return (time, batch), true at masked steps; `None` if no step is masked."""
-    return None if mask is None or mask.all() else ~_in_order(mask, reverse).T
-
-
-def _carried(masked: Array | None, time: int) -> list[Any]:
-    """Return for each step the boolean mask of masked examples, or `None` without any."""
-    if masked is None:
-        return [None] * time
-    return [row if row.any() else None for row in masked]
-
-
-def _state(arrays: tuple[Any, ...]) -> Any:
-    return arrays[0] if len(arrays) == 1 else arrays
-
-
-def _last_d_states(g_state: Any, states: Arrays) -> list[Array]:
+def _last_d_states(g_state: Any, states: States) -> list[Array]:
     """Return the gradients of the last states in new arrays."""
     given = g_state if len(states) > 1 else (g_state,)
-    d_states = [np.zeros(array.shape[1:], array.dtype) for array in states]
+    d_states = [np.zeros(steps[0].shape, steps[0].dtype) for steps in states]
     for array, g in zip(d_states, given or (), strict=False):
         if g is not None:
             array[:, : len(g)] += g.T
     return d_states
-
-
-def _inputs(
-    cell: Cell, units: int, params: Params, given: Any
-) -> tuple[Array, Array | None, Any, int]:
-    """Check `x`, `(x, mask)` or `(x, mask, state)`; return the three and the number of inputs."""
-    name, parts = cell.name, given if isinstance(given, tuple) else (given,)
-    if len(parts) > 3 or not parts:
-        raise ValueError(
-            f"{name}: the input is x, (x, mask) or (x, mask, state), got {describe(given)}"
-        )
-    x, mask, state = (*parts, None, None)[:3]
-    n_columns = len(cell.gates) * units
-    shapes: dict[str, Shape] = {
-        "weight": (len(params["weight"]) if "weight" in params else 1, n_columns),
-        "recurrent_weight": (units, n_columns),
-        **dict.fromkeys(cell.biases, (n_columns,)),
-    }
-    check_params(name, params, shapes)
-    weight = params["weight"]
-    check_float(x, name, weight.dtype)
-    if x.ndim != 3 or x.shape[2] != len(weight):
-        raise ValueError(
-            f"{name}: these params take (batch, time, features) with {len(weight)} features, but "
-            f"the input is {describe(x)}"
-        )
-    batch = len(x)
-    check_mask(name, mask, x)
-    if state is not None:
-        state = state if cell.states > 1 else (state,)
-        if not isinstance(state, tuple) or len(state) != cell.states:
-            raise ValueError(
-                f"{name}: the state must be a tuple of {cell.states} arrays, got {describe(state)}"
-            )
-        for array in state:
-            check_float(array, f"{name}, state", weight.dtype)
-            if array.shape != (batch, units):
-                raise ValueError(
-                    f"{name}: for the input {describe(x)} each array of the state must be "
-                    f"[{batch}, {units}], (batch, units), got {describe(array)}"
-                )
-    return x, mask, state, len(parts)
-
-
-def _shape(cell: Cell, units: int, shape: Any) -> tuple[Any, int]:
-    """Check the shape of an example; return its time and features."""
-    several = is_several(shape)
-    first, mask, state = (*shape, None, None)[:3] if several else (shape, None, None)
-    if not is_example(first, axes=2, known=1) or (several and len(shape) > 3):
-        raise ValueError(
-            f"{cell.name}: expected the shape of one example, (time, features), such as (20, 64) "
-            f"or (None, 64), or ((time, features), (time,)) with a mask, got {shape!r}"
-        )
-    time, n_features = first
-    if mask is not None and tuple(mask) != (time,):
-        raise ValueError(
-            f"{cell.name}: the mask of sequences of shape {first} has the shape ({time},), "
-            f"got {mask}"
-        )
-    expected = _state(((units,),) * cell.states)
-    if state is not None and tuple(state) != expected:
-        raise ValueError(f"{cell.name}: the state has the shape {expected}, got {state}")
-    return time, n_features

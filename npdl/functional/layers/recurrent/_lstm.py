@@ -8,8 +8,9 @@ from npdl.functional._checks import check_int, check_number
 from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
+from npdl.functional.layers.recurrent._cell import Cell, Memory, States
 from npdl.functional.layers.recurrent._inplace_activations import inplace_activation
-from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
+from npdl.functional.layers.recurrent._loop import recurrent
 from npdl.tree import Array
 
 __all__ = ["lstm"]
@@ -114,30 +115,33 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
     function = inplace_activation("lstm", "activation", activation)
     gate = inplace_activation("lstm", "gate_activation", gate_activation)
 
-    def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
-        hidden, memory = states
-        time, _, batch = memory[1:].shape
-        gates = np.empty((time, 4 * units, batch), memory.dtype)
-        bounded = np.empty((time, units, batch), memory.dtype)
-        gain = np.empty((units, batch), memory.dtype)
-        caches: list[Any] = []
+    def blocks(a: Array) -> tuple[Array, ...]:
+        """Return all gates, then i, f and o together, then each of g, i, f, o."""
+        return (a, a[units:], *a.reshape(4, units, -1))
 
-        def step(t: int) -> None:
-            a, c = gates[t], memory[t + 1]
+    def forward(params: Params, z: Any, states: States, memory: Memory) -> tuple[Any, Any]:
+        hidden, cells = states
+        gates, bounded = memory.steps(4 * units, blocks), memory.steps(units)
+        gain = np.empty_like(cells[0])
+
+        def step(t: int) -> Any:
+            (a, a_ifo, g, i, f, o), c, b = gates[t], cells[t + 1], bounded[t]
             z(t, a)
-            g, i, f, o = a.reshape(4, units, batch)
-            g_cache, gates_cache = function.apply(g, g), gate.apply(a[units:], a[units:])
-            np.multiply(f, memory[t], out=c)
+            g_cache, gates_cache = function.apply(g, g), gate.apply(a_ifo, a_ifo)
+            np.multiply(f, cells[t], out=c)
             np.multiply(i, g, out=gain)
             c += gain
-            caches.append((g_cache, gates_cache, function.apply(c, bounded[t])))
-            np.multiply(o, bounded[t], out=hidden[t + 1])
+            c_cache = function.apply(c, b)
+            np.multiply(o, b, out=hidden[t + 1])
+            return g_cache, gates_cache, c_cache
 
-        return step, (gates, bounded, caches)
+        return step, (gates, bounded)
 
-    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
-        (_, memory), weight = states, params["recurrent_weight"]
-        gates, bounded, caches = cell_cache
+    def backward(
+        params: Params, states: States, kept: Any, caches: list[Any], dz: Array
+    ) -> tuple[Any, Any]:
+        (_, cells), weight = states, params["recurrent_weight"]
+        gates, bounded = kept
         batch = dz.shape[2]
         da = np.empty((4 * units, batch), dz.dtype)
         dg, di, df, do = da.reshape(4, units, batch)
@@ -145,17 +149,16 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
 
         def step(t: int, dh: Array, dc: Array) -> None:
             g_cache, gates_cache, c_cache = caches[t]
-            a = gates[t]
-            g, i, f, o = a.reshape(4, units, batch)
+            _, a_ifo, g, i, f, o = gates[t]
             function.derivative(bounded[t], c_cache, d_bounded)
             np.multiply(d_bounded, o, out=d_bounded)
             np.multiply(d_bounded, dh, out=d_bounded)
             np.add(dc, d_bounded, out=dc)
             function.derivative(g, g_cache, dg)
-            gate.derivative(a[units:], gates_cache, da[units:])
+            gate.derivative(a_ifo, gates_cache, da[units:])
             np.multiply(dg, i, out=dg)
             np.multiply(di, g, out=di)
-            np.multiply(df, memory[t], out=df)
+            np.multiply(df, cells[t], out=df)
             np.multiply(do, bounded[t], out=do)
             np.multiply(through_c, dc, out=through_c)
             np.multiply(do, dh, out=do)

@@ -8,8 +8,9 @@ from npdl.functional._checks import check_int
 from npdl.functional._initializers import Initializer, glorot_uniform, orthogonal, zeros
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import tanh
+from npdl.functional.layers.recurrent._cell import Cell, Memory, States
 from npdl.functional.layers.recurrent._inplace_activations import inplace_activation
-from npdl.functional.layers.recurrent._loop import Arrays, Cell, recurrent
+from npdl.functional.layers.recurrent._loop import recurrent
 from npdl.tree import Array
 
 __all__ = ["rnn"]
@@ -64,23 +65,24 @@ def rnn(
     units = check_int(units, "rnn(units=128)")
     function = inplace_activation("rnn", "activation", activation)
 
-    def forward(params: Params, z: Any, states: Arrays) -> tuple[Any, Any]:
+    def forward(params: Params, z: Any, states: States, memory: Memory) -> tuple[Any, Any]:
         (hidden,) = states
-        cell_cache: list[Any] = []
 
-        def step(t: int) -> None:
+        def step(t: int) -> Any:
             y = hidden[t + 1]
             z(t, y)
-            cell_cache.append(function.apply(y, y))
+            return function.apply(y, y)
 
-        return step, cell_cache
+        return step, None
 
-    def backward(params: Params, states: Arrays, cell_cache: Any, dz: Array) -> tuple[Any, Any]:
+    def backward(
+        params: Params, states: States, kept: None, caches: list[Any], dz: Array
+    ) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"]
         da = np.empty_like(hidden[0])
 
         def step(t: int, dh: Array) -> None:
-            function.derivative(hidden[t + 1], cell_cache[t], da)
+            function.derivative(hidden[t + 1], caches[t], da)
             np.multiply(da, dh, out=da)
             dz[:, t] = da
             np.matmul(weight, da, out=dh)

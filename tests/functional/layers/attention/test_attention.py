@@ -5,6 +5,7 @@ import pytest
 from arrays import noisy_params, normal64
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import peak
 
 import npdl.functional as F
 from npdl import tree
@@ -316,3 +317,12 @@ def test_a_misshapen_input_is_an_error_that_names_the_sizes(name):
     shape = ((TIME, FEATURES), (STEPS, OTHERS)) if name in CROSS else (TIME, FEATURES)
     with pytest.raises((TypeError, ValueError), match=f"^multi_head_attention: .*{message}"):
         layer.apply(layer.init(0, shape), x)
+
+
+def test_inference_keeps_no_weights():
+    layer, x = F.multi_head_attention(2), normal64(32, 128, 8).astype(np.float32)
+    params = layer.init(0, (128, 8))
+    weights = 32 * 2 * 128 * 128 * x.itemsize
+    most, _ = peak(lambda: layer(params, x))
+    kept, _ = peak(lambda: layer.apply(params, x))
+    assert most < weights / 2 < weights < kept

@@ -5,6 +5,7 @@ import pytest
 from arrays import noisy_params, normal64
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import peak
 
 import npdl.functional as F
 from npdl import tree
@@ -624,3 +625,16 @@ def test_a_gradient_that_has_vanished_is_zero_and_not_subnormal(make):
     assert not np.any(dx[:, 0])
     sizes = np.abs(dx)
     assert np.mean((sizes > 0) & (sizes < np.finfo(np.float32).tiny)) < 0.02
+
+
+@each_kind
+@pytest.mark.parametrize("features", [2, 16], ids=["few features", "more features"])
+def test_inference_has_the_memory_of_one_step(kind, features):
+    layer, time, batch = kind(16), 200, 16
+    params, x = made(layer, features), normal64(batch, time, features)
+    state = batch * 16 * x.itemsize
+    # The only arrays of all steps are the inputs and their matrix product, or (h, x, 1).
+    blocks = (features + max(params["weight"].shape[1], 16 + 1)) / 16
+    most, y = peak(lambda: layer(params, x))
+    assert most < (1.1 * time * blocks + 25) * state
+    assert np.array_equal(y, layer.apply(params, x)[0])
