@@ -21,7 +21,8 @@ batch norm, are computed per shard.
 """
 
 from npdl.distributed._agreement import aborting, check_agreement
+from npdl.distributed._job import rank
 from npdl.distributed._sharded import all_reduce, fold_stats, sharded
 from npdl.distributed._shards import rows_of
 
-__all__ = ["aborting", "all_reduce", "check_agreement", "fold_stats", "rows_of", "sharded"]
+__all__ = ["aborting", "all_reduce", "check_agreement", "fold_stats", "rank", "rows_of", "sharded"]

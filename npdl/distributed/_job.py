@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "alone",
     "arrive",
+    "caused_elsewhere",
     "current_job",
     "default_shards",
     "join_job",
@@ -171,6 +172,12 @@ def default_shards() -> int | None:
     return int(text)
 
 
+def caused_elsewhere(error: Exception) -> Exception:
+    """Mark an error that repeats the error of another rank, which the launcher prefers."""
+    error.is_caused_elsewhere = True  # type: ignore[attr-defined]
+    return error
+
+
 def _report(error: BaseException, rank: int, ranks: int) -> dict[str, Any]:
     """Return the message about an error: its text, the exit status, and the error's origin."""
     if isinstance(error, SystemExit):
@@ -184,7 +191,7 @@ def _report(error: BaseException, rank: int, ranks: int) -> dict[str, Any]:
         "text": header + _trace(error),
         "status": 1,
         "signal": int(signal.SIGINT) if interrupted else None,
-        "is_echo": hasattr(error, "failed_rank"),
+        "is_echo": hasattr(error, "is_caused_elsewhere"),
     }
 
 
