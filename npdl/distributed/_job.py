@@ -148,7 +148,20 @@ def arrive() -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let the first rank compute something that the other ranks do not compute."""
+    """Let this rank train and predict alone, in a job of ``python -m npdl.run``.
+
+    Within the context, `fit`, `evaluate` and `predict` do not share their batches with other
+    ranks. So each rank can train another model, or the first rank can do something in addition.
+
+    Examples
+    --------
+    >>> from npdl.distributed import alone, rank
+    >>> rates = [0.1, 0.01]
+    >>> if rank() < len(rates):
+    ...     with alone():
+    ...         print("train with the rate", rates[rank()])
+    train with the rate 0.1
+    """
     job = current_job()
     if job is None or job.is_alone:
         yield

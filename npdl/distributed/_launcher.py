@@ -57,6 +57,11 @@ def launch(command: list[str], ranks: int, environment: dict[str, str], limit: f
     limit : float
         The longest time in seconds that ranks wait for another rank.
     """
+    for number in range(3):  # the first rank takes these over, so all of them must be open
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     with _directory() as (directory, lifeline), socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(directory / "s"))
         server.listen(ranks)
