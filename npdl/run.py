@@ -54,6 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status. If a signal ended the job, it ends this process too.
+
+    Examples
+    --------
+    >>> from npdl.run import main
+    >>> main(["--help"])
+    Traceback (most recent call last):
+    SystemExit: 0
     """
     options, command = _parsed(list(sys.argv[1:] if arguments is None else arguments))
     cores = available_cores()

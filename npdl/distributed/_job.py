@@ -64,7 +64,7 @@ class Job:
             os._exit(1)
 
     def listen(self, interval: float) -> None:
-        """Answer the launcher, until it ends; a thread of its own does this."""
+        """Answer the launcher until it ends, in a separate thread."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.connection, selectors.EVENT_READ)
             while True:
