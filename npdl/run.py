@@ -12,7 +12,6 @@ number of ranks::
 
 import argparse
 import importlib.util
-import itertools
 import os
 import shutil
 import signal
@@ -65,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, command = _parsed(list(sys.argv[1:] if arguments is None else arguments))
     cores = available_cores()
     ranks = options.ranks or min(cores, options.shards)
+    mpiexec = _mpiexec() if ranks > 1 else None
     environment = _HASHES | os.environ | _COMMON | {"NPDL_SHARDS": str(options.shards)}
     if options.says_shards:
         sys.stderr.write(
@@ -72,17 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"into {options.shards} shards; --shards sets this number\n"
         )
         sys.stderr.flush()
-    flags = list(itertools.takewhile(lambda flag: not flag.startswith("-m"), sys.orig_argv[1:]))
-    if ranks == 1:
-        return _run_alone([sys.executable, *flags, *command], environment)
+    python = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
+    if mpiexec is None:
+        return _run_alone([*python, *command], environment)
     from npdl.distributed._launcher import launch
 
     environment |= _OPEN_MPI | {"NPDL_RANKS": str(ranks)}
     if ranks == cores and hasattr(os, "sched_getaffinity"):
         mine = sorted(os.sched_getaffinity(0))
         environment |= {"NPDL_CORES": " ".join(map(str, mine))} if len(mine) == ranks else {}
-    program = [sys.executable, *flags, "-u", "-m", "npdl.distributed._rank", *command]
-    end = launch([_mpiexec(), "-n", str(ranks), *program], ranks, environment, options.timeout)
+    program = [*python, "-u", "-m", "npdl.distributed._rank", *command]
+    end = launch([mpiexec, "-n", str(ranks), *program], ranks, environment, options.timeout)
     sys.stderr.write(end.text)
     sys.stderr.flush()
     if end.signal is not None:

@@ -112,7 +112,8 @@ def aborting(comm: Any) -> Iterator[None]:
         if comm is not None and comm.Get_size() > 1:
             job = current_job()
             if job is not None:
-                job.fail(error)
+                job.report(error)
+                raise SystemExit(1) from error
             rank = f"rank {comm.Get_rank()} of {comm.Get_size()}"
             import traceback
 

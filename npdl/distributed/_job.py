@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 
@@ -52,6 +52,7 @@ class Job:
     comm: Any = None
     arrivals: int = 0
     is_alone: bool = False
+    has_failed: bool = False
     lock: Any = attrs.field(factory=threading.Lock)
     pid: int = attrs.field(factory=os.getpid)  # a forked process does not belong to the job
 
@@ -89,13 +90,15 @@ class Job:
         else:
             signal.pthread_kill(main, number)
 
-    def fail(self, error: BaseException) -> NoReturn:
-        """End the job with an error: the launcher prints it, and ends all ranks."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        self.send(**_report(error, self.rank, self.ranks))
-        while True:  # until the launcher ends this process
+    def report(self, error: BaseException) -> None:
+        """Report an error to the launcher, which prints it and ends all ranks.
+
+        Only the first rank returns. It must exit, and has time to close the files of the script.
+        """
+        if not self.has_failed:
+            self.has_failed = True
+            self.send(**_report(error, self.rank, self.ranks))
+        while self.rank:  # until the launcher ends this process
             time.sleep(1)
 
 

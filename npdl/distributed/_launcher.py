@@ -1,8 +1,6 @@
 """The launcher's side of a job: it starts ``mpiexec``, observes the ranks, and reports one error.
 
 ``mpiexec`` starts and stops the ranks. Each rank connects to a socket in the directory of the job.
-All files of the job are in this directory. A shell removes it when the launcher and ``mpiexec``
-have ended, even if both were killed.
 """
 
 import contextlib
@@ -13,21 +11,18 @@ import selectors
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
 from typing import IO, Any
 
 import attrs
 
+from npdl.distributed._directory import job_directory, job_files
 from npdl.distributed._job import REQUESTS
 
 __all__ = ["End", "launch"]
 
-# Removes a directory ($0) at the end of the input. A dying rank may still create a file.
-_JANITOR = 'trap "" HUP INT TERM; cat >/dev/null; rm -rf "$0" || { sleep 1; rm -rf "$0"; }'
 _KEPT = 1 << 16  # bytes of the error output of mpiexec that are kept
 _BOXES = re.compile("^-{74}$.*?^-{74}$\n", re.DOTALL | re.MULTILINE)  # messages of Open MPI
 _GRACE = 2.0  # seconds for a further message that explains an event
@@ -62,7 +57,7 @@ def launch(command: list[str], ranks: int, environment: dict[str, str], limit: f
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    with _directory() as (directory, lifeline), socket.socket(socket.AF_UNIX) as server:
+    with job_directory() as (directory, lifeline), socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(directory / "s"))
         server.listen(ranks)
         supervisor = _Supervisor(server, ranks, limit)
@@ -70,7 +65,9 @@ def launch(command: list[str], ranks: int, environment: dict[str, str], limit: f
         try:
             process = subprocess.Popen(
                 command,
-                env=environment | _files(directory, limit),
+                env=environment
+                | job_files(directory)
+                | {"NPDL_INTERVAL": str(min(1.0, limit / 4))},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -81,46 +78,6 @@ def launch(command: list[str], ranks: int, environment: dict[str, str], limit: f
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _directory() -> Iterator[tuple[Path, int]]:
-    """Make the directory of a job, in memory if possible; it vanishes with its last user.
-
-    A user of the directory is a process that holds the second result, the end of a pipe.
-    """
-    memory = "/dev/shm"
-    base = memory if os.access(memory, os.W_OK) else tempfile.gettempdir()
-    path = Path(base, f"npdl-{os.getpid()}-{os.urandom(4).hex()}")
-    janitor = subprocess.Popen(
-        ["/bin/sh", "-c", _JANITOR, os.fspath(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert janitor.stdin is not None
-    try:
-        path.mkdir(mode=0o700)
-        yield path, janitor.stdin.fileno()
-    finally:
-        janitor.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            janitor.wait(5)
-
-
-def _files(directory: Path, limit: float) -> dict[str, str]:
-    """Return the variables that name the directory of all files of a job."""
-    path = os.fspath(directory)
-    return {
-        "NPDL_JOB": os.fspath(directory / "s"),
-        "NPDL_INTERVAL": str(min(1.0, limit / 4)),
-        "PRTE_MCA_prte_tmpdir_base": path,
-        "OMPI_MCA_btl_sm_backing_directory": path,
-        "OMPI_MCA_osc_sm_backing_directory": path,
-        "OMPI_MCA_osc_rdma_backing_directory": path,
-        "OMPI_MCA_shmem_mmap_backing_file_base_dir": path,
-    }
 
 
 @attrs.define(eq=False)
@@ -134,7 +91,8 @@ class _Rank:
     since: float = 0.0  # the time of the last change of `arrivals`
     heard: float = 0.0  # the time of the last message
     stack: str | None = None
-    is_done: bool = False
+    is_done: bool = False  # it has run the script
+    is_leaving: bool = False  # it has reported an error, and closes its files
     buffer: bytes = b""
 
     def send(self, request: bytes) -> None:
@@ -168,11 +126,13 @@ class _Supervisor:
         self.server, self.count, self.limit = server, count, limit
         self.start = time.monotonic()
         self.ranks: list[_Rank] = []
+        self.started = 0
         self.errors = b""  # the last error output of mpiexec and of ranks other than the first
         self.signals: list[int] = []
         self.end: End | None = None
-        # An end that holds from a time on, unless a message with the cause arrives before.
+        # An end that holds from a time on, unless another message has the cause.
         self.likely: tuple[float, Callable[[], End]] | None = None
+        self.has_cause = False
         self.selector = selectors.DefaultSelector()
 
     def run(self, process: subprocess.Popen[bytes]) -> End:
@@ -218,7 +178,8 @@ class _Supervisor:
         self.errors = (self.errors + data)[-_KEPT:]
         if not data:
             self.selector.unregister(self._stderr)
-            self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
 
     def _read(self, rank: _Rank) -> None:
         messages = rank.messages()
@@ -237,12 +198,14 @@ class _Supervisor:
             rank.number, rank.pid, rank.since = message["rank"], message["pid"], rank.heard
             socket.send_fds(rank.connection, [b"F"], [0, 1, 2] if rank.number == 0 else [])
             self.ranks.append(rank)
+            self.started += 1
         elif "text" in message:
             end = End(message["text"], message["status"], message["signal"])
+            rank.is_leaving = rank.number == 0
             if message["is_echo"]:
                 self._expect(lambda: end)
             elif rank.number:  # if all ranks fail, the report and the output of the first appear
-                self.likely = time.monotonic() + _GRACE / 4, lambda: end
+                self._expect(lambda: end, is_cause=True)
             else:
                 self.end = self.end or end
         elif "arrivals" in message:
@@ -252,20 +215,17 @@ class _Supervisor:
             rank.stack = message.get("stack", rank.stack)
             rank.is_done = message.get("done", rank.is_done)
 
-    def _expect(self, end: Callable[[], End]) -> None:
-        if self.likely is None:
-            self.likely = time.monotonic() + _GRACE, end
+    def _expect(self, end: Callable[[], End], is_cause: bool = False) -> None:
+        if self.likely is None or (is_cause and not self.has_cause):
+            self.likely = time.monotonic() + _GRACE / (4 if is_cause else 1), end
+            self.has_cause = is_cause
 
     def _death(self, rank: _Rank) -> End:
         """Return the end of a job with a rank that ended without a message."""
         if self.signals:
             return End(signal=self.signals[-1])
         status = self.process.returncode or 0
-        how = (
-            f"was killed by {_name(status - 128)}"
-            if status > 128
-            else f"ended with status {status}"
-        )
+        how = f"was killed by {_name(status - 128)}" if status > 128 else f"exited with {status}"
         errors = "" if status == 128 + signal.SIGKILL else _BOXES.sub("", self._error_text)
         text = f"{errors}rank {rank.number} of {self.count} {how} before the end of the script, "
         return End(f"{text}which ends the job\n", status or 1)
@@ -284,8 +244,8 @@ class _Supervisor:
 
     def _check_waiting(self, now: float) -> None:
         """Expect an end if one rank is silent, or keeps the others waiting, for too long."""
-        if len(self.ranks) < self.count and now > self.start + self.limit:
-            text = f"only {len(self.ranks)} of {self.count} ranks started"
+        if self.started < self.count and now > self.start + self.limit:
+            text = f"only {self.started} of {self.count} ranks started"
             self.end = End(f"{text} in {self.limit:g} seconds, which ends the job\n", 1)
         most = max((rank.arrivals for rank in self.ranks), default=0)
         waiting = [rank.since for rank in self.ranks if rank.arrivals == most]
@@ -294,7 +254,7 @@ class _Supervisor:
             for rank in late:
                 rank.send(b"S")
             self._expect(lambda: self._delay(late, "kept the other ranks waiting"))
-        silent = [rank for rank in self.ranks if now > rank.heard + self.limit]
+        silent = [rank for rank in self.ranks if now > rank.heard + self.limit and not rank.is_done]
         if silent:
             self._expect(lambda: self._delay(silent, "did not respond"))
 
@@ -310,14 +270,19 @@ class _Supervisor:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Forward a signal to all ranks; end the job if it comes again, or before the start."""
-        if number in self.signals or len(self.ranks) < self.count:
+        if number in self.signals or self.started < self.count:
             self.end = self.end or End(signal=number)
         for rank in self.ranks:
             rank.send(_SIGNALS[number])
         self.signals.append(number)
 
     def _stop(self) -> None:
-        """End all processes of the job."""
+        """End all processes of the job; a rank that leaves has time to close its files."""
+        moment = time.monotonic() + _GRACE
+        while time.monotonic() < moment and any(
+            rank.is_leaving and rank.is_connected for rank in self.ranks
+        ):
+            time.sleep(0.01)
         for rank in self.ranks:
             if rank.is_connected:
                 os.kill(rank.pid, signal.SIGKILL)

@@ -5,11 +5,15 @@ the whole job.
 """
 
 import atexit
+import importlib.machinery
+import io
 import os
 import runpy
 import socket
 import sys
 import threading
+import types
+import zipfile
 from pathlib import Path
 
 from npdl.distributed._job import Job, join_job
@@ -25,11 +29,11 @@ def main(command: list[str]) -> None:
     try:
         _initialize(job)
         _run(command)
-    except SystemExit as stop:
-        if stop.code not in (None, 0):
-            job.fail(stop)
     except BaseException as error:
-        job.fail(error)
+        if not isinstance(error, SystemExit) or error.code not in (None, 0):
+            job.report(error)
+    # Outside of the handler, the frames of the script are gone, and its files are closed.
+    sys.exit(1 if job.has_failed else 0)
 
 
 def _joined() -> Job:
@@ -47,6 +51,7 @@ def _joined() -> Job:
         os.sched_setaffinity(0, {int(cores[rank])})
     job = Job(rank, ranks, connection)
     job.send(rank=rank, pid=os.getpid())
+    os.dup(connection.fileno())  # the connection ends with the process, not with its objects
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -56,7 +61,10 @@ def _joined() -> Job:
 
 
 def _initialize(job: Job) -> None:
-    """Initialize MPI, and finalize it after all other functions at the end of the process."""
+    """Initialize MPI, and finalize it at the end of the process, after all other functions."""
+    import mpi4py
+
+    mpi4py.rc.finalize = False
     from mpi4py import MPI
 
     job.comm = MPI.COMM_WORLD
@@ -67,8 +75,8 @@ def _initialize(job: Job) -> None:
         )
 
     def finalize() -> None:
-        job.send(done=True)
-        if not MPI.Is_finalized():
+        if not job.has_failed:  # other ranks would not arrive
+            job.send(done=True)
             MPI.Finalize()
 
     atexit.register(finalize)
@@ -76,16 +84,30 @@ def _initialize(job: Job) -> None:
 
 
 def _run(command: list[str]) -> None:
-    """Run ``script args…`` or ``-m module args…``, as the interpreter does."""
+    """Run ``script args…`` or ``-m module args…``, as the interpreter does.
+
+    The script gets a module ``__main__`` that exists to the end of the process. The temporary one
+    of :func:`runpy.run_path` would lose files that are open at an error.
+    """
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
     if command[0] == "-m":
         sys.argv = command[1:]
-        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        runpy._run_module_as_main(command[1])  # type: ignore[attr-defined]
         return
     script = Path(command[0]).absolute()
     sys.argv = command
+    if script.is_dir() or zipfile.is_zipfile(script):
+        sys.path[0] = str(script)
+        runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
+        return
     if not sys.flags.safe_path:
         sys.path[0] = str(script.resolve().parent)
-    runpy.run_path(str(script), run_name="__main__")
+    with io.open_code(str(script)) as file:
+        code = compile(file.read(), script, "exec")
+    loader = importlib.machinery.SourceFileLoader("__main__", str(script))
+    vars(module).update(__file__=str(script), __loader__=loader)
+    exec(code, vars(module))
 
 
 if __name__ == "__main__":

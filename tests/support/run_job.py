@@ -99,7 +99,10 @@ def raises():
     barrier()
 
 
-def raises_everywhere():
+def raises_everywhere(folder):
+    global kept  # the interpreter writes the end of the file when it exits
+    kept = Path(folder, f"{rank()}.txt").open("w", encoding="utf-8")  # noqa: SIM115
+    kept.write("not flushed")
     sys.stdout.write("before\n")
     raise ZeroDivisionError(f"on rank {rank()}")
 
@@ -140,6 +143,14 @@ def hangs():
     if rank() == 1:
         time.sleep(1000)
     functional()
+
+
+def plots():
+    """Let the first rank work longer than the time limit, after the others have ended."""
+    barrier()
+    if rank() == 0:
+        time.sleep(8)
+        sys.stdout.write("plotted\n")
 
 
 def waits():
