@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from npdl import random
+from npdl._blas import SmallSteps
 from npdl.compat._fitting import weighted
 from npdl.compat.layers.base import Stateful
 from npdl.compat.utils.random import get_rng, new_key, set_rng
@@ -52,16 +53,17 @@ def step_of(
         params: None, x: Any, y: Any, weight: Any, *, rng: random.Key, total: int
     ) -> tuple[Any, ...]:
         before = _trees(model)
-        try:
-            with _drawing_from(rng):
-                outputs = model.forward(x, train=True)
-        finally:
-            _set_trees(model, before)  # the statistics of all shards are folded in at the end
-        value = float(np.mean(weighted(model.loss.forward(outputs, y), weight)))
-        sums = scores.sums(outputs, (x, y, weight))
-        g = weighted(model.loss_gradient(outputs, y), weight)
-        # Gradients are sums over examples; `over_shards` multiplies them by len(x) / total.
-        model.backward(g * (total / len(x)))
+        with SmallSteps()(model.params, x):
+            try:
+                with _drawing_from(rng):
+                    outputs = model.forward(x, train=True)
+            finally:
+                _set_trees(model, before)  # the statistics of all shards are folded in at the end
+            value = float(np.mean(weighted(model.loss.forward(outputs, y), weight)))
+            sums = scores.sums(outputs, (x, y, weight))
+            g = weighted(model.loss_gradient(outputs, y), weight)
+            # Gradients are sums over examples; `over_shards` multiplies them by len(x) / total.
+            model.backward(g * (total / len(x)))
         return value, sums, model.grads, [layer.cache for layer in _with_stats(model)]
 
     average = over_shards(terms, shards, comm, merge=functools.partial(merged, scores.metrics))
