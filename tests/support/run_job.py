@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from arrays import same_bits
 
 import npdl
 import npdl.functional as F
 from npdl import random
 from npdl.callbacks import Callback
-from npdl.distributed import rank
+from npdl.distributed import alone, rank
 from npdl.training import Checkpoint, evaluate, fit, predict
 
 X = random.generator(1).normal(size=(150, 2, 6, 6)).astype(np.float32)
@@ -151,6 +152,16 @@ def plots():
     if rank() == 0:
         time.sleep(8)
         sys.stdout.write("plotted\n")
+
+
+def separates():
+    """Train another model on each rank; no rank waits for another one."""
+    with alone():
+        result = functional(epochs=1 + rank())
+        stateful(epochs=2 - rank())
+    expected = functional(epochs=1)
+    if rank() == 0:
+        assert same_bits(result, expected)
 
 
 def waits():
