@@ -75,7 +75,7 @@ def check_agreement(comm: Any, **named: Any) -> None:
         more = [f"and {len(lines) - 8} more"] if len(lines) > 8 else []
         raise ValueError(
             "\n  ".join(["the ranks differ:", *lines[:8], *more])
-            + "\nGive every rank the same program, arguments, data, libraries and callbacks."
+            + "\nGive every rank the same program, arguments, seeds, data, libraries and callbacks."
         )
 
 

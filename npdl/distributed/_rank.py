@@ -8,6 +8,7 @@ import atexit
 import importlib.machinery
 import io
 import os
+import random
 import runpy
 import socket
 import sys
@@ -15,6 +16,8 @@ import threading
 import types
 import zipfile
 from pathlib import Path
+
+import numpy as np
 
 from npdl.distributed._job import Job, join_job
 
@@ -26,6 +29,10 @@ _NUMBERS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
 def main(command: list[str]) -> None:
     """Join the job, and run the script or the module."""
     job = _joined()
+    # Scripts without seeds draw new numbers in each job, and the same ones on all ranks.
+    seed = int(os.environ.pop("NPDL_SEED"))
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     try:
         _initialize(job)
         _run(command)

@@ -105,6 +105,7 @@ STATUS = {
     "hangs": (1, "", "rank 1 of 2 kept the other ranks waiting for more than 6 seconds"),
     "plots": (0, "plotted\n", ""),
     "separates": (0, None, ""),
+    "draws": (0, "trained\n", ""),
     "stops": (1, "", "rank 1 of 2 did not respond for more than 6 seconds"),
 }
 FAST = ("shows", "raises_everywhere", "dies")

@@ -164,6 +164,15 @@ def separates():
         assert same_bits(result, expected)
 
 
+def draws():
+    """Train on data, and from weights, of the global generators without a seed."""
+    order = np.random.permutation(150)  # noqa: NPY002
+    model = npdl.Model([npdl.layers.Softmax(3, n_in=2)])
+    model.compile()
+    model.fit(X[order, 0, 0, :2], LABELS[order], epochs=1, verbose=0)
+    sys.stdout.write("trained\n")
+
+
 def waits():
     barrier()
     sys.stdout.write("ready\n")
