@@ -6,6 +6,7 @@ the first layer, their feature maps, and the model.
     python examples/digits_cnn.py
     python examples/digits_cnn.py --style compat
     python examples/digits_cnn.py --mnist DIRECTORY
+    python -m npdl.run examples/digits_cnn.py --shards 4
 """
 
 import argparse
@@ -18,6 +19,7 @@ from options import STYLE, directory, folder, integer, seed
 import npdl
 import npdl.functional as F
 from npdl import plot, random
+from npdl.distributed import rank
 from npdl.training import fit, predict
 
 
@@ -30,7 +32,7 @@ def with_shifts(x, labels):
     return np.concatenate(shifted), np.tile(labels, len(corners))
 
 
-def functional(training, validation, epochs, key):
+def functional(training, validation, epochs, shards, key):
     """Train with pure functions: the layer is a value, `fit` returns the parameters."""
 
     def convolution(filters, stride=1):
@@ -55,11 +57,12 @@ def functional(training, validation, epochs, key):
         validation=validation,
         metrics={"accuracy": F.accuracy},
         rng=key,
+        shards=shards,
     )
     return model, state.params, history
 
 
-def compat(training, validation, epochs, key):
+def compat(training, validation, epochs, shards, key):
     """Train with objects that hold their parameters, in the style of Keras.
 
     These convolutions have no padding, so the network differs, and the rate is constant. At the
@@ -82,7 +85,9 @@ def compat(training, validation, epochs, key):
     model.add(layers.Dropout(0.5))
     model.add(layers.Softmax(10))
     model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=2e-3), metrics=["accuracy"])
-    history = model.fit(*training, epochs=epochs, batch_size=64, validation_data=validation)
+    history = model.fit(
+        *training, epochs=epochs, batch_size=64, validation_data=validation, shards=shards
+    )
     layer, params = model.to_functional()
     return layer, params, history
 
@@ -111,6 +116,9 @@ def main():
         "--mnist", type=directory, metavar="DIR", help="the directory of MNIST's files"
     )
     parser.add_argument("--epochs", type=integer(), help="default 12; 1 for MNIST")
+    parser.add_argument(
+        "--shards", type=integer(), help="number of shards of a batch, which several ranks share"
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the training")
     parser.add_argument(
         "--output",
@@ -131,7 +139,9 @@ def main():
     style = {"functional": functional, "compat": compat}[arguments.style]
     usual = 1 if not is_small else 4 if arguments.quick else 12
     start = time.perf_counter()
-    model, params, history = style(training, validation, arguments.epochs or usual, key)
+    model, params, history = style(
+        training, validation, arguments.epochs or usual, arguments.shards, key
+    )
     seconds = time.perf_counter() - start
 
     images, labels = test
@@ -139,8 +149,9 @@ def main():
     counts = F.confusion_matrix(outputs, labels, classes=10)
     print(f"true digit by row, predicted digit by column:\n{counts}")
     print(f"test accuracy {F.accuracy(outputs, labels):.4f}, after {seconds:.1f} s of training")
-    draw(output, model, params, history, images[0], counts)
-    print(f"pictures: {output}/")
+    if rank() == 0:  # all ranks run this script
+        draw(output, model, params, history, images[0], counts)
+        print(f"pictures: {output}/")
 
 
 if __name__ == "__main__":

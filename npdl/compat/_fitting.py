@@ -13,8 +13,9 @@ from npdl.checkpoint._files.limits import CheckpointError, check_json, check_len
 from npdl.compat._checks import Array
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_rng, get_state, set_state
+from npdl.distributed._shards import rows_of
 from npdl.functional._checks import check_number
-from npdl.training._scores import Metrics, Scores, Sums, check_metrics
+from npdl.training._scores import Metrics, Sums, check_metrics
 
 __all__ = [
     "METRICS",
@@ -24,6 +25,7 @@ __all__ = [
     "accuracy",
     "as_metrics",
     "batch_count",
+    "batch_slices",
     "batches",
     "can_be_classes",
     "line",
@@ -51,11 +53,16 @@ def batches(
     A single last example is added to the batch before, since batch normalization needs the
     variance of at least two examples.
     """
-    count = len(data[0])
+    for part in batch_slices(len(data[0]), size):
+        yield _rows(data, part if order is None else order[part])
+
+
+def batch_slices(count: int, size: int) -> Iterator[slice]:
+    """Yield the slice of each batch of :func:`batches`."""
     merges = _merges_last(count, size)
     for start in range(0, count - merges, size):
-        part = slice(start, count if merges and start + size == count - 1 else start + size)
-        yield _rows(data, part if order is None else order[part])
+        is_merged = merges and start + size == count - 1
+        yield slice(start, count if is_merged else min(start + size, count))
 
 
 def batch_count(count: int, size: int) -> int:
@@ -208,11 +215,13 @@ class Training:
     data: tuple[Any, ...]
     validation: Any
     metrics: Metrics
-    scores: Scores
+    stepper: Callable[[tuple[Any, ...], int], Sums]
     batch_size: int
     shuffle: bool
     # The state of the generator before it drew the order of the current epoch.
     before: str = ""
+    shards: int | None = None
+    comm: Any = None
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:
         """Return an iterator over the batches of an epoch, from index `first`, and their sizes."""
@@ -224,8 +233,16 @@ class Training:
         order = get_rng().permutation(len(self.data[0])) if self.shuffle else None
         if first:
             set_state(now)
-        parts = batches(self.data, self.batch_size, order)
-        return ((part, len(part[0])) for part in itertools.islice(parts, first, None))
+        slices = batch_slices(len(self.data[0]), self.batch_size)
+        return (self._batch(each, order) for each in itertools.islice(slices, first, None))
+
+    def _batch(self, part: slice, order: Array | None) -> tuple[Any, int]:
+        """Return the examples of a batch and its size; with shards, the examples of this rank."""
+        size = part.stop - part.start
+        if self.shards is not None:
+            own = rows_of(size, self.shards, self.comm)
+            part = slice(part.start + own.start, part.start + own.stop)
+        return _rows(self.data, part if order is None else order[part]), size
 
     @property
     def view(self) -> Any:
@@ -234,7 +251,7 @@ class Training:
 
     def step(self, batch: Any, size: int) -> Sums:
         """Update the parameters once; return the sums of the loss and metrics of the batch."""
-        return self.model._step(*batch, self.scores)[1]  # type: ignore[no-any-return]
+        return self.stepper(batch, size)
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the validation data; empty without validation data."""

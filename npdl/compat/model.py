@@ -13,6 +13,7 @@
 array([0, 1, 1, 0])
 """
 
+import itertools
 import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -42,6 +43,7 @@ from npdl.compat._fitting import (
     accuracy,
     as_metrics,
     batch_count,
+    batch_slices,
     batches,
     can_be_classes,
     split,
@@ -51,15 +53,19 @@ from npdl.compat._function_loss import FunctionLoss
 from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat._saving import Saved
+from npdl.compat._sharded import check_smallest_shard, step_of
 from npdl.compat._stack import Stack
 from npdl.compat.layers.base import Layer, without_caches
 from npdl.compat.layers.embedding import Embedding
 from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
+from npdl.distributed._agreement import aborting, check_agreement, is_first, sample
+from npdl.distributed._job import default_shards, world
 from npdl.functional._checks import check_flag, check_int
+from npdl.training._evaluation import joined, over_batches
 from npdl.training._learning_rate import check_factor
 from npdl.training._left_out import left_out, refusal_of
-from npdl.training._loop import Loop
+from npdl.training._loop import Loop, writes
 from npdl.training._position import setting
 from npdl.training._resume import Checkpoint
 from npdl.training._scores import Scores, Sums, mean_sums, number_of
@@ -194,6 +200,7 @@ class Model(KerasMethods, Stack, Saved):
         initial_epoch: int = 0,
         checkpoint: Checkpoint | None = None,
         resume: bool = False,
+        shards: int | None = None,
     ) -> History:
         """Train the model.
 
@@ -235,6 +242,10 @@ class Model(KerasMethods, Stack, Saved):
         resume : bool
             Whether to resume from the newest valid checkpoint, with the same bits as an
             uninterrupted run. The state of the generator of `npdl.utils.random` is then restored.
+        shards : int, optional
+            The number of shards that each batch is cut into, as in :func:`npdl.training.fit`. In a
+            job of ``python -m npdl.run``, the ranks share them. The default is the environment
+            variable ``NPDL_SHARDS``, which the launcher sets.
 
         Returns
         -------
@@ -262,6 +273,9 @@ class Model(KerasMethods, Stack, Saved):
             that is not trained.
         """
         self._require_compiled("fit")
+        shards = default_shards() if shards is None else shards
+        if shards is not None:
+            check_int(shards, "Model.fit(X, Y, shards=8)", least=1)
         last, name = (max_iter, "max_iter") if epochs is None else (epochs, "epochs")
         check_int(batch_size, "Model.fit(X, Y, batch_size=32)")
         check_int(last, f"Model.fit(X, Y, {name}=10)", least=0)
@@ -295,7 +309,14 @@ class Model(KerasMethods, Stack, Saved):
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
         scores = Scores(functions, 2, numbers=True)
-        training = Training(self, data, validation, functions, scores, batch_size, shuffle)
+        comm = world()
+        if shards is not None:
+            sizes = {part.stop - part.start for part in batch_slices(len(data[0]), batch_size)}
+            check_smallest_shard(self, data[0][:1], sizes, shards)
+        step = step_of(self, scores, shards, comm)
+        training = Training(
+            self, data, validation, functions, step, batch_size, shuffle, shards=shards, comm=comm
+        )
         steps = batch_count(len(data[0]), batch_size)
         self._warn_of_random_tables()
         settings = {
@@ -303,21 +324,29 @@ class Model(KerasMethods, Stack, Saved):
             "optimizer": setting(self.optimizer),
             "loss": setting(self.loss),
             "metrics": ", ".join(names),
-            "data": f"{len(data[0])} examples in batches of {batch_size}{', shuffled' * shuffle}",
+            "data": f"{len(data[0])} examples in batches of {batch_size}"
+            + (f", in {shards} shards" if shards is not None else "")
+            + ", shuffled" * shuffle,
             "validation": f"{len(validation[0]) if validation is not None else 0} examples",
         }
-        loop = Loop(
-            training,
-            called,
-            range(initial_epoch, last),
-            steps,
-            scores.metrics,
-            checkpoint=checkpoint,
-            resume=resume,
-            names=names,
-            settings=settings,
-        )
-        return loop.run(Lines(shown, file), {"verbose": verbose})
+        with aborting(comm):
+            check_agreement(
+                comm, trained=training.snapshot(), epochs=last, resume=resume,
+                examples=sample(data, comm), **settings,
+            )  # fmt: skip
+            loop = Loop(
+                training,
+                [each for each in called if is_first(comm) or not writes(each)],
+                range(initial_epoch, last),
+                steps,
+                scores.metrics,
+                checkpoint=checkpoint,
+                resume=resume,
+                names=names,
+                settings=settings,
+                comm=comm,
+            )
+            return loop.run(Lines(shown and is_first(comm), file), {"verbose": verbose})
 
     def _step(
         self, x: Any, y: Any, weight: Array | None = None, scores: Scores | None = None
@@ -429,11 +458,16 @@ class Model(KerasMethods, Stack, Saved):
                 f"Model.predict: X must have at least one example, got an array of shape {x.shape}"
             )
         check_axes(self.input_shape, x)
-        outputs = []
-        for (part,) in batches((x,), batch_size):
-            with SmallSteps()(self.params, part), without_caches():
-                outputs.append(self.forward(part, train=False))
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+        def outputs_of(numbers: range) -> Any:
+            outputs = []
+            parts = itertools.islice(batches((x,), batch_size), numbers.start, numbers.stop)
+            for (part,) in parts:
+                with SmallSteps()(self.params, part), without_caches():
+                    outputs.append(self.forward(part, train=False))
+            return joined(outputs)
+
+        return over_batches(outputs_of, batch_count(len(x), batch_size), len(x))
 
     @keras_arguments
     def evaluate(

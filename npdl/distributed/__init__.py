@@ -16,12 +16,23 @@ machines of one kind and the same number of BLAS threads everywhere::
         for batch in batches:
             state, metrics = step(state, batch)
 
-and ``mpiexec -n 4 python train.py``. Statistics over the examples of a batch, such as those in
+and ``mpiexec -n 4 python train.py``. In a job of ``python -m npdl.run train.py``, `fit` needs no
+communicator. Statistics over the examples of a batch, such as those in
 batch norm, are computed per shard.
 """
 
 from npdl.distributed._agreement import aborting, check_agreement
+from npdl.distributed._job import alone, rank
 from npdl.distributed._sharded import all_reduce, fold_stats, sharded
 from npdl.distributed._shards import rows_of
 
-__all__ = ["aborting", "all_reduce", "check_agreement", "fold_stats", "rows_of", "sharded"]
+__all__ = [
+    "aborting",
+    "all_reduce",
+    "alone",
+    "check_agreement",
+    "fold_stats",
+    "rank",
+    "rows_of",
+    "sharded",
+]

@@ -10,8 +10,9 @@ import numpy as np
 
 from npdl import tree
 from npdl._constructor import Recorded
+from npdl.distributed._job import arrive, current_job
 
-__all__ = ["aborting", "check_agreement", "check_communicator", "is_first"]
+__all__ = ["aborting", "check_agreement", "check_communicator", "is_first", "sample"]
 
 
 def check_communicator(comm: Any) -> None:
@@ -59,6 +60,7 @@ def check_agreement(comm: Any, **named: Any) -> None:
     for path, leaf in tree.items(named):  # The keys 1 and "1" of a dict have one path.
         text = _description(leaf)
         mine[path] = f"{mine[path]} and {text}" if path in mine else text
+    arrive()
     descriptions = comm.allgather(mine)
     lines = []
     for path in dict.fromkeys(path for each in descriptions for path in each):
@@ -73,8 +75,15 @@ def check_agreement(comm: Any, **named: Any) -> None:
         more = [f"and {len(lines) - 8} more"] if len(lines) > 8 else []
         raise ValueError(
             "\n  ".join(["the ranks differ:", *lines[:8], *more])
-            + "\nGive every rank the same program, arguments, data, libraries and callbacks."
+            + "\nGive every rank the same program, arguments, seeds, data, libraries and callbacks."
         )
+
+
+def sample(data: Any, comm: Any) -> Any:
+    """Return a few examples of arrays, for the check that ranks have the same data in one order."""
+    if comm is None or comm.Get_size() == 1 or not isinstance(data, tuple | list):
+        return None
+    return tree.map(lambda array: array[:: max(1, len(array) // 32)], tuple(data))
 
 
 @contextlib.contextmanager
@@ -101,6 +110,10 @@ def aborting(comm: Any) -> Iterator[None]:
         yield
     except BaseException as error:
         if comm is not None and comm.Get_size() > 1:
+            job = current_job()
+            if job is not None:
+                job.report(error)
+                raise SystemExit(1) from error
             rank = f"rank {comm.Get_rank()} of {comm.Get_size()}"
             import traceback
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from npdl import random, tree
 from npdl.distributed._agreement import check_communicator
+from npdl.distributed._job import arrive
 from npdl.distributed._reduction import Split, Vectors
 from npdl.distributed._shards import (
     Weigh,
@@ -135,6 +136,7 @@ def fold_stats(model: Layer, params: Params, caches: Sequence[Any], comm: Any = 
     check_communicator(comm)
     rank, ranks = rank_and_count(comm)
     before = tree.leaves(params)
+    arrive()
     changed = comm.recv(source=rank - 1) if rank > 0 else {}
     folded = _with_leaves(params, before, changed)
     for cache in caches:

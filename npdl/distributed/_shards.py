@@ -9,6 +9,7 @@ import numpy as np
 from npdl import random, tree
 from npdl._data import check_data
 from npdl.distributed._agreement import check_communicator
+from npdl.distributed._job import arrive, caused_elsewhere
 from npdl.distributed._reduction import (
     Split,
     Vectors,
@@ -204,12 +205,14 @@ def gathered(comm: Any, compute: Callable[[], tuple[Any, Any]]) -> tuple[Any, li
     except Exception as error:
         failure = error
         report = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    arrive()
     reports = comm.allgather((failure is not None, report))
     if failure is not None:
         raise failure
     for rank, (failed, text) in enumerate(reports):
         if failed:
-            raise RuntimeError(f"rank {rank} failed, so this step fails on all ranks: {text}")
+            message = f"rank {rank} failed, so this step fails on all ranks: {text}"
+            raise caused_elsewhere(RuntimeError(message))
     return result, [report for _, report in reports]
 
 

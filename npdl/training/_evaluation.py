@@ -1,5 +1,6 @@
 """Predictions and metrics of a trained model, computed in batches, in inference mode."""
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -9,17 +10,31 @@ import numpy as np
 from npdl import tree
 from npdl._blas import SmallSteps
 from npdl._data import batches, check_data
+from npdl.distributed._agreement import check_communicator
+from npdl.distributed._concatenation import concatenated
+from npdl.distributed._job import world
+from npdl.distributed._reduction import chunk_range
 from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params
 from npdl.random import KeyLike
 from npdl.training._scores import Metrics, Scores, check_metrics, index_of_weights, number_of
 
-__all__ = ["Loss", "check_evaluation", "evaluate", "keep_freed_memory", "predict"]
+__all__ = [
+    "Loss",
+    "check_evaluation",
+    "evaluate",
+    "joined",
+    "keep_freed_memory",
+    "over_batches",
+    "predict",
+]
 
 Loss: TypeAlias = Callable[..., tuple[Any, Any]]
 
 
-def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> Any:
+def predict(
+    model: Layer, params: Params, x: Any, *, batch_size: int = 256, comm: Any = None
+) -> Any:
     """Return the outputs of a model, computed in batches.
 
     Parameters
@@ -32,6 +47,10 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
         The inputs, the examples along the first axis.
     batch_size : int
         Number of examples per batch.
+    comm : communicator, optional
+        Such as ``MPI.COMM_WORLD``. The ranks share the batches, and each rank gets all outputs,
+        with the bits of one process. In a job of ``python -m npdl.run``, the default is the
+        communicator of all ranks; ``MPI.COMM_SELF`` computes on this rank alone.
 
     Returns
     -------
@@ -50,11 +69,45 @@ def predict(model: Layer, params: Params, x: Any, *, batch_size: int = 256) -> A
     count = check_data((x,), "x")
     batch_size = check_int(batch_size, "predict(…, batch_size=256)", least=1)
     keep_freed_memory()
-    small, outputs = SmallSteps(), []
-    for (part,), _ in batches((x,), count, batch_size):
-        with small(params, part):
-            outputs.append(model(params, part))
-    return outputs[0] if len(outputs) == 1 else tree.map(lambda *y: np.concatenate(y), *outputs)
+
+    def outputs_of(numbers: range) -> Any:
+        small, outputs = SmallSteps(), []
+        parts = batches((x,), count, batch_size, first=numbers.start)
+        for (part,), _ in itertools.islice(parts, len(numbers)):
+            with small(params, part):
+                outputs.append(model(params, part))
+        return joined(outputs)
+
+    return over_batches(outputs_of, -(-count // batch_size), count, comm)
+
+
+def over_batches(
+    outputs_of: Callable[[range], Any], steps: int, count: int, comm: Any = None
+) -> Any:
+    """Return the outputs for all batches, which the ranks share; a single batch is not shared.
+
+    Parameters
+    ----------
+    outputs_of : callable
+        Returns the outputs for a range of batches.
+    steps, count : int
+        The numbers of batches and of examples.
+    comm : communicator, optional
+        By default, the communicator of the job, if any.
+    """
+    check_communicator(comm)
+    comm = world() if comm is None else comm
+    if comm is None or comm.Get_size() == 1 or steps == 1:
+        return outputs_of(range(steps))
+    mine = chunk_range(steps, comm.Get_size(), comm.Get_rank())
+    return concatenated(comm, lambda: outputs_of(mine) if mine else None, count)
+
+
+def joined(outputs: list[Any]) -> Any:
+    """Return the concatenated outputs of batches, in C order: the order affects later sums."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return tree.map(lambda *y: np.ascontiguousarray(np.concatenate(y)), *outputs)
 
 
 def evaluate(
@@ -65,6 +118,7 @@ def evaluate(
     loss: Loss | None = None,
     metrics: Metrics | None = None,
     batch_size: int = 256,
+    comm: Any = None,
 ) -> dict[str, Any]:
     """Return the loss and metrics of a model on data, in inference mode.
 
@@ -84,6 +138,8 @@ def evaluate(
         loss, the third entry of the data.
     batch_size : int
         Number of examples per batch.
+    comm : communicator, optional
+        As for :func:`predict`.
 
     Returns
     -------
@@ -101,7 +157,7 @@ def evaluate(
     ['loss']
     """
     check_data(data, "data")
-    outputs = predict(model, params, data[0], batch_size=batch_size)
+    outputs = predict(model, params, data[0], batch_size=batch_size, comm=comm)
     values = _values(outputs, data, loss, metrics)
     return {name: value if np.ndim(value) else float(value) for name, value in values.items()}
 

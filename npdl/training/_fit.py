@@ -8,13 +8,14 @@ from npdl._data import check_data, example_shape, first_input
 from npdl._warn import warn
 from npdl.callbacks._checks import checked
 from npdl.callbacks._progress import Progress
-from npdl.distributed._agreement import aborting, check_agreement, is_first
+from npdl.distributed._agreement import aborting, check_agreement, is_first, sample
+from npdl.distributed._job import default_shards, world
 from npdl.functional._checks import check_flag, check_int
 from npdl.functional._layer import Layer, Params
 from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._evaluation import Loss
-from npdl.training._loop import Loop
+from npdl.training._loop import Loop, writes
 from npdl.training._plan import Plan
 from npdl.training._position import setting
 from npdl.training._resume import Checkpoint, MidEpochWarning
@@ -103,11 +104,15 @@ def fit(
     shards : int, optional
         The number of shards that each batch is cut into: :mod:`npdl.distributed`. Their gradients
         are computed one by one and added in a fixed order. The result depends on this number.
+        The default is the environment variable ``NPDL_SHARDS``, which ``python -m npdl.run`` sets.
+        Without it, batches are not cut.
     comm : communicator, optional
         Such as ``MPI.COMM_WORLD``. The ranks share the shards, and each rank reads only the
         examples of its shards. The result has the same bits for any number of ranks. All ranks
         call the callbacks, except those that write. The first rank alone calls these, writes
-        checkpoints and shows progress. An error on one rank ends the job.
+        checkpoints and shows progress. An error on one rank ends the job. In a job of
+        ``python -m npdl.run``, the default is the communicator of all ranks; ``MPI.COMM_SELF``
+        trains on this rank alone.
 
     Returns
     -------
@@ -162,6 +167,8 @@ def fit(
     >>> history["accuracy"][-1]
     1.0
     """
+    comm = world() if comm is None else comm
+    shards = default_shards() if shards is None else shards
     with aborting(comm):
         if comm is not None and shards is None:
             raise ValueError("comm was passed without shards: fit(..., shards=8, comm=comm)")
@@ -200,13 +207,15 @@ def fit(
             "data": plan.sampling,
             "validation": f"{held_out} examples",
         }
-        check_agreement(comm, state=state, epochs=epochs, resume=resume, **settings)
+        check_agreement(
+            comm, state=state, epochs=epochs, resume=resume, examples=sample(data, comm), **settings
+        )
         plan.check(state.params, example)
         run = Run(plan, state)
         first, batch = divmod(state.step, plan.steps)
         loop = Loop(
             run,
-            [each for each in every if is_first(comm) or not _writes(each)],
+            [each for each in every if is_first(comm) or not writes(each)],
             range(first, first + epochs),
             plan.steps,
             plan.scores.metrics,
@@ -245,7 +254,3 @@ def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count:
         f"whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
         MidEpochWarning,
     )
-
-
-def _writes(callback: Any) -> bool:
-    return bool(getattr(callback, "first_rank_only", False))

@@ -1,5 +1,6 @@
 """The loop of `fit`: epochs of steps, and the callbacks that observe and control them."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -8,13 +9,14 @@ from npdl._warn import warn
 from npdl.callbacks import History, call
 from npdl.callbacks._checks import check_logs
 from npdl.distributed._agreement import check_agreement, is_first
+from npdl.distributed._job import alone, arrive, world
 from npdl.functional.metrics._metric import Metric
 from npdl.training._callback_states import States
 from npdl.training._position import Position, encode_run
 from npdl.training._resume import Checkpoint, UnwrittenCheckpointWarning
 from npdl.training._scores import Sums, merged, results
 
-__all__ = ["Loop", "Shown", "Trainee"]
+__all__ = ["Loop", "Shown", "Trainee", "writes"]
 
 
 class Trainee(Protocol):
@@ -117,6 +119,7 @@ class Loop:
             self.settings = {**(settings or {}), "best": best, **self.states.watched()}
             self.found = self._prepared(kept, resume, names)
         if resume and comm is not None:
+            arrive()
             self.found = comm.bcast(self.found, root=0)
         if self.found is not None:
             first = self.found[0].first
@@ -148,7 +151,7 @@ class Loop:
             self._begin(params or {})
             while not self._ended():
                 self._run_epoch(progress)
-            call(self.callbacks, "on_train_end", {})
+            _call(self.callbacks, "on_train_end", {})
         except BaseException as error:
             for failure in self._exit():
                 error.add_note(f"and then {failure!r} {failure.__notes__[-1]}")
@@ -162,19 +165,19 @@ class Loop:
         failures = []
         for callback in self.callbacks:
             try:
-                call([callback], "on_train_exit", {})
+                _call([callback], "on_train_exit", {})
             except Exception as error:
                 error.add_note(f"in on_train_exit of {type(callback).__name__}")
                 failures.append(error)
         return failures
 
     def _begin(self, params: Mapping[str, Any]) -> None:
-        call(self.callbacks, "set_model", self.model)
+        _call(self.callbacks, "set_model", self.model)
         sizes = {"epochs": self.epochs.stop, "steps": self.steps}
         sizes |= {"resumed": True} if self.found is not None else {}
-        call(self.callbacks, "set_params", sizes | dict(params))
+        _call(self.callbacks, "set_params", sizes | dict(params))
         self.model.stop_training = False
-        call(self.callbacks, "on_train_begin", {})
+        _call(self.callbacks, "on_train_begin", {})
         if self.checkpoint is not None:
             self.states.check()
             encode_run(self._position(), self.settings, self.checkpoint.limit)
@@ -184,10 +187,10 @@ class Loop:
 
     def _run_epoch(self, progress: Shown) -> None:
         if not self.begun:
-            call(self.callbacks, "on_epoch_begin", self.epoch, {})
+            _call(self.callbacks, "on_epoch_begin", self.epoch, {})
             self.begun = True
         for batch, size in self.trainee.batches(self.epoch, self.batch):
-            call(self.callbacks, "on_train_batch_begin", self.batch, {})
+            _call(self.callbacks, "on_train_batch_begin", self.batch, {})
             try:
                 sums = self.trainee.step(batch, size)
             except Exception as error:
@@ -197,7 +200,7 @@ class Loop:
             self.seen += size
             self.totals = merged(self.metrics, self.totals, sums) if self.totals else sums
             logs = self._means()
-            call(self.callbacks, "on_train_batch_end", self.batch, logs)
+            _call(self.callbacks, "on_train_batch_end", self.batch, logs)
             progress.step(self.epoch, logs)
             self.batch += 1
             if self.batch < self.steps and self._due(self.step):
@@ -208,7 +211,7 @@ class Loop:
         logs |= {f"val_{name}": float(value) for name, value in validation.items()}
         own = tuple(logs)
         for callback in self.callbacks:
-            call([callback], "on_epoch_end", self.epoch, logs)
+            _call([callback], "on_epoch_end", self.epoch, logs)
             check_logs(logs, own, callback)
         self._agree()
         progress.epoch(self.epoch, logs)
@@ -232,6 +235,7 @@ class Loop:
         """Stop all ranks if one stops, and check that callbacks changed all ranks equally."""
         if self.comm is None or self.comm.Get_size() == 1:
             return
+        arrive()
         self.model.stop_training = any(self.comm.allgather(bool(self.model.stop_training)))
         check_agreement(self.comm, trained=self.trainee.snapshot())
 
@@ -302,6 +306,21 @@ class Loop:
             raise
         self.epoch, self.batch, self.begun = position.epoch, position.batch, position.batch > 0
         self.seen, self.totals = position.seen, dict(position.totals)
+
+
+def writes(callback: Any) -> bool:
+    """Whether only the first rank calls a callback, since it writes or displays."""
+    return bool(getattr(callback, "first_rank_only", False))
+
+
+def _call(callbacks: Iterable[Any], hook: str, *args: Any) -> None:
+    """Call a hook; a callback of the first rank alone does not share its predictions."""
+    if world() is None:
+        call(callbacks, hook, *args)
+        return
+    for callback in callbacks:
+        with alone() if writes(callback) else contextlib.nullcontext():
+            call([callback], hook, *args)
 
 
 def _checked(checkpoint: Any, resume: bool) -> Checkpoint | None:

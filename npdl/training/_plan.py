@@ -74,7 +74,14 @@ class Plan:
         """Return the loss and the metrics of the validation data; none without these data."""
         if self.validation is None:
             return {}
-        return evaluate(self.model, params, self.validation, loss=self.loss, metrics=self.metrics)
+        return evaluate(
+            self.model,
+            params,
+            self.validation,
+            loss=self.loss,
+            metrics=self.metrics,
+            comm=self.comm,
+        )
 
     def check(self, params: Params, example: Any) -> None:
         """Raise before the first step if training or validation would fail later."""

@@ -46,7 +46,7 @@ REFUSED = [
         for script, options in [
             ("characters", ("length",)),
             ("evolution", ("generations", "pairs")),
-            *(("maml", ("steps",)), ("sweep", ("workers",))),
+            *(("digits_cnn", ("shards",)), ("maml", ("steps",)), ("sweep", ("workers",))),
         ]
         for option in options
     ),

@@ -76,6 +76,7 @@ TABLE = {
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
     "distributed": f"{PROTOCOL} functional/_kernels/blocks _data",
+    "run": "distributed",
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
     "compat/_keras_arguments": "",
@@ -90,8 +91,8 @@ TABLE = {
     "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
     "compat/layers": f"{COMPAT} compat/activations compat/initializations",
     "compat": f"_config {COMPAT} _blas functional/_text_table checkpoint checkpoint/_files "
-    "callbacks training compat/_checks compat/activations compat/initializations compat/objectives "
-    "compat/optimizers compat/layers",
+    "callbacks distributed training compat/_checks compat/activations compat/initializations "
+    "compat/objectives compat/optimizers compat/layers",
     "": "_version _documented_paths random tree functional compat compat/activations "
     "compat/initializations compat/layers compat/objectives compat/optimizers compat/utils",
 }
@@ -149,7 +150,9 @@ def test_no_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
 
 
-PUBLIC = "callbacks checkpoint compat distributed functional gradcheck plot random training tree"
+PUBLIC = (
+    "callbacks checkpoint compat distributed functional gradcheck plot random run training tree"
+)
 FACES = "combinators layers losses metrics optimizers weights activations attention recurrent"
 DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"

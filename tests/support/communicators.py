@@ -78,6 +78,9 @@ class Comm:
     def bcast(self, value, root):
         return self.allgather(value if self.rank == root else None)[root]
 
+    def Bcast(self, array, root):
+        array[...] = self.bcast(array, root)
+
     def Abort(self, status):
         raise SystemExit(status)
 
