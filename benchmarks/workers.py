@@ -1,4 +1,4 @@
-"""The gain from a second worker: steps of one and two ranks, and the cost of summing gradients.
+"""The gain from a second worker: steps of one and two ranks, and the cost of the exchange.
 
 Each rank has one BLAS thread. One rank takes the global batch whole and in two shards; two ranks
 take one shard each. The times give an estimate for more ranks, on this machine and on a network:
@@ -9,7 +9,6 @@ see `docs/workers.md`.
 
 import argparse
 import json
-import math
 import os
 import shutil
 import statistics
@@ -68,6 +67,24 @@ def step(name, shards, comm):
     return run
 
 
+def exchange(gradient, comm):
+    """Return a function that adds up a gradient of each rank, as the steps of ranks do."""
+    from npdl.distributed._exchange import Exchange
+    from npdl.distributed._reduction import Split
+    from npdl.functional.optimizers._packed import Layout
+
+    ranks = comm.Get_size()
+    memory = Exchange(comm, ranks, Layout(gradient, gradient), 0)
+    split = Split(ranks, ranks)
+
+    def run():
+        memory.written(comm.Get_rank(), split, gradient, 1 / ranks)
+        memory.gather(None)
+        memory.totals(memory.part_sums(split))
+
+    return run
+
+
 def work():
     """Measure on the ranks of this job, and print the times on the first rank."""
     from mpi4py import MPI
@@ -85,7 +102,9 @@ def work():
             figures[f"{size} MB"] = seconds(
                 lambda vector=vector: all_reduce(vector, comm), comm, 15
             )
+            figures[f"{size} MB shared"] = seconds(exchange(vector, comm), comm, 15)
         figures["1 number"] = seconds(lambda: all_reduce(np.ones(1), comm), comm, 300)
+        figures["1 number shared"] = seconds(exchange(np.ones(1), comm), comm, 300)
     if comm.Get_rank() == 0:
         print(json.dumps(figures))
 
@@ -106,18 +125,25 @@ def launch(ranks, *program):
     return json.loads(output)
 
 
-def largest(compute, repeated, number, latency, byte):
+def on_host(latency, byte):
+    """Return the time of an exchange of a number of bytes between ranks that share memory."""
+    return lambda ranks, size: latency + byte * size
+
+
+def over_network(latency, byte):
+    """Return the time of an exchange by messages: a reduce-scatter and an all-gather."""
+    return lambda ranks, size: 2 * (ranks - 1) * (latency + byte * size / ranks)
+
+
+def largest(compute, update, number, exchange):
     """Return the largest power of two of ranks with at least half of their time on shards.
 
-    A step of R ranks takes ``compute / R + repeated + log2(R) (latency + 4 number byte)``.
+    A step of R ranks takes ``(compute + update) / R + exchange(R, 4 number)``.
     """
     ranks = 1
-    while True:
-        more = 2 * ranks
-        rest = repeated + math.log2(more) * (latency + 4 * number * byte)
-        if rest > compute / more:
-            return ranks
-        ranks = more
+    while compute / (2 * ranks) >= update / (2 * ranks) + exchange(2 * ranks, 4 * number):
+        ranks *= 2
+    return ranks
 
 
 def main():
@@ -147,18 +173,18 @@ def main():
             f"{name:26} {whole * 1e3:8.1f} {cut * 1e3:9.1f} {two * 1e3:8.1f} "
             f"{min(whole, cut) / two:5.2f}"
         )
-    print(f"\n{'all_reduce of 2 ranks':26} {'ms':>8} {'GB/s':>9}")
-    for size in MEGABYTES:
-        took = figure(2, f"{size} MB")
-        print(f"{size:23} MB {took * 1e3:8.2f} {(size << 20) / took / 1e9:9.2f}")
-    print(f"{'1 number':26} {figure(2, '1 number') * 1e3:8.3f}")
-    latency = figure(2, "1 number")
-    networks = {"shared memory": (latency, figure(2, "10 MB") / (10 << 20))} | NETWORKS
-    print(f"\n{'largest number of ranks':26} " + " ".join(f"{name:>13}" for name in networks))
+    print(f"\n{'of 2 ranks, ms':26} {'all_reduce':>10} {'step':>8}")
+    for size in ("1 number", *(f"{size} MB" for size in MEGABYTES)):
+        took = figure(2, size), figure(2, f"{size} shared")
+        print(f"{size:26} {took[0] * 1e3:10.3f} {took[1] * 1e3:8.3f}")
+    byte = figure(2, "10 MB shared") / (10 << 20)
+    times = {"one host": on_host(figure(2, "1 number shared"), byte)}
+    times |= {name: over_network(*network) for name, network in NETWORKS.items()}
+    print(f"\n{'largest number of ranks':26} " + " ".join(f"{name:>13}" for name in times))
     for name in NAMES:
-        compute = figure(1, f"{name}, None shards")
-        number, repeated = costs(name)
-        most = [largest(compute - repeated, repeated, number, *each) for each in networks.values()]
+        number, update = costs(name)
+        compute = figure(1, f"{name}, None shards") - update
+        most = [largest(compute, update, number, each) for each in times.values()]
         print(f"{name:26} " + " ".join(f"{ranks:13}" for ranks in most))
 
 

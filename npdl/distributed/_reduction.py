@@ -22,7 +22,16 @@ from npdl.functional._arrays import describe
 from npdl.functional._kernels.blocks import MESSAGE_BYTES
 from npdl.tree import Array, Tree
 
-__all__ = ["Split", "Vectors", "allreduce", "chunk_range", "fixed_sum", "local_sums"]
+__all__ = [
+    "Split",
+    "Vectors",
+    "allreduce",
+    "chunk_range",
+    "fixed_sum",
+    "local_sums",
+    "middle_of",
+    "subtrees",
+]
 
 T = TypeVar("T")
 
@@ -102,26 +111,34 @@ def fixed_sum(
     """Return the sum of the terms of one subtree; terms are added with ``+=`` by default."""
     if stop - start == 1:
         return term(start)
-    middle = _middle(start, stop)
+    middle = middle_of(start, stop)
     return add(fixed_sum(start, middle, term, add), fixed_sum(middle, stop, term, add))
 
 
-def local_sums(
-    mine: range, count: int, term: Callable[[int], Vectors]
-) -> dict[tuple[int, int], Vectors]:
-    """Return the sums of the largest subtrees within a range, computed in the order of terms."""
-    sums: dict[tuple[int, int], Vectors] = {}
+def subtrees(mine: range, count: int) -> list[tuple[int, int]]:
+    """Return the largest subtrees within a range of the terms, in order."""
+    found: list[tuple[int, int]] = []
 
     def visit(start: int, stop: int) -> None:
         if mine.start <= start and stop <= mine.stop:
-            sums[start, stop] = fixed_sum(start, stop, term)
+            found.append((start, stop))
         elif _overlap(mine, start, stop):
-            middle = _middle(start, stop)
+            middle = middle_of(start, stop)
             visit(start, middle)
             visit(middle, stop)
 
     visit(0, count)
-    return sums
+    return found
+
+
+def middle_of(start: int, stop: int) -> int:
+    """Return the term at which the tree splits a range of terms."""
+    return start + (1 << (stop - start - 1).bit_length() - 1)
+
+
+def local_sums(mine: range, count: int, term: Callable[[int], T]) -> dict[tuple[int, int], T]:
+    """Return the sums of the largest subtrees within a range, computed in the order of terms."""
+    return {node: fixed_sum(*node, term) for node in subtrees(mine, count)}
 
 
 def allreduce(split: Split, comm: Any, sums: dict[tuple[int, int], Vectors]) -> Vectors:
@@ -133,7 +150,7 @@ def allreduce(split: Split, comm: Any, sums: dict[tuple[int, int], Vectors]) -> 
             return sums.pop((start, stop))
         if not _overlap(mine, start, stop):
             return None
-        middle = _middle(start, stop)
+        middle = middle_of(start, stop)
         left, right = total(start, middle), total(middle, stop)
         return _add_halves(
             comm, left, right, split.holders(start, middle), split.holders(middle, stop)
@@ -182,10 +199,6 @@ def _add_halves(
 
 def _blocks(size: int, step: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, size, step))
-
-
-def _middle(start: int, stop: int) -> int:
-    return start + (1 << (stop - start - 1).bit_length() - 1)
 
 
 def _overlap(terms: range, start: int, stop: int) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from npdl import random, tree
 from npdl._data import check_data
 from npdl.distributed._agreement import check_communicator
+from npdl.distributed._exchange import Exchange, Slot
 from npdl.distributed._job import arrive, caused_elsewhere
 from npdl.distributed._reduction import (
     Split,
@@ -57,8 +58,10 @@ def over_shards(
     Returns
     -------
     callable
-        ``f(params, *data, rng=None, size=None, **options) -> (loss, sums, grads, aux, weight)``.
-        `aux` is a tuple of the `aux` of each shard of this rank; `weight` is the batch's weight.
+        ``f(params, *data, rng=None, size=None, exchange=None, divided=False, **options) ->
+        (loss, sums, grads, aux, weight)``. `aux` is a tuple of the `aux` of each shard of this
+        rank; `weight` is the batch's weight. With an exchange, the gradients are added up in its
+        memory. If all ranks pass `divided` and their gradients fit it, `grads` are `PartSums`.
     """
     shards = check_int(shards, "sharded(…, shards=8)", least=1)
     check_communicator(comm)
@@ -68,17 +71,22 @@ def over_shards(
         *data: Any,
         rng: random.KeyLike | None = None,
         size: int | None = None,
+        exchange: Exchange | None = None,
+        divided: bool = False,
         **options: Any,
     ) -> tuple[float, dict[str, Any], Params, tuple[Any, ...], float]:
         key = None if rng is None else random.key(rng)
-        batch, reports = gathered(comm, lambda: _local_batch(data, size, shards, comm, weigh))
+        batch, reports = gathered(
+            comm, lambda: _local_batch(data, size, shards, comm, weigh), exchange
+        )
         weights, weight = _weights(reports)
 
         def compute() -> tuple[Any, Any]:
             results, aux = [], []
             sizes: list[dict[str, int]] = []
+            kinds: set[type] = set()
 
-            def term(i: int) -> Vectors:
+            def term(i: int) -> Any:
                 child = None if key is None else (*key, i)
                 try:
                     loss, sums, grads, aux_i = terms(params, *batch.part(i), rng=child, **options)
@@ -87,20 +95,29 @@ def over_shards(
                     raise
                 results.append((float(loss), sums))
                 aux.append(aux_i)
-                vectors = Vectors(grads, weights[i])
+                fitting = exchange and exchange.written(i, batch.split, grads, weights[i])
+                vectors = fitting or Vectors(grads, weights[i])
                 sizes.append(vectors.sizes)
                 _check_sizes([sizes[0], sizes[-1]])
+                kinds.add(type(vectors))
+                if len(kinds) > 1:
+                    raise ValueError(
+                        "the gradients of the shards differ in shape or type; a layer must return "
+                        "the same gradients for all data"
+                    )
                 return vectors
 
             sums = local_sums(batch.mine, batch.split.count, term)
-            return (sums, tuple(aux)), (sizes[:1], results)
+            fits = exchange is not None and kinds <= {Slot}
+            return (sums, tuple(aux)), (sizes[:1], results, fits + (fits and divided))
 
-        (sums, aux), reports = gathered(comm, compute)
-        _check_sizes([size for sizes, _ in reports for size in sizes])
-        results = [result for _, each in reports for result in each]
+        (sums, aux), reports = gathered(comm, compute, exchange)
+        _check_sizes([size for sizes, _, _ in reports for size in sizes])
+        results = [result for _, each, _ in reports for result in each]
         loss = fixed_sum(0, len(results), lambda i: weights[i] * results[i][0])
         merged = fixed_sum(0, len(results), lambda i: results[i][1], merge)
-        return loss, merged, broadcast_sum(batch.split, comm, sums), aux, weight
+        level = min(level for _, _, level in reports)
+        return loss, merged, _total(batch.split, comm, sums, exchange, level), aux, weight
 
     return average
 
@@ -191,10 +208,15 @@ def _check_sizes(sizes: list[dict[str, int]]) -> None:
             )
 
 
-def gathered(comm: Any, compute: Callable[[], tuple[Any, Any]]) -> tuple[Any, list[Any]]:
+def gathered(
+    comm: Any,
+    compute: Callable[[], tuple[Any, Any]],
+    exchange: Exchange | None = None,
+) -> tuple[Any, list[Any]]:
     """Call `compute` for (result, report); return the result and the reports of all ranks.
 
-    If `compute` raises on one rank, all ranks raise.
+    If `compute` raises on one rank, all ranks raise. The reports go through the memory of the
+    exchange, if all ranks pass it.
     """
     if comm is None or comm.Get_size() == 1:
         result, report = compute()
@@ -206,7 +228,8 @@ def gathered(comm: Any, compute: Callable[[], tuple[Any, Any]]) -> tuple[Any, li
         failure = error
         report = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
     arrive()
-    reports = comm.allgather((failure is not None, report))
+    gather = comm.allgather if exchange is None else exchange.gather
+    reports = gather((failure is not None, report))
     if failure is not None:
         raise failure
     for rank, (failed, text) in enumerate(reports):
@@ -214,6 +237,19 @@ def gathered(comm: Any, compute: Callable[[], tuple[Any, Any]]) -> tuple[Any, li
             message = f"rank {rank} failed, so this step fails on all ranks: {text}"
             raise caused_elsewhere(RuntimeError(message))
     return result, [report for _, report in reports]
+
+
+def _total(
+    split: Split, comm: Any, sums: dict[Any, Any], exchange: Exchange | None, level: int
+) -> Tree:
+    """Return the sum of all terms: from the memory of the exchange, unless the level is 0."""
+    if exchange is None or level == 0:
+        plain = {
+            node: Vectors(each.tree()) if isinstance(each, Slot) else each
+            for node, each in sums.items()
+        }
+        return broadcast_sum(split, comm, plain)
+    return exchange.part_sums(split) if level > 1 else exchange.total(split)
 
 
 def broadcast_sum(split: Split, comm: Any, sums: dict[tuple[int, int], Vectors]) -> Tree:

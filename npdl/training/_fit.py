@@ -236,6 +236,7 @@ def fit(
             if run.whole is not None:
                 vars(error).setdefault("state", run.whole)
             raise
+        run.close()
         if is_first(comm) and has_pending(run.result.opt_state):
             warn(
                 "the gradients after the last update of accumulate(..., steps) were not applied "

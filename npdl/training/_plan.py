@@ -11,6 +11,7 @@ from npdl._data import batches, is_source, order_of, smallest_part
 from npdl.distributed._shards import rows_of
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._division import Division
 from npdl.training._evaluation import Loss, check_evaluation, evaluate
 from npdl.training._left_out import check_left_out
 from npdl.training._scores import Metrics, Scores, Sums
@@ -51,12 +52,21 @@ class Plan:
         text += f", in {self.shards} shards" if self.shards is not None else ""
         return f"{text}, shuffled" if self.shuffle else text
 
-    def step(self, optimizer: Optimizer) -> Callable[..., tuple[TrainState, Any, Sums, Any]]:
+    def division(self) -> Division | None:
+        """Return the memory of the ranks, if there are several."""
+        if self.shards is None or self.comm is None or self.comm.Get_size() == 1:
+            return None
+        return Division(self.comm, self.shards, closes=True)
+
+    def step(
+        self, optimizer: Optimizer, division: Division | None
+    ) -> Callable[..., tuple[TrainState, Any, Sums, Any]]:
         """Return a result of :func:`summing_step` that overwrites the arrays of the state."""
         return summing_step(
             # With check_finite, an error must leave the state of the previous step intact.
             self.model, self.loss, optimizer, self.scores, donate=not self.check_finite,
             check_finite=self.check_finite, shards=self.shards, comm=self.comm,
+            division=division,
         )  # fmt: skip
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Any, int]]:

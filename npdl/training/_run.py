@@ -52,6 +52,7 @@ class Run:
         self.layer, self.stop_training = plan.model, False
         self.batches = plan.batches
         self._plan, self._factor = plan, 1.0
+        self._division = plan.division()
         # Steps overwrite the arrays of their state, so the caller's arrays are copied. The copies
         # are in C order, as files are: the memory order affects the bits of sums.
         self._state: TrainState = tree.copied(state)
@@ -60,7 +61,7 @@ class Run:
     def _prepare(self) -> None:
         given = self._plan.optimizer
         self.optimizer = scale_rate(given, self._factor) if self._factor != 1 else given
-        self._step = self._plan.step(self.optimizer)
+        self._step = self._plan.step(self.optimizer, self._division)
 
     @property
     def state(self) -> TrainState:
@@ -81,6 +82,12 @@ class Run:
     def result(self) -> TrainState:
         """The state after the last step, not copied: a further step may overwrite it."""
         return self._state
+
+    def close(self) -> None:
+        """Take the state out of the memory of the ranks; all ranks must call it."""
+        if self._division is not None:
+            self._state = self._state.released()
+            self._division.close()
 
     @property
     def whole(self) -> TrainState | None:

@@ -12,6 +12,7 @@ from npdl.functional._checks import check_flag
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._check_finite import checking_gradients, checking_updates
+from npdl.training._division import Division
 from npdl.training._evaluation import Loss, keep_freed_memory
 from npdl.training._left_out import check_left_out
 from npdl.training._scores import (
@@ -55,7 +56,8 @@ def train_step(
         an argument `weights` gets the weights if the loss has such an argument too.
     donate : bool
         Whether a step may overwrite the arrays of its input state, to save memory and time. This
-        state must then not be used again.
+        state must then not be used again. With several ranks on one host, the ranks share the
+        memory of the state, and its arrays are read-only.
     check_finite : bool
         Whether to stop at the first number that is not finite: in the forward pass, in the
         backward pass, or after the update. The error names the step, the layer and the array.
@@ -121,6 +123,7 @@ def summing_step(
     check_finite: bool = False,
     shards: int | None = None,
     comm: Any = None,
+    division: Division | None = None,
 ) -> Callable[..., tuple[TrainState, Any, Sums, float | None]]:
     """Return a function that computes one step of training, and sums to add up over an epoch.
 
@@ -130,6 +133,9 @@ def summing_step(
         As in :func:`train_step`.
     scores : Scores
         The metrics.
+    division : Division, optional
+        The memory of the ranks, for several functions one after another; by default, the function
+        makes it.
 
     Returns
     -------
@@ -157,6 +163,8 @@ def summing_step(
         merge = functools.partial(merged, scores.metrics)
         compute = over_shards(terms, shards, comm, scores.weight, merge)
         fold = functools.partial(fold_stats, model, comm=comm)
+        if division is None and comm is not None and comm.Get_size() > 1:
+            division = Division(comm, shards)
     elif comm is not None:
         raise ValueError("comm was passed without shards: train_step(..., shards=8, comm=comm)")
 
@@ -168,8 +176,9 @@ def summing_step(
         try:
             with small(state.params, batch[0]):
                 if shards is not None:
+                    memory = {} if division is None else division.options(state, optimizer)
                     value, sums, grads, cache, weight = compute(
-                        state.params, *batch, rng=key, size=size
+                        state.params, *batch, rng=key, size=size, **memory
                     )
                 elif size is not None:
                     raise TypeError("size was passed without shards: train_step(..., shards=8)")
@@ -183,7 +192,10 @@ def summing_step(
         except FloatingPointError as error:
             error.add_note(f"in step {state.step}")
             raise
-        state = state.updated(optimizer, grads, donate)
+        if division is None:
+            state = state.updated(optimizer, grads, donate)
+        else:
+            state = division.updated(state, optimizer, grads, donate)
         if has_stats:
             state = state.with_params(fold(state.params, cache))
         return state, value, sums, weight

@@ -112,7 +112,9 @@ class TrainState:
 
         With `donate`, the arrays of this state may be overwritten.
         """
-        packed = self._packed
+        packed = self.packed
+        if packed is not None and packed.fetch is not None:
+            return self.released().updated(optimizer, grads, donate)
         after = None if packed is None else packed.update(optimizer, grads, donate)
         if after is None and (packed := pack(optimizer, grads, self.opt_state, self.params)):
             # `packed` shares the arrays of this state, and records whether they are overwritten.
@@ -129,17 +131,25 @@ class TrainState:
 
     def with_params(self, params: Params) -> "TrainState":
         """Return the state with other running statistics among its parameters."""
-        if self._packed is None:
+        if self.packed is None:
             return attrs.evolve(self, params=params)
-        return TrainState(self.step, params, attrs.evolve(self._packed, params=params), self.rng)
+        return TrainState(self.step, params, attrs.evolve(self.packed, params=params), self.rng)
+
+    def released(self) -> "TrainState":
+        """Return the state with arrays that no other process sees."""
+        if self.packed is None or self.packed.fetch is None:
+            return self
+        params, opt_state = tree.copied((self.params, self.opt_state))
+        return TrainState(self.step, params, opt_state, self.rng)
 
     @property
     def is_whole(self) -> bool:
         """Whether no step has begun to overwrite the arrays of this state."""
-        return self._packed is None or self._packed.is_whole
+        return self.packed is None or self.packed.is_whole
 
     @property
-    def _packed(self) -> Packed | None:
+    def packed(self) -> Packed | None:
+        """The parameters and the state of an element-wise optimizer as vectors, after a step."""
         held = vars(self)["opt_state"]
         return held if type(held) is Packed else None
 

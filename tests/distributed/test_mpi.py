@@ -36,6 +36,7 @@ def run(ranks, name, directory):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": str(ranks or 0),
+        "OMPI_MCA_osc": "^ucx",  # it prints an error of its own
         "OMPI_MCA_mpi_yield_when_idle": "1",  # there may be more ranks than processors
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -101,12 +102,13 @@ def test_a_failing_rank_ends_the_job_and_is_named(name, message, tmp_path):
 
 
 @needs_mpi
-def test_a_killed_run_resumes_on_another_number_of_ranks(tmp_path):
+@pytest.mark.parametrize("memory", ["", ", messages"], ids=["shared memory", "messages"])
+def test_a_killed_run_resumes_on_another_number_of_ranks(memory, tmp_path):
     assert run(None, "fit alone", tmp_path).returncode == 0
     expected = pickle.loads((tmp_path / "alone.pkl").read_bytes())
-    assert run(2, "fit dies", tmp_path).returncode != 0
+    assert run(2, f"fit dies{memory}", tmp_path).returncode != 0
     assert (tmp_path / "run" / "step-000000004.npz").exists()
-    job = run(3, "fit", tmp_path)
+    job = run(3, f"fit{memory}", tmp_path)
     assert job.returncode == 0, job.stderr
     for rank in range(3):
         result = pickle.loads((tmp_path / f"{rank}.pkl").read_bytes())

@@ -9,7 +9,7 @@ import warnings
 import attrs
 import numpy as np
 import pytest
-from arrays import read_only, same_bits
+from arrays import normal, read_only, same_bits
 from classifier import DATA, LOSS, MODEL, classes, each_optimizer, run
 
 import npdl.functional as F
@@ -57,6 +57,26 @@ def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
     step = train_step(MODEL, LOSS, optimizer, donate=donate)
     for batch in batches():
         state, _ = step(state, batch)
+    assert same_bits(state, expected)
+
+
+@pytest.mark.parametrize("size", [1e-36, 1e-3, 1.0, 1e36, np.inf, np.nan])
+@pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
+def test_clipping_before_a_joined_update_changes_no_bit(size, donate, monkeypatch):
+    monkeypatch.setattr(packed, "UPDATE_JOINED", 20)
+    monkeypatch.setattr(packed, "UPDATE_BLOCK", 7)
+    optimizer = F.chain(F.clip_by_global_norm(min(1.0, size)), F.momentum(0.5))
+    expected = TrainState.create(MODEL, optimizer, (6,))
+    state = TrainState.create(MODEL, optimizer, (6,))  # steps may overwrite it
+    for seed in range(3):
+        grads = tree.map(lambda p, seed=seed: normal(*p.shape, seed=seed), expected.params)
+        grads = tree.map(lambda g: np.array(g * np.float32(size)), grads)
+        with np.errstate(all="ignore"):
+            updates, opt_state = optimizer.update(grads, expected.opt_state, expected.params)
+            params = F.apply_updates(expected.params, updates)
+            expected = TrainState(expected.step + 1, params, opt_state, expected.rng)
+            state = state.updated(optimizer, grads, donate)
+        assert state.packed is not None
     assert same_bits(state, expected)
 
 

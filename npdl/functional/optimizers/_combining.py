@@ -84,7 +84,10 @@ def chain(*parts: Optimizer) -> Optimizer:
             raise
         return grads, tuple(states)
 
-    return Optimizer(init, update, rules if None not in rules else None)
+    # A factor of all gradients can only precede the rules.
+    if None in rules or any(part.factor for part in parts[1:]):
+        return Optimizer(init, update)
+    return Optimizer(init, update, rules, parts[0].factor if parts else None)
 
 
 def _check_state(name: str, count: int, state: Any) -> None:

@@ -185,6 +185,9 @@ class Optimizer(Recorded):
         the parameters.
     rule : Rule or tuple, optional
         The rule of an element-wise optimizer; for a chain, the tuple of the rules in it.
+    factor : callable, optional
+        ``factor(gradients, squares) -> number or None``: a number to multiply all gradients by
+        before the rule. It depends on the gradients and on the sum of squares of each one.
 
     Examples
     --------
@@ -203,6 +206,7 @@ class Optimizer(Recorded):
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
     rule: Any = None
+    factor: Callable[[list[Array], list[float]], float | None] | None = None
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "init", _with_check(self.init))
@@ -210,7 +214,13 @@ class Optimizer(Recorded):
     @property
     def elementwise(self) -> bool:
         """Whether the update of a number does not depend on other numbers."""
-        return self.rule is not None
+        return self.rule is not None and self.factor is None
+
+
+def sum_of_squares(g: Array) -> float:
+    """Return the sum of the squares of a gradient; infinity if it is too large."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return float(np.vdot(g, g))
 
 
 def _with_check(init: Callable[[Params], State]) -> Callable[[Params], State]:

@@ -5,6 +5,7 @@ element-wise optimizer is applied to one vector of all small arrays, and to larg
 block. The parameters of the model are views into these vectors.
 """
 
+import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,11 +24,12 @@ from npdl.functional.optimizers._optimizer import (
     checked_gradient,
     linked,
     state_name,
+    sum_of_squares,
     update_arrays,
 )
 from npdl.tree import Array, Tree
 
-__all__ = ["Packed", "pack", "update_in_place"]
+__all__ = ["Layout", "Packed", "pack", "plain", "update_in_place"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -35,13 +37,15 @@ class Packed:
     """Parameters and the state of an element-wise optimizer, as trees and as vectors."""
 
     optimizer: Optimizer
-    layout: "_Layout"
+    layout: "Layout"
     links: list[Link]
     params: Params
     vectors: list[Array]
     states: list[list[Any]]  # for each vector, the states of the optimizer's rules
     templates: list[Any]  # earlier states for the tree of parameters
     is_whole: bool = True  # false once a later value overwrites the arrays
+    # Completes the states, if this process updates only a part of them.
+    fetch: Callable[[], None] | None = None
 
     def update(self, optimizer: Optimizer, grads: Any, donate: bool) -> "Packed | None":
         """Return the updated value, or `None` if it must be packed again.
@@ -54,6 +58,7 @@ class Packed:
             return None
         try:
             joined = [group.join(gradients) for group in self.layout.groups]
+            factor = None if optimizer.factor is None else self.factor(gradients)
         except (AttributeError, TypeError, ValueError):
             _check_gradients(gradients, self.params)
             raise
@@ -62,19 +67,83 @@ class Packed:
         vectors, states = [], []
         for g, vector, old in zip(joined, self.vectors, self.states, strict=True):
             if vector.size <= UPDATE_BLOCK:
+                g = g if factor is None else g * factor
                 u, new = update_arrays(self.links, g, old, vector, donate)
                 vectors.append(np.add(vector, u, out=vector if donate else None))
             else:
-                changed, new = _update_blocks(self.links, g, old, vector, donate)
+                changed, new = _update_blocks(self.links, g, old, vector, donate, factor)
                 vectors.append(changed)
             states.append(new)
         params = self.params if donate else self.layout.trees(self.params, vectors)
         return Packed(optimizer, self.layout, self.links, params, vectors, states, self.templates)
 
+    def factor(self, gradients: list[Any], squares: list[float] | None = None) -> float | None:
+        """Return the factor of all gradients, for an optimizer that has one."""
+        found = [np.asarray(g) for g in gradients if g is not None]
+        squares = list(map(sum_of_squares, found)) if squares is None else squares
+        return self.optimizer.factor(found, squares)  # type: ignore[misc]
+
+    def update_parts(
+        self, parts: Sequence[slice], gradients: Sequence[Any], factor: float | None
+    ) -> "Packed":
+        """Overwrite one part of each vector, and return the updated value.
+
+        Parameters
+        ----------
+        parts : list of slices
+            The part of each vector.
+        gradients : list
+            The gradient of each part: an array, or an object whose ``[block]`` is an array.
+        factor : float, optional
+            A number to multiply the gradients by.
+        """
+        self.is_whole = False
+        own = [k for k, part in enumerate(parts) if part.start < part.stop]
+        counted: list[Any] = []
+        for k in own or [0]:  # an update without numbers counts, too
+            cut = [_map_slots(operator.itemgetter(parts[k]), state) for state in self.states[k]]
+            vector = self.vectors[k][parts[k]]
+            _, counted = _update_blocks(self.links, gradients[k], cut, vector, True, factor)
+        states = [list(map(_with_counts, old, counted)) for old in self.states]
+        return attrs.evolve(self, states=states, is_whole=True)
+
+    def serves(self, optimizer: Optimizer) -> bool:
+        """Whether the value is one of this optimizer; it adopts one with the same kind of state."""
+        if optimizer is not self.optimizer:
+            if optimizer.rule is None:
+                return False
+            templates = _nested(self.optimizer.rule, iter(self.templates))
+            _check_state(optimizer, templates, self.params)
+            self.optimizer, self.links = optimizer, linked(optimizer.rule)
+        return True
+
+    def arrays(self) -> list[list[Array]]:
+        """Return for each vector of parameters the vector, and the vectors of its slots."""
+        return [
+            [vector, *_slots(states)]
+            for vector, states in zip(self.vectors, self.states, strict=True)
+        ]
+
+    def placed(self, arrays: list[list[Array]], fetch: Callable[[], None]) -> "Packed":
+        """Return the same value in other arrays, as from :meth:`arrays`.
+
+        The trees have read-only views of them. `fetch` completes the slots.
+        """
+        vectors = [vector for vector, *_ in arrays]
+        states = []
+        for (_, *slots), old in zip(arrays, self.states, strict=True):
+            new = iter(slots)
+            states.append([_map_slots(functools.partial(_next, new), state) for state in old])
+        params = self.layout.trees(self.params, tree.read_only(vectors))
+        return attrs.evolve(self, params=params, vectors=vectors, states=states, fetch=fetch)
+
     def opt_state(self) -> Any:
         """Return the state of the optimizer for the tree of parameters."""
+        if self.fetch is not None:
+            self.fetch()
         states = self.layout.states(self.templates, self.states)
-        return _nested(self.optimizer.rule, iter(states))
+        state = _nested(self.optimizer.rule, iter(states))
+        return state if self.fetch is None else tree.read_only(state)
 
 
 def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Packed | None:
@@ -82,9 +151,9 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
 
     The result is also `None` for trees of other containers and without any gradient.
     """
-    if not (optimizer.elementwise and _plain(params)):
+    if optimizer.rule is None or not plain(params):
         return None
-    layout = _Layout(grads, params)
+    layout = Layout(grads, params)
     if not layout.groups:
         return None
     _check_gradients(tree.aligned(grads, params), params)
@@ -168,19 +237,25 @@ def _nested(rule: Any, states: Iterator[Any]) -> Any:
 
 
 def _update_blocks(
-    links: list[Link], g: Array, states: list[Any], params: Array, donate: bool
+    links: list[Link],
+    g: Array,
+    states: list[Any],
+    params: Array,
+    donate: bool,
+    factor: float | None = None,
 ) -> tuple[Array, list[Any]]:
     """Update a long vector block by block."""
     new_params = params if donate else np.empty_like(params)
     result = states if donate else [_map_slots(np.empty_like, state) for state in states]
     after = states
-    for start in range(0, params.size, UPDATE_BLOCK):
+    for start in range(0, max(params.size, 1), UPDATE_BLOCK):
         block = slice(start, start + UPDATE_BLOCK)
         cut = [_map_slots(operator.itemgetter(block), state) for state in result]
         if not donate:
             for new, old in zip(_slots(cut), _slots(states), strict=True):
                 np.copyto(new, old[block])
-        u, after = update_arrays(links, g[block], cut, params[block], True)
+        mine = g[block] if factor is None else g[block] * factor
+        u, after = update_arrays(links, mine, cut, params[block], True)
         np.add(params[block], u, out=new_params[block])
     return new_params, [_with_counts(*each) for each in zip(result, after, strict=True)]
 
@@ -242,7 +317,7 @@ def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
     return groups
 
 
-class _Layout:
+class Layout:
     """The groups of leaves for one structure of parameters."""
 
     def __init__(self, grads: Any, params: Params) -> None:
@@ -269,14 +344,19 @@ class _Layout:
         return found
 
     def trees(self, like: Tree, vectors: Sequence[Array]) -> Tree:
-        """Return the tree of views into the vectors; untrained leaves come from `like`."""
+        """Return the tree of views into the vectors; untrained leaves come from `like`, if any."""
         if self.trains_all and len(vectors) == 1:
             return self.build(self.groups[0].parts(vectors[0]))
-        arrays = [None] * len(self.expected) if self.trains_all else tree.leaves(like)
+        untrained = [] if self.trains_all or like is None else tree.leaves(like)
+        return self.build(self.arrays(vectors, untrained))
+
+    def arrays(self, vectors: Sequence[Array], untrained: list[Array]) -> list[Any]:
+        """Return the arrays of all leaves: views into the vectors; others are `None` if missing."""
+        arrays: list[Any] = untrained or [None] * len(self.expected)
         for group, vector in zip(self.groups, vectors, strict=True):
             for i, part in zip(group.leaves, group.parts(vector), strict=True):
                 arrays[i] = part
-        return self.build(arrays)
+        return arrays
 
     def states(self, like: list[Any], states: Sequence[Sequence[Any]]) -> list[Any]:
         """Return the rules' states with trees for slots, from their states for each vector."""
@@ -330,12 +410,12 @@ def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]],
     return lambda leaves: leaves[position]
 
 
-def _plain(params: Params) -> bool:
+def plain(params: Params) -> bool:
     """Whether all containers of the tree are plain dicts, tuples and lists, as in layers."""
     if type(params) is dict:
-        return all(map(_plain, params.values()))
+        return all(map(plain, params.values()))
     if type(params) is tuple or type(params) is list:
-        return all(map(_plain, params))
+        return all(map(plain, params))
     return params is None or isinstance(params, np.ndarray)
 
 
@@ -353,6 +433,10 @@ def _slots(state: Any) -> Iterator[Any]:
 
 def _first_slot(state: Any) -> int:
     return 1 if state._fields[0] == "count" else 0
+
+
+def _next(arrays: Iterator[Array], _: Array) -> Array:
+    return next(arrays)
 
 
 def _map_slots(function: Callable[[Any], Any], state: Any) -> Any:

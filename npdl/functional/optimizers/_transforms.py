@@ -30,9 +30,10 @@ from npdl.functional.optimizers._optimizer import (
     foreign,
     scaling,
     scheduled,
+    sum_of_squares,
 )
 from npdl.functional.optimizers._schedules import Schedule, as_schedule
-from npdl.tree import Array, Tree
+from npdl.tree import Array
 
 __all__ = [
     "CountState",
@@ -226,22 +227,24 @@ def clip_by_global_norm(limit: float) -> Optimizer:
             raise foreign(state, tuple)
         for path, g in tree.items(grads):
             check_leaf(g, f"the gradient of {path}")
-        norm = global_norm(grads)
-        if norm <= limit or not math.isfinite(norm):
-            return grads, state
-        factor = limit / norm
-        return tree.map(lambda g: g * factor, grads), state
+        leaves = [np.asarray(g) for g in tree.leaves(grads)]
+        number = factor(leaves, list(map(sum_of_squares, leaves)))
+        return grads if number is None else tree.map(lambda g: g * number, grads), state
 
-    return Optimizer(init, update)
+    def factor(gradients: list[Array], squares: list[float]) -> float | None:
+        norm = _global_norm(gradients, squares)
+        return None if norm <= limit or not math.isfinite(norm) else limit / norm
+
+    return Optimizer(init, update, (), factor)
 
 
-def global_norm(grads: Tree) -> float:
-    """Return the Euclidean norm of all numbers of a tree, also if their squares overflow."""
-    leaves = [np.asarray(g) for g in tree.leaves(grads) if np.size(g)]
+def _global_norm(gradients: list[Array], squares: list[float]) -> float:
+    """Return the Euclidean norm of all numbers, also if the sums of their squares overflow."""
+    leaves = [g for g in gradients if g.size]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        squares = sum(float(np.vdot(g, g)) for g in leaves)
-        if 1e-20 < squares < math.inf:
-            return math.sqrt(squares)
+        total = sum(squares)
+        if 1e-20 < total < math.inf:
+            return math.sqrt(total)
         largest = max((float(np.abs(g).max()) for g in leaves), default=0.0)
         if not 0 < largest < math.inf:
             return largest
