@@ -75,7 +75,7 @@ TABLE = {
     "checkpoint": "_version _blas tree checkpoint/_files checkpoint/weights",
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
-    "distributed": f"{PROTOCOL} functional/_kernels/blocks _data",
+    "distributed": f"{PROTOCOL} functional/_kernels/blocks functional/optimizers _data",
     "run": "distributed",
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
