@@ -8,6 +8,9 @@ number of ranks::
     python -m npdl.run -n 4 train.py --epochs 10     # four ranks; --epochs belongs to the script
     python -m npdl.run -n 1 train.py                 # one process without MPI, the same bits
     python -m npdl.run -m package.train              # a module
+
+In the script, ``fit(..., shards=8)`` sets the number of shards of a batch, on which the bits
+depend. Otherwise ``--shards``, the environment variable ``NPDL_SHARDS``, or the default of 8 does.
 """
 
 import argparse

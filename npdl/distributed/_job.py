@@ -39,7 +39,10 @@ __all__ = [
 REQUESTS = {b"I": signal.SIGINT, b"T": signal.SIGTERM, b"S": None}
 
 # Frames that start a script, and no frames of the script itself.
-_STARTERS = ("<frozen runpy>", "runpy.py", "_rank.py", "_job.py", "_agreement.py", "contextlib.py")
+_STARTERS = {"<frozen runpy>", contextlib.__file__}
+_STARTERS |= {
+    str(Path(__file__).with_name(f"{name}.py")) for name in ("_job", "_rank", "_agreement")
+}
 
 
 @attrs.define(eq=False, repr=False)
@@ -54,7 +57,12 @@ class Job:
     is_alone: bool = False
     has_failed: bool = False
     lock: Any = attrs.field(factory=threading.Lock)
-    pid: int = attrs.field(factory=os.getpid)  # a forked process does not belong to the job
+    pid: int = attrs.field(factory=os.getpid)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process is the rank, not a process that the rank has forked."""
+        return self.pid == os.getpid()
 
     def send(self, **message: Any) -> None:
         """Send a message to the launcher; without a launcher, end this process."""
@@ -113,7 +121,7 @@ def join_job(job: Job) -> None:
 
 def current_job() -> Job | None:
     """Return the job of this process, or `None` if no launcher started it."""
-    return _job if _job is not None and _job.pid == os.getpid() else None
+    return _job if _job is not None and _job.is_mine else None
 
 
 def world() -> Any:
@@ -215,23 +223,19 @@ def _trace(error: BaseException) -> str:
     """Return the traceback of an error that was caught below the script, from the script on."""
     trace = traceback.TracebackException.from_exception(error)
     first = error.__traceback__
-    while first is not None and _starts(first.tb_frame.f_code.co_filename):
+    while first is not None and first.tb_frame.f_code.co_filename in _STARTERS:
         first = first.tb_next
     frames = [] if first is None else _callers(first.tb_frame.f_back)
-    inner = [frame for i, frame in enumerate(trace.stack) if not _starts(frame.filename)]
-    trace.stack = traceback.StackSummary.from_list([*frames, *inner])
+    frames += [frame for frame in trace.stack if frame.filename not in _STARTERS]
+    trace.stack = traceback.StackSummary.from_list(frames)
     return "".join(trace.format())
 
 
 def _callers(frame: FrameType | None) -> list[traceback.FrameSummary]:
     """Return the frames of the script that lead to a frame, outermost first."""
     frames = traceback.StackSummary.extract(traceback.walk_stack(frame)) if frame else []
-    return [each for each in reversed(frames) if not _starts(each.filename)]
+    return [each for each in reversed(frames) if each.filename not in _STARTERS]
 
 
 def _stack(frame: FrameType | None) -> str:
     return "".join(traceback.format_list(_callers(frame)))
-
-
-def _starts(filename: str) -> bool:
-    return filename == _STARTERS[0] or Path(filename).name in _STARTERS

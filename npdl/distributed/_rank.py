@@ -82,7 +82,7 @@ def _initialize(job: Job) -> None:
         )
 
     def finalize() -> None:
-        if not job.has_failed:  # other ranks would not arrive
+        if job.is_mine and not job.has_failed:  # after an error, other ranks would not arrive
             job.send(done=True)
             MPI.Finalize()
 
