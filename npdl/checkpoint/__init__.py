@@ -27,7 +27,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from npdl.checkpoint._files.limits import CheckpointError
-from npdl.checkpoint._trees import array_shapes, environment, load, save, scalars
+from npdl.checkpoint._save_and_load import array_shapes, environment, load, save, scalars
 
 if TYPE_CHECKING:
     from npdl.checkpoint.weights import from_keras, from_torch

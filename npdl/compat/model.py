@@ -62,12 +62,12 @@ from npdl.compat.optimizers import SGD, Optimizer
 from npdl.distributed._agreement import aborting, check_agreement, is_first, sample
 from npdl.distributed._job import default_shards, world
 from npdl.functional._checks import check_flag, check_int
+from npdl.training._checkpoint import Checkpoint
 from npdl.training._evaluation import joined, over_batches
 from npdl.training._learning_rate import check_factor
 from npdl.training._left_out import left_out, refusal_of
 from npdl.training._loop import Loop, writes
 from npdl.training._position import setting
-from npdl.training._resume import Checkpoint
 from npdl.training._scores import Scores, Sums, mean_sums, number_of
 
 __all__ = ["Model", "Sequential"]

@@ -14,9 +14,7 @@ True
 (64, 1)
 """
 
-from npdl.training._evaluation import evaluate, predict
-from npdl.training._fit import fit
-from npdl.training._resume import (
+from npdl.training._checkpoint import (
     ChangedCallbackWarning,
     Checkpoint,
     DamagedCheckpointWarning,
@@ -27,6 +25,8 @@ from npdl.training._resume import (
     ResumeWarning,
     UnwrittenCheckpointWarning,
 )
+from npdl.training._evaluation import evaluate, predict
+from npdl.training._fit import fit
 from npdl.training._run import Run
 from npdl.training._step import train_step
 from npdl.training._train_state import TrainState

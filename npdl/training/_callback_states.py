@@ -8,8 +8,8 @@ from npdl.callbacks._base import Callback
 from npdl.callbacks._monitors import Watch
 from npdl.checkpoint._codec import encode
 from npdl.checkpoint._files.limits import CheckpointError
+from npdl.training._checkpoint import ChangedCallbackWarning
 from npdl.training._position import setting
-from npdl.training._resume import ChangedCallbackWarning
 
 __all__ = ["States"]
 

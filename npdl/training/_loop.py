@@ -12,8 +12,8 @@ from npdl.distributed._agreement import check_agreement, is_first
 from npdl.distributed._job import alone, arrive, world
 from npdl.functional.metrics._metric import Metric
 from npdl.training._callback_states import States
+from npdl.training._checkpoint import Checkpoint, UnwrittenCheckpointWarning
 from npdl.training._position import Position, encode_run
-from npdl.training._resume import Checkpoint, UnwrittenCheckpointWarning
 from npdl.training._scores import Sums, merged, results
 
 __all__ = ["Loop", "Shown", "Trainee", "writes"]

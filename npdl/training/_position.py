@@ -16,7 +16,7 @@ import numpy as np
 from npdl import tree
 from npdl.checkpoint._codec import GROWING, decode, encode
 from npdl.checkpoint._files.limits import CheckpointError, damage
-from npdl.checkpoint._trees import kind_of, open_tree, shown
+from npdl.checkpoint._save_and_load import kind_of, open_tree, shown
 
 __all__ = [
     "OtherRunError",

@@ -17,8 +17,8 @@ from checkpoint_files import DAMAGED, Exploit, declaring, forge, members, needs_
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
 from npdl.checkpoint._files import containers
+from npdl.training._checkpoint import Checkpoint
 from npdl.training._position import Position
-from npdl.training._resume import Checkpoint
 
 SETTINGS = {"model": "dense(units=3)", "key": "(0,)"}
 TRAINED = {

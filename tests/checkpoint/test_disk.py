@@ -96,7 +96,7 @@ def test_saving_works_in_directories_without_read_permission():
         import os, pathlib, sys
         import numpy as np
         from npdl import checkpoint
-        from npdl.training._resume import Checkpoint
+        from npdl.training._checkpoint import Checkpoint
         tree = {"a": np.ones(2)}
         checkpoint.save("first.npz", tree)  # imports all modules
         checkpoint.load("first.npz", tree)

@@ -32,7 +32,7 @@ import npdl.functional as F
 from npdl import tree
 from npdl.callbacks import ModelCheckpoint
 from npdl.checkpoint import CheckpointError
-from npdl.training._resume import Checkpoint
+from npdl.training._checkpoint import Checkpoint
 
 rng = np.random.RandomState(0)
 X, Y = rng.normal(size=(40, 6)), np.arange(40) % 3

@@ -22,7 +22,7 @@ from npdl import checkpoint
 from npdl.callbacks import Callback
 from npdl.compat.utils.random import get_state
 from npdl.training import Checkpoint, fit
-from npdl.training._resume import FinishedRunWarning, FreshStartWarning
+from npdl.training._checkpoint import FinishedRunWarning, FreshStartWarning
 
 
 class Plateau(Callback):

@@ -21,7 +21,7 @@ import npdl.functional as F
 from npdl import checkpoint, tree
 from npdl.checkpoint import CheckpointError
 from npdl.training import Checkpoint, fit
-from npdl.training._resume import (
+from npdl.training._checkpoint import (
     DamagedCheckpointWarning,
     FinishedRunWarning,
     FreshStartWarning,
@@ -30,7 +30,7 @@ from npdl.training._resume import (
 )
 
 # Many of these runs are resumed at their end, among other places.
-pytestmark = pytest.mark.filterwarnings("ignore::npdl.training._resume.FinishedRunWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::npdl.training._checkpoint.FinishedRunWarning")
 
 each_run = pytest.mark.parametrize("name", RUNS)
 
@@ -193,6 +193,21 @@ def test_the_newest_and_the_best_stay(keywords, steps, tmp_path):
     else:
         with pytest.raises(FileNotFoundError, match="no checkpoint of a best epoch"):
             Checkpoint(tmp_path).best_path()
+
+
+def test_a_file_that_cannot_be_removed_ends_no_run(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        if path.suffix == ".npz":
+            raise PermissionError(path)
+        remove(path, missing_ok)
+
+    remove = Path.unlink
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        train(tmp_path, epochs=3, keywords={"keep": 1})
+    assert len(names(tmp_path)) == 12
+    train(tmp_path, epochs=4, keywords={"keep": 1}, resume=True)
+    assert len(names(tmp_path)) == 1
 
 
 def test_the_best_value_of_a_resumed_run_covers_the_whole_run(tmp_path):

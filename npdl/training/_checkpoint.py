@@ -21,7 +21,7 @@ from npdl.callbacks import direction
 from npdl.callbacks._checks import missing_figure
 from npdl.checkpoint._files.disk import free_name, remove_abandoned, sync_directory
 from npdl.checkpoint._files.limits import CheckpointError, VersionError
-from npdl.checkpoint._trees import check_tree
+from npdl.checkpoint._save_and_load import check_tree
 from npdl.functional._checks import check_int
 from npdl.training._position import OtherRunError, Position, check_same, encode_run, read_run
 
@@ -233,7 +233,9 @@ class Checkpoint:
         kept = {position.step, *(position.best or ())[1:]}
         for path in self._listed()[: -self.keep]:
             if path not in map(self._path, kept):
-                path.unlink(missing_ok=True)
+                # A file that cannot be removed now is tried again at the next checkpoint.
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _listed(self) -> list[Path]:
         """Return the files; none if the directory is writable but cannot be listed."""
