@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.distributed._job import arrive
 from npdl.distributed._memory import Window, shared_memory
 from npdl.distributed._reduction import Split, middle_of, subtrees
 from npdl.functional._kernels.blocks import MESSAGE_BYTES, UPDATE_BLOCK
@@ -110,7 +111,7 @@ class Exchange:
         self.memory = np.empty(size, np.uint8) if shared is None else shared[:size]
         self._window: Window | None = None
         # Some communicators only have the methods for Python objects.
-        self._wait = getattr(comm, "Barrier", lambda: comm.allgather(None))
+        self._barrier = getattr(comm, "Barrier", lambda: comm.allgather(None))
         self.records = [self._views(record) for record in self.memory.reshape(-1, self.record)]
         # For each vector, the parameters and the slots of the optimizer's state.
         self.arrays = [list(vectors) for vectors in zip(*self.records[shards + 1 :], strict=True)]
@@ -253,10 +254,16 @@ class Exchange:
             for group, bytes_ in zip(self.layout.groups, self.ranges, strict=True)
         ]
 
+    def _wait(self) -> None:
+        """Wait for all ranks."""
+        arrive()
+        self._barrier()
+
     def _swap(
         self, outgoing: Callable[[int], list[Array]], incoming: Callable[[int], list[Array]]
     ) -> None:
         """Send bytes to each other rank, and receive bytes from it."""
+        arrive()
         for distance in range(1, self.ranks):
             to, source = (self.rank + distance) % self.ranks, (self.rank - distance) % self.ranks
             requests = [self.comm.Isend(each, to) for each in _blocks(outgoing(to))]

@@ -106,6 +106,7 @@ STATUS = {
     "plots": (0, "plotted\n", ""),
     "separates": (0, None, ""),
     "draws": (0, "trained\n", ""),
+    "hangs_in_an_update": (1, "", "rank 1 of 2 kept the other ranks waiting for more than 6 "),
     "stops": (1, "", "rank 1 of 2 did not respond for more than 6 seconds"),
 }
 FAST = ("shows", "raises_everywhere", "dies")
@@ -121,13 +122,13 @@ def test_a_job_ends_with_one_status_one_output_and_one_error(
     name, status, output, message, tmp_path
 ):  # fmt: skip
     rest = {"shows": ["-x", "y"], "raises_everywhere": [tmp_path]}.get(name, [])
-    limit = ["--timeout", "6"] if name in ("hangs", "stops", "plots") else []
+    limit = ["--timeout", "6"] if name in ("hangs", "hangs_in_an_update", "stops", "plots") else []
     found = result("-n", 2, "--shards", 4, *limit, JOB, name, *rest, given="words\n")
     assert found[0] == status
     assert output is None or found[1] == output
     assert message in found[2]
     assert found[2].count("Traceback") == ("Traceback" in message or name in ("step", "shuffles"))
-    assert ("time.sleep(1000)" in found[2]) == (name == "hangs")
+    assert ("time.sleep(1000)" in found[2]) == ("hangs" in name)
     if not message:
         assert found[2] == ""
     if name == "raises_everywhere":

@@ -140,6 +140,17 @@ def stops():
     barrier()
 
 
+def hangs_in_an_update():
+    """Hang between the gradients and the end of the update of one rank."""
+
+    def rate(step):
+        if rank() == 1 and step == 3:
+            time.sleep(1000)
+        return 0.1
+
+    fit(F.dense(3), LOSS, F.adam(rate), (X[:, 0, 0], LABELS), progress=False)
+
+
 def hangs():
     if rank() == 1:
         time.sleep(1000)
