@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from npdl.distributed._launcher import launch
 
     seed = int.from_bytes(os.urandom(4), "little")
-    environment |= _OPEN_MPI | {"NPDL_RANKS": str(ranks), "NPDL_SEED": str(seed)}
+    environment = _OPEN_MPI | environment | {"NPDL_RANKS": str(ranks), "NPDL_SEED": str(seed)}
     if ranks == cores and hasattr(os, "sched_getaffinity"):
         mine = sorted(os.sched_getaffinity(0))
         environment |= {"NPDL_CORES": " ".join(map(str, mine))} if len(mine) == ranks else {}
