@@ -121,6 +121,7 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     """
 
     _y_numeric = False
+    _default_optimizer = F.adamw(3e-3, weight_decay=0.1)
     classes_: Array
     _multilabel: bool
     _indicators: bool
@@ -307,14 +308,14 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     def _default_loss(self) -> Callable[..., Any]:
         return F.sigmoid_cross_entropy if self._indicators else F.softmax_cross_entropy
 
-    def _encoded(self, examples: Examples, dtype: Any) -> Examples:
+    def _encoded(self, examples: Examples) -> Examples:
         """Return the examples with the targets of the loss."""
         targets = examples.targets
         if not self._indicators:
             return examples
         if not self._multilabel:
             targets = targets[:, None] == np.arange(len(self.classes_))[-self.n_outputs_ :]
-        return attrs.evolve(examples, targets=targets.astype(dtype))
+        return attrs.evolve(examples, targets=targets.astype(self._dtype()))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

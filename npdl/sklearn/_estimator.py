@@ -1,7 +1,7 @@
 """The common part of both estimators: checked data, a layer, and a state that `fit` trains.
 
-A subclass encodes the targets and decodes the outputs. `_targets` returns them as an array,
-`_built` returns the layer, and `_encoded` returns examples with the targets of the loss.
+A subclass encodes the targets and decodes the outputs. `_targets` returns an array,
+`_built` returns the layer, and `_default_loss` returns the loss.
 """
 
 import copy
@@ -167,7 +167,7 @@ class Estimator(BaseEstimator):
         self, examples: Examples, held_out: Examples | None, epochs: int, proceed: bool
     ) -> None:
         """Train from the state, and set the results."""
-        loss, dtype = self._default_loss() if self.loss is None else self.loss, self._dtype()
+        loss = self._default_loss() if self.loss is None else self.loss
         if examples.weights is not None and index_of_weights(loss) != 2:
             raise ValueError(
                 f"{type(self).__name__}: sample_weight and class_weight need a loss with weights, "
@@ -183,11 +183,11 @@ class Estimator(BaseEstimator):
             self.layer_,
             loss,
             self._optimizer(),
-            self._encoded(examples, dtype).data,
+            self._encoded(examples).data,
             state=state,
             epochs=epochs,
             batch_size=self.batch_size,
-            validation=None if held_out is None else self._encoded(held_out, dtype).dense,
+            validation=None if held_out is None else self._encoded(held_out).dense,
             metrics=self.metrics,
             callbacks=callbacks,
             progress=bool(self.verbose),
@@ -243,7 +243,7 @@ class Estimator(BaseEstimator):
         return random.key(check_random_state(None) if given is None else given)
 
     def _optimizer(self) -> F.Optimizer:
-        return F.adamw(3e-3, weight_decay=0.1) if self.optimizer is None else self.optimizer
+        return self._default_optimizer if self.optimizer is None else self.optimizer
 
     def _sizes(self) -> tuple[int, ...] | None:
         hidden = self.hidden
@@ -295,6 +295,10 @@ class Estimator(BaseEstimator):
     def _weights(self, targets: Array, weights: Array | None) -> Array | None:
         """Return the weights of the examples in the loss."""
         return weights
+
+    def _encoded(self, examples: Examples) -> Examples:
+        """Return the examples with the targets of the loss."""
+        return examples
 
     def _check(self, examples: Examples) -> None:
         """Raise if the examples of a call of `fit` are not enough."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import numpy as np
 
 import npdl.functional as F
@@ -46,6 +45,7 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     """
 
     _y_numeric = True
+    _default_optimizer = F.adamw(2e-3, weight_decay=1.0)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NpdlRegressor":
         """Train for one epoch, and continue from the last call of `fit` or `partial_fit`."""
@@ -58,7 +58,7 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
 
     def _targets(self, y: Array, proceed: bool, partial: bool, classes: Any) -> Array:
         """Return targets (examples, outputs); set their number."""
-        targets = y.reshape(len(y), -1)
+        targets: Array = cast(y, self._dtype(), "y").reshape(len(y), -1)
         if proceed and targets.shape[1] != self.n_outputs_:
             raise ValueError(
                 f"NpdlRegressor: y has {targets.shape[1]} numbers per example, and the trained "
@@ -69,9 +69,9 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
 
     def _built(self, examples: Examples) -> Layer:
         """Return the network. Hidden layers have outputs in the units of the targets."""
-        mean = np.average(examples.targets, axis=0, weights=examples.weights)
-        squares = (examples.targets - mean) ** 2
-        deviation = np.sqrt(np.average(squares, axis=0, weights=examples.weights))
+        targets = examples.targets.astype(np.float64)
+        mean = np.average(targets, axis=0, weights=examples.weights)
+        deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=examples.weights))
         deviation[deviation == 0] = 1
         units = in_units(mean.tolist(), deviation.tolist())
         layer = self._layer(F.dense(self.n_outputs_), units)
@@ -80,10 +80,6 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
 
     def _default_loss(self) -> Callable[..., Any]:
         return F.mean_squared_error
-
-    def _encoded(self, examples: Examples, dtype: Any) -> Examples:
-        """Return the examples with the targets of the loss."""
-        return attrs.evolve(examples, targets=cast(examples.targets, dtype, "y"))
 
 
 @F.layer

@@ -153,7 +153,6 @@ def test_metadata_routing_of_sample_weight(requested):
         if requested:
             assert cross_val_score(pipeline, X, Y, params=weights, error_score="raise").size == 5
         pipeline.fit(X, Y, **weights)
-        assert pipeline.score(X, Y, **weights if requested else {}) >= 0
     assert set(seen) == {requested}
 
 
