@@ -42,10 +42,11 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     hidden : tuple of int, optional
         Sizes of the hidden layers without a `model`; by default (100,).
     loss : callable, optional
-        ``loss(outputs, targets, weights)``. The default is :func:`softmax_cross_entropy`, and
-        :func:`sigmoid_cross_entropy` for labels and for a model with one output. Targets are class
-        ids from 0, or arrays (examples, outputs) of 0 and 1 if the default is the latter. Losses
-        of npdl that take probabilities need a model that returns them.
+        ``loss(outputs, targets, weights)``. Targets are class ids from 0. They are arrays
+        (examples, outputs) of 0 and 1 for labels, for a model with one output, and for
+        :func:`sigmoid_cross_entropy`, which is then the default. Otherwise
+        :func:`softmax_cross_entropy` is the default. Losses of npdl that take probabilities need a
+        model that returns them.
     optimizer : Optimizer, optional
         By default ``F.adamw(3e-3, weight_decay=0.1)``.
     epochs : int
@@ -53,8 +54,8 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     batch_size : int
         Number of examples per step.
     class_weight : dict or "balanced", optional
-        The weights of classes, 1 for missing ones, for one class per example. "balanced" gives all
-        classes the same sum of weights.
+        The weights of classes; 1 for a missing one. "balanced" gives all classes the same sum of
+        weights. Labels have none.
     early_stopping : bool
         Whether to hold out examples, and to end training after `patience` epochs without a smaller
         loss on them. The network then gets the parameters of the best epoch.
@@ -84,7 +85,7 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     params_ : tree
         Its parameters.
     state_ : TrainState
-        The state after the last step, from which :func:`npdl.training.fit` can continue, too.
+        The state after the last step. :func:`npdl.training.fit` can continue from it, too.
     history_ : dict of lists
         The loss and the metrics of all epochs; with `early_stopping`, also ``"val_loss"``.
     loss_ : float
@@ -184,9 +185,9 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     def predict(self, X: Any) -> Array:
         """Return the most likely class of each example, or its labels as 0 and 1."""
         scores = self._scores(X)
-        return (
-            (scores > 0).astype(int) if self._multilabel else self.classes_[scores.argmax(axis=1)]
-        )
+        if self._multilabel:
+            return (scores > 0).astype(int)
+        return self.classes_[scores.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, or of each label."""
@@ -267,25 +268,30 @@ class NpdlClassifier(ClassifierMixin, Estimator):
         given = self.class_weight
         if given is None:
             return weights
-        if self._multilabel or not (isinstance(given, Mapping) or given == "balanced"):
-            raise ValueError(
-                f"NpdlClassifier: class_weight must be 'balanced' or a dict of the weights of "
-                f"classes, and the targets one class per example, got {given!r}"
-            )
-        if isinstance(given, Mapping):
-            unknown = [key for key in given if key not in self.classes_.tolist()]
-            each = [given.get(name, 1.0) for name in self.classes_.tolist()]
-            if unknown or not all(0 <= weight < math.inf for weight in each):
-                raise ValueError(
-                    f"NpdlClassifier: class_weight must map the classes "
-                    f"[{_listed(self.classes_)}] to weights of at least 0, got {given!r}"
-                )
-            factors = np.array(each, np.float64)
+        if isinstance(given, str) and given == "balanced" and not self._multilabel:
+            sums = np.bincount(targets, weights, len(self.classes_))
+            factors = len(targets) / np.where(sums == 0, 1, sums)
         else:
-            counts = np.bincount(targets, weights, len(self.classes_))
-            counts[counts == 0] = 1
-            factors = counts.sum() / (len(counts) * counts)
+            factors = self._given_factors(given)
         return factors[targets] if weights is None else factors[targets] * weights
+
+    def _given_factors(self, given: Any) -> Array:
+        """Return the weights of all classes from a dict, or raise if it is wrong."""
+        names = self.classes_.tolist()
+        is_dict = isinstance(given, Mapping) and not self._multilabel
+        # A fold of cross-validation may lack a class, so a complete dict may have further classes.
+        if is_dict and (set(given) <= set(names) or set(names) <= set(given)):
+            each = [given.get(name, 1.0) for name in names]
+            if all(
+                isinstance(weight, int | float | np.number) and 0 <= weight < math.inf
+                for weight in each
+            ):
+                return np.array(each, np.float64)
+        raise ValueError(
+            f"NpdlClassifier: class_weight must be 'balanced', or a dict of weights of at least 0 "
+            f"for the classes [{_listed(self.classes_)}], and each example needs one class; got "
+            f"{given!r}"
+        )
 
     def _check(self, examples: Examples) -> None:
         if not self._multilabel and (examples.targets == examples.targets[0]).all():

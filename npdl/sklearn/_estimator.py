@@ -15,7 +15,7 @@ import numpy as np
 import npdl.functional as F
 from npdl import random, tree
 from npdl._calls import shown
-from npdl.callbacks import EarlyStopping
+from npdl.callbacks import EarlyStopping, TerminateOnNaN
 from npdl.functional._checks import check_int, check_number
 from npdl.functional._layer import Layer, Params
 from npdl.sklearn._examples import Examples, cast, check_weights
@@ -105,6 +105,8 @@ class Estimator(BaseEstimator):
         ValueError, TypeError
             If the data are not finite numbers, of different lengths or not enough; if the model
             does not fit the data; or if an argument of the estimator is wrong.
+        FloatingPointError
+            If the loss becomes NaN or infinite.
         """
         return self._train(X, y, sample_weight, partial=False)
 
@@ -127,7 +129,7 @@ class Estimator(BaseEstimator):
         )
         if not proceed:
             trained._initialize(examples, key)
-        trained._run(examples, held_out, 1 if partial else self.epochs, proceed)
+        trained._run(examples, held_out, 1 if partial else self.epochs)
         self.__dict__ = trained.__dict__
         return self
 
@@ -137,7 +139,7 @@ class Estimator(BaseEstimator):
     ) -> tuple[Examples, Examples | None, random.Key]:  # fmt: skip
         """Return the checked examples, further ones for validation, and the key of the run."""
         name, dtype = type(self).__name__, self._dtype()
-        batch_size = check_int(self.batch_size, f"{name}(batch_size=32)", least=1)
+        batch_size = check_int(self.batch_size, f"{name}(batch_size=64)", least=1)
         if proceed and self._design() != self._trained_design:
             raise ValueError(
                 f"{name}: training cannot continue, because model, hidden, dtype or the kind of "
@@ -163,9 +165,7 @@ class Estimator(BaseEstimator):
         params = tree.astype(params, self._dtype())
         self.state_ = TrainState.create(self.layer_, self._optimizer(), rng=key, params=params)
 
-    def _run(
-        self, examples: Examples, held_out: Examples | None, epochs: int, proceed: bool
-    ) -> None:
+    def _run(self, examples: Examples, held_out: Examples | None, epochs: int) -> None:
         """Train from the state, and set the results."""
         loss = self._default_loss() if self.loss is None else self.loss
         if examples.weights is not None and index_of_weights(loss) != 2:
@@ -176,7 +176,7 @@ class Estimator(BaseEstimator):
         # Training begins with a whole epoch, also if the number of examples has changed.
         steps = -(-len(examples) // self.batch_size)
         state = attrs.evolve(self.state_, step=-(-self.state_.step // steps) * steps)
-        callbacks = copy.deepcopy(list(self.callbacks or ()))
+        callbacks = [*copy.deepcopy(list(self.callbacks or ())), TerminateOnNaN()]
         if held_out is not None:
             callbacks.append(EarlyStopping("val_loss", 0, self.patience, "min", True))
         self.state_, history = fit(

@@ -38,8 +38,6 @@ def check_weights(given: Any, count: int) -> Array | None:
             f"sample_weight must not be negative, got {weights.min()}; a weight of 0 leaves an "
             f"example out"
         )
-    if not weights.any():
-        raise ValueError("sample_weight: all weights are zero; leave it out for equal weights")
     return weights
 
 
@@ -85,12 +83,19 @@ class Examples:
         return Examples(self.x[rows], self.targets[rows], weights)
 
     def weighted(self) -> "Examples":
-        """Return the examples without those of weight 0; equal weights become `None`."""
-        if self.weights is None:
+        """Return the examples of positive weight; equal weights become `None`."""
+        weights = self.weights
+        if weights is None:
             return self
-        left = self if self.weights.all() else self.take(np.flatnonzero(self.weights))
-        equal = (left.weights == left.weights[0]).all()  # type: ignore[index]
-        return attrs.evolve(left, weights=None) if equal else left
+        rows = np.flatnonzero(weights)
+        if not rows.size:
+            raise ValueError(
+                "the weights of all examples are zero; pass a positive sample_weight or "
+                "class_weight for those that the network trains on"
+            )
+        left = self if rows.size == len(self) else self.take(rows)
+        is_equal = (weights[rows] == weights[rows[0]]).all()
+        return attrs.evolve(left, weights=None) if is_equal else left
 
     def split(self, fraction: float, key: random.Key) -> tuple["Examples", "Examples"]:
         """Return two parts, the second one with a fraction of the examples.

@@ -58,6 +58,7 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
 
     def _targets(self, y: Array, proceed: bool, partial: bool, classes: Any) -> Array:
         """Return targets (examples, outputs); set their number."""
+        y = y.toarray() if hasattr(y, "toarray") else y
         targets: Array = cast(y, self._dtype(), "y").reshape(len(y), -1)
         if proceed and targets.shape[1] != self.n_outputs_:
             raise ValueError(

@@ -59,7 +59,10 @@ ARGUMENTS = {
     ),
     "class_weight as a string": ({"class_weight": "even"}, "class_weight must be .*got 'even'"),
     "class_weight unknown": ({"class_weight": {7: 1}}, r"classes \[0, 1, 2\].* got \{7: 1\}"),
-    "class_weight negative": ({"class_weight": {0: -1}}, r"weights of at least 0, got \{0: -1\}"),
+    "class_weight zero": ({"class_weight": {0: 0, 1: 0, 2: 0}}, "weights of all .* are zero"),
+    "class_weight list": ({"class_weight": [1, 2, 3]}, "class_weight must be 'balanced'"),
+    "class_weight string": ({"class_weight": {0: "2"}}, "dict of weights of at least 0"),
+    "class_weight negative": ({"class_weight": {0: -1}}, r"weights of at least 0 .* got \{0: -1\}"),
     "class_weight nan": ({"class_weight": {0: np.nan}}, "weights of at least 0"),
     "loss without weights": (
         {"loss": unweighted, "class_weight": "balanced"},
@@ -94,7 +97,7 @@ DATA = {
     "weights of another length": (X, Y, {"sample_weight": [1.0]}, r"shape \(40,\), got .* \(1,\)"),
     "two-dimensional weights": (X, Y, {"sample_weight": np.ones((40, 2))}, r"shape \(40, 2\)"),
     "negative weights": (X, Y, {"sample_weight": Y - 1}, "must not be negative, got -1.0"),
-    "weights of zero": (X, Y, {"sample_weight": 0 * Y}, "all weights are zero"),
+    "weights of zero": (X, Y, {"sample_weight": 0 * Y}, "weights of all examples are zero"),
     "weights of NaN": (X, Y, {"sample_weight": np.full(40, np.nan)}, "sample_weight.*NaN"),
     "lengths": (X, Y[:9], {}, "inconsistent numbers of samples"),
     "no targets": (X, None, {}, "y.*None"),
@@ -117,6 +120,21 @@ def test_notes_say_how_to_pass_strings_and_images():
     with pytest.raises(ValueError, match="dim 4") as raised:
         NpdlRegressor().fit(np.zeros((40, 1, 8, 8)), Y)
     assert "NpdlRegressor(F.serial(F.reshape((1, 8, 8)), ...))" in raised.value.__notes__[0]
+
+
+def test_labels_have_no_class_weight():
+    for weights in ("balanced", {0: 1.0, 1: 2.0}):
+        with pytest.raises(ValueError, match="each example needs one class"):
+            NpdlClassifier(class_weight=weights).fit(X, LABELS)
+
+
+def test_a_diverged_training_is_an_error():
+    model = NpdlRegressor(F.dense(1), epochs=1).fit(X, X[:, 0])
+    model.set_params(optimizer=F.sgd(1e3), epochs=99)
+    before = dict(vars(model))
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="the loss is"):
+        model.fit(X, X[:, 0] * 1e6)
+    assert vars(model) == before
 
 
 def test_large_targets_of_a_regression_are_refused():

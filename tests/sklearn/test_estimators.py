@@ -278,6 +278,8 @@ def test_class_weights_multiply_sample_weights():
     weights = np.linspace(1, 2, 100)
     both = classifier(class_weight={"ash": 3}).fit(X, NAMES[Y], sample_weight=weights)
     assert same(both, classifier().fit(X, Y, sample_weight=weights * np.array([3, 1, 1])[Y]))
+    more = classifier(class_weight=dict.fromkeys([*NAMES, "oak"], 2.0)).fit(X, NAMES[Y])
+    assert same(more, classifier().fit(X, NAMES[Y]))
     heavy = classifier(class_weight={0: 1e4}, epochs=20).fit(X, Y)
     assert (heavy.predict(X) == 0).mean() > 0.8
 
