@@ -32,6 +32,8 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     loss : callable, optional
         ``loss(outputs, targets, weights)``, with arrays (examples, outputs), by default
         :func:`mean_squared_error`.
+    optimizer : Optimizer, optional
+        By default ``F.adamw(2e-3, weight_decay=1.0)``.
 
     Examples
     --------
@@ -59,6 +61,11 @@ class NpdlRegressor(MultiOutputMixin, RegressorMixin, Estimator):
     def _targets(self, y: Array, proceed: bool, partial: bool, classes: Any) -> Array:
         """Return targets (examples, outputs); set their number."""
         y = y.toarray() if hasattr(y, "toarray") else y
+        if y.dtype.kind not in "fiub":
+            raise ValueError(
+                f"NpdlRegressor: y must be numbers, got the data type {y.dtype}; for classes, use "
+                f"NpdlClassifier"
+            )
         targets: Array = cast(y, self._dtype(), "y").reshape(len(y), -1)
         if proceed and targets.shape[1] != self.n_outputs_:
             raise ValueError(

@@ -137,6 +137,11 @@ def test_a_diverged_training_is_an_error():
     assert vars(model) == before
 
 
+def test_strings_as_targets_of_a_regression_are_refused():
+    with pytest.raises(ValueError, match=r"y must be numbers.*<U5.*use NpdlClassifier"):
+        NpdlRegressor().fit(X, NAMES)
+
+
 def test_large_targets_of_a_regression_are_refused():
     with pytest.raises(ValueError, match=r"y.*too large for dtype"):
         NpdlRegressor(F.dense(1)).fit(X, abs(X[:, 0]) * 1e200)

@@ -1,9 +1,10 @@
-"""All checks of scikit-learn for estimators pass."""
+"""All checks of scikit-learn for estimators pass, and default arguments are good ones."""
 
 import pytest
 
 pytest.importorskip("sklearn")
 
+from estimators import DATA, compare
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import npdl.functional as F
@@ -36,3 +37,13 @@ OTHERS = [
 @each_check(*OTHERS)
 def test_an_estimator_with_arguments_passes_the_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", DATA)
+def test_default_arguments_score_like_an_mlp(name):
+    load, mlp, npdl = DATA[name]
+    models = [mlp(hidden_layer_sizes=(64, 64)), npdl(hidden=(64, 64))]
+    (theirs, ours), _ = compare(models, *load(return_X_y=True))
+    assert ours > theirs - 0.01  # two or three examples of the smallest data set

@@ -120,6 +120,7 @@ def test_an_estimator_in_a_joblib_file_continues_with_the_same_bits(name, tmp_pa
     check_same(estimator, joblib.load(tmp_path / "estimator.joblib"))
 
 
+@pytest.mark.slow  # skops imports all of scikit-learn
 @each_estimator
 def test_an_estimator_in_a_skops_file_continues_with_the_same_bits(name):
     skops = pytest.importorskip("skops.io")
@@ -136,6 +137,7 @@ def test_an_estimator_in_a_skops_file_continues_with_the_same_bits(name):
         skops.loads(file)
 
 
+@pytest.mark.slow
 def test_a_skops_file_calls_only_trusted_functions():
     skops = pytest.importorskip("skops.io")
     file = skops.dumps(trained("function"))
