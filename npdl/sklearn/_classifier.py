@@ -1,7 +1,6 @@
 """The estimator of classes and of labels."""
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.functional._layer import Layer
+from npdl.sklearn._classes import class_factors, listed
 from npdl.sklearn._estimator import Estimator
 from npdl.sklearn._examples import Examples
 from npdl.sklearn._scikit import (
@@ -245,20 +245,20 @@ class NpdlClassifier(ClassifierMixin, Estimator):
         if partial and not proceed and classes is None and not multilabel:
             raise ValueError(
                 f"NpdlClassifier: the first call of partial_fit needs the classes of all calls: "
-                f"partial_fit(X, y, classes=[{_listed(found)}, ...])"
+                f"partial_fit(X, y, classes=[{listed(found)}, ...])"
             )
         known = self.classes_ if proceed else found if classes is None else np.unique(classes)
         unseen = np.setdiff1d(found, known)
         if unseen.size or (proceed and multilabel != self._multilabel):
             raise ValueError(
-                f"NpdlClassifier: y has the unknown classes [{_listed(unseen)}]; the network is "
-                f"trained for the classes [{_listed(known)}]; a new fit with warm_start=False "
+                f"NpdlClassifier: y has the unknown classes [{listed(unseen)}]; the network is "
+                f"trained for the classes [{listed(known)}]; a new fit with warm_start=False "
                 f"trains it for others"
             )
         if proceed and classes is not None and not np.array_equal(np.unique(classes), known):
             raise ValueError(
-                f"NpdlClassifier: partial_fit got the classes [{_listed(np.unique(classes))}], but "
-                f"the classes of the first call are [{_listed(known)}]"
+                f"NpdlClassifier: partial_fit got the classes [{listed(np.unique(classes))}], but "
+                f"the classes of the first call are [{listed(known)}]"
             )
         self.classes_, self._multilabel = known, multilabel
         return y if multilabel else np.searchsorted(known, y)
@@ -268,36 +268,19 @@ class NpdlClassifier(ClassifierMixin, Estimator):
         given = self.class_weight
         if given is None:
             return weights
-        if isinstance(given, str) and given == "balanced" and not self._multilabel:
-            sums = np.bincount(targets, weights, len(self.classes_))
-            factors = len(targets) / np.where(sums == 0, 1, sums)
-        else:
-            factors = self._given_factors(given)
-        return factors[targets] if weights is None else factors[targets] * weights
-
-    def _given_factors(self, given: Any) -> Array:
-        """Return the weights of all classes from a dict, or raise if it is wrong."""
-        names = self.classes_.tolist()
-        is_dict = isinstance(given, Mapping) and not self._multilabel
-        # A fold of cross-validation may lack a class, so a complete dict may have further classes.
-        if is_dict and (set(given) <= set(names) or set(names) <= set(given)):
-            each = [given.get(name, 1.0) for name in names]
-            if all(
-                isinstance(weight, int | float | np.number) and 0 <= weight < math.inf
-                for weight in each
-            ):
-                return np.array(each, np.float64)
-        raise ValueError(
-            f"NpdlClassifier: class_weight must be 'balanced', or a dict of weights of at least 0 "
-            f"for the classes [{_listed(self.classes_)}], and each example needs one class; got "
-            f"{given!r}"
-        )
+        if self._multilabel:
+            raise ValueError(
+                f"NpdlClassifier: class_weight={given!r} needs one class per example, and y has "
+                f"labels; pass a loss that weights them"
+            )
+        factors = class_factors(given, self.classes_, targets, weights)[targets]
+        return factors if weights is None else factors * weights
 
     def _check(self, examples: Examples) -> None:
         if not self._multilabel and (examples.targets == examples.targets[0]).all():
             raise ValueError(
                 f"NpdlClassifier: expected examples of at least two classes with a weight above 0, "
-                f"got only one class, {_listed(self.classes_[examples.targets[:1]])}"
+                f"got only one class, {listed(self.classes_[examples.targets[:1]])}"
             )
 
     def _built(self, examples: Examples) -> Layer:
@@ -331,9 +314,3 @@ class NpdlClassifier(ClassifierMixin, Estimator):
 
 def _log(p: Array) -> Array:
     return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
-
-
-def _listed(classes: Array) -> str:
-    """Return the first classes, separated by commas."""
-    names = [repr(name) for name in classes[:10].tolist()]
-    return ", ".join(names + ["..."] * (len(classes) > 10))

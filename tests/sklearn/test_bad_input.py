@@ -62,7 +62,10 @@ ARGUMENTS = {
     "class_weight zero": ({"class_weight": {0: 0, 1: 0, 2: 0}}, "weights of all .* are zero"),
     "class_weight list": ({"class_weight": [1, 2, 3]}, "class_weight must be 'balanced'"),
     "class_weight string": ({"class_weight": {0: "2"}}, "dict of weights of at least 0"),
-    "class_weight negative": ({"class_weight": {0: -1}}, r"weights of at least 0 .* got \{0: -1\}"),
+    "class_weight negative": (
+        {"class_weight": {0: -1}},
+        r"weights of at least 0 for .* got \{0: -1\}",
+    ),
     "class_weight nan": ({"class_weight": {0: np.nan}}, "weights of at least 0"),
     "loss without weights": (
         {"loss": unweighted, "class_weight": "balanced"},
@@ -124,7 +127,7 @@ def test_notes_say_how_to_pass_strings_and_images():
 
 def test_labels_have_no_class_weight():
     for weights in ("balanced", {0: 1.0, 1: 2.0}):
-        with pytest.raises(ValueError, match="each example needs one class"):
+        with pytest.raises(ValueError, match="needs one class per example"):
             NpdlClassifier(class_weight=weights).fit(X, LABELS)
 
 
@@ -216,6 +219,7 @@ def test_an_estimator_without_training_is_refused(method):
 
 def test_a_missing_library_is_named():
     program = "import sys; sys.modules['sklearn'] = None; import npdl.sklearn"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8")
     message = "npdl.sklearn needs scikit-learn 1.6 or later: pip install 'npdl-functional[sklearn]'"
     assert message in result.stderr
