@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import npdl.functional as F
+from npdl._calls import shown
 from npdl._constructor import Recorded
 from npdl.training import TrainState
 
@@ -21,7 +22,8 @@ class Rebuilt:
     Parameters
     ----------
     function : callable
-        A function at the top level of a module.
+        A constructor of a recorded value at the top level of a module, or one of this module's.
+        A file cannot call other functions, even trusted ones.
     positional, keywords : tuple, dict
         Its arguments.
     """
@@ -32,6 +34,8 @@ class Rebuilt:
         cls, function: Callable[..., Any], positional: tuple[Any, ...], keywords: dict[str, Any]
     ) -> Any:
         """Return the result of the call."""
+        if function not in (TrainState, metric) and not hasattr(function, "is_constructor"):
+            raise TypeError(f"expected a constructor, such as F.dense, got {shown(function)}")
         return function(*positional, **keywords)
 
     @classmethod

@@ -20,6 +20,7 @@ import npdl.functional as F
 from npdl import tree
 from npdl.callbacks import EarlyStopping
 from npdl.sklearn import NpdlClassifier, NpdlRegressor
+from npdl.sklearn._portable import Rebuilt, metric
 
 X, Y = load_iris(return_X_y=True)
 
@@ -146,6 +147,14 @@ def test_a_skops_file_calls_only_trusted_functions():
     assert any(each.endswith("focal") for each in unknown)
     with pytest.raises(skops.exceptions.UntrustedTypesFoundException, match="focal"):
         skops.loads(file, trusted=own)
+
+
+@pytest.mark.parametrize("function", [print, str.upper, np.save, focal])
+def test_a_file_calls_only_constructors(function):
+    with pytest.raises(TypeError, match="expected a constructor"):
+        Rebuilt(function, ("a",), {})
+    with pytest.raises((TypeError, AttributeError)):
+        Rebuilt(metric, ("dense",), {})
 
 
 def test_a_training_estimator_is_not_changed_by_its_pickle():
