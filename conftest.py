@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 NEEDS = {
     "npdl/functional/layers/_from_function.py": "autograd",
     "npdl/plot": "matplotlib",
+    "npdl/sklearn": "sklearn",
     "tests/support/function_cases.py": "autograd",
 }
 

@@ -79,6 +79,7 @@ TABLE = {
     "run": "distributed",
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
+    "sklearn": f"{PROTOCOL} functional callbacks training",
     "compat/_keras_arguments": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
     "compat/_functions": f"_config {PROTOCOL} functional functional/_from_config",
@@ -150,9 +151,8 @@ def test_no_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
 
 
-PUBLIC = (
-    "callbacks checkpoint compat distributed functional gradcheck plot random run training tree"
-)
+PUBLIC = "callbacks checkpoint compat distributed functional gradcheck plot random run sklearn"
+PUBLIC += " training tree"
 FACES = "combinators layers losses metrics optimizers weights activations attention recurrent"
 DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"
