@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 NEEDS = {
     "npdl/functional/layers/_from_function.py": "autograd",
+    "npdl/onnx/_file.py": "onnx",
     "npdl/plot": "matplotlib",
     "npdl/sklearn": "sklearn",
     "tests/support/function_cases.py": "autograd",

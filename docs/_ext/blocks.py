@@ -48,6 +48,10 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
+# Modules of npdl, and the libraries that they need.
+NEEDS = {"onnx": "onnx", "plot": "matplotlib"}
+
+
 def missing(page: str) -> set[str]:
     """Return the imported libraries of a page that are not installed."""
     names = set()
@@ -57,8 +61,8 @@ def missing(page: str) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.partition(".")[0])
-                if node.module == "npdl" and "plot" in {alias.name for alias in node.names}:
-                    names.add("matplotlib")
+                if node.module == "npdl":
+                    names |= {NEEDS[alias.name] for alias in node.names if alias.name in NEEDS}
     return {name for name in names if importlib.util.find_spec(name) is None}
 
 

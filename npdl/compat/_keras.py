@@ -35,7 +35,7 @@ _TRAINED = "model.params are the trained arrays, and model.weights are all array
 COUNTERPARTS = {
     "build": "model.compile() connects the layers",
     "evaluate_generator": "model.test_on_batch(X, Y) takes a batch",
-    "export": "model.save('model.npz') writes a file",
+    "export": "model.export_onnx('model.onnx') writes an ONNX file",
     "fit_generator": _BATCHES,
     "get_config": "model.to_json() is the configuration",
     "inputs": "model.input_shape is the shape of the inputs",

@@ -23,6 +23,7 @@ from npdl.compat._keras_arguments import keras_arguments
 from npdl.compat.layers._functional import Functional
 from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.layers.base import Layer, Stateful
+from npdl.compat.layers.embedding import Embedding
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_dtype, get_state, set_dtype, set_state
 from npdl.functional._checks import check_flag
@@ -335,6 +336,51 @@ class Saved:
         if self._bare and len(pure) == 1:
             return pure[0], params[0]
         return F.serial(*pure), params
+
+    @keras_arguments
+    def export_onnx(
+        self, path: str | os.PathLike[str], input_shape: tuple[int | None, ...] | None = None
+    ) -> None:
+        """Write the model to an ONNX file, in evaluation mode, for onnxruntime and others.
+
+        It needs the extra `onnx`. :func:`npdl.onnx.save` describes the file; the model is the
+        result of :meth:`to_functional`.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            The file, such as ``"model.onnx"``.
+        input_shape : tuple, optional
+            The shape of one example, without the batch, if the first layer does not know it. `None`
+            in place of a size allows any size.
+
+        Raises
+        ------
+        NotImplementedError
+            If a layer has no rule for ONNX.
+        TypeError
+            If a layer has no functional layer, or the parameters are not float32.
+        ValueError
+            If the shape of an example is unknown.
+        """
+        from npdl import onnx
+
+        layer, params = self.to_functional()
+        shape = self._example_shape() if input_shape is None else input_shape
+        onnx.save(path, layer, params, shape)
+
+    def _example_shape(self) -> Any:
+        """Return the shape of one example of the inputs, `None` for any size."""
+        first: Any = self.layers[0]
+        if isinstance(first, Embedding):
+            return first.out_shape[1:-1]
+        shape = first.shape or first.input_sizes or getattr(first, "seen_shape", ())
+        if not shape:
+            raise ValueError(
+                "Model.export_onnx: the shape of an example is unknown; pass it without the "
+                'batch, as in model.export_onnx("model.onnx", input_shape=(64,))'
+            )
+        return shape
 
     @classmethod
     def from_functional(

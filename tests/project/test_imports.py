@@ -16,7 +16,7 @@ FILES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "tensorboard"}
-OPTIONAL |= {"torch", "tqdm"}
+OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 
 VALUES = "tree random _constructor _calls _allowance _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
@@ -25,6 +25,7 @@ KERNELS = "functional/_kernels/blocks functional/_kernels"
 COMPAT = (
     f"{PROTOCOL} functional compat/_keras_arguments compat/_functions compat/_named compat/utils"
 )
+ONNX = "onnx/_graph onnx/_registry onnx/_shapes onnx/_values"
 
 # Folder, or file of a folder with several levels → the folders that it may import. Each may import
 # only folders above it in the table, which rules out circles.
@@ -80,6 +81,13 @@ TABLE = {
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": FUNCTIONAL,
     "sklearn": f"{PROTOCOL} functional callbacks training",
+    "onnx/_registry": f"{PROTOCOL} functional/layers",
+    "onnx/_values": "",
+    "onnx/_shapes": f"{PROTOCOL} functional/combinators onnx/_values",
+    "onnx/_graph": f"{PROTOCOL} functional/combinators onnx/_registry onnx/_shapes onnx/_values",
+    "onnx/_rules": f"{PROTOCOL} {ONNX} functional functional/_images functional/combinators "
+    "functional/layers/activations",
+    "onnx": f"{PROTOCOL} {ONNX} _version functional/combinators checkpoint/_files onnx/_rules",
     "compat/_keras_arguments": "",
     "compat/utils": f"{PROTOCOL} functional/_targets",
     "compat/_functions": f"_config {PROTOCOL} functional functional/_from_config",
@@ -92,8 +100,8 @@ TABLE = {
     "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
     "compat/layers": f"{COMPAT} compat/activations compat/initializations",
     "compat": f"_config {COMPAT} _blas functional/_text_table checkpoint checkpoint/_files "
-    "callbacks distributed training compat/_checks compat/activations compat/initializations "
-    "compat/objectives compat/optimizers compat/layers",
+    "callbacks distributed training onnx compat/_checks compat/activations "
+    "compat/initializations compat/objectives compat/optimizers compat/layers",
     "": "_version _documented_paths random tree functional compat compat/activations "
     "compat/initializations compat/layers compat/objectives compat/optimizers compat/utils",
 }
@@ -151,8 +159,8 @@ def test_no_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
 
 
-PUBLIC = "callbacks checkpoint compat distributed functional gradcheck plot random run sklearn"
-PUBLIC += " training tree"
+PUBLIC = "callbacks checkpoint compat distributed functional gradcheck onnx plot random run "
+PUBLIC += "sklearn training tree"
 FACES = "combinators layers losses metrics optimizers weights activations attention recurrent"
 DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"

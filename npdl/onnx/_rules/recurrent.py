@@ -1,0 +1,146 @@
+"""Recurrent layers: one rule, with the equations of a cell in the body of ONNX's ``Scan``.
+
+The operators ``LSTM``, ``GRU`` and ``RNN`` know a mask only as a length, and a few activations. A
+body has any activation, and a masked step carries the state, wherever it is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+
+import npdl.functional as F
+from npdl.functional._layer import Layer
+from npdl.onnx._graph import Graph
+from npdl.onnx._registry import rule
+from npdl.onnx._values import Value
+
+# cell(graph, params, z, *states, ...) -> the next states, where z is xₜ W + b
+Cell = Callable[..., tuple[Value, ...]]
+
+
+@rule(F.rnn)
+def rnn(graph: Graph, params: Any, x: Value, *others: Any, **arguments: Any) -> Any:
+    return _recurrent(_rnn_cell, 1, graph, params, x, *others, **arguments)
+
+
+@rule(F.gru)
+def gru(graph: Graph, params: Any, x: Value, *others: Any, **arguments: Any) -> Any:
+    return _recurrent(_gru_cell, 1, graph, params, x, *others, **arguments)
+
+
+@rule(F.lstm)
+def lstm(graph: Graph, params: Any, x: Value, *others: Any, **arguments: Any) -> Any:
+    return _recurrent(_lstm_cell, 2, graph, params, x, *others, **arguments)
+
+
+def _rnn_cell(
+    graph: Graph, params: Any, z: Value, h: Value, *, activation: Layer, **arguments: Any
+) -> tuple[Value, ...]:
+    return (graph.apply(activation, (), z + h @ params["recurrent_weight"]),)
+
+
+def _gru_cell(
+    graph: Graph,
+    params: Any,
+    z: Value,
+    h: Value,
+    *,
+    units: int,
+    reset_after: bool,
+    activation: Layer,
+    gate_activation: Layer,
+    **arguments: Any,
+) -> tuple[Value, ...]:
+    def parts(array: Any, count: int) -> Any:
+        return graph.node("Split", array, [units] * count, outputs=count, axis=1)
+
+    def gate(a: Value) -> Any:
+        return graph.apply(gate_activation, (), a)
+
+    weight = params["recurrent_weight"]
+    z_reset, z_update, z_new = parts(z, 3)
+    if reset_after:
+        h_reset, h_update, h_new = parts(h @ weight + params["recurrent_bias"], 3)
+        reset, update = gate(z_reset + h_reset), gate(z_update + h_update)
+        carried = reset * h_new
+    else:
+        h_reset, h_update = parts(h @ weight[:, : 2 * units], 2)
+        reset, update = gate(z_reset + h_reset), gate(z_update + h_update)
+        carried = (reset * h) @ weight[:, 2 * units :]
+    new = graph.apply(activation, (), z_new + carried)
+    return (new + update * (h - new),)
+
+
+def _lstm_cell(
+    graph: Graph,
+    params: Any,
+    z: Value,
+    h: Value,
+    c: Value,
+    *,
+    units: int,
+    activation: Layer,
+    gate_activation: Layer,
+    **arguments: Any,
+) -> tuple[Value, ...]:
+    a = z + h @ params["recurrent_weight"]
+    g, *gates = graph.node("Split", a, [units] * 4, outputs=4, axis=1)
+    i, f, o = (graph.apply(gate_activation, (), gate) for gate in gates)
+    c = f * c + i * graph.apply(activation, (), g)
+    return o * graph.apply(activation, (), c), c
+
+
+def _recurrent(
+    cell: Cell,
+    count: int,
+    graph: Graph,
+    params: Any,
+    x: Value,
+    mask: Value | None = None,
+    state: Any = None,
+    *,
+    units: int,
+    return_sequence: bool,
+    return_state: bool,
+    reverse: bool,
+    **arguments: Any,
+) -> Any:
+    """Scan the time axis: the states go from step to step, z and the mask are read step by step."""
+    z = x @ params["weight"] + params["bias"]
+    if state is None:
+        batch = graph.node("Unsqueeze", graph.size(x, 0), [0])
+        sizes = graph.node("Concat", batch, [units], axis=0)
+        states = (graph.node("ConstantOfShape", sizes, dtype=np.float32),) * count
+    else:
+        states = state if isinstance(state, tuple) else (state,)
+    read = [z]
+    if mask is not None:
+        read.append(graph.node("Unsqueeze", graph.cast(mask, bool), [2]))
+    body = graph.body()
+    before = [body.input("Scan/state", (units,), np.float32) for _ in states]
+    step = [body.input("Scan/step", None, each.dtype) for each in read]
+    after: Any = cell(body, params, step[0], *before, units=units, **arguments)
+    if mask is not None:
+        after = [
+            body.node("Where", step[1], new, old) for new, old in zip(after, before, strict=True)
+        ]
+    for each in (*after, *after[:return_sequence]):
+        body.output("Scan/next", attrs.evolve(each, shape=(units,)))
+    results = graph.node(
+        "Scan",
+        *(states + tuple(read)),
+        outputs=len(body.outputs),
+        dtype=np.float32,
+        body=body,
+        num_scan_inputs=len(read),
+        scan_input_axes=[1] * len(read),
+        scan_input_directions=[int(reverse)] * len(read),
+        scan_output_axes=[1] if return_sequence else None,
+        scan_output_directions=[int(reverse)] if return_sequence else None,
+    )
+    results = results if isinstance(results, tuple) else (results,)
+    last = results[:count] if count > 1 else results[0]
+    y = results[-1] if return_sequence else results[0]
+    return (y, last) if return_state else y
