@@ -73,7 +73,8 @@ def rule_of(layer: Layer) -> tuple[Rule, dict[str, Any]] | None:
     """Return the rule of a layer and the arguments of its constructor, or `None`."""
     call = None if is_changed(layer) else layer.call
     while call is not None and (key := inspect.unwrap(call.constructor)) not in _OPAQUE:
-        if function := _RULES.get(key) or _RULES.get(call.name):
+        name = None if _is_ours(key) else call.name
+        if function := _RULES.get(key) or _RULES.get(name):
             bound = signature_of(key).bind(*call.positional, **call.keywords)
             bound.apply_defaults()
             return function, bound.arguments
@@ -82,6 +83,10 @@ def rule_of(layer: Layer) -> tuple[Rule, dict[str, Any]] | None:
         if call is not None and _code(call.repeat()) is not _code(layer):
             return None
     return None
+
+
+def _is_ours(function: Any) -> bool:
+    return function.__module__.startswith("npdl.")  # type: ignore[no-any-return]
 
 
 def is_changed(layer: Layer) -> bool:
@@ -119,10 +124,12 @@ def missing_rule(layer: Layer, places: list[tuple[str, str]]) -> NotImplementedE
             f"in Python; return the layer from your own constructor, decorated with @F.layer, and "
             f'add a rule for it: @npdl.onnx.rule("name")'
         )
-    arguments = "".join(f", {name}" for name in signature_of(call.constructor).parameters)
+    module, name = call.constructor.__module__, call.name
+    key = f"{module}.{name}" if _is_ours(call.constructor) else f'"{name}"'
+    arguments = "".join(f", {word}" for word in signature_of(call.constructor).parameters)
     return NotImplementedError(
         f"npdl.onnx: {shown(layer)}{where} has no rule; add one, such as\n"
-        f'@npdl.onnx.rule("{call.name}")\n'
-        f"def {call.name}_rule(graph, params, x{', *' if arguments else ''}{arguments}):\n"
+        f"@npdl.onnx.rule({key})\n"
+        f"def {name}_rule(graph, params, x{', *' if arguments else ''}{arguments}):\n"
         f'    return graph.node("Relu", x)'
     )

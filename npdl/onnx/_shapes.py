@@ -22,7 +22,7 @@ def shapes_of(x: Any) -> Any:
 def with_shapes(y: Any, shapes: Any, layer: Layer) -> Any:
     """Return the outputs of a rule with their shapes; `None` in a tuple is a missing output."""
     if isinstance(y, tuple):
-        known = isinstance(shapes, tuple) and len(shapes) == len(y)
+        known = is_several(shapes) and len(shapes) == len(y)
         pairs = zip(y, shapes if known else (None,) * len(y), strict=True)
         return tuple(None if each is None else with_shapes(each, s, layer) for each, s in pairs)
     if not isinstance(y, Value):

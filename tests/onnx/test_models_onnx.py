@@ -241,6 +241,25 @@ def test_a_stateful_model_without_a_shape_asks_for_it(tmp_path):
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
 
+def test_a_stateful_activation_of_a_user_needs_a_rule(tmp_path, monkeypatch):
+    class Square(npdl.activations.Activation):
+        def forward(self, X):
+            return X * X
+
+        def derivative(self, X=None):
+            return 2 * X
+
+    monkeypatch.setattr(_registry, "_RULES", dict(_registry._RULES))
+    model = npdl.Model([L.Dense(2, n_in=3, activation=Square())])
+    model.compile(loss="mse")
+    with pytest.raises(NotImplementedError, match=r"rule\(npdl\.compat\.activations\.stateful\)"):
+        model.export_onnx(tmp_path / "model.onnx")
+    onnx.rule(npdl.activations.stateful)(lambda graph, params, x, *, activation: x * x)
+    model.export_onnx(tmp_path / "model.onnx")
+    x = np.ones((2, 3), np.float32)
+    agree(session(tmp_path / "model.onnx"), *model.to_functional(), x)
+
+
 def test_a_stateful_layer_of_a_user_is_refused(tmp_path):
     class Twice(npdl.layers.Layer):
         def forward(self, X):

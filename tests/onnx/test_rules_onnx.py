@@ -166,6 +166,15 @@ def test_a_name_does_not_take_over_a_layer_of_npdl(tmp_path):
     agree(exported(tmp_path, F.dense(2), params, (3,)), F.dense(2), params, X)
 
 
+@pytest.mark.parametrize("name", ["add", "multiply", "joined", "serial", "stack", "residual"])
+def test_a_name_does_not_take_over_a_combinator_of_npdl(name, tmp_path):
+    onnx.rule(name)(lambda graph, params, x, *others, **arguments: x)
+    joins = F.graph("x", {"y": (F.add(), ("x", "x")), "z": (F.multiply(), ("y", "x"))}, ("y", "z"))
+    for model in (joins, F.stack(F.dense(3), F.dense(2)), F.residual(F.relu())):
+        params = model.init(0, (3,))
+        agree(exported(tmp_path, model, params, (3,)), model, params, X)
+
+
 def test_a_layer_with_the_name_of_another_needs_its_own_rule(tmp_path):
     @F.layer
     def dense(units):
@@ -255,6 +264,12 @@ def test_a_rule_may_belong_to_a_layer_that_does_not_tell_its_shape(tmp_path):
 
     running = exported(tmp_path, F.serial(one_hot(4)), ((),), (None,))
     agree(running, F.serial(one_hot(4)), ((),), np.array([[1, 0, 3], [2, 2, 2]]))
+
+
+def test_a_pair_for_an_output_with_two_axes_is_refused(tmp_path):
+    onnx.rule(scaled)(lambda graph, params, x, **arguments: (x, x))
+    with pytest.raises(ValueError, match="has 1 outputs, but its rules return 2"):
+        exported(tmp_path, scaled(), scaled().init(0, (3,)), (3, 2))
 
 
 def test_a_rule_with_other_outputs_than_the_layer_is_refused(tmp_path):
