@@ -22,6 +22,8 @@ def test_onnxruntime_agrees_over_the_table(case, tmp_path):
     running = exported(tmp_path, case.layer, params, shape_of(x, case.shape))
     agree(running, case.layer, params, x)
     agree(running, case.layer, params, case.x(5, seed=4))
+    if case.empty:
+        agree(running, case.layer, params, case.x(0))
 
 
 def test_every_public_layer_has_a_rule_or_parts():
@@ -197,6 +199,14 @@ def test_numbers_that_are_not_finite_reach_no_other_step(block, causal, tmp_path
     if causal:
         x[2, 5] = np.inf
         agree(exported(tmp_path, model, params, (6, 4)), model, params, x)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_a_sequence_of_no_steps_is_an_error_of_onnxruntime(name, tmp_path):
+    layer = getattr(F, name)(4, return_sequence=True)
+    running = exported(tmp_path, layer, layer.init(0, (5, 3)), (None, 3))
+    with pytest.raises(Exception, match="Scan"):
+        running.run(None, {"input": normal(2, 0, 3)})
 
 
 def test_padding_of_recurrent_layers_has_no_effect(tmp_path):

@@ -108,7 +108,8 @@ def _recurrent(
     **arguments: Any,
 ) -> Any:
     """Scan the time axis: the states go from step to step, z and the mask are read step by step."""
-    z = x @ params["weight"] + params["bias"]
+    # The time axis is first: with another scan axis, onnxruntime crashes on empty sequences.
+    z = graph.node("Transpose", x, perm=[1, 0, 2]) @ params["weight"] + params["bias"]
     if state is None:
         batch = graph.node("Unsqueeze", graph.size(x, 0), [0])
         sizes = graph.node("Concat", batch, [units], axis=0)
@@ -117,7 +118,8 @@ def _recurrent(
         states = state if isinstance(state, tuple) else (state,)
     read = [z]
     if mask is not None:
-        read.append(graph.node("Unsqueeze", graph.cast(mask, bool), [2]))
+        steps = graph.node("Transpose", graph.cast(mask, bool), perm=[1, 0])
+        read.append(graph.node("Unsqueeze", steps, [2]))
     body = graph.body()
     before = [body.input("Scan/state", (units,), np.float32) for _ in states]
     step = [body.input("Scan/step", None, each.dtype) for each in read]
@@ -135,12 +137,12 @@ def _recurrent(
         dtype=np.float32,
         body=body,
         num_scan_inputs=len(read),
-        scan_input_axes=[1] * len(read),
         scan_input_directions=[int(reverse)] * len(read),
-        scan_output_axes=[1] if return_sequence else None,
         scan_output_directions=[int(reverse)] if return_sequence else None,
     )
     results = results if isinstance(results, tuple) else (results,)
     last = results[:count] if count > 1 else results[0]
-    y = results[-1] if return_sequence else results[0]
+    y = results[0]
+    if return_sequence:
+        y = graph.node("Transpose", results[-1], perm=[1, 0, 2])
     return (y, last) if return_state else y
