@@ -10,13 +10,14 @@ folder of the page:
 """
 
 import argparse
+import importlib.util
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 from datasets import digits
-from options import folder, integer, seed
+from options import folder, integer, refuse, seed
 
 import npdl.functional as F
 from npdl import onnx, random
@@ -61,6 +62,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="three epochs")
     arguments = parser.parse_args()
 
+    if importlib.util.find_spec("onnx") is None:
+        refuse("the page needs onnx: pip install 'npdl-functional[onnx]'")
     output = arguments.output or folder("output/digits_page")
     key = random.key(arguments.seed)
     (x, labels), validation, test = digits(key)

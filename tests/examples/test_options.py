@@ -37,7 +37,12 @@ REFUSED = [
         (script, ("--epochs", value), f"'{value}' is not an integer from 1 to")
         for script, value in [
             *(("digits", value) for value in ("0", "-1", "1.5", "many", "nan", "2000000")),
-            *(("digits_cnn", "0"), ("ensemble", "-1"), ("per_example_gradients", "0")),
+            *(
+                ("digits_cnn", "0"),
+                ("digits_page", "0"),
+                ("ensemble", "-1"),
+                ("per_example_gradients", "0"),
+            ),
             *(("saliency", "0"), ("sentences", "-3"), ("sweep", "0")),
         ]
     ),
@@ -77,6 +82,7 @@ REFUSED = [
     ("digits", ("--output", "curve.jpg"), "'curve.jpg' is not the name of a file that ends in"),
     ("saliency", ("--output", EXAMPLES), "is not the name of a file that ends in .png"),
     ("digits_cnn", ("--output", __file__), "cannot write there"),
+    ("digits_page", ("--output", __file__), "cannot write there"),
     *(
         ("chatbot/server", ("--port", value), f"'{value}' is not an integer from 1 to 65535")
         for value in ("99999999", "65536", "0", "-5", "http")
