@@ -8,6 +8,7 @@ one thread. The choice depends only on shapes, because the number of threads can
 import functools
 import importlib
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,20 @@ def kernel() -> str | None:
 
 
 def threads() -> int | None:
-    """Return the number of threads of OpenBLAS; `None` for another BLAS."""
+    """Return the number of threads of OpenBLAS outside small steps; `None` for another BLAS."""
     function = _openblas().get("get_num_threads")
-    return None if function is None else function()
+    with _limits.lock:
+        return _limits.before if _limits.count else None if function is None else function()
+
+
+class _Limits:
+    """The small steps that run now: the number of threads is one for the whole process."""
+
+    def __init__(self) -> None:
+        self.lock, self.count, self.before = threading.Lock(), 0, 0
+
+
+_limits = _Limits()
 
 
 class SmallSteps:
@@ -40,25 +52,29 @@ class SmallSteps:
     """
 
     def __init__(self) -> None:
-        functions = _openblas()
-        self._count = functions.get("get_num_threads")
-        self._set = functions.get("set_num_threads", lambda count: None)
+        self._set = _openblas().get("set_num_threads", lambda count: None)
         self._known: dict[Any, bool] = {}  # whether a step is small, by the shape of its inputs
-        self._before = 0
+        self._limits = False
 
     def __call__(self, params: Tree, x: Any) -> "SmallSteps":
-        self._before = 0 if self._count is None else self._count()
-        if self._before > 1 and not self._is_small(params, x):
-            self._before = 0
+        self._limits = (threads() or 1) > 1 and self._is_small(params, x)
         return self
 
     def __enter__(self) -> None:
-        if self._before > 1:
-            self._set(1)
+        if self._limits:
+            before = threads() or 1
+            with _limits.lock:
+                if not _limits.count:
+                    _limits.before = before
+                    self._set(1)
+                _limits.count += 1
 
     def __exit__(self, *error: object) -> None:
-        if self._before > 1:
-            self._set(self._before)
+        if self._limits:
+            with _limits.lock:
+                _limits.count -= 1
+                if not _limits.count:
+                    self._set(_limits.before)
 
     def _is_small(self, params: Tree, x: Any) -> bool:
         shape = x.shape if type(x) is np.ndarray else str(tree.map(np.shape, x))

@@ -154,10 +154,12 @@ def summing_step(
     stream = random.fold((0,), "step")[1]
 
     def terms(params: Params, *batch: Any, rng: random.Key) -> tuple[Any, ...]:
-        value, grads, aux = gradient(params, *batch, train=True, rng=rng)
-        if weights_index is not None and len(batch) > weights_index:
-            check_left_out(gradient, weights_index, params, batch, rng, grads)
-        return value, scores.sums(aux.outputs, batch), grads, aux.cache if has_stats else None
+        with small(params, batch[0]):
+            value, grads, aux = gradient(params, *batch, train=True, rng=rng)
+            if weights_index is not None and len(batch) > weights_index:
+                check_left_out(gradient, weights_index, params, batch, rng, grads)
+            sums = scores.sums(aux.outputs, batch)
+        return value, sums, grads, aux.cache if has_stats else None
 
     if shards is not None:
         merge = functools.partial(merged, scores.metrics)
@@ -174,21 +176,21 @@ def summing_step(
         key, weight = (*state.rng, stream, state.step), None
         cache: Any
         try:
-            with small(state.params, batch[0]):
-                if shards is not None:
-                    memory = {} if division is None else division.options(state, optimizer)
-                    value, sums, grads, cache, weight = compute(
-                        state.params, *batch, rng=key, size=size, **memory
-                    )
-                elif size is not None:
-                    raise TypeError("size was passed without shards: train_step(..., shards=8)")
-                else:
+            if shards is not None:
+                memory = {} if division is None else division.options(state, optimizer)
+                value, sums, grads, cache, weight = compute(
+                    state.params, *batch, rng=key, size=size, **memory
+                )
+            elif size is not None:
+                raise TypeError("size was passed without shards: train_step(..., shards=8)")
+            else:
+                with small(state.params, batch[0]):
                     value, grads, aux = gradient(state.params, *batch, train=True, rng=key)
                     if weights_index is not None and len(batch) > weights_index:
                         check_left_out(gradient, weights_index, state.params, batch, key, grads)
                     sums = scores.sums(aux.outputs, batch) if has_metrics else {}
-                    cache = aux.cache if has_stats else None
-                    del aux  # the cache is large, so it is freed before the update
+                cache = aux.cache if has_stats else None
+                del aux  # the cache is large, so it is freed before the update
         except FloatingPointError as error:
             error.add_note(f"in step {state.step}")
             raise
