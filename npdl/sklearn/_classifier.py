@@ -48,7 +48,7 @@ class NpdlClassifier(ClassifierMixin, Estimator):
         :func:`softmax_cross_entropy` is the default. Losses of npdl that take probabilities need a
         model that returns them.
     optimizer : Optimizer, optional
-        By default ``F.adamw(3e-3, weight_decay=0.3)``.
+        By default ``F.adamw(2e-3, weight_decay=0.3)``.
     epochs : int
         Number of epochs of each call of `fit`.
     batch_size : int
@@ -122,7 +122,7 @@ class NpdlClassifier(ClassifierMixin, Estimator):
     """
 
     _y_numeric = False
-    _default_optimizer = F.adamw(3e-3, weight_decay=0.3)
+    _default_optimizer = F.adamw(2e-3, weight_decay=0.3)
     classes_: Array
     _multilabel: bool
     _indicators: bool
