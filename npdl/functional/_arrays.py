@@ -4,6 +4,7 @@ Each check takes the name of a layer or function; the message begins with this n
 ``type(x) is np.ndarray`` and the data type inline, and call these checks for all other values.
 """
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "check_example",
     "check_float",
     "check_mask",
+    "check_names",
     "check_params",
     "check_types",
     "conversion",
@@ -30,6 +32,7 @@ __all__ = [
     "is_float",
     "is_float_array",
     "is_several",
+    "other_layer",
     "plain_array",
 ]
 
@@ -136,9 +139,20 @@ def check_params(name: str, params: Any, shapes: dict[str, tuple[Any, ...]]) -> 
         if all(params[key].shape == shape for key, shape in shapes.items()):
             return
     wanted = ", ".join(f"{key}: {list(shape)}" for key, shape in shapes.items())
-    raise ValueError(
-        f"{name}: this layer takes params with the shapes {{{wanted}}}, got "
-        f"{describe(params)}; are they of another layer?"
+    raise other_layer(name, f"shapes {{{wanted}}}", params)
+
+
+def check_names(name: str, params: Any, names: Set[str]) -> None:
+    """Raise unless the parameters of a layer are a dict with these names."""
+    if not isinstance(params, dict) or params.keys() != names:
+        raise other_layer(name, f"names {', '.join(sorted(names)) or '(none)'}", params)
+
+
+def other_layer(name: str, wanted: str, params: Any) -> ValueError:
+    """Return the error for parameters that do not have the names or shapes of a layer."""
+    return ValueError(
+        f"{name}: this layer takes params with the {wanted}, got {describe(params)}; are they of "
+        f"another layer?"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from npdl._allowance import claim
-from npdl.functional._arrays import check_example, check_float, check_types, describe
+from npdl.functional._arrays import check_example, check_float, check_names, check_types, describe
 from npdl.functional._checks import check_axis, check_flag, check_number
 from npdl.functional._initializers import scale_and_shift
 from npdl.functional._kernels.features import (
@@ -90,6 +90,7 @@ def batch_norm(
     epsilon = check_number(epsilon, "batch_norm(epsilon=1e-5)", "above 0")
     scale = check_flag(scale, "batch_norm(scale=False)")
     shift = check_flag(shift, "batch_norm(shift=False)")
+    names = {*scale_and_shift((), scale, shift), "mean", "variance", "count"}
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         size = _channels(shape, axis)
@@ -102,6 +103,7 @@ def batch_norm(
         }
 
     def apply(params: Params, x: Array, *, train: bool = False) -> tuple[Array, Any]:
+        check_names("batch_norm", params, names)
         trained = {name: array for name, array in params.items() if name != "count"}
         check_float(x, "batch_norm", check_types("batch_norm", trained))
         if x.ndim == 0 or _channels(x.shape[1:], axis) != params["mean"].size:

@@ -199,7 +199,7 @@ def _convolution(
         return params
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
-        part = params["weight"].shape[1] if "weight" in params else 1
+        part = params["weight"].shape[1] if "weight" in (params or ()) else 1
         shapes: dict[str, Shape] = {"weight": (filters, part, *kernel_size)}
         check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = as_images(params["weight"], axes)

@@ -114,7 +114,7 @@ def conv2d_transpose(
         return params
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
-        channels = params["weight"].shape[0] if "weight" in params else 1
+        channels = params["weight"].shape[0] if "weight" in (params or ()) else 1
         shapes: dict[str, Shape] = {"weight": (channels, filters // groups, *window.size)}
         check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
         weight = params["weight"]

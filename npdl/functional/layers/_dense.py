@@ -11,6 +11,7 @@ from npdl.functional._arrays import (
     check_float,
     check_params,
     describe,
+    other_layer,
 )
 from npdl.functional._checks import check_flag, check_function, check_int
 from npdl.functional._initializers import Initializer, glorot_uniform, zeros
@@ -71,7 +72,8 @@ def dense(
     check_function(weight_init, "dense(128, weight_init=he_uniform())")
     check_function(bias_init, "dense(128, bias_init=zeros())")
 
-    out, n_params = (units,), 2 if bias else 1
+    out, names = (units,), ("bias", "weight") if bias else ("weight",)
+    n_params = len(names)
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         n_features = _features(shape)
@@ -81,8 +83,11 @@ def dense(
         return params
 
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
-        weight = params["weight"]
-        shift = params["bias"] if bias else None
+        try:
+            weight = params["weight"]
+            shift = params["bias"] if bias else None
+        except (TypeError, LookupError):
+            raise other_layer("dense", f"names {', '.join(names)}", params) from None
         # Inline, because a function call costs time on this hot path of small networks.
         if not (
             type(x) is np.ndarray

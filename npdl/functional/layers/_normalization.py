@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._arrays import check_example, check_float, check_types, describe
+from npdl.functional._arrays import check_example, check_float, check_names, check_types, describe
 from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
 from npdl.functional._initializers import scale_and_shift
 from npdl.functional._kernels.blas_sums import sum_of_rows
@@ -126,11 +126,13 @@ def _over_last_axes(
         return tuple(shape[-count:])
 
     remembered = functools.lru_cache(maxsize=64)(normalized_shape)
+    names = scale_and_shift((), scale, shift).keys()
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         return scale_and_shift(normalized_shape(shape), scale, shift)
 
     def apply(params: Params, x: Array, *, keep_cache: bool = True) -> tuple[Array, Any]:
+        check_names(name, params, names)
         _check_input(name, params, x, remembered)
         rows = x.reshape(math.prod(x.shape[:-count]), math.prod(x.shape[-count:]))
         unit, inverse = np.empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
@@ -218,10 +220,13 @@ def group_norm(
             )
         return (shape[0],)
 
+    names = scale_and_shift((), scale, shift).keys()
+
     def init(rng: KeyLike, shape: Shape) -> Params:
         return scale_and_shift(channels(shape), scale, shift)
 
     def apply(params: Params, x: Array) -> tuple[Array, Any]:
+        check_names("group_norm", params, names)
         _check_input("group_norm", params, x, channels)
         size = math.prod(x.shape[1:]) // groups
         rows = x.reshape(len(x) * groups, size)

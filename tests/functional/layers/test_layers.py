@@ -283,3 +283,20 @@ def test_every_constructor_of_layers_is_in_the_table():
             known.add(name)
     # It needs autograd, so the cases are in test_from_function.py.
     assert known - tested == {"from_function"}
+
+
+WRONG = {
+    "nothing": {},
+    "another name": {"other": np.ones(3, np.float32)},
+    "a tuple": (),
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.params()])
+def test_parameters_of_another_layer_are_refused(name, wrong):
+    # A norm without its scale, for example, would otherwise compute other numbers.
+    case = CASES[name]
+    with pytest.raises((TypeError, ValueError), match="takes params|expected|params must|None"):
+        case.layer.apply(WRONG[wrong], case.x(3))

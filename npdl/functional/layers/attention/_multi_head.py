@@ -8,6 +8,7 @@ import numpy as np
 from npdl.functional._arrays import (
     check_float,
     check_mask,
+    check_names,
     check_types,
     describe,
     is_example,
@@ -133,6 +134,8 @@ def multi_head_attention(
 
     # One matrix product per input sequence computes all its projections (Q, K, V).
     sources = ("query_", "context_") if cross else ("",)
+    kinds = ("weight", "bias") if bias else ("weight",)
+    names = {f"{name}{kind}" for name in (*sources, "output_") for kind in kinds}
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         _, features, others = _sizes(shape, cross, heads)
@@ -164,6 +167,7 @@ def multi_head_attention(
     ) -> tuple[Array, Any]:
         check_mode(train, rng)
         key = check_key("multi_head_attention", rng) if train and dropout else None
+        check_names("multi_head_attention", params, names)
         inputs, mask = _checked(params, x, sources)
         last, replaced = replace_steps(inputs[-1], mask, causal)
         inputs = (*inputs[:-1], last)

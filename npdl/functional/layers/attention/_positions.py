@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._arrays import check_example, check_float, check_types, describe
+from npdl.functional._arrays import check_example, check_float, check_names, check_types, describe
 from npdl.functional._checks import check_function, check_int
 from npdl.functional._initializers import Initializer, normal
 from npdl.functional._kernels.blas_sums import sum_of_rows
@@ -122,6 +122,7 @@ def learned_positions(
         return {"table": table_init(fold(rng, "table"), (length, features))}
 
     def apply(params: Params, x: Array) -> tuple[Array, tuple[int, ...]]:
+        check_names("learned_positions", params, {"table"})
         table = params["table"]
         check_float(x, "learned_positions", check_types("learned_positions", params))
         if x.ndim != 3 or x.shape[2] != table.shape[1]:

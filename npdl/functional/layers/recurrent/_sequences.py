@@ -39,7 +39,7 @@ def check_inputs(
     x, mask, state = (*parts, None, None)[:3]
     n_columns = len(cell.gates) * units
     shapes: dict[str, Shape] = {
-        "weight": (len(params["weight"]) if "weight" in params else 1, n_columns),
+        "weight": (len(params["weight"]) if "weight" in (params or ()) else 1, n_columns),
         "recurrent_weight": (units, n_columns),
         **dict.fromkeys(cell.biases, (n_columns,)),
     }
