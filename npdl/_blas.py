@@ -54,10 +54,10 @@ class SmallSteps:
     def __init__(self) -> None:
         self._set = _openblas().get("set_num_threads", lambda count: None)
         self._known: dict[Any, bool] = {}  # whether a step is small, by the shape of its inputs
-        self._limits = False
+        self._has_many, self._limits = (threads() or 1) > 1, False
 
     def __call__(self, params: Tree, x: Any) -> "SmallSteps":
-        self._limits = (threads() or 1) > 1 and self._is_small(params, x)
+        self._limits = self._has_many and self._is_small(params, x)
         return self
 
     def __enter__(self) -> None:

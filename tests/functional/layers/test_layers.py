@@ -298,5 +298,5 @@ WRONG = {
 def test_parameters_of_another_layer_are_refused(name, wrong):
     # A norm without its scale, for example, would otherwise compute other numbers.
     case = CASES[name]
-    with pytest.raises((TypeError, ValueError), match="takes params|expected|params must|None"):
+    with pytest.raises((TypeError, ValueError), match=r"takes params|expected|params must|None"):
         case.layer.apply(WRONG[wrong], case.x(3))
