@@ -6,7 +6,7 @@ from steps import sklearn_model, takes_part
 from timing import measure, repeated
 from workloads import WORKLOADS
 
-ROUNDS = 15
+ROUNDS = 9
 
 
 def jobs():

@@ -16,7 +16,7 @@ from steps import STEPS, npdl_step, takes_part
 from timing import PAUSE, SECONDS_A_RUN, measure, seconds, summary
 from workloads import WORKLOADS
 
-ROUNDS = 15
+ROUNDS = 9
 
 
 def jobs():
