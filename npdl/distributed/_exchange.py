@@ -7,7 +7,7 @@ Then follow a record for the sum of the gradients, the parameters, and the optim
     slots 0 … shards - 1 | sum | parameters | state …
 
 Each rank owns a part of all records, the same range of bytes. A step has four phases. Each rank
-writes the sums of its own shards into their slots. It then adds up its part of all slots in the
+writes the gradients of its shards into their slots. It then adds up its part of all slots in the
 order of the fixed tree, and updates its part of the parameters and of the state. Then all ranks get
 all parts of the parameters.
 

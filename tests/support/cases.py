@@ -294,6 +294,8 @@ add(
 )
 add("lstm", F.lstm(6), _SEQUENCE)
 add("lstm, sequence", F.lstm(6, return_sequence=True), _SEQUENCE)
+_COMPOSED = F.serial(F.softsign(), F.tanh())
+add("lstm, composed activation", F.lstm(6, activation=_COMPOSED), _SEQUENCE)
 add("lstm, masked", F.lstm(6, reverse=True), _MASKED, inputs=_masked)
 add("lstm, state", F.lstm(6, forget_bias=0.5, return_state=True), _STATES, inputs=_unmasked)
 add(

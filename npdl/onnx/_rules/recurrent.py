@@ -38,7 +38,7 @@ def lstm(graph: Graph, params: Any, x: Value, *others: Any, **arguments: Any) ->
 def _rnn_cell(
     graph: Graph, params: Any, z: Value, h: Value, *, activation: Layer, **arguments: Any
 ) -> tuple[Value, ...]:
-    return (graph.apply(activation, (), z + h @ params["recurrent_weight"]),)
+    return (_activated(graph, activation, z + h @ params["recurrent_weight"]),)
 
 
 def _gru_cell(
@@ -57,7 +57,7 @@ def _gru_cell(
         return graph.node("Split", array, [units] * count, outputs=count, axis=1)
 
     def gate(a: Value) -> Any:
-        return graph.apply(gate_activation, (), a)
+        return _activated(graph, gate_activation, a)
 
     weight = params["recurrent_weight"]
     z_reset, z_update, z_new = parts(z, 3)
@@ -69,7 +69,7 @@ def _gru_cell(
         h_reset, h_update = parts(h @ weight[:, : 2 * units], 2)
         reset, update = gate(z_reset + h_reset), gate(z_update + h_update)
         carried = (reset * h) @ weight[:, 2 * units :]
-    new = graph.apply(activation, (), z_new + carried)
+    new = _activated(graph, activation, z_new + carried)
     return (new + update * (h - new),)
 
 
@@ -87,9 +87,15 @@ def _lstm_cell(
 ) -> tuple[Value, ...]:
     a = z + h @ params["recurrent_weight"]
     g, *gates = graph.node("Split", a, [units] * 4, outputs=4, axis=1)
-    i, f, o = (graph.apply(gate_activation, (), gate) for gate in gates)
-    c = f * c + i * graph.apply(activation, (), g)
-    return o * graph.apply(activation, (), c), c
+    i, f, o = (_activated(graph, gate_activation, gate) for gate in gates)
+    c = f * c + i * _activated(graph, activation, g)
+    return o * _activated(graph, activation, c), c
+
+
+def _activated(graph: Graph, activation: Layer, x: Value) -> Value:
+    """Add an activation, whose parameters are empty."""
+    result: Value = graph.apply(activation, activation.init(0, (1,)), x)
+    return result
 
 
 def _recurrent(

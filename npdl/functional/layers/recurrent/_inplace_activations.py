@@ -9,7 +9,7 @@ from npdl import tree
 from npdl._calls import shown
 from npdl.functional._arrays import SINGLE
 from npdl.functional._checks import refusal
-from npdl.functional._layer import Layer
+from npdl.functional._layer import Layer, Params
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
 from npdl.tree import Array
 
@@ -33,15 +33,15 @@ def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActiva
         return InplaceActivation(_tanh, _tanh_derivative)
     if activation == sigmoid():
         return InplaceActivation(_sigmoid, _sigmoid_derivative)
-    _check_elementwise(name, role, activation)
+    params = _elementwise_params(name, role, activation)
 
     def apply(x: Array, out: Array) -> Any:
         # The cache may hold the input, and the loop overwrites this array.
-        out[...], cache = activation.apply((), x.copy())
+        out[...], cache = activation.apply(params, x.copy())
         return cache
 
     def derivative(y: Array, cache: Any, out: Array) -> None:
-        out[...] = activation.backward((), cache, np.ones_like(y))[1]
+        out[...] = activation.backward(params, cache, np.ones_like(y))[1]
 
     return InplaceActivation(apply, derivative)
 
@@ -74,7 +74,8 @@ def _sigmoid_derivative(y: Array, cache: None, out: Array) -> None:
     np.subtract(y, out, out=out)
 
 
-def _check_elementwise(name: str, role: str, activation: Layer) -> None:
+def _elementwise_params(name: str, role: str, activation: Layer) -> Params:
+    """Return the empty parameters of an elementwise layer, or raise for another layer."""
     # In cells the last axis is the batch; a softmax along it would mix the examples.
     x = np.array([[0.5, -0.5], [0.5, 2.0]], np.float32)
     params = activation.init(0, (2,))
@@ -91,3 +92,4 @@ def _check_elementwise(name: str, role: str, activation: Layer) -> None:
             f"{name}: {role} must work element by element, in training too, and have no "
             f"parameters, as tanh() does, got {shown(activation)}"
         )
+    return params
