@@ -9,14 +9,18 @@ can be measured again. A run that was stopped continues with the jobs that it ha
 """
 
 import argparse
+import functools
 import importlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from machine import describe, limit_threads
 from report import RESULTS, TABLES
+
+UNTIMED = ("agreement", "step_memory")
 
 
 def main():
@@ -48,20 +52,28 @@ def main():
         for job in jobs[section]
         if set(arguments.only) <= {section, job}
     ]
-    left = [pair for pair in results.get("left", []) if pair in wanted] or wanted
+    left = [pair for pair in results.pop("left", []) if pair in wanted] or wanted
     results["machine"] = machine
     path.parent.mkdir(exist_ok=True)
-    for i, (section, job) in enumerate(left):
-        print(f"measuring {section}, {job} ({i + 1} of {len(left)})", file=sys.stderr)
-        found = results.get(section, {}) | {job: in_new_process(section, job, rounds)}
-        results[section] = {job: found[job] for job in jobs[section] if job in found}
-        results["left"] = left[i + 1 :]
-        if not results["left"]:
-            del results["left"]
-        text = json.dumps(results, indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-        if section not in [later for later, _ in left[i + 1 :]]:
-            print(f"\n{section}\n\n{TABLES[section](results[section])}", flush=True)
+    total = len(left)
+    for section in dict.fromkeys(section for section, _ in left):
+        mine = [job for each, job in left if each == section]
+        measure = functools.partial(in_new_process, section, rounds=rounds)
+        # Two jobs run at once if their results do not depend on the load.
+        with ThreadPoolExecutor(2 if section in UNTIMED else 1) as pool:
+            for job, result in zip(mine, pool.map(measure, mine), strict=True):
+                found = results.get(section, {}) | {job: result}
+                results[section] = {job: found[job] for job in jobs[section] if job in found}
+                left = [pair for pair in left if pair != [section, job]]
+                done = f"{total - len(left)} of {total}"
+                print(f"measured {section}, {job} ({done})", file=sys.stderr)
+                write(path, results | ({"left": left} if left else {}))
+        print(f"\n{section}\n\n{TABLES[section](results[section])}", flush=True)
+
+
+def write(path, results):
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def in_new_process(section, job, rounds):

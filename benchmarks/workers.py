@@ -71,7 +71,7 @@ def exchange(gradient, comm):
     """Return a function that adds up a gradient of each rank, as the steps of ranks do."""
     from npdl.distributed._exchange import Exchange
     from npdl.distributed._reduction import Split
-    from npdl.functional.optimizers._packed import Layout
+    from npdl.functional.optimizers._layout import Layout
 
     ranks = comm.Get_size()
     memory = Exchange(comm, ranks, Layout(gradient, gradient), 0)

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from npdl._habits import ORDERS, REASONS, SIZE, WORDS
+from npdl._other_libraries import ORDERS, REASONS, SIZE, WORDS
 
 __all__ = ["explained", "shown", "signature_of"]
 

@@ -52,7 +52,7 @@ from npdl.compat._fitting import (
 from npdl.compat._function_loss import FunctionLoss
 from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat._keras_arguments import keras_arguments
-from npdl.compat._saving import Saved
+from npdl.compat._model_files import Saved
 from npdl.compat._sharded import check_smallest_shard, step_of
 from npdl.compat._stack import Stack
 from npdl.compat.layers.base import Layer, without_caches
@@ -65,10 +65,10 @@ from npdl.functional._checks import check_flag, check_int
 from npdl.training._checkpoint import Checkpoint
 from npdl.training._evaluation import joined, over_batches
 from npdl.training._learning_rate import check_factor
-from npdl.training._left_out import left_out, refusal_of
 from npdl.training._loop import Loop, writes
 from npdl.training._position import setting
 from npdl.training._scores import Scores, Sums, mean_sums, number_of
+from npdl.training._zero_weights import left_out, refusal_of
 
 __all__ = ["Model", "Sequential"]
 

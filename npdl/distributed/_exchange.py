@@ -25,7 +25,7 @@ from npdl.distributed._job import arrive
 from npdl.distributed._memory import Window, shared_memory
 from npdl.distributed._reduction import Split, middle_of, subtrees
 from npdl.functional._kernels.blocks import MESSAGE_BYTES, UPDATE_BLOCK
-from npdl.functional.optimizers._packed import Layout
+from npdl.functional.optimizers._layout import Layout
 from npdl.tree import Array, Tree
 
 __all__ = ["Exchange", "PartSums", "Slot"]

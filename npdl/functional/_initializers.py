@@ -13,8 +13,8 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 
-from npdl._allowance import claim
 from npdl._constructor import RecordedFunction, constructor
+from npdl._parameter_limit import claim
 from npdl.functional._checks import check_number, refusal
 from npdl.random import KeyLike, generator
 from npdl.tree import Array

@@ -39,12 +39,12 @@ import attrs
 import numpy as np
 
 from npdl import random
-from npdl._allowance import at_most
 from npdl._calls import explained, shown
 from npdl._constructor import Recorded, constructor
+from npdl._parameter_limit import at_most
+from npdl.functional._adapters import with_input_grad, with_mode
 from npdl.functional._arrays import check_arrays, describe, is_several
 from npdl.functional._checks import check_flag
-from npdl.functional._modes import with_input_grad, with_mode
 from npdl.tree import Array, Tree
 
 __all__ = [

@@ -14,6 +14,7 @@ True
 (64, 1)
 """
 
+from npdl.training._callback_view import Run
 from npdl.training._checkpoint import (
     ChangedCallbackWarning,
     Checkpoint,
@@ -27,7 +28,6 @@ from npdl.training._checkpoint import (
 )
 from npdl.training._evaluation import evaluate, predict
 from npdl.training._fit import fit
-from npdl.training._run import Run
 from npdl.training._step import train_step
 from npdl.training._train_state import TrainState
 

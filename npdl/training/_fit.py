@@ -14,12 +14,12 @@ from npdl.functional._checks import check_flag, check_int
 from npdl.functional._layer import Layer, Params
 from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._callback_view import Run
 from npdl.training._checkpoint import Checkpoint, MidEpochWarning
 from npdl.training._evaluation import Loss
 from npdl.training._loop import Loop, writes
 from npdl.training._plan import Plan
 from npdl.training._position import setting
-from npdl.training._run import Run
 from npdl.training._scores import Metrics, Scores, check_metrics, index_of_weights
 from npdl.training._train_state import TrainState, check_state
 

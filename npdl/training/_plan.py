@@ -11,12 +11,12 @@ from npdl._data import batches, is_source, order_of, smallest_part
 from npdl.distributed._shards import rows_of
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
-from npdl.training._division import Division
+from npdl.training._divided_update import Division
 from npdl.training._evaluation import Loss, check_evaluation, evaluate
-from npdl.training._left_out import check_left_out
 from npdl.training._scores import Metrics, Scores, Sums
 from npdl.training._step import summing_step
 from npdl.training._train_state import TrainState
+from npdl.training._zero_weights import check_left_out
 
 __all__ = ["Plan"]
 

@@ -12,9 +12,8 @@ from npdl.functional._checks import check_flag
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._check_finite import checking_gradients, checking_updates
-from npdl.training._division import Division
+from npdl.training._divided_update import Division
 from npdl.training._evaluation import Loss, keep_freed_memory
-from npdl.training._left_out import check_left_out
 from npdl.training._scores import (
     Metrics,
     Scores,
@@ -24,6 +23,7 @@ from npdl.training._scores import (
     merged,
 )
 from npdl.training._train_state import TrainState
+from npdl.training._zero_weights import check_left_out
 
 __all__ = ["Step", "summing_step", "train_step"]
 

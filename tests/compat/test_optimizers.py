@@ -25,6 +25,7 @@ from npdl.compat.optimizers import (
     RMSprop,
     npdl_clip,
 )
+from npdl.functional.optimizers import _layout as layout
 from npdl.functional.optimizers import _packed as packed
 
 # The documented equations as functions (p, g, state, lr, t) -> p. The state is a dict with default
@@ -170,7 +171,7 @@ def test_the_documented_defaults_and_signatures(cls):
 @each
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_arrays_of_any_size_and_strides_update_in_place(cls, dtype, monkeypatch):
-    monkeypatch.setattr(packed, "UPDATE_JOINED", 12)
+    monkeypatch.setattr(layout, "UPDATE_JOINED", 12)
     monkeypatch.setattr(packed, "UPDATE_BLOCK", 10)
     whole = normal64(7, 12).astype(dtype)
     kinds = {
@@ -317,7 +318,7 @@ def test_a_saved_state_restores_another_optimizer(cls, tmp_path):
 
 @each
 def test_a_state_is_a_copy(cls, monkeypatch):
-    monkeypatch.setattr(packed, "UPDATE_JOINED", 3)
+    monkeypatch.setattr(layout, "UPDATE_JOINED", 3)
     monkeypatch.setattr(packed, "UPDATE_BLOCK", 5)
     optimizer, params = cls(lr=0.1), arrays()
     train(optimizer, params, range(2))

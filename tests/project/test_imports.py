@@ -18,7 +18,7 @@ FILES = {
 OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "tensorboard"}
 OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 
-VALUES = "tree random _constructor _calls _allowance _warn"
+VALUES = "tree random _constructor _calls _parameter_limit _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
 KERNELS = "functional/_kernels/blocks functional/_kernels"
@@ -33,9 +33,9 @@ TABLE = {
     "_version": "",
     "_documented_paths": "",
     "_warn": "",
-    "_allowance": "",
-    "_habits": "",
-    "_calls": "_habits",
+    "_parameter_limit": "",
+    "_other_libraries": "",
+    "_calls": "_other_libraries",
     "_config": "",
     "_constructor": "_calls _config",
     "random": "",
@@ -43,8 +43,8 @@ TABLE = {
     "_blas": "tree",
     "functional/_checks": "_calls",
     "functional/_arrays": "tree functional/_checks",
-    "functional/_modes": "random tree functional/_checks",
-    "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_modes",
+    "functional/_adapters": "random tree functional/_checks",
+    "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_adapters",
     "functional/_kernels/blocks": "",
     "functional/_kernels": "random tree functional/_kernels/blocks",
     "functional/_kernels/conv": f"tree {KERNELS}",

@@ -14,6 +14,7 @@ from classifier import DATA, LOSS, MODEL, classes, each_optimizer, run
 
 import npdl.functional as F
 from npdl import random, tree
+from npdl.functional.optimizers import _layout as layout
 from npdl.functional.optimizers import _packed as packed
 from npdl.training import MidEpochWarning, TrainState, evaluate, fit, predict, train_step
 
@@ -50,7 +51,7 @@ def test_a_step_is_value_and_grad_update_and_apply(optimizer, donate):
 @pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
 def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
     # Sizes that put arrays below and above the limit, and a remainder after the last block.
-    monkeypatch.setattr(packed, "UPDATE_JOINED", 20)
+    monkeypatch.setattr(layout, "UPDATE_JOINED", 20)
     monkeypatch.setattr(packed, "UPDATE_BLOCK", 7)
     state = TrainState.create(MODEL, optimizer, (6,), rng=4)
     expected = by_hand(MODEL, optimizer, state, batches())
@@ -63,7 +64,7 @@ def test_joined_arrays_and_blocks_change_no_bit(optimizer, donate, monkeypatch):
 @pytest.mark.parametrize("size", [1e-36, 1e-3, 1.0, 1e36, np.inf, np.nan])
 @pytest.mark.parametrize("donate", [False, True], ids=["pure", "donating"])
 def test_clipping_before_a_joined_update_changes_no_bit(size, donate, monkeypatch):
-    monkeypatch.setattr(packed, "UPDATE_JOINED", 20)
+    monkeypatch.setattr(layout, "UPDATE_JOINED", 20)
     monkeypatch.setattr(packed, "UPDATE_BLOCK", 7)
     optimizer = F.chain(F.clip_by_global_norm(min(1.0, size)), F.momentum(0.5))
     expected = TrainState.create(MODEL, optimizer, (6,))
@@ -82,9 +83,9 @@ def test_clipping_before_a_joined_update_changes_no_bit(size, donate, monkeypatc
 
 def test_only_small_arrays_are_joined():
     # To join large ones takes a copy of them at each step, and room for it.
-    params = [np.zeros(packed.UPDATE_JOINED + i, np.float32) for i in (-2, 0, -1, 1, 2, -3)]
-    layout = packed.pack(F.sgd(0.1), params, F.sgd(0.1).init(params), params).layout
-    assert sorted(group.leaves for group in layout.groups) == [[0, 2, 5], [1], [3], [4]]
+    params = [np.zeros(layout.UPDATE_JOINED + i, np.float32) for i in (-2, 0, -1, 1, 2, -3)]
+    found = packed.pack(F.sgd(0.1), params, F.sgd(0.1).init(params), params).layout
+    assert sorted(group.leaves for group in found.groups) == [[0, 2, 5], [1], [3], [4]]
 
 
 KEYS = {
@@ -638,7 +639,7 @@ LATER = [WRONG[name][0] for name in ("transposed", "masked")]
 def test_gradients_of_a_layer_that_do_not_fit_are_named(
     change, error, message, size, donate, monkeypatch
 ):
-    monkeypatch.setattr(packed, "UPDATE_JOINED", size)
+    monkeypatch.setattr(layout, "UPDATE_JOINED", size)
     steps = []
     model = spoiled(lambda g: change(g) if len(steps) in wrong else {})
     state = TrainState.create(model, F.adam(0.1), (6,))

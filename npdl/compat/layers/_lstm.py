@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import npdl.functional as F
-from npdl.compat.layers._unrolled import Gated, as_mask
+from npdl.compat.layers._recurrent_base import Gated, as_mask
 from npdl.compat.layers.base import Parameter, Stateful
 from npdl.functional._checks import check_number
 from npdl.functional._layer import Shape

@@ -4,7 +4,7 @@ from typing import Any
 
 import npdl.functional as F
 from npdl.compat.layers._lstm import LSTM, BatchLSTM
-from npdl.compat.layers._unrolled import Gated, Recurrent, Unrolled
+from npdl.compat.layers._recurrent_base import Gated, Recurrent, Unrolled
 from npdl.compat.layers.base import Parameter
 from npdl.functional._layer import Shape
 

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from npdl._allowance import claim
+from npdl._parameter_limit import claim
 from npdl.functional._arrays import check_example, check_float, check_names, check_types, describe
 from npdl.functional._checks import check_axis, check_flag, check_number
 from npdl.functional._initializers import scale_and_shift
-from npdl.functional._kernels.features import (
+from npdl.functional._kernels.image_layout import memory_order
+from npdl.functional._kernels.normalization import (
     as_outer_features_inner,
     exponents,
     feature_dots,
     feature_sums,
     scaled_epsilon,
 )
-from npdl.functional._kernels.image_layout import memory_order
 from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike
 from npdl.tree import Array

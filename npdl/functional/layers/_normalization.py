@@ -12,7 +12,7 @@ from npdl.functional._checks import check_flag, check_int, check_number, is_int,
 from npdl.functional._initializers import scale_and_shift
 from npdl.functional._kernels.blas_sums import sum_of_rows
 from npdl.functional._kernels.blocks import NORMALIZATION_BLOCK, NORMALIZATION_ROWS
-from npdl.functional._kernels.features import (
+from npdl.functional._kernels.normalization import (
     as_outer_features_inner,
     exponents,
     feature_dots,

@@ -11,9 +11,7 @@ from npdl.functional.optimizers._adaptive import (
     scale_by_adagrad,
     scale_by_rmsprop,
 )
-from npdl.functional.optimizers._averaging import accumulate, average_params, averaged
-from npdl.functional.optimizers._combining import by_path, chain, masked
-from npdl.functional.optimizers._named import (
+from npdl.functional.optimizers._aliases import (
     adadelta,
     adagrad,
     adam,
@@ -26,6 +24,8 @@ from npdl.functional.optimizers._named import (
     rmsprop,
     sgd,
 )
+from npdl.functional.optimizers._averaging import accumulate, average_params, averaged
+from npdl.functional.optimizers._combining import by_path, chain, masked
 from npdl.functional.optimizers._optimizer import Optimizer, apply_updates
 from npdl.functional.optimizers._schedules import (
     constant_schedule,

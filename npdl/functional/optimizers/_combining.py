@@ -18,6 +18,7 @@ from npdl._constructor import constructor
 from npdl.functional._layer import Params
 from npdl.functional.optimizers._optimizer import (
     Optimizer,
+    Rules,
     Select,
     State,
     Updates,
@@ -58,7 +59,7 @@ def chain(*parts: Optimizer) -> Optimizer:
     def init(params: Params) -> State:
         return tuple(part.init(params) for part in parts)
 
-    rules = tuple(part.rule for part in parts)
+    rules = [part.rule for part in parts]
     paired = followers(rules)
     count = len(parts)
 
@@ -85,9 +86,10 @@ def chain(*parts: Optimizer) -> Optimizer:
         return grads, tuple(states)
 
     # A factor of all gradients can only precede the rules.
-    if None in rules or any(part.factor for part in parts[1:]):
+    known = [rule for rule in rules if rule is not None]
+    if len(known) < count or any(rule.factor for rule in known[1:]):
         return Optimizer(init, update)
-    return Optimizer(init, update, rules, parts[0].factor if parts else None)
+    return Optimizer(init, update, Rules(tuple(known), known[0].factor if known else None))
 
 
 def _check_state(name: str, count: int, state: Any) -> None:

@@ -29,7 +29,7 @@ array([1.  , 0.94, 0.92], dtype=float32)
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import numpy as np
@@ -43,6 +43,7 @@ from npdl.tree import Array, Tree
 __all__ = [
     "Optimizer",
     "Rule",
+    "Rules",
     "Select",
     "State",
     "Updates",
@@ -56,6 +57,7 @@ Updates: TypeAlias = Tree
 Equation: TypeAlias = Callable[..., tuple[Any, ...]]
 State: TypeAlias = Tree
 Select: TypeAlias = str | tuple[str, ...] | Callable[[str], bool]
+Factor: TypeAlias = Callable[[list[Array], list[float]], float | None]
 
 
 # A slot with a gradient of zero, as of a dead unit, decays to subnormal numbers. Arithmetic with
@@ -96,6 +98,7 @@ class Rule:
     in_place: bool
     takes_factor: bool
     number: Callable[[State], tuple[float, State]] | None = None
+    factor: ClassVar[None] = None
     # The number of entries of a state, and the index of its first slot.
     length: int = attrs.field(init=False)
     first: int = attrs.field(init=False)
@@ -110,18 +113,35 @@ class Rule:
         return self.clearing if self.first and count % _UPDATES == _DUE else self.equation
 
 
+@attrs.frozen(eq=False, repr=False)
+class Rules:
+    """The rules of a chain, one after another.
+
+    Parameters
+    ----------
+    parts : tuple
+        For each optimizer in the chain, its rule or rules.
+    factor : callable, optional
+        ``factor(gradients, squares) -> number or None``: a number to multiply all gradients by
+        before the rules. It depends on the gradients and on the sum of squares of each one.
+    """
+
+    parts: "tuple[Rule | Rules, ...]"
+    factor: Factor | None = None
+
+
 Link: TypeAlias = tuple[Rule, Rule | None]
 """A rule, and the next one, if this rule multiplies by its number."""
 
 
-def linked(rule: Any) -> list[Link]:
+def linked(rule: Rule | Rules) -> list[Link]:
     """Return the rules of an optimizer in a flat list."""
     if isinstance(rule, Rule):
         return [(rule, None)]
     links: list[Link] = []
-    after = followers(rule)
-    for i, each in enumerate(rule):
-        if after[i] is not None:
+    after = followers(rule.parts)
+    for i, each in enumerate(rule.parts):
+        if isinstance(each, Rule) and after[i] is not None:
             links.append((each, after[i]))
         elif not (i and after[i - 1]):
             links += linked(each)
@@ -183,11 +203,8 @@ class Optimizer(Recorded):
     update : callable
         ``update(grads, state, params=None) -> (updates, state)``; the updates are to be added to
         the parameters.
-    rule : Rule or tuple, optional
-        The rule of an element-wise optimizer; for a chain, the tuple of the rules in it.
-    factor : callable, optional
-        ``factor(gradients, squares) -> number or None``: a number to multiply all gradients by
-        before the rule. It depends on the gradients and on the sum of squares of each one.
+    rule : Rule or Rules, optional
+        The rule of an element-wise optimizer; for a chain, the rules in it.
 
     Examples
     --------
@@ -205,8 +222,7 @@ class Optimizer(Recorded):
 
     init: Callable[[Params], State]
     update: Callable[..., tuple[Updates, State]]
-    rule: Any = None
-    factor: Callable[[list[Array], list[float]], float | None] | None = None
+    rule: Rule | Rules | None = None
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "init", _with_check(self.init))
@@ -214,7 +230,7 @@ class Optimizer(Recorded):
     @property
     def elementwise(self) -> bool:
         """Whether the update of a number does not depend on other numbers."""
-        return self.rule is not None and self.factor is None
+        return self.rule is not None and self.rule.factor is None
 
 
 def sum_of_squares(g: Array) -> float:
@@ -356,7 +372,7 @@ def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:
 
 
 def _multiplying(base: Optimizer, number: Callable[[State], tuple[float, State]]) -> Optimizer:
-    return attrs.evolve(base, rule=attrs.evolve(base.rule, number=number))
+    return attrs.evolve(base, rule=attrs.evolve(base.rule, number=number))  # type: ignore[misc]
 
 
 def foreign(state: State, state_type: Any) -> ValueError:

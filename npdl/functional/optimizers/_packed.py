@@ -15,21 +15,21 @@ import numpy as np
 
 from npdl import tree
 from npdl.functional._arrays import describe
-from npdl.functional._kernels.blocks import UPDATE_BLOCK, UPDATE_JOINED
+from npdl.functional._kernels.blocks import UPDATE_BLOCK
 from npdl.functional._layer import Params
+from npdl.functional.optimizers._layout import Layout, groups, plain
 from npdl.functional.optimizers._optimizer import (
     Link,
     Optimizer,
-    Rule,
     checked_gradient,
     linked,
-    state_name,
     sum_of_squares,
     update_arrays,
 )
-from npdl.tree import Array, Tree
+from npdl.functional.optimizers._slots import flat, map_slots, nested, slots, with_counts
+from npdl.tree import Array
 
-__all__ = ["Layout", "Packed", "pack", "plain", "update_in_place"]
+__all__ = ["Packed", "pack", "update_in_place"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -37,7 +37,7 @@ class Packed:
     """Parameters and the state of an element-wise optimizer, as trees and as vectors."""
 
     optimizer: Optimizer
-    layout: "Layout"
+    layout: Layout
     links: list[Link]
     params: Params
     vectors: list[Array]
@@ -58,7 +58,7 @@ class Packed:
             return None
         try:
             joined = [group.join(gradients) for group in self.layout.groups]
-            factor = None if optimizer.factor is None else self.factor(gradients)
+            factor = None if optimizer.elementwise else self.factor(gradients)
         except (AttributeError, TypeError, ValueError):
             _check_gradients(gradients, self.params)
             raise
@@ -81,7 +81,7 @@ class Packed:
         """Return the factor of all gradients, for an optimizer that has one."""
         found = [np.asarray(g) for g in gradients if g is not None]
         squares = list(map(sum_of_squares, found)) if squares is None else squares
-        return self.optimizer.factor(found, squares)  # type: ignore[misc]
+        return self.optimizer.rule.factor(found, squares)  # type: ignore[union-attr, misc]
 
     def update_parts(
         self, parts: Sequence[slice], gradients: Sequence[Any], factor: float | None
@@ -101,10 +101,10 @@ class Packed:
         own = [k for k, part in enumerate(parts) if part.start < part.stop]
         counted: list[Any] = []
         for k in own or [0]:  # an update without numbers counts, too
-            cut = [_map_slots(operator.itemgetter(parts[k]), state) for state in self.states[k]]
+            cut = [map_slots(operator.itemgetter(parts[k]), state) for state in self.states[k]]
             vector = self.vectors[k][parts[k]]
             _, counted = _update_blocks(self.links, gradients[k], cut, vector, True, factor)
-        states = [list(map(_with_counts, old, counted)) for old in self.states]
+        states = [list(map(with_counts, old, counted)) for old in self.states]
         return attrs.evolve(self, states=states, is_whole=True)
 
     def serves(self, optimizer: Optimizer) -> bool:
@@ -112,7 +112,7 @@ class Packed:
         if optimizer is not self.optimizer:
             if optimizer.rule is None:
                 return False
-            templates = _nested(self.optimizer.rule, iter(self.templates))
+            templates = nested(self.optimizer.rule, iter(self.templates))
             _check_state(optimizer, templates, self.params)
             self.optimizer, self.links = optimizer, linked(optimizer.rule)
         return True
@@ -120,7 +120,7 @@ class Packed:
     def arrays(self) -> list[list[Array]]:
         """Return for each vector of parameters the vector, and the vectors of its slots."""
         return [
-            [vector, *_slots(states)]
+            [vector, *slots(states)]
             for vector, states in zip(self.vectors, self.states, strict=True)
         ]
 
@@ -131,9 +131,9 @@ class Packed:
         """
         vectors = [vector for vector, *_ in arrays]
         states = []
-        for (_, *slots), old in zip(arrays, self.states, strict=True):
-            new = iter(slots)
-            states.append([_map_slots(functools.partial(_next, new), state) for state in old])
+        for (_, *placed), old in zip(arrays, self.states, strict=True):
+            new = iter(placed)
+            states.append([map_slots(functools.partial(_next, new), state) for state in old])
         params = self.layout.trees(self.params, tree.read_only(vectors))
         return attrs.evolve(self, params=params, vectors=vectors, states=states, fetch=fetch)
 
@@ -142,7 +142,7 @@ class Packed:
         if self.fetch is not None:
             self.fetch()
         states = self.layout.states(self.templates, self.states)
-        state = _nested(self.optimizer.rule, iter(states))
+        state = nested(self.optimizer.rule, iter(states))
         return state if self.fetch is None else tree.read_only(state)
 
 
@@ -160,7 +160,7 @@ def pack(optimizer: Optimizer, grads: Any, opt_state: Any, params: Params) -> Pa
     _check_state(optimizer, opt_state, params)
     leaves = [np.asarray(leaf) for leaf in tree.leaves(params)]
     vectors = [group.join(leaves) for group in layout.groups]
-    links, states = linked(optimizer.rule), _flat(optimizer.rule, opt_state)
+    links, states = linked(optimizer.rule), flat(optimizer.rule, opt_state)
     joined = [[group.join_slots(state) for state in states] for group in layout.groups]
     # The arrays are views into the vectors: an update of a vector updates them.
     views = layout.trees(params, vectors)
@@ -178,7 +178,7 @@ def _check_state(optimizer: Optimizer, opt_state: Any, params: Params) -> None:
     """Raise unless a state belongs to this optimizer and these parameters."""
     # An update without gradients only compares the structures.
     optimizer.update(None, opt_state, params)
-    for slot in _slots(opt_state):
+    for slot in slots(opt_state):
         for (path, leaf), p in zip(tree.items(slot), tree.leaves(params), strict=True):
             if describe(leaf) != describe(p):
                 raise ValueError(
@@ -202,38 +202,23 @@ def update_in_place(optimizer: Optimizer, grads: list[Any], state: Any, params: 
     params : list of arrays
         The parameters, with any strides.
     """
-    links, states = linked(optimizer.rule), _flat(optimizer.rule, state)
+    links, states = linked(optimizer.rule), flat(optimizer.rule, state)  # type: ignore[arg-type]
     counted = states
-    for group in _groups(grads, params):
+    for group in groups(grads, params):
         vector = group.join(params)
-        joined = [_map_slots(group.join, each) for each in states]
+        joined = [map_slots(group.join, each) for each in states]
         _, counted = _update_blocks(links, group.join(grads), joined, vector, True)
-        for slot, new in zip(_slots(state), _slots(counted), strict=True):
+        for slot, new in zip(slots(state), slots(counted), strict=True):
             for i, part in zip(group.leaves, group.parts(new), strict=True):
                 slot[i] = part
         for i, part in zip(group.leaves, group.parts(vector), strict=True):
             if not np.may_share_memory(part, params[i]):
                 params[i][...] = part
-    return _nested(optimizer.rule, map(_with_counts, states, counted))
+    return nested(optimizer.rule, map(with_counts, states, counted))
 
 
-def _flat(rule: Any, state: Any) -> list[Any]:
-    """Return the states of the rules of an optimizer in a flat list."""
-    if isinstance(rule, Rule):
-        return [state]
-    if type(state) is not tuple or len(state) != len(rule):
-        raise ValueError(
-            f"expected the states of {len(rule)} optimizers, got {state_name(state)}, of another "
-            f"optimizer; initialize a new state: state = optimizer.init(params)"
-        )
-    return [each for part in zip(rule, state, strict=True) for each in _flat(*part)]
-
-
-def _nested(rule: Any, states: Iterator[Any]) -> Any:
-    """Return the state of an optimizer from the flat list of its rules' states."""
-    if isinstance(rule, Rule):
-        return next(states)
-    return tuple([_nested(each, states) for each in rule])
+def _next(arrays: Iterator[Array], _: Array) -> Array:
+    return next(arrays)
 
 
 def _update_blocks(
@@ -246,209 +231,15 @@ def _update_blocks(
 ) -> tuple[Array, list[Any]]:
     """Update a long vector block by block."""
     new_params = params if donate else np.empty_like(params)
-    result = states if donate else [_map_slots(np.empty_like, state) for state in states]
+    result = states if donate else [map_slots(np.empty_like, state) for state in states]
     after = states
     for start in range(0, max(params.size, 1), UPDATE_BLOCK):
         block = slice(start, start + UPDATE_BLOCK)
-        cut = [_map_slots(operator.itemgetter(block), state) for state in result]
+        cut = [map_slots(operator.itemgetter(block), state) for state in result]
         if not donate:
-            for new, old in zip(_slots(cut), _slots(states), strict=True):
+            for new, old in zip(slots(cut), slots(states), strict=True):
                 np.copyto(new, old[block])
         mine = g[block] if factor is None else g[block] * factor
         u, after = update_arrays(links, mine, cut, params[block], True)
         np.add(params[block], u, out=new_params[block])
-    return new_params, [_with_counts(*each) for each in zip(result, after, strict=True)]
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Group:
-    """Arrays that are updated as one vector: leaf, slice of the vector and shape of each."""
-
-    dtype: np.dtype[Any]
-    size: int
-    leaves: list[int]
-    runs: list[tuple[slice, tuple[int, ...]]]
-
-    def join(self, arrays: list[Array]) -> Array:
-        """Return one vector of the group's arrays; a view if the group has only one array.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an array has another type, or the total size differs.
-        """
-        dtype = self.dtype
-        if len(self.leaves) < len(arrays):
-            arrays = [arrays[i] for i in self.leaves]
-        for array in arrays:
-            # "is" takes a third of the time of "=="; equal types can be different objects.
-            if array.dtype is not dtype and array.dtype != dtype:
-                raise TypeError(f"expected {dtype}, got {array.dtype}")
-        vector = arrays[0].reshape(-1) if len(arrays) == 1 else np.concatenate(arrays, axis=None)
-        if vector.size != self.size:
-            raise ValueError(f"expected {self.size} numbers, got {vector.size}")
-        return vector
-
-    def join_slots(self, state: Any) -> Any:
-        """Return the state of the group's vector."""
-        return _map_slots(lambda slot: self.join(tree.leaves(slot)), state)
-
-    def parts(self, vector: Array) -> list[Array]:
-        """Return the group's arrays as views into the vector."""
-        return [
-            vector[run] if len(shape) == 1 else vector[run].reshape(shape)
-            for run, shape in self.runs
-        ]
-
-
-def _groups(gradients: Sequence[Any], leaves: Sequence[Array]) -> list[_Group]:
-    """Group the arrays with a gradient: small arrays of one type together, large arrays alone."""
-    joined: dict[Any, list[int]] = {}
-    for i, (g, leaf) in enumerate(zip(gradients, leaves, strict=True)):
-        if g is not None:
-            joined.setdefault((leaf.dtype, -1 if leaf.size < UPDATE_JOINED else i), []).append(i)
-    groups = []
-    for (dtype, _), members in joined.items():
-        runs, end = [], 0
-        for i in members:
-            start, end = end, end + leaves[i].size
-            runs.append((slice(start, end), leaves[i].shape))
-        groups.append(_Group(dtype, end, members, runs))
-    return groups
-
-
-class Layout:
-    """The groups of leaves for one structure of parameters."""
-
-    def __init__(self, grads: Any, params: Params) -> None:
-        gradients = tree.aligned(grads, params)
-        leaves = tree.leaves(params)
-        self.build = _builder(params, iter(range(len(leaves))))
-        missing = [g is None for g in gradients]
-        self.expected = list(zip(_key_paths(params), missing, strict=True))
-        self.trains_all = not any(missing)
-        self.groups = _groups(gradients, leaves)
-
-    def gradients(self, grads: Any) -> list[Any] | None:
-        """Return the gradients in order, or `None` for a different set of missing gradients."""
-        found = []
-        for path, missing in self.expected:
-            g = grads
-            for key in path:
-                if g is None:
-                    break
-                g = g[key]
-            if (g is None) != missing:
-                return None
-            found.append(g)
-        return found
-
-    def trees(self, like: Tree, vectors: Sequence[Array]) -> Tree:
-        """Return the tree of views into the vectors; untrained leaves come from `like`, if any."""
-        if self.trains_all and len(vectors) == 1:
-            return self.build(self.groups[0].parts(vectors[0]))
-        untrained = [] if self.trains_all or like is None else tree.leaves(like)
-        return self.build(self.arrays(vectors, untrained))
-
-    def arrays(self, vectors: Sequence[Array], untrained: list[Array]) -> list[Any]:
-        """Return the arrays of all leaves: views into the vectors; others are `None` if missing."""
-        arrays: list[Any] = untrained or [None] * len(self.expected)
-        for group, vector in zip(self.groups, vectors, strict=True):
-            for i, part in zip(group.leaves, group.parts(vector), strict=True):
-                arrays[i] = part
-        return arrays
-
-    def states(self, like: list[Any], states: Sequence[Sequence[Any]]) -> list[Any]:
-        """Return the rules' states with trees for slots, from their states for each vector."""
-        found = []
-        for old, *new in zip(like, *states, strict=True):
-            if old:
-                first = _first_slot(old)
-                slots = zip(*[state[first:] for state in new], strict=True)
-                trees = map(self.trees, old[first:], slots)
-                old = tuple.__new__(type(old), (*new[0][:first], *trees))
-            found.append(old)
-        return found
-
-
-def _key_paths(params: Params) -> list[tuple[Any, ...]]:
-    """Return the path of keys of each leaf, in the order of :func:`npdl.tree.leaves`."""
-
-    def walk(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-        if isinstance(node, dict):
-            for key in tree.sorted_keys(node):
-                yield from walk(node[key], (*path, key))
-        elif isinstance(node, tuple | list):
-            for i, child in enumerate(node):
-                yield from walk(child, (*path, i))
-        elif node is not None:
-            yield path
-
-    return list(walk(params, ()))
-
-
-def _builder(structure: Tree, positions: Iterator[int]) -> Callable[[list[Any]], Tree]:
-    """Return a function that builds a tree of this structure: a compiled `tree.unflatten`."""
-    if isinstance(structure, dict):
-        ordered = tree.sorted_keys(structure)
-        if all(isinstance(child, np.ndarray) for child in structure.values()):
-            index = {key: next(positions) for key in ordered}
-            at = [(key, index[key]) for key in structure]
-            return lambda leaves: {key: leaves[i] for key, i in at}
-        children = {key: _builder(structure[key], positions) for key in ordered}
-        pairs = [(key, children[key]) for key in structure]
-        return lambda leaves: {key: child(leaves) for key, child in pairs}
-    if isinstance(structure, tuple | list):
-        if not tree.leaves(structure):
-            return lambda leaves: structure
-        kind = type(structure)
-        parts = [_builder(child, positions) for child in structure]
-        return lambda leaves: kind([part(leaves) for part in parts])
-    if structure is None:
-        return lambda leaves: None
-    position = next(positions)
-    return lambda leaves: leaves[position]
-
-
-def plain(params: Params) -> bool:
-    """Whether all containers of the tree are plain dicts, tuples and lists, as in layers."""
-    if type(params) is dict:
-        return all(map(plain, params.values()))
-    if type(params) is tuple or type(params) is list:
-        return all(map(plain, params))
-    return params is None or isinstance(params, np.ndarray)
-
-
-# The state of an element-wise optimizer is `()`, a NamedTuple, or a tuple of such states. The
-# NamedTuple has a count, and trees with the structure of the parameters.
-
-
-def _slots(state: Any) -> Iterator[Any]:
-    if hasattr(state, "_fields"):
-        yield from state[_first_slot(state) :]
-    else:
-        for part in state:
-            yield from _slots(part)
-
-
-def _first_slot(state: Any) -> int:
-    return 1 if state._fields[0] == "count" else 0
-
-
-def _next(arrays: Iterator[Array], _: Array) -> Array:
-    return next(arrays)
-
-
-def _map_slots(function: Callable[[Any], Any], state: Any) -> Any:
-    if hasattr(state, "_fields"):
-        first = _first_slot(state)
-        return state._make((*state[:first], *map(function, state[first:])))
-    return tuple([_map_slots(function, part) for part in state]) if state else state
-
-
-def _with_counts(state: Any, counted: Any) -> Any:
-    """Return the state of a rule with the count of another state."""
-    if hasattr(state, "_fields"):
-        first = _first_slot(state)
-        return state._make((*counted[:first], *state[first:]))
-    return state
+    return new_params, [with_counts(*each) for each in zip(result, after, strict=True)]

@@ -22,6 +22,7 @@ from npdl.functional._layer import Params
 from npdl.functional.optimizers._combining import masked
 from npdl.functional.optimizers._optimizer import (
     Optimizer,
+    Rules,
     Select,
     State,
     Updates,
@@ -235,7 +236,7 @@ def clip_by_global_norm(limit: float) -> Optimizer:
         norm = _global_norm(gradients, squares)
         return None if norm <= limit or not math.isfinite(norm) else limit / norm
 
-    return Optimizer(init, update, (), factor)
+    return Optimizer(init, update, Rules((), factor))
 
 
 def _global_norm(gradients: list[Array], squares: list[float]) -> float:

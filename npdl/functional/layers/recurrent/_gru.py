@@ -14,7 +14,7 @@ from npdl.functional.layers.recurrent._inplace_activations import (
     InplaceActivation,
     inplace_activation,
 )
-from npdl.functional.layers.recurrent._loop import recurrent
+from npdl.functional.layers.recurrent._time_loop import recurrent
 from npdl.tree import Array
 
 __all__ = ["gru"]

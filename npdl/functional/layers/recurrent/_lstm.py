@@ -10,7 +10,7 @@ from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
 from npdl.functional.layers.recurrent._cell import Cell, Memory, States
 from npdl.functional.layers.recurrent._inplace_activations import inplace_activation
-from npdl.functional.layers.recurrent._loop import recurrent
+from npdl.functional.layers.recurrent._time_loop import recurrent
 from npdl.tree import Array
 
 __all__ = ["lstm"]

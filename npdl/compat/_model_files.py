@@ -12,8 +12,8 @@ import numpy as np
 
 import npdl.functional as F
 from npdl import checkpoint, tree
-from npdl._allowance import at_most
 from npdl._config import Functions, not_too_deep
+from npdl._parameter_limit import at_most
 from npdl.checkpoint._files.containers import container_format
 from npdl.compat import objectives, optimizers
 from npdl.compat._checks import Array

@@ -4,8 +4,9 @@ from typing import Any
 
 from npdl.distributed._agreement import check_agreement
 from npdl.distributed._exchange import Exchange, PartSums
+from npdl.functional.optimizers._layout import Layout, plain
 from npdl.functional.optimizers._optimizer import Optimizer, sum_of_squares
-from npdl.functional.optimizers._packed import Layout, Packed, plain
+from npdl.functional.optimizers._packed import Packed
 from npdl.training._train_state import TrainState
 
 __all__ = ["Division"]
@@ -41,7 +42,7 @@ class Division:
             and exchange is not None
             and packed.vectors[0] is exchange.arrays[0][0]
             and packed.serves(optimizer)
-            and (exchange.is_shared or optimizer.factor is None)
+            and (exchange.is_shared or optimizer.elementwise)
         )
         return {"exchange": exchange, "divided": divided}
 
@@ -52,7 +53,7 @@ class Division:
         exchange, packed = self.exchange, state.packed
         if isinstance(grads, PartSums) and packed is not None and exchange is not None:
             factor = None
-            if optimizer.factor is not None:
+            if not optimizer.elementwise:
                 grads, factor = self._totals(packed, exchange, grads)
             after = packed.update_parts(exchange.parts, grads, factor)
             exchange.complete()
@@ -93,7 +94,7 @@ class Division:
             self.close()
             self.exchange = Exchange(self.comm, self.shards, packed.layout, len(arrays[0]) - 1)
         exchange = self.exchange
-        if not exchange.is_shared and (packed.optimizer.factor or not self.closes):
+        if not exchange.is_shared and not (packed.optimizer.elementwise and self.closes):
             return state
         # Different values on the ranks would be mixed, so a check of later values would pass.
         check_agreement(self.comm, params=state.params, opt_state=state.opt_state)
