@@ -5,6 +5,7 @@ busy process they wait for each other: milliseconds per product. So the steps of
 one thread. The choice depends only on shapes, because the number of threads can change the bits.
 """
 
+import contextlib
 import functools
 import importlib
 import math
@@ -31,50 +32,45 @@ def kernel() -> str | None:
 def threads() -> int | None:
     """Return the number of threads of OpenBLAS outside small steps; `None` for another BLAS."""
     function = _openblas().get("get_num_threads")
-    with _limits.lock:
-        return _limits.before if _limits.count else None if function is None else function()
+    with _one_thread.lock:
+        return _one_thread.before if _one_thread.count else None if function is None else function()
 
 
-class _Limits:
-    """The small steps that run now: the number of threads is one for the whole process."""
+class _OneThread:
+    """The context of small steps: the number of BLAS threads is one for the whole process."""
 
     def __init__(self) -> None:
         self.lock, self.count, self.before = threading.Lock(), 0, 0
 
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.count:
+                self.before = _openblas()["get_num_threads"]()
+                _openblas()["set_num_threads"](1)
+            self.count += 1
 
-_limits = _Limits()
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.count -= 1
+            if not self.count:
+                _openblas()["set_num_threads"](self.before)
+
+
+_one_thread, _all_threads = _OneThread(), contextlib.nullcontext()
 
 
 class SmallSteps:
-    """A switch to one thread of OpenBLAS for steps with little work.
+    """A choice of threads: ``with small(params, x): ...`` runs a small step with one BLAS thread.
 
-    In ``with small(params, x): ...``, a small step has one thread. Other steps keep all threads.
+    Other steps keep all threads.
     """
 
     def __init__(self) -> None:
-        self._set = _openblas().get("set_num_threads", lambda count: None)
+        self._has_many = "set_num_threads" in _openblas() and (threads() or 1) > 1
         self._known: dict[Any, bool] = {}  # whether a step is small, by the shape of its inputs
-        self._has_many, self._limits = (threads() or 1) > 1, False
 
-    def __call__(self, params: Tree, x: Any) -> "SmallSteps":
-        self._limits = self._has_many and self._is_small(params, x)
-        return self
-
-    def __enter__(self) -> None:
-        if self._limits:
-            before = threads() or 1
-            with _limits.lock:
-                if not _limits.count:
-                    _limits.before = before
-                    self._set(1)
-                _limits.count += 1
-
-    def __exit__(self, *error: object) -> None:
-        if self._limits:
-            with _limits.lock:
-                _limits.count -= 1
-                if not _limits.count:
-                    self._set(_limits.before)
+    def __call__(self, params: Tree, x: Any) -> "contextlib.AbstractContextManager[None]":
+        return _one_thread if self._has_many and self._is_small(params, x) else _all_threads
 
     def _is_small(self, params: Tree, x: Any) -> bool:
         shape = x.shape if type(x) is np.ndarray else str(tree.map(np.shape, x))

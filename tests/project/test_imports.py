@@ -21,7 +21,7 @@ OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 VALUES = "tree random _constructor _calls _parameter_limit _warn"
 PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
-KERNELS = "functional/_kernels/blocks functional/_kernels"
+KERNELS = "functional/_kernels/blocks functional/_kernels/scalars functional/_kernels"
 COMPAT = (
     f"{PROTOCOL} functional compat/_keras_arguments compat/_functions compat/_named compat/utils"
 )
@@ -46,7 +46,8 @@ TABLE = {
     "functional/_adapters": "random tree functional/_checks",
     "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_adapters",
     "functional/_kernels/blocks": "",
-    "functional/_kernels": "random tree functional/_kernels/blocks",
+    "functional/_kernels/scalars": "tree",
+    "functional/_kernels": "random tree functional/_kernels/blocks functional/_kernels/scalars",
     "functional/_kernels/conv": f"tree {KERNELS}",
     "functional/_images": "tree functional/_checks functional/_arrays functional/_kernels",
     "functional/_targets": PROTOCOL,
@@ -63,7 +64,7 @@ TABLE = {
     "functional/layers/activations functional/layers/attention",
     "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
-    "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks",
+    "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks functional/_kernels/scalars",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
     "functional/_from_config": "_config functional/_initializers functional/layers "
     "functional/combinators functional/optimizers",

@@ -94,6 +94,16 @@ def test_threads_are_restored_after_an_error():
     assert threads_now() == 3
 
 
+def test_a_large_step_may_begin_and_end_during_a_small_one():
+    # As in two threads of Python that share a step function.
+    small, params = _blas.SmallSteps(), F.dense(SMALL).init(0, (64,))
+    with small(params, X):
+        with small(params, np.broadcast_to(X[0], (10**6, 64))):
+            assert threads_now() == 1
+        assert threads_now() == 1
+    assert threads_now() == 3
+
+
 def test_the_bits_of_a_small_network_do_not_depend_on_the_threads():
     layer, optimizer = F.serial(F.dense(96), F.relu(), F.dense(2)), F.adam(0.01)
     generator = np.random.default_rng(0)

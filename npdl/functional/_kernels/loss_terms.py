@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npdl.functional._kernels.blas_sums import sum_of_columns, sum_of_rows, sum_of_vector
+from npdl.functional._kernels.scalars import as_scalar
 from npdl.tree import Array
 
 __all__ = [
@@ -162,6 +163,8 @@ def softmax_cross_entropies(
     rows, classes = x.shape
     few = classes <= _FEW_CLASSES
     z, axis = (x.T.copy(), 0) if few else (x.copy(), 1)
+    if isinstance(scale, float):
+        scale = as_scalar(scale, z.dtype)
     top = np.maximum.reduce(z, axis)
     even = smoothing / classes
     if t.ndim == 1:
@@ -190,11 +193,11 @@ def softmax_cross_entropies(
     np.exp(z, out=z)
     total = sum_of_rows(z) if few else sum_of_columns(z)
     losses = np.log(total)
-    by_row = scale if few or isinstance(scale, float) else scale[:, None]
+    by_row = scale if few or not scale.ndim else scale[:, None]
     if t.ndim == 1:
         factor = scale / total
         z *= factor if few else factor[:, None]
-        flat[indices] -= scale * (1 - smoothing)
+        flat[indices] -= scale * (1 - smoothing) if smoothing else scale
         if smoothing:
             z -= by_row * even
     else:

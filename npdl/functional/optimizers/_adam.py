@@ -13,6 +13,7 @@ import numpy as np
 
 from npdl._constructor import constructor
 from npdl.functional._checks import check_number
+from npdl.functional._kernels.scalars import as_scalar
 from npdl.functional._layer import Params
 from npdl.functional.optimizers._adaptive import moving
 from npdl.functional.optimizers._optimizer import Optimizer, elementwise
@@ -85,9 +86,9 @@ def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 
     ) -> tuple[Array, ...]:
         t = count + 1
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
-        s = np.multiply(s, beta1, out=out[0])
+        s = np.multiply(s, as_scalar(beta1, s.dtype), out=out[0])
         s += g
-        q = np.multiply(q, beta2, out=out[1])
+        q = np.multiply(q, as_scalar(beta2, q.dtype), out=out[1])
         u = g * g
         q += u
         # All scalar factors are combined into one multiplication at the end.

@@ -1,6 +1,8 @@
 """The layout of parameters in vectors: small arrays are joined, large arrays stay alone."""
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ from npdl.tree import Array, Tree
 
 __all__ = ["Layout", "groups", "plain"]
 
+_is_none = functools.partial(operator.is_, None)
+
 
 class Layout:
     """The groups of leaves for one structure of parameters."""
@@ -24,7 +28,7 @@ class Layout:
         leaves = tree.leaves(params)
         self.build = _builder(params, iter(range(len(leaves))))
         self.nodes = list(_nodes(params, ()))
-        self.missing = [g is None for g in gradients]
+        self.missing = list(map(_is_none, gradients))
         self.trains_all = not any(self.missing)
         self.groups = groups(gradients, leaves)
 
@@ -37,8 +41,8 @@ class Layout:
                 if node is None:
                     break
                 node = node[key]
-            found += [None] * len(keys) if node is None else [node[key] for key in keys]
-        return found if [g is None for g in found] == self.missing else None
+            found += [None] * len(keys) if node is None else map(node.__getitem__, keys)
+        return found if list(map(_is_none, found)) == self.missing else None
 
     def trees(self, like: Tree, vectors: Sequence[Array]) -> Tree:
         """Return the tree of views into the vectors; untrained leaves come from `like`, if any."""

@@ -37,6 +37,7 @@ import numpy as np
 from npdl import tree
 from npdl._constructor import Recorded
 from npdl.functional._arrays import check_array, describe
+from npdl.functional._kernels.scalars import as_scalar
 from npdl.functional._layer import Params
 from npdl.tree import Array, Tree
 
@@ -356,7 +357,8 @@ def scaling(number: float) -> Optimizer:
             raise foreign(state, tuple)
         return number, state
 
-    return _multiplying(elementwise(lambda count, g, p: (g * number,)), constant)
+    transform = elementwise(lambda count, g, p: (g * as_scalar(number, g.dtype),))
+    return _multiplying(transform, constant)
 
 
 def scheduled(number: Callable[[int], float], state_type: Any) -> Optimizer:

@@ -14,10 +14,10 @@ import math
 import attrs
 import numpy as np
 
-from npdl.functional._arrays import SINGLE
 from npdl.functional._checks import check_flag, check_number
 from npdl.functional._kernels.blocks import RECTIFIER_BLOCK
 from npdl.functional._kernels.image_layout import memory_order, with_layout_of
+from npdl.functional._kernels.scalars import as_scalar
 from npdl.functional._layer import Layer, Params, layer
 from npdl.functional.layers.activations._elementwise import (
     FAR,
@@ -52,10 +52,7 @@ def relu() -> Layer:
     """
 
     def forward(x: Array) -> tuple[Array, Array]:
-        if x.size < _SMALL:
-            y = np.maximum(x, _ZERO if x.dtype is SINGLE else 0.0)
-        else:
-            y = x.clip(0.0, np.inf)
+        y = np.maximum(x, as_scalar(0.0, x.dtype)) if x.size < _SMALL else x.clip(0.0, np.inf)
         return y, y
 
     def backward(
@@ -82,9 +79,6 @@ def _where_positive(g: Array, y: Array) -> Array:
     return dx
 
 
-# NumPy converts a Python number at each call, which takes as long as a small array.
-_ZERO = np.zeros((), np.float32)
-_ZERO.flags.writeable = False
 # Arrays with fewer elements use the function with the cheaper call, others the vectorised one.
 _SMALL = 4096
 
