@@ -1,4 +1,8 @@
-"""Trees in files: save and load."""
+"""Trees in files: save and load.
+
+:func:`save` turns a tree into a header and arrays. `_files/containers.py` writes them as ``.npz``,
+`_files/safetensors.py` as ``.safetensors``, and `_files/disk.py` replaces the file in one step.
+"""
 
 import contextlib
 import json

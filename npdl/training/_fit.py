@@ -1,4 +1,8 @@
-"""Training on data, from the first epoch to the last."""
+"""Training on data, from the first epoch to the last.
+
+:func:`fit` checks its arguments; the loop over epochs and batches is in `_loop.py`, and a step in
+`_step.py`.
+"""
 
 from collections.abc import Iterable
 from typing import Any

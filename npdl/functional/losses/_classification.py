@@ -2,7 +2,7 @@
 
 The last axis of the outputs is the class axis, and the mean is over the other axes. Targets are
 class ids, with one axis less, or a probability for each class. Weights and errors are as in the
-regression losses.
+regression losses. The arithmetic of blocks is in `_kernels/loss_terms.py`.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Long short-term memory."""
+"""Long short-term memory: the forward and the backward pass of one step.
+
+All recurrent layers share the loops over time, forward and backward: see `_time_loop.py`.
+"""
 
 from typing import Any
 
