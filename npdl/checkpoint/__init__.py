@@ -30,7 +30,7 @@ from npdl.checkpoint._files.limits import CheckpointError
 from npdl.checkpoint._save_and_load import array_shapes, environment, load, save, scalars
 
 if TYPE_CHECKING:
-    from npdl.checkpoint.weights import from_keras, from_torch
+    from npdl.checkpoint.weights import from_keras, from_torch, to_keras, to_torch
 
 __all__ = [
     "CheckpointError",
@@ -41,11 +41,13 @@ __all__ = [
     "load",
     "save",
     "scalars",
+    "to_keras",
+    "to_torch",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: few programs need these functions, and the import takes time.
-    if name in ("from_keras", "from_torch"):
+    if name in ("from_keras", "from_torch", "to_keras", "to_torch"):
         return getattr(importlib.import_module("npdl.checkpoint.weights"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,6 @@ zipfile. A child process reads each file and reports its peak.
 """
 
 import functools
-import importlib.util
 import io
 import json
 import os
@@ -29,7 +28,6 @@ from npdl.training import Checkpoint
 
 MIB = 1 << 20
 LIKE = {"a": np.ones(3, np.float32)}
-SAFETENSORS = importlib.util.find_spec("safetensors") is not None
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -235,7 +233,7 @@ def memory(name):
 def main(directory, kind):
     """Print the errors, the memory and the size of each file of a kind."""
     # Import all modules and read small files before the first measurement.
-    for suffix in (".npz", ".safetensors")[: 1 + SAFETENSORS]:
+    for suffix in (".npz", ".safetensors"):
         first = Path(directory, f"first{suffix}")
         checkpoint.save(first, LIKE)
         read_all(first)
@@ -257,7 +255,7 @@ def main(directory, kind):
 KINDS = {
     "headers": (".npz", HEADERS),
     "models": (".npz", MODELS),
-    "tensors": (".safetensors", TENSORS if SAFETENSORS else {}),
+    "tensors": (".safetensors", TENSORS),
 }
 NAMES = [
     pytest.param(kind, name, marks=[] if kind == "models" else pytest.mark.slow)

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from arrays import same_bits
-from checkpoint_files import DAMAGED, Exploit, declaring, forge, members, needs_safetensors, npy
+from checkpoint_files import DAMAGED, Exploit, declaring, forge, members, npy
 
 from npdl import checkpoint
 from npdl.checkpoint import CheckpointError
@@ -304,7 +304,6 @@ def test_at_least_a_thousand_damaged_checkpoints_were_read():
     assert sum(COUNTS.values()) >= 1000
 
 
-@needs_safetensors
 @pytest.mark.parametrize("kind", [flipped, cut, overwritten, swapped])
 def test_damaged_safetensors_are_refused_or_equal(kind, tmp_path):
     path = tmp_path / "run.safetensors"

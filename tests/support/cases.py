@@ -478,6 +478,16 @@ add(
     (2, 5, 7),
 )
 
+# padding and magnitude
+add("pad", F.pad((2, 1), value=0.5), (3, 4))
+add("pad of images", F.pad(((1, 0), (2, 3))), (2, 4, 5))
+add("pad, reflected", F.pad((3, 2), mode="reflect"), (2, 4))
+add("pad, reflected on one side", F.pad((0, 4), mode="reflect"), (5,))
+add("pad of images, reflected", F.pad([[3, 1], [0, 4]], mode="reflect"), (2, 4, 5))
+add("magnitude", F.magnitude(), (6, 5))
+add("magnitude along the last axis", F.magnitude(axis=-1), (3, 4))
+
+
 # pooling
 add("max_pool2d", F.max_pool2d(2), (3, 4, 6))
 add("max_pool2d, pixels left over", F.max_pool2d((2, 3)), (2, 5, 7))

@@ -1,18 +1,13 @@
 """Checkpoint files of both formats: their members, forged ones, hostile arrays."""
 
-import importlib.util
 import io
 import zipfile
 
 import numpy as np
-import pytest
 
 from npdl.checkpoint._files import containers
 
-needs_safetensors = pytest.mark.skipif(
-    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed"
-)
-SUFFIXES = [".npz", pytest.param(".safetensors", marks=needs_safetensors)]
+SUFFIXES = [".npz", ".safetensors"]
 DAMAGED = {
     "a": np.arange(5, dtype=np.float32),
     "b": (np.arange(4).reshape(2, 2), 12345, 0.1, "text", True),

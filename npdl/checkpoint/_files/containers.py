@@ -123,7 +123,7 @@ def _open_npz(path: Path, file: BinaryIO) -> Iterator[Container]:
         short: set[str] = set()
         for name, member in members.items():
             path_in = name.removesuffix(".npy")
-            kinds[path_in], size = _npy_kind(file, member)
+            kinds[path_in], size = _npy_kind(name, _head(archive, file, member))
             if size > member.file_size:
                 short.add(path_in)
 
@@ -157,9 +157,7 @@ def _size_of_list(file: BinaryIO) -> int:
 
 
 def _members(path: Path, archive: "zipfile.ZipFile", size: int) -> "dict[str, zipfile.ZipInfo]":
-    """Return the members by name, or raise if they overlap or are compressed."""
-    import zipfile
-
+    """Return the members by name, or raise if they overlap or declare impossible sizes."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name = member.filename
@@ -167,23 +165,39 @@ def _members(path: Path, archive: "zipfile.ZipFile", size: int) -> "dict[str, zi
             raise ValueError(f"two members have the name {name!r}")
         if name != _HEADER and not name.endswith(".npy"):
             raise ValueError(f"the member {name!r} is not an array")
-        # A few compressed bytes can expand to any size.
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise CheckpointError(
-                f"{path}: the member {name!r} is compressed, as np.savez_compressed does; save and "
-                f"np.savez do not compress. Write the file again with np.savez(other, "
-                f"**np.load({path.name!r}))"
-            )
-        if member.header_offset + member.file_size > size:
-            raise ValueError(f"the member {name!r} declares more bytes than the file has")
         members[name] = member
     check_names(members)
+    for member in members.values():
+        _check_sizes(path, member, size, _HEADER in members)
     end, last = 0, ""
     for member in sorted(members.values(), key=lambda member: member.header_offset):
         if member.header_offset < end:
             raise ValueError(f"the members {last!r} and {member.filename!r} overlap")
-        end, last = member.header_offset + 30 + member.file_size, member.filename
+        end, last = member.header_offset + 30 + member.compress_size, member.filename
     return members
+
+
+# The largest factor by which deflate expands its input.
+_DEFLATE = 1032
+
+
+def _check_sizes(path: Path, member: "zipfile.ZipInfo", size: int, written_by_npdl: bool) -> None:
+    """Raise unless a file of this size can hold a member."""
+    import zipfile
+
+    name, stored = member.filename, member.compress_size
+    if member.compress_type == zipfile.ZIP_DEFLATED and not written_by_npdl:
+        least = member.file_size // _DEFLATE
+    elif member.compress_type == zipfile.ZIP_STORED and stored == member.file_size:
+        least = stored
+    else:
+        raise CheckpointError(
+            f"{path}: the member {name!r} is compressed; npdl.checkpoint.save never compresses, "
+            f"and of other files, only those of np.savez_compressed are read. Write the file again "
+            f"with np.savez(other, **np.load({path.name!r}))"
+        )
+    if stored < least or member.header_offset + stored > size:
+        raise ValueError(f"the member {name!r} declares more bytes than the file has")
 
 
 # The entries of an npy header, in any order. (A trailing L of Python 2 is refused.)
@@ -196,15 +210,23 @@ _DESCR = re.compile(rb"[<>|=]?[biufcSUVOmM]\d{0,12}(\[\w*\])?")
 _NPY_LIMIT, _EXTRA_LIMIT = 1024, 64
 
 
-def _npy_kind(file: BinaryIO, member: "zipfile.ZipInfo") -> tuple[Kind, int]:
-    """Return the kind of an array and its size in bytes; only its header is read."""
-    name = member.filename
+def _head(archive: "zipfile.ZipFile", file: BinaryIO, member: "zipfile.ZipInfo") -> bytes:
+    """Return the first bytes of a member, as many as an npy header may have."""
+    length = min(member.file_size, 10 + _NPY_LIMIT)
     file.seek(member.header_offset)
     name_length, extra = struct.unpack_from("<HH", file.read(30), 26)
     if extra > _EXTRA_LIMIT:
-        raise ValueError(f"the member {name!r} has an extra field of {extra} bytes")
+        raise ValueError(f"the member {member.filename!r} has an extra field of {extra} bytes")
+    if member.compress_type:
+        with archive.open(member) as expanded:
+            return expanded.read(length)
     file.seek(member.header_offset + 30 + name_length + extra)
-    magic = file.read(min(member.file_size, 10))
+    return file.read(length)
+
+
+def _npy_kind(name: str, head: bytes) -> tuple[Kind, int]:
+    """Return the kind of an array and its size in bytes; only its header is read."""
+    magic = head[:10]
     if magic[:6] != b"\x93NUMPY":
         raise ValueError(f"the member {name!r} is not in the npy format")
     if magic[6:8] != b"\x01\x00":
@@ -212,7 +234,7 @@ def _npy_kind(file: BinaryIO, member: "zipfile.ZipInfo") -> tuple[Kind, int]:
     (length,) = struct.unpack_from("<H", magic, 8)
     if length > _NPY_LIMIT:
         raise ValueError(f"the member {name!r} has an npy header of {length} bytes")
-    text = file.read(length)
+    text = head[10 : 10 + length]
     if b"'descr': [" in text:
         return ("void", ()), 0  # a structured type, which no checkpoint has
     found = _NPY.fullmatch(text)

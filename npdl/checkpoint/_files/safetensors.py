@@ -1,12 +1,14 @@
-"""The `.safetensors` format, written and read by the library safetensors, an extra.
+"""The `.safetensors` format: a header in JSON, then the bytes of all arrays.
 
-The library reads a header of any size, so the header is checked first. The library writes the keys
-in no fixed order, so the header is rewritten with sorted keys: equal trees give equal files. The
-format has no checksums, so npdl stores them in the metadata.
+The header has the type, the shape and the position of each array. It is checked before any array is
+read: the arrays follow one another without gaps, and each has as many bytes as its type and shape
+need. The format has no checksums, so npdl stores them in the metadata.
 """
 
 import contextlib
 import json
+import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -23,6 +25,10 @@ __all__ = ["TYPES", "open_safetensors", "write_safetensors"]
 TYPES = {"BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64"}
 TYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 TYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
+_NAMES = {name: declared for declared, name in TYPES.items()}
+# NumPy has no bfloat16: the upper half of a float32.
+_READ = TYPES | {"BF16": "bfloat16"}
+_STORED = _READ | {"BF16": "uint16"}
 
 
 def write_safetensors(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]) -> None:
@@ -32,76 +38,100 @@ def write_safetensors(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]
     ------
     TypeError, ValueError
         If the format cannot hold a type or path, or the header is too long.
-    ImportError
-        If the library is not installed.
     """
-    library = _library()
     for path, array in arrays.items():
-        if array.dtype.name not in TYPES.values():
+        if array.dtype.name not in _NAMES:
             raise TypeError(f"a .safetensors file cannot hold {array.dtype} ({path}); use .npz")
         if path == "__metadata__":
             raise ValueError(f"a .safetensors file cannot hold the path {path!r}; rename the key")
     check_names(arrays)
     check_length(len(header))
-    little = {path: array.astype(_little(array), copy=False) for path, array in arrays.items()}
+    # Arrays of wider types come first, so that each one is aligned in the file.
+    ordered = sorted(arrays, key=lambda path: (-arrays[path].itemsize, path))
+    little = {path: arrays[path].astype(_little(arrays[path]), copy=False) for path in ordered}
     sums = json.dumps({path: _sum(array) for path, array in little.items()})
     metadata = {"npdl": header, "sum": _joint_sum(header, sums), "sums": sums}
-    data = memoryview(library.numpy.save(little, metadata))
-    start = 8 + struct.unpack_from("<Q", data)[0]
-    declared = json.loads(bytes(data[8:start])) | {"__metadata__": metadata}
+    declared: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for path, array in little.items():
+        start, end = end, end + array.nbytes
+        kind, shape = _NAMES[array.dtype.name], list(array.shape)
+        declared[path] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(declared, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     check_length(len(text), text.isascii())
     file.write(struct.pack("<Q", len(text)) + text)
-    file.write(data[start:])
+    for array in little.values():
+        file.write(array.data)
 
 
 @contextlib.contextmanager
 def open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
-    """Open a file; its header is checked before the library reads it."""
-    library = _library()
-    header, sums = _metadata(file)
-    with library.safe_open(path, framework="numpy") as tensors:
+    """Open a file; its whole header is checked first."""
+    length, declared = _declared(file)
+    header, sums = _metadata(declared.pop("__metadata__", {}))
+    _check_positions(declared, os.fstat(file.fileno()).st_size - length)
+    kinds: dict[str, Kind] = {
+        name: (_READ.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
+        for name, entry in declared.items()
+    }
 
-        def read(path: str) -> np.ndarray:
-            array = np.array(tensors.get_tensor(path))
-            little = array.astype(_little(array), copy=False)
-            if header is not None and _sum(little) != sums[path]:
-                raise ValueError(f"the checksum of {path!r} is wrong")
-            return array
+    def read(name: str) -> np.ndarray:
+        entry = declared[name]
+        stored = np.dtype(_STORED[entry["dtype"]])
+        array = np.empty(entry["shape"], stored.newbyteorder("<"))
+        file.seek(length + entry["data_offsets"][0])
+        if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:  # type: ignore[attr-defined]
+            raise ValueError(f"the file ends inside the array {name!r}")
+        if header is not None and _sum(array) != sums[name]:
+            raise ValueError(f"the checksum of {name!r} is wrong")
+        if kinds[name][0] == "bfloat16":
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        return array.astype(stored, copy=False)
 
-        slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
-        kinds: dict[str, Kind] = {
-            name: (TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
-            for name, part in slices.items()
-        }
-        yield Container(header, kinds, read)
+    yield Container(header, kinds, read)
 
 
-def _metadata(file: BinaryIO) -> tuple[str | None, dict[str, str]]:
-    """Return the header of npdl and the checksums of arrays, or raise if they are too long."""
+def _declared(file: BinaryIO) -> tuple[int, dict[str, Any]]:
+    """Return the position of the arrays and the header, or raise if it is too long."""
     (length,) = struct.unpack("<Q", file.read(8))
     check_length(length)
     data = file.read(length)
     check_length(length, data.isascii())
     declared = read_json(data.decode())
-    metadata = declared.pop("__metadata__", {})
-    check_names(declared)
+    check_names(declared.keys() - {"__metadata__"})
+    return 8 + length, declared
+
+
+def _metadata(metadata: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """Return the header of npdl, `None` for other files, and the checksums of the arrays."""
     header, sums = metadata.get("npdl"), metadata.get("sums", "{}")
-    if header is not None and metadata.get("sum") != _joint_sum(header, sums):
+    if header is None:
+        return None, {}
+    if metadata.get("sum") != _joint_sum(header, sums):
         raise ValueError("the checksum of the header is wrong")
     return header, read_json(sums)
 
 
-def _library() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "files that end in .safetensors need the library safetensors: "
-            "pip install 'npdl-functional[safetensors]'"
-        ) from error
-    return safetensors
+def _check_positions(declared: dict[str, Any], size: int) -> None:
+    """Raise unless the arrays fill the rest of the file, and each has the bytes that it needs."""
+    end = 0
+    for name, entry in sorted(declared.items(), key=lambda item: item[1]["data_offsets"]):
+        start, stop = entry["data_offsets"]
+        if start != end or not _are_sizes([*entry["shape"], start, stop]):
+            raise ValueError(f"the array {name!r} is declared at {start} instead of {end}")
+        stored = _STORED.get(entry["dtype"])
+        needed = math.prod(entry["shape"]) * np.dtype(stored).itemsize if stored else stop - start
+        if stop - start != needed:
+            raise ValueError(f"the array {name!r} has {stop - start} bytes, but needs {needed}")
+        end = stop
+    if end != size:
+        raise ValueError(f"the arrays take {end} bytes, but the file has {size}")
+
+
+def _are_sizes(numbers: list[Any]) -> bool:
+    most = 64 + 2  # NumPy has at most 64 axes
+    return len(numbers) <= most and all(type(n) is int and n >= 0 for n in numbers)
 
 
 def _little(array: np.ndarray) -> np.dtype[Any]:
@@ -109,7 +139,7 @@ def _little(array: np.ndarray) -> np.dtype[Any]:
 
 
 def _sum(array: np.ndarray) -> str:
-    return f"{zlib.crc32(array.tobytes()):08x}"
+    return f"{zlib.crc32(array.data):08x}"
 
 
 def _joint_sum(header: str, sums: str) -> str:

@@ -1,7 +1,7 @@
 """Weights of Keras: the names and the layouts of its layers, in terms of npdl's parameters.
 
-The table `_LAYERS` maps each layer of npdl to the names and layouts of its parameters in Keras. A
-missing parameter, such as a bias, is `None`.
+The table `_LAYERS` maps each layer of npdl to the names and layouts of its parameters in Keras, in
+the order of Keras. It serves both directions. A missing parameter, such as a bias, is `None`.
 
 Keras has the channels of images and of sequences last. For a convolution, only the layout of the
 weights differs. After a `flatten`, however, the features are in another order.
@@ -9,37 +9,41 @@ weights differs. After a `flatten`, however, the features are in another order.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
 from npdl.checkpoint.weights._leaves import UNKNOWN, Channels, Leaf
-from npdl.checkpoint.weights._load import (
+from npdl.checkpoint.weights._load import load_foreign
+from npdl.checkpoint.weights._rules import (
     Given,
     Named,
     Rule,
     Rules,
     Weights,
     gates,
-    load_foreign,
     transposed,
     under,
     weights_of,
 )
+from npdl.checkpoint.weights._units import Names
+from npdl.checkpoint.weights._write import foreign_arrays
 from npdl.functional._layer import Layer, Params
 from npdl.tree import Array
 
-__all__ = ["from_keras"]
+__all__ = ["from_keras", "to_keras"]
 
 
 def from_keras(
     source: str | os.PathLike[str] | Mapping[str, Any],
     model: Layer,
     like: Params,
-    names: Mapping[str, str] | None = None,
+    names: Names | None = None,
     flattened: Mapping[str, int] | None = None,
+    *,
+    partial: bool = False,
 ) -> Params:
     """Return the parameters of a model with the weights of a Keras model of the same layers.
 
@@ -65,11 +69,13 @@ def from_keras(
         The model's parameters, such as a fresh ``model.init(rng, shape)``. Only their structure,
         shapes and data type are read, not their values.
     names : mapping, optional
-        For some or all layers: the path in the parameters, as in ``"2"`` or ``"words"``, and the
-        path of the Keras layer, as in ``"sequential/dense_1"``.
+        Paths in the parameters and paths in Keras, of layers, combinators or arrays, as in
+        :func:`from_torch`: ``{"words": "sequential/embedding"}``.
     flattened : mapping, optional
         For a layer after a `flatten`: its path, and the number of flattened channels, or 1 if the
         features are in the order of Keras. Needed only if the model does not determine it.
+    partial : bool
+        Whether the source may have more arrays than the model, which are ignored.
 
     Returns
     -------
@@ -99,7 +105,56 @@ def from_keras(
     >>> params[0]["bias"]
     array([7., 8., 9.], dtype=float32)
     """
-    return load_foreign(source, model, like, _RULES, names, flattened)
+    return load_foreign(source, model, like, _RULES, names, flattened, partial)
+
+
+def to_keras(
+    params: Params,
+    model: Layer,
+    names: Names | None = None,
+    flattened: Mapping[str, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the weights of a model under the names and in the layouts of Keras.
+
+    The inverse of :func:`from_keras`. The arrays are in the order of ``keras_model.weights`` for a
+    model of the same layers in the same order.
+
+    Parameters
+    ----------
+    params : tree
+        The model's parameters.
+    model : Layer
+        The model, built from the layers of :func:`from_keras`.
+    names, flattened : mapping, optional
+        As in :func:`from_keras`, with one name for each array. By default, the name of a layer is
+        its path.
+
+    Returns
+    -------
+    dict
+        Names and new arrays of the types of `params`.
+
+    Raises
+    ------
+    ValueError
+        If a layer has no counterpart, if `params`, `names` or `flattened` do not belong to the
+        model, or if `flattened` is needed.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> from npdl import checkpoint
+    >>> model = F.serial(F.conv2d(4, 3), F.flatten(), F.dense(2))
+    >>> params = model.init(0, (1, 5, 5))
+    >>> arrays = checkpoint.to_keras(params, model)
+    >>> {name: array.shape for name, array in arrays.items()}
+    {'0/kernel': (3, 3, 1, 4), '0/bias': (4,), '2/kernel': (36, 2), '2/bias': (2,)}
+
+    With Keras::
+
+        keras_model.set_weights(list(arrays.values()))
+    """
+    return foreign_arrays(params, model, _RULES, names, flattened)
 
 
 def _dense(p: Named, given: Given) -> Weights:
@@ -128,17 +183,19 @@ def _attention(p: Named, given: Given) -> Weights:
         split = (heads, array.shape[axis] // heads)
         return array.reshape(*array.shape[:axis], *split, *array.shape[axis + 1 :])
 
-    weights: Weights = {}
-    for kind, axis, name in (("weight", 1, "kernel"), ("bias", 0, "bias")):
-        query, context = p[f"query_{kind}"], p[f"context_{kind}"]
+    def projections(kind: str) -> Sequence[Array | None]:
+        """Return the arrays of query, key and value."""
         if p[kind] is not None:
-            query, *others = np.split(p[kind], 3, axis=-1)
-        elif query is not None:
-            others = np.split(context, 2, axis=-1)
-        else:
-            continue
-        for part, array in zip(("query", "key", "value"), (query, *others), strict=True):
-            weights[f"{part}/{name}"] = by_head(array, axis)
+            return np.split(p[kind], 3, axis=-1)
+        if p[f"query_{kind}"] is None:
+            return [None] * 3
+        return [p[f"query_{kind}"], *np.split(p[f"context_{kind}"], 2, axis=-1)]
+
+    weights: Weights = {}
+    pairs = zip(projections("weight"), projections("bias"), strict=True)
+    for part, (weight, bias) in zip(("query", "key", "value"), pairs, strict=True):
+        weights[f"{part}/kernel"] = by_head(weight, 1)
+        weights[f"{part}/bias"] = by_head(bias, 0)
     weights["attention_output/kernel"] = by_head(p["output_weight"], 0)
     weights["attention_output/bias"] = p["output_bias"]
     return weights

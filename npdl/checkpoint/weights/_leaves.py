@@ -1,7 +1,7 @@
 """The layers of a model with parameters, in execution order."""
 
 import inspect
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, TypeAlias
 
 import attrs
@@ -10,7 +10,7 @@ from npdl import tree
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._parts import Parts, at, flat
 
-__all__ = ["UNKNOWN", "Channels", "Follow", "Leaf", "constructor_of", "leaf_layers"]
+__all__ = ["UNKNOWN", "Channels", "Follow", "Leaf", "constructor_of", "is_within", "leaf_layers"]
 
 
 @attrs.frozen
@@ -43,7 +43,11 @@ class Leaf:
 
 
 def leaf_layers(
-    model: Layer, params: Params, whole: Container[str], follow: Follow = lambda *_: None
+    model: Layer,
+    params: Params,
+    whole: Container[str],
+    follow: Follow = lambda *_: None,
+    inside: Iterable[str] = (),
 ) -> list[Leaf]:
     """Return all layers with parameters in a model.
 
@@ -57,10 +61,17 @@ def leaf_layers(
         Names of combinators that count as one layer.
     follow : callable, optional
         A function that returns the channels of a layer's output.
+    inside : iterable of str
+        Paths; a combinator around one of them never counts as one layer.
     """
-    walk = _Walk(whole, follow, [])
+    walk = _Walk(whole, follow, tuple(inside), [])
     walk.visit(model, params, (), [None])
     return walk.found
+
+
+def is_within(path: str, outer: str, separator: str = "/") -> bool:
+    """Whether a path is another path or continues it."""
+    return outer in ("", path) or path.startswith(outer + separator)
 
 
 Path: TypeAlias = tuple[str, ...]
@@ -72,6 +83,7 @@ class _Walk:
 
     whole: Container[str]
     follow: Follow
+    inside: tuple[str, ...]
     found: list[Leaf]
 
     def visit(
@@ -81,7 +93,7 @@ class _Walk:
         name, given = constructor_of(layer)
         if layer.parts is not None:
             _check_like(layer, layer.parts, params, path)
-            if name not in self.whole:
+            if name not in self.whole or self.has_inside("/".join(path)):
                 return self.visit_parts(layer.parts, params, path, _merged(read))
         if tree.leaves(params):
             if name in self.whole and layer.parts is None and not isinstance(params, dict):
@@ -90,6 +102,10 @@ class _Walk:
         if name in ("joined", "concatenate") and given.get("join", name) == "concatenate":
             return _concatenated(given["axis"], read)
         return self.follow(layer, given, _merged(read))
+
+    def has_inside(self, path: str) -> bool:
+        """Whether one of the paths `inside` continues a path."""
+        return any(each != path and is_within(each, path) for each in self.inside)
 
     def visit_parts(
         self, parts: Parts, params: Params, path: Path, before: Channels | None
@@ -130,8 +146,8 @@ def _check_like(layer: Layer, parts: Parts, params: Params, path: Path) -> None:
 
 def _other_params(name: str, wanted: str, params: Params, path: Path) -> ValueError:
     return ValueError(
-        f"`like` does not belong to the model: {'/'.join(path) or 'the root'} is {name}(…), with "
-        f"{wanted}, not {_described(params)}; pass model.init(rng, shape)"
+        f"the parameters do not belong to the model: {'/'.join(path) or 'the root'} is {name}(…), "
+        f"with {wanted}, not {_described(params)}; pass model.init(rng, shape)"
     )
 
 

@@ -5,39 +5,26 @@ A module is a set of arrays whose names have a common prefix. For example, ``enc
 fits a layer if the rest of their names and the shapes are equal.
 """
 
+import itertools
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
 
 from npdl import tree
 from npdl.checkpoint._files.limits import CheckpointError, Kind
+from npdl.checkpoint.weights._leaves import is_within
+from npdl.checkpoint.weights._units import Single, Unit, listed
 from npdl.functional._layer import Params
 from npdl.tree import Array
 
-__all__ = ["Modules", "Pair", "Unit"]
+__all__ = ["Modules"]
 
 
 @attrs.frozen(eq=False)
-class Unit:
-    """A layer with parameters, and their names in the other library."""
-
-    path: str
-    label: str
-    positions: dict[str, Array]  # for each array, the positions of its numbers in the parameters
-    spellings: list[dict[str, str]]  # from the possible names in the file to names in `positions`
-    may_lack: set[str]  # names in `positions` that may be missing, but only all together
-
-    @property
-    def group_key(self) -> Any:
-        """The names and shapes of its arrays; only the order distinguishes layers of one key."""
-        return frozenset((name, array.shape) for name, array in self.positions.items())
-
-
-@attrs.frozen(eq=False)
-class Pair:
+class _Pair:
     """A layer, and the module with its weights."""
 
     unit: Unit
@@ -62,6 +49,8 @@ class Pair:
 
 # Every prefix of a name is stored, so a limit on names limits the memory.
 _LONGEST, _DEEPEST = 500, 32
+# For each prefix, from the rests of the names to the full names.
+_Table: TypeAlias = dict[str, dict[str, str]]
 
 
 class Modules:
@@ -77,6 +66,15 @@ class Modules:
         Returns a name in the form of the spellings, or `None` for an array that is not needed.
     separator : str
         The separator of the parts of a name.
+    singles : collection of Single
+        Arrays of the model with the names of arrays of the file. These belong to no module.
+
+    Raises
+    ------
+    CheckpointError
+        If the file has names that are too long.
+    ValueError
+        If the file has no array of a name.
     """
 
     def __init__(
@@ -85,9 +83,15 @@ class Modules:
         kinds: dict[str, Kind],
         canonical: Callable[[str], str | None],
         separator: str,
+        singles: Collection[Single],
     ) -> None:
         self.title, self.kinds, self.separator = title, kinds, separator
-        self.names: dict[str, str] = {}
+        self.singles = singles
+        apart = dict.fromkeys(name for single in singles for name in single.names)
+        for name in apart:
+            if name not in kinds:
+                raise ValueError(f"names: {title} has no array {name!r}; it has {listed(kinds)}")
+        every: dict[str, str] = {}
         for name in kinds:
             if len(name) > _LONGEST or name.count(separator) >= _DEEPEST:
                 raise CheckpointError(
@@ -97,52 +101,84 @@ class Modules:
                 )
             short = canonical(name)
             if short is not None:
-                self.names[name if short in self.names else short] = name
-        self.by_prefix: dict[str, dict[str, str]] = {}
-        for short, name in self.names.items():
-            parts = short.split(separator)
-            for i in range(len(parts)):
-                prefix, local = separator.join(parts[:i]), separator.join(parts[i:])
-                self.by_prefix.setdefault(prefix, {})[local] = name
+                every[name if short in every else short] = name
+        self.names = {short: name for short, name in every.items() if name not in apart}
+        self.by_prefix = _by_prefix(self.names, separator)
+        # A module that `names` has may share an array with `singles`, as a tied embedding does.
+        self.whole = _by_prefix(every, separator) if apart else self.by_prefix
         # Sorted names, as in a file of safetensors, do not keep the order of the modules.
         by_type: dict[str, list[str]] = {}
         for name in self.names.values():
             by_type.setdefault(kinds[name][0], []).append(name)
         self.is_sorted = all(names == sorted(names) for names in by_type.values())
 
-    def pairs(self, units: list[Unit], given: dict[str, str], like: Params) -> list[Pair]:
-        """Return the module of each layer.
+    def assigned(
+        self, units: list[Unit], like: Params, partial: bool = False
+    ) -> list[tuple[str, Array]]:
+        """Return the names of the needed arrays, each with the positions of its numbers in `like`.
+
+        With `partial`, the file may have other arrays, too.
 
         Raises
         ------
         CheckpointError
             If the file does not fit the model, or several assignments are possible.
         ValueError
-            If `given` has a module that is not in the file.
+            If a layer has the name of a module that is not in the file.
         """
-        self._check_given(given)
-        found = [
-            self._nearest(unit, [prefix], where=prefix)
+        units = [unit for unit in units if unit.positions]
+        self.regions = {unit.region for unit in units if unit.region is not None}
+        for prefix in self.regions | {unit.module for unit in units if unit.module is not None}:
+            if prefix not in self.whole:
+                raise ValueError(
+                    f"names: {self.title} has no module {prefix!r}; it has {listed(self.whole)}"
+                )
+        found = [pair for single in self.singles for pair in self._named(single)]
+        found += [
+            self._nearest(unit, [unit.module], unit.module, [self.by_prefix, self.whole])
             for unit in units
-            if (prefix := given.get(unit.path)) is not None
+            if unit.module is not None
         ]
-        free = [unit for unit in units if unit.path not in given]
-        left, ambiguous = self._match(free, found)
+        left, ambiguous = self._match([unit for unit in units if unit.module is None], found)
         # These layers do not fit. The error names the most likely module, by the order.
         for unit in left:
-            prefixes = self._free(found)
+            prefixes = self._free(found, unit.region)
             if not self.is_sorted:
                 prefixes = [p for p in prefixes if self._nearest(unit, [p]).module][:1]
             found.append(self._nearest(unit, prefixes))
-        self._check(found, like)
+        self._check(found, like, partial)
         if left:
             ambiguous.append((left, [pair.prefix for pair in found[-len(left) :]]))
         if ambiguous:
             raise CheckpointError(self._ambiguity(*ambiguous[0]))
-        return found
+        return [shared for pair in found for shared in pair.shared()]
+
+    def _named(self, single: Single) -> list[_Pair]:
+        """Return the pairs of an array; several arrays of a file are its rows."""
+        rows = [single.positions]
+        if len(single.names) > 1:
+            shapes = [self.kinds[name][1] or () for name in single.names]
+            ends = np.cumsum([shape[0] if shape else 0 for shape in shapes])
+            if ends[-1] != len(rows[0]) or {shape[1:] for shape in shapes} != {rows[0].shape[1:]}:
+                raise CheckpointError(
+                    f"{self.title} does not fit the model; nothing was loaded: the arrays "
+                    f"{', '.join(single.names)} are {', '.join(map(_list, shapes))}, but "
+                    f"{single.path} of {single.unit.label} needs {_list(rows[0].shape)}, joined "
+                    f"along the first axis"
+                )
+            rows = np.split(rows[0], ends[:-1])
+        return [
+            _Pair(
+                attrs.evolve(single.unit, positions={name: part}, may_lack=set()),
+                prefix="",
+                module={name: name},
+                spelling={name: name},
+            )
+            for name, part in zip(single.names, rows, strict=True)
+        ]
 
     def _match(
-        self, units: list[Unit], found: list[Pair]
+        self, units: list[Unit], found: list[_Pair]
     ) -> tuple[list[Unit], list[tuple[list[Unit], list[str]]]]:
         """Pair each group of layers with equally many modules; return the rest, and ambiguities."""
         groups: dict[Any, list[Unit]] = {}
@@ -151,7 +187,8 @@ class Modules:
         left, ambiguous = set(units), []
         # A block is matched first: its children could also match single layers.
         for group in sorted(groups.values(), key=lambda group: -len(group[0].positions)):
-            prefixes = [prefix for prefix in self._free(found) if self._fits(group[0], prefix)]
+            prefixes = self._free(found, group[0].region)
+            prefixes = [prefix for prefix in prefixes if self._fits(group[0], prefix)]
             if len(prefixes) > 1 and self.is_sorted:
                 prefixes.sort(key=_sort_key)
                 if not all(map(_differ_in_numbers, prefixes, prefixes[1:])):
@@ -162,24 +199,39 @@ class Modules:
                 left -= set(group)
         return [unit for unit in units if unit in left], ambiguous
 
-    def _free(self, found: list[Pair]) -> list[str]:
-        """Return the modules without a matched array."""
+    def _free(self, found: list[_Pair], region: str | None) -> list[str]:
+        """Return the modules of a region without a matched array."""
         taken = {name for pair in found for name in pair.module.values()}
-        return [p for p, module in self.by_prefix.items() if taken.isdisjoint(module.values())]
+        return [
+            prefix
+            for prefix, module in self.by_prefix.items()
+            if self._region(prefix) == region and taken.isdisjoint(module.values())
+        ]
 
-    def _nearest(self, unit: Unit, prefixes: list[str], where: str = "") -> Pair:
+    def _region(self, prefix: str) -> str | None:
+        """Return the innermost of the given modules around a module, or `None`."""
+        around = [each for each in self.regions if is_within(prefix, each, self.separator)]
+        return max(around, key=len, default=None)
+
+    def _nearest(
+        self,
+        unit: Unit,
+        prefixes: list[str],
+        where: str = "",
+        tables: Sequence[_Table] = (),
+    ) -> _Pair:
         """Return the pair with the most common names; ties go to fewer extra names, then order.
 
         If no module has a common name, the pair has an empty module at `where`.
         """
-        best, most = Pair(unit, where, {}, unit.spellings[0]), (0, 0)
-        for prefix in prefixes:
-            module = self.by_prefix[prefix]
+        best, most = _Pair(unit, where, {}, unit.spellings[0]), (0, 0)
+        for prefix, table in itertools.product(prefixes, tables or [self.by_prefix]):
+            module = table.get(prefix, {})
             for spelling in unit.spellings:
                 common = len(module.keys() & spelling.keys())
                 score = (common, common - len(module))
                 if common and (score > most or not best.module):
-                    best, most = Pair(unit, prefix, module, spelling), score
+                    best, most = _Pair(unit, prefix, module, spelling), score
         return best
 
     def _fits(self, unit: Unit, prefix: str) -> bool:
@@ -192,13 +244,13 @@ class Modules:
             and all(self.kinds[name][1] == positions.shape for name, positions in shared)
         )
 
-    def _check(self, pairs: list[Pair], like: Params) -> None:
-        """Raise unless the arrays of the pairs are exactly the arrays of the file."""
+    def _check(self, pairs: list[_Pair], like: Params, partial: bool) -> None:
+        """Raise unless the arrays of the pairs are the arrays of the file; `partial`: some of."""
         ours = list(tree.items(like))
         dtype = np.result_type(np.float16, *(leaf for _, leaf in ours))
         ends = np.cumsum([np.size(leaf) for _, leaf in ours])
 
-        def of(pair: Pair, positions: Array) -> str:
+        def of(pair: _Pair, positions: Array) -> str:
             """Return the names of the parameters at these positions."""
             indices = np.unique(np.searchsorted(ends, positions, side="right"))
             return f"{', '.join(ours[i][0] for i in indices)} of {pair.unit.label}"
@@ -227,13 +279,13 @@ class Modules:
         unexpected = [
             f"unexpected: {name}, {self.kinds[name][0]}{_list(self.kinds[name][1])}"
             for name in self.names.values()
-            if name not in used
+            if not partial and name not in used
         ]
         if lines := missing + unexpected + others:
             raise CheckpointError(
                 "\n  ".join([f"{self.title} does not fit the model; nothing was loaded:", *lines])
                 + "\nThe model needs the same layers, of the same sizes; if their order differs, "
-                "pass names={path in the model: name of the module}. "
+                "pass names={path in the model: name of the module or the array}. "
                 "Other types of numbers need another `like`: npdl.tree.astype(like, np.float64)."
             )
 
@@ -246,13 +298,16 @@ class Modules:
             f"as in names={example}"
         )
 
-    def _check_given(self, given: dict[str, str]) -> None:
-        for prefix in given.values():
-            if prefix not in self.by_prefix:
-                raise ValueError(
-                    f"names: {self.title} has no module {prefix!r}; it has "
-                    f"{', '.join(map(repr, self.by_prefix))}"
-                )
+
+def _by_prefix(names: dict[str, str], separator: str) -> _Table:
+    """Return all modules of an archive with these names."""
+    table: _Table = {}
+    for short, name in names.items():
+        parts = short.split(separator)
+        for i in range(len(parts)):
+            prefix, local = separator.join(parts[:i]), separator.join(parts[i:])
+            table.setdefault(prefix, {})[local] = name
+    return table
 
 
 def _list(shape: tuple[int, ...] | None) -> str:
@@ -262,8 +317,8 @@ def _list(shape: tuple[int, ...] | None) -> str:
 def _is_exact(kind: str, dtype: np.dtype[Any]) -> bool:
     """Whether floats of the type `kind` keep their values as `dtype`."""
     try:
-        found = np.dtype(kind)
-    except TypeError:  # a type that NumPy does not have, such as BF16
+        found = np.dtype("float32" if kind == "bfloat16" else kind)
+    except TypeError:  # a type that NumPy does not have, such as F8_E4M3
         return False
     return found.kind == "f" and np.can_cast(found, dtype, "safe")
 

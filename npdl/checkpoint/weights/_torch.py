@@ -1,7 +1,7 @@
 """Weights of PyTorch: the names and the layouts of its layers, in terms of npdl's parameters.
 
-The table `_LAYERS` maps each layer of npdl to the names and layouts of its parameters in PyTorch. A
-missing parameter, such as a bias, is `None`.
+The table `_LAYERS` maps each layer of npdl to the names and layouts of its parameters in PyTorch,
+in both directions. A missing parameter, such as a bias, is `None`.
 """
 
 import os
@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from npdl.checkpoint.weights._load import (
+from npdl.checkpoint.weights._load import load_foreign
+from npdl.checkpoint.weights._rules import (
     Given,
     Named,
     Rule,
@@ -19,21 +20,24 @@ from npdl.checkpoint.weights._load import (
     Weights,
     gates,
     joined,
-    load_foreign,
     transposed,
     under,
     weights_of,
 )
+from npdl.checkpoint.weights._units import Names
+from npdl.checkpoint.weights._write import foreign_arrays
 from npdl.functional._layer import Layer, Params
 
-__all__ = ["from_torch"]
+__all__ = ["from_torch", "to_torch"]
 
 
 def from_torch(
     source: str | os.PathLike[str] | Mapping[str, Any],
     model: Layer,
     like: Params,
-    names: Mapping[str, str] | None = None,
+    names: Names | None = None,
+    *,
+    partial: bool = False,
 ) -> Params:
     """Return the parameters of a model with the weights of a PyTorch module of the same layers.
 
@@ -41,13 +45,14 @@ def from_torch(
     and shapes are matched in order: the order of layers in the model, and the order in which the
     PyTorch module registers its submodules. Files of safetensors are sorted by name; there, numbers
     in the names, as in ``layers.2`` and ``layers.10``, determine the order. If only words
-    distinguish the names, `names` is needed.
+    distinguish the names, `names` is needed. Float16 and bfloat16 get the type of `like`.
 
     Parameters
     ----------
     source : str, PathLike or mapping
         A ``module.state_dict()``, its ``.safetensors`` or ``.npz`` file, or any other mapping of
-        names to arrays. Pickled files are not read, since they can execute any code.
+        names to arrays. For several files: their ``.safetensors.index.json``, or its folder.
+        Pickled files are not read, since they can execute any code.
     model : Layer
         The model, built from layers of npdl. Layers with weights may be ``dense``, ``conv1d``,
         ``conv2d``, ``conv2d_transpose``, ``batch_norm``, ``layer_norm``, ``group_norm``,
@@ -59,8 +64,14 @@ def from_torch(
         The model's parameters, such as a fresh ``model.init(rng, shape)``. Only their structure,
         shapes and data type are read, not their values.
     names : mapping, optional
-        For some or all layers: the path in the parameters, as in ``"2"`` or ``"words"``, and the
-        name of the PyTorch module, as in ``"encoder.embed"``.
+        Paths in the parameters and names in PyTorch, in any number: of a layer and its module, as
+        ``{"words": "encoder.embed"}``; of a combinator and the module around its layers, as
+        ``{"blocks": "model.layers"}``; or of an array, as ``{"scores/weight": "embed.weight"}``. A
+        tuple of names is a tuple of arrays that form one array of npdl, joined along the first
+        axis, as ``{"attention/weight": ("q.weight", "k.weight", "v.weight")}``. One array may be
+        named several times. The empty path is the whole model.
+    partial : bool
+        Whether the source may have more arrays than the model, which are ignored.
 
     Returns
     -------
@@ -71,7 +82,8 @@ def from_torch(
     ------
     CheckpointError
         If an array is missing, unexpected, of another shape or of another type, or if the order is
-        ambiguous. The error lists all such arrays, with both names.
+        ambiguous. The error lists all such arrays, with both names. If an index names a missing
+        file, or a file in another folder.
     ValueError
         If a layer has no counterpart, or if `like` or `names` do not belong to the model.
 
@@ -90,7 +102,55 @@ def from_torch(
     array([[1., 3., 5.],
            [2., 4., 6.]], dtype=float32)
     """
-    return load_foreign(source, model, like, _RULES, names)
+    return load_foreign(source, model, like, _RULES, names, None, partial)
+
+
+def to_torch(params: Params, model: Layer, names: Names | None = None) -> dict[str, np.ndarray]:
+    """Return the weights of a model under the names and in the layouts of PyTorch.
+
+    The inverse of :func:`from_torch`. By default, an array has the name that it has in a
+    ``torch.nn.Sequential`` of the same layers, or in a module with the names of a graph's nodes.
+    The second bias of a recurrent module is zero, since a layer of npdl has their sum.
+
+    Parameters
+    ----------
+    params : tree
+        The model's parameters.
+    model : Layer
+        The model, built from the layers of :func:`from_torch`.
+    names : mapping, optional
+        As in :func:`from_torch`, with one name for each array. The ``l0`` in a name such as
+        ``"rnn.l0"`` is the number of a layer in a recurrent module; the name of an ``LSTMCell`` has
+        none.
+
+    Returns
+    -------
+    dict
+        Names and new arrays of the types of `params`, for ``load_state_dict``.
+
+    Raises
+    ------
+    ValueError
+        If a layer has no counterpart, if `params` or `names` do not belong to the model, or if
+        `names` has one name for two different arrays.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> from npdl import checkpoint
+    >>> model = F.serial(F.dense(3), F.relu(), F.dense(2))
+    >>> params = model.init(0, (4,))
+    >>> state_dict = checkpoint.to_torch(params, model)
+    >>> {name: array.shape for name, array in state_dict.items()}
+    {'0.weight': (3, 4), '0.bias': (3,), '2.weight': (2, 3), '2.bias': (2,)}
+
+    With PyTorch::
+
+        module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
+        module.load_state_dict(tensors)
+    """
+    return foreign_arrays(params, model, _RULES, names, None)
 
 
 def _gru(p: Named, given: Given) -> Weights:
@@ -137,6 +197,7 @@ def _block(p: Named, given: Given) -> Weights:
 
 _LAYERS: dict[str, Rule] = {
     "dense": lambda p, given: {"weight": transposed(p["weight"]), "bias": p["bias"]},
+    "dense_like": lambda p, given: _LAYERS["dense"](p, given),
     "conv1d": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
     "conv2d": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
     "conv2d_transpose": lambda p, given: {"weight": p["weight"], "bias": p["bias"]},
@@ -173,10 +234,35 @@ def _canonical(name: str) -> str | None:
     return re.sub(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?$", r"l\3.\1_\2\4", name)
 
 
+_RECURRENT = frozenset({"rnn", "lstm", "gru", "bidirectional"})
+
+
+def _written(name: str) -> str:
+    """Return a name with the number of a recurrent layer at its end, unlike `_canonical`."""
+    return re.sub(r"(^|\.)l(\d+)\.(weight|bias)_(ih|hh)(_reverse)?$", r"\1\3_\4_l\2\5", name)
+
+
+def _module(layer: str, path: str) -> str:
+    return ".".join(filter(None, (path, "l0"))) if layer in _RECURRENT else path
+
+
+def _completed(layer: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Add ones and zeros: in PyTorch, only the norms over features may lack just the bias."""
+    if "norm" in layer and "bias" in arrays and "weight" not in arrays:
+        return {"weight": np.ones_like(arrays["bias"])} | arrays
+    if layer in ("batch_norm", "group_norm") and "weight" in arrays and "bias" not in arrays:
+        return arrays | {"bias": np.zeros_like(arrays["weight"])}
+    return arrays
+
+
 _RULES = Rules(
     library="PyTorch",
     separator=".",
     layers=_LAYERS,
     canonical=_canonical,
-    zero_biases=frozenset({"rnn", "lstm", "gru", "bidirectional"}),
+    zero_biases=_RECURRENT,
+    module=_module,
+    written=_written,
+    completed=_completed,
+    counter="num_batches_tracked",
 )

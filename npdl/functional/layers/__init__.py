@@ -8,7 +8,9 @@ from npdl.functional.layers._dropout import dropout, gaussian_noise
 from npdl.functional.layers._embedding import embedding
 from npdl.functional.layers._from_function import from_function
 from npdl.functional.layers._global_pooling import global_avg_pool, global_max_pool
+from npdl.functional.layers._magnitude import magnitude
 from npdl.functional.layers._normalization import group_norm, layer_norm, rms_norm
+from npdl.functional.layers._padding import pad
 from npdl.functional.layers._pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from npdl.functional.layers._reshape import expand_dims, flatten, reshape, squeeze, transpose
 from npdl.functional.layers.activations import (
@@ -69,10 +71,12 @@ __all__ = [
     "linear",
     "log_softmax",
     "lstm",
+    "magnitude",
     "max_pool1d",
     "max_pool2d",
     "mish",
     "multi_head_attention",
+    "pad",
     "relu",
     "reshape",
     "rms_norm",

@@ -14,6 +14,9 @@ from npdl.onnx._graph import Graph
 from npdl.onnx._registry import rule
 from npdl.onnx._values import Value
 
+_FLOAT = np.finfo(np.float32)
+_SMALLEST, _LARGEST = float(_FLOAT.tiny), float(_FLOAT.max)
+
 
 @rule(F.embedding)
 def embedding(
@@ -62,6 +65,15 @@ def squeeze(graph: Graph, params: Any, x: Value, *, axis: int) -> Any:
 @rule(F.transpose)
 def transpose(graph: Graph, params: Any, x: Value, *, axes: tuple[int, ...]) -> Any:
     return graph.node("Transpose", x, perm=axes)
+
+
+@rule(F.magnitude)
+def magnitude(graph: Graph, params: Any, x: Value, *, axis: int) -> Any:
+    real, imaginary = graph.node("Split", x, outputs=2, axis=axis)
+    # Scaled by the larger part: the squares neither overflow nor underflow.
+    largest = graph.node("Max", graph.node("Abs", real), graph.node("Abs", imaginary))
+    scale = graph.node("Clip", largest, _SMALLEST, _LARGEST)
+    return largest * graph.node("Sqrt", (real / scale) ** 2 + (imaginary / scale) ** 2)
 
 
 @rule(_sequence_of_one)

@@ -70,6 +70,15 @@ def transposed_convolution(
     )
 
 
+@rule(F.pad)
+def pad(graph: Graph, params: Any, x: Value, *, padding: Any, mode: str, value: float) -> Any:
+    pairs = [padding] if isinstance(padding[0], int) else padding
+    rest = [0] * (1 + len(x.shape) - len(pairs))
+    before, after = zip(*pairs, strict=True)
+    constant = [value] if mode == "constant" else []
+    return graph.node("Pad", x, [*rest, *before, *rest, *after], *constant, mode=mode)
+
+
 @rule(F.max_pool1d)
 @rule(F.max_pool2d)
 def max_pool(graph: Graph, params: Any, x: Value, *, size: Any, stride: Any, padding: Any) -> Any:

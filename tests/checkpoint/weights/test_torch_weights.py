@@ -11,16 +11,13 @@ from arrays import normal, read_only
 
 import npdl.functional as F
 from npdl import checkpoint, random, tree
-from npdl.checkpoint import CheckpointError, from_torch
+from npdl.checkpoint import CheckpointError, from_torch, to_torch
 from npdl.checkpoint._files.containers import opened
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-needs_safetensors = pytest.mark.skipif(
-    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed"
-)
-WAYS = ["state_dict", "npz", pytest.param("safetensors", marks=needs_safetensors)]
+WAYS = ["state_dict", "npz", "safetensors"]
 BATCH = 3
 
 
@@ -44,9 +41,7 @@ def stored(module, way, directory):
     if way == "npz":
         np.savez(path, **weights)
     else:
-        from safetensors.torch import save_file
-
-        save_file(weights, path)
+        pytest.importorskip("safetensors.torch").save_file(weights, path)
     return path
 
 
@@ -281,6 +276,28 @@ def test_outputs_agree_with_pytorch(case, way, tmp_path):
     else:
         expected = module(*map(torch.tensor, x if isinstance(x, tuple) else (x,)))
     assert_agreement(model(params, x), expected)
+
+
+# A layer that read no biases writes zeros.
+EQUAL = {
+    name: case for name, case in CASES.items() if name not in ("lstm, no bias", "gru, no bias")
+}
+
+
+@pytest.mark.parametrize("case", EQUAL.values(), ids=EQUAL)
+def test_written_weights_are_loaded_strictly_and_agree(case):
+    model, module, shapes = case
+    shape, x = example(shapes or [(6,)])
+    params = from_torch(drawn(module).state_dict(), model, model.init(0, shape))
+    arrays = to_torch(params, model)
+    again = from_torch(arrays, model, params)
+    assert tree.paths(again) == tree.paths(params)
+    assert tree.all_close(again, params, rtol=0, atol=0)
+    named = dict(zip(module.state_dict(), map(torch.from_numpy, arrays.values()), strict=True))
+    module.load_state_dict(named, strict=True)
+    if shapes is not None:
+        expected = module(*map(torch.tensor, x if isinstance(x, tuple) else (x,)))
+        assert_agreement(model(params, x), expected)
 
 
 def test_other_libraries_read_saved_files(tmp_path):
@@ -539,14 +556,12 @@ def test_bad_arguments_are_named(call, kind, message):
         call()
 
 
-def test_files_of_npdl_and_damaged_and_compressed_files_differ(tmp_path):
+def test_files_of_npdl_and_damaged_files_differ(tmp_path):
     path = tmp_path / "w.npz"
     checkpoint.save(path, LIKE)
     with pytest.raises(CheckpointError, match=r"was written by npdl\.checkpoint\.save"):
         from_torch(path, TWO, LIKE)
-    np.savez_compressed(path, **FULL)
-    with pytest.raises(CheckpointError, match=r"is compressed, as np\.savez_compressed does"):
-        from_torch(path, TWO, LIKE)
+    np.savez(path, **FULL)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(CheckpointError, match="is damaged"):
         from_torch(path, TWO, LIKE)
@@ -560,7 +575,7 @@ def test_files_of_npdl_and_damaged_and_compressed_files_differ(tmp_path):
 WRONG = {
     "a module": ({"0": "head"}, ValueError, "has no module 'head'; it has"),
     "a path": ({"7": "a"}, ValueError, "names: '7' is not the path of a layer"),
-    "an empty path": ({"": "a"}, ValueError, "names: '' is not the path of a layer"),
+    "a part of a path": ({"0/": "a"}, ValueError, "names: '0/' is not the path of a layer"),
 }
 
 
@@ -591,13 +606,6 @@ def test_deeply_nested_names_take_no_memory(tmp_path):
     np.savez(tmp_path / "w.npz", **{"a." * 20_000 + "weight": np.ones(2)})
     with pytest.raises(CheckpointError, match="20001 parts; the limits are 500 and 32"):
         from_torch(tmp_path / "w.npz", TWO, LIKE)
-
-
-@pytest.mark.parametrize("way", WAYS[2:])
-def test_types_without_a_numpy_counterpart_are_named(way, tmp_path):
-    path = stored(nn.Linear(4, 4).bfloat16(), way, tmp_path)
-    with pytest.raises(CheckpointError, match="another type: weight is BF16, but weight of dense"):
-        from_torch(path, F.dense(4), F.dense(4).init(0, (4,)))
 
 
 def test_a_file_that_does_not_fit_takes_no_memory(tmp_path):
