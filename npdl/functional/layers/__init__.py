@@ -1,4 +1,4 @@
-"""Leaf layers, which never import one another."""
+"""Leaf layers. A file imports no other layers than activations."""
 
 from npdl.functional.layers._batch_norm import batch_norm
 from npdl.functional.layers._convolution import conv1d, conv2d

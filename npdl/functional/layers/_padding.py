@@ -19,11 +19,11 @@ _MODES = ("constant", "reflect")
 
 @layer
 def pad(padding: Any, mode: str = "constant", value: float = 0.0) -> Layer:
-    """Pad the last axes: ``y[..., i] = x[..., i - before]``, and around it a constant.
+    """Pad the last axes with a constant: ``y[i] = x[i - p]`` after p elements of padding.
 
     With ``mode="reflect"``, the input is mirrored at its first and last element, which are not
-    repeated: for ``0 < i ≤ before``, ``y[..., before - i] = x[..., i]``. So (1, 2, 3) with one
-    element on each side is (2, 1, 2, 3, 2). The padding of ``conv1d`` and ``conv2d`` is zero.
+    repeated: ``y[p - i] = x[i]`` for i from 1 to p. So (1, 2, 3) with one element on each side is
+    (2, 1, 2, 3, 2). The padding of ``conv1d`` and ``conv2d`` is zero.
 
     Parameters
     ----------
