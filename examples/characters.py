@@ -45,16 +45,31 @@ def lstm(characters):
 
 
 def transformer(characters):
-    """Return a causal transformer, which attends to all previous characters."""
-    block = F.transformer_encoder_block(4, 256, activation=F.gelu(), causal=True)
+    """Return a causal transformer; each block attends to the last `LENGTH` characters."""
+    block = F.transformer_encoder_block(
+        4, 256, activation=F.gelu(), causal=True, rotary=1000.0, window=LENGTH
+    )
     return F.serial(
-        *(F.embedding(characters, 96, table_init=F.normal(0.1)), F.learned_positions(LENGTH)),
+        F.embedding(characters, 96, table_init=F.normal(0.1)),
         *(block, block, F.layer_norm(), F.dense(characters)),
     )
 
 
+@F.layer
+def logarithm():
+    """Return the logarithms of probabilities, which are scores of the next character."""
+
+    def apply(params, p):
+        return np.log(np.maximum(p, 1e-30)), None
+
+    def backward(params, cache, g):
+        raise NotImplementedError("these scores are not trained")
+
+    return F.Layer(lambda rng, shape: (), apply, backward, lambda shape: shape, step=True)
+
+
 def functional(name, characters, data, key):
-    """Train with pure functions; return a function from ids to scores of the next characters."""
+    """Train with pure functions; return a model of the next characters and its parameters."""
     model = {"rnn": rnn, "lstm": lstm, "transformer": transformer}[name](characters)
     rate = F.one_cycle(RATES[name], len(data[0]) // BATCH)
     state, _ = fit(
@@ -68,13 +83,14 @@ def functional(name, characters, data, key):
         callbacks=[Lines()],
         progress=False,
     )
-    return lambda ids: predict(model, state.params, ids)
+    return model, state.params
 
 
 def compat(name, characters, data, key):
     """Train with objects that hold their parameters, in the style of Keras.
 
-    The network ends in a softmax, so the scores are the logarithms of its probabilities.
+    The network ends in a softmax, so the scores are the logarithms of its probabilities. It is
+    returned as a functional model and its parameters.
     """
     npdl.utils.set_seed(key[0])
     layers = npdl.layers
@@ -86,7 +102,8 @@ def compat(name, characters, data, key):
     model.add(layers.Softmax(characters))
     model.compile(loss="scce", optimizer=npdl.optimizers.Adam(lr=RATES[name], decay=1e-3))
     model.fit(*data, epochs=1, batch_size=BATCH, shuffle=False, callbacks=[Lines()], verbose=0)
-    return lambda ids: np.log(np.maximum(model.predict(ids), 1e-30))
+    layer, params = model.to_functional()
+    return F.serial(layer, logarithm()), (params, ())
 
 
 class Lines(Callback):
@@ -116,26 +133,15 @@ def windows(ids, starts):
     return ids[positions], ids[positions + 1]
 
 
-def bits(score, ids):
+def bits(model, params, ids):
     """Return the mean of -log₂ p over characters, where p is the predicted probability.
 
     The sequences overlap by half. The first half of each sequence is context and does not count.
     """
     half = LENGTH // 2
     x, y = windows(ids, np.arange(0, len(ids) - LENGTH, half))
-    loss, _ = F.softmax_cross_entropy(score(x)[:, half:].copy(), y[:, half:])
+    loss, _ = F.softmax_cross_entropy(predict(model, params, x)[:, half:], y[:, half:])
     return float(loss) / np.log(2)
-
-
-def write(score, prompt, count, temperature, key):
-    """Return ids sampled one by one from the predicted probabilities."""
-    generator = random.generator(random.fold(key, "write"))
-    ids = list(prompt)
-    for _ in range(count):
-        scores = score(np.array([ids[-LENGTH:]]))[0, -1].astype(float)
-        p = np.exp((scores - scores.max()) / temperature)
-        ids.append(generator.choice(len(p), p=p / p.sum()))
-    return ids[len(prompt) :]
 
 
 def main():
@@ -197,13 +203,21 @@ def main():
         generator = random.generator(random.fold(key, "starts"))
         starts = generator.integers(split - LENGTH, size=steps * BATCH)
         print(f"\n{name}, {steps} steps:")
-        score = style(name, len(characters), windows(ids[:split], starts), key)
-        found = bits(score, held_out)
+        model, params = style(name, len(characters), windows(ids[:split], starts), key)
+        found = bits(model, params, held_out)
         length = arguments.length or (80 if arguments.quick else 500)
         prompt = held_out[:LENGTH]
         print(f"{name}: {found:.2f} bits per character of test text")
         print(f"after {''.join(characters[prompt][-20:])!r}, it writes:\n", flush=True)
-        print("".join(characters[write(score, prompt, length, arguments.temperature, key)]))
+        written = F.generate(
+            model,
+            params,
+            prompt,
+            random.fold(key, "write"),
+            length=length,
+            temperature=arguments.temperature,
+        )
+        print("".join(characters[written]))
 
 
 if __name__ == "__main__":

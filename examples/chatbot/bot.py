@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from data import END, PADDING, SPECIAL, UNKNOWN, Vocabulary, words_of_question
-from decode import beam_search, sample
+from data import END, LIMIT, SPECIAL, UNKNOWN, Vocabulary, words_of_question
 from model import make_parts
 
 import npdl.functional as F
@@ -44,13 +43,13 @@ class Bot(NamedTuple):
         words = words_of_question(question)
         ids = self.asked.read(words)
         if temperature:
-            answer = sample(*self.begin(ids), key, temperature)
+            answer = self.answer(ids, key=key, temperature=temperature)
             return self.explained(words, ids, answer)[0]
-        reply, doubt = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
+        reply, doubt = self.explained(words, ids, self.answer(ids, beam=width))
         if doubt > MOST_DOUBT:
             # Instead of a guess, use the answer to a question of unknown words.
             ids = [UNKNOWN] * len(ids)
-            other, least = self.explained(words, ids, beam_search(*self.begin(ids), width)[0][0])
+            other, least = self.explained(words, ids, self.answer(ids, beam=width))
             if least < doubt:
                 reply = other._replace(known=reply.known, sure=False)
         return reply
@@ -59,22 +58,13 @@ class Bot(NamedTuple):
         """Return the model."""
         return make_parts(len(self.asked.words), len(self.said.words))
 
-    def begin(self, ids):
-        """Encode a question of word ids; return the step function and the state for `decode`."""
-        parts, params = self.parts(), self.params
-        question, mask = np.array([ids]), np.ones((1, len(ids)), bool)
-        asked = parts.asked(params["asked"], question)
-        memory, state = parts.encoder(params["memory"], (asked, mask))
-
-        def step(words, state):
-            memory, mask, state = state
-            said = parts.said(params["said"], words[:, None])
-            scores, _, state = parts.decoder(params["scores"], (said, memory, mask, state))
-            log_probabilities = F.log_softmax()((), scores[:, 0])
-            log_probabilities[:, [PADDING, UNKNOWN]] = -np.inf  # never generate these words
-            return log_probabilities, (memory, mask, state)
-
-        return step, (memory, mask, state)
+    def answer(self, ids, **arguments):
+        """Return the word ids of an answer to a question of word ids, as `F.generate` finds it."""
+        inputs = np.array([[END]]), np.array([ids]), np.ones((1, len(ids)), bool)
+        params = {"scores": self.params, "said": ()}
+        speaker = self.parts().speaker
+        words = F.generate(speaker, params, inputs, length=LIMIT, stop=END, **arguments)[0].tolist()
+        return words[: words.index(END)] if END in words else words
 
     def explained(self, question, ids, answer):
         """Return the reply with these word ids, and its doubt.

@@ -1,14 +1,14 @@
 """The model: a bidirectional LSTM encodes the question, a second LSTM decodes the answer.
 
 At each word of the answer, attention reads all words of the question. This module also defines
-three custom layers.
+four custom layers.
 """
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
-from data import END, UNKNOWN
+from data import END, PADDING, UNKNOWN
 
 import npdl.functional as F
 from npdl import random
@@ -29,7 +29,7 @@ def unknown_words(rate):
         hidden &= known & (known.sum(axis=1, keepdims=True) > 1)
         return np.where(hidden, UNKNOWN, words), None
 
-    return F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), None))
+    return F.Layer(lambda rng, shape: (), apply, lambda params, cache, g: ((), None), step=True)
 
 
 @F.layer
@@ -100,26 +100,42 @@ def attention():
         (time, queries), (steps, features), _ = shapes
         return (time, queries + features), (time, steps)
 
-    return F.Layer(init, apply, backward, out_shape)
+    return F.Layer(init, apply, backward, out_shape, step=True)
+
+
+@F.layer
+def without(words):
+    """Set the scores of some words to -∞, so that they are never generated."""
+
+    def apply(params, scores):
+        scores = scores.copy()
+        scores[..., list(words)] = -np.inf
+        return scores, None
+
+    def backward(params, cache, g):
+        g = g.copy()
+        g[..., list(words)] = 0
+        return (), g
+
+    return F.Layer(lambda rng, shape: (), apply, backward, lambda shape: shape, step=True)
 
 
 class Parts(NamedTuple):
-    """The parts of the model, and the whole model, which contains the parameters of its parts."""
+    """The parts of the model, the whole model, and the same model for `F.generate`."""
 
-    asked: F.Layer  # question -> vectors
-    said: F.Layer  # words of the answer -> vectors
     encoder: F.Layer  # (asked, mask) -> (memory, state)
     decoder: F.Layer  # (said, memory, mask, state) -> (scores, weights, state)
     whole: F.Layer  # (question, mask, before) -> (scores, weights)
+    speaker: F.Layer  # (before, question, mask) -> scores
 
 
 @functools.cache
 def make_parts(asked_words, said_words, units=64, bottleneck=72, unknown=0.15, dropout=0.2):
     """Return the model for two vocabularies of these sizes.
 
-    In training, the decoder takes all words of the answer at once. In a conversation, it takes one
-    word and its previous state. Both use the same layer with the same parameters, and so the
-    same numbers.
+    In training, the decoder takes all words of the answer at once. In a conversation, `F.generate`
+    passes one word after another to the speaker, and the encoder runs once. The parameters of the
+    speaker are ``{"scores": params, "said": ()}``.
     """
     asked, said = (
         F.serial(unknown_words(unknown), F.embedding(size, units), F.dropout(dropout))
@@ -155,7 +171,15 @@ def make_parts(asked_words, said_words, units=64, bottleneck=72, unknown=0.15, d
         },
         ("scores", "weights"),
     )
-    return Parts(asked, said, encoder, decoder, whole)
+    speaker = F.graph(
+        ("before", "question", "mask"),
+        {
+            ("scores", "weights"): (whole, ("question", "mask", "before")),
+            "said": (without((PADDING, UNKNOWN)), "scores"),
+        },
+        "said",
+    )
+    return Parts(encoder, decoder, whole, speaker)
 
 
 def loss(outputs, after, weights):

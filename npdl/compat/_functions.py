@@ -30,7 +30,7 @@ def softmax_before_cross_entropy() -> F.Layer:
     def backward(params: Params, cache: Any, g: Array) -> tuple[None, Array]:
         return None, g
 
-    return F.Layer(softmax.init, softmax.apply, backward, softmax.out_shape)
+    return F.Layer(softmax.init, softmax.apply, backward, softmax.out_shape, step=True)
 
 
 # A pickle names the public path.

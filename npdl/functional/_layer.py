@@ -105,6 +105,11 @@ class Layer(Recorded):
     keeps_axes : bool
         Whether each output axis has the meaning of the same input axis, as in activations, norms
         and pooling.
+    step : callable or bool
+        ``step(params, x, state) -> (y, state)``, for :func:`decode_step`: the outputs at the next
+        time steps of a sequence in evaluation mode. The state is a tree of arrays whose first axis
+        is the batch; it is `None` before the first step. True means that `apply` treats each time
+        step separately, so that no state is needed.
 
     Examples
     --------
@@ -126,6 +131,7 @@ class Layer(Recorded):
     update_stats: Callable[[Params, Any], Params] = keep_params
     parts: Any = None  # of the class Parts; its module imports this one
     keeps_axes: bool = False
+    step: Callable[[Params, Any, Any], tuple[Any, Any]] | bool = False
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "apply", with_mode(self.apply))

@@ -1,7 +1,6 @@
 """The chatbot of examples/chatbot: its data, gradients, decoding, training and answers."""
 
 import importlib.util
-import itertools
 import os
 import re
 import subprocess
@@ -25,9 +24,8 @@ from data import (
     words_of_answer,
     words_of_question,
 )
-from decode import beam_search, sample
 from memory import peak
-from model import attention, initial_state, make_parts, unknown_words
+from model import attention, initial_state, make_parts, unknown_words, without
 from train import fraction_right, train
 
 import npdl.functional as F
@@ -238,15 +236,23 @@ def test_word_dropout_keeps_padding_and_single_words():
 def test_decoding_word_by_word_agrees_with_decoding_at_once():
     bot = tiny_bot()
     answer = [*bot.said.encode([" Hello", ",", " you", "!"]), END]
-    whole = bot.parts().whole
+    parts = bot.parts()
     question = np.array([bot.asked.encode([" how", " are", " you"])])
-    before = np.array([[END, *answer[:-1]]])
-    scores, _ = whole(bot.params, (question, question != PADDING, before))
-    expected = F.log_softmax()((), scores)[0]
-    step, state = bot.begin(question[0].tolist())
+    mask, before = question != PADDING, np.array([[END, *answer[:-1]]])
+    expected, _ = parts.whole(bot.params, (question, mask, before))
+    step, state = F.decode_step(parts.speaker), None
     for t in range(before.shape[1]):
-        log_probabilities, state = step(before[:, t], state)
-        assert np.allclose(log_probabilities[0, END:], expected[t, END:], atol=1e-5)
+        inputs = before[:, t : t + 1], question, mask
+        scores, state = step({"scores": bot.params, "said": ()}, inputs, state)
+        assert np.allclose(scores[0, 0, END:], expected[0, t, END:], atol=1e-5)
+        assert np.isneginf(scores[0, 0, [PADDING, UNKNOWN]]).all()
+
+
+def test_scores_of_words_that_are_never_said_have_no_gradient():
+    layer, scores = without((0, 2)), np.arange(6.0).reshape(2, 3)
+    y, cache = layer.apply((), scores)
+    assert np.array_equal(y, [[-np.inf, 1, -np.inf], [-np.inf, 4, -np.inf]])
+    assert np.array_equal(layer.backward((), cache, scores + 1)[1], [[0, 2, 0], [0, 5, 0]])
 
 
 def test_padding_does_not_change_the_outputs():
@@ -255,73 +261,6 @@ def test_padding_does_not_change_the_outputs():
     together = whole(params, (QUESTION, QUESTION != 0, BEFORE))[0]
     alone = whole(params, (QUESTION[1:2, :2], QUESTION[1:2, :2] != 0, BEFORE[1:2, :3]))[0]
     assert np.allclose(together[1, :3], alone[0], atol=1e-5)
-
-
-# Decoding
-
-
-def chain(seed, size=5):
-    """A decoding step whose probabilities depend on all previous words; the state is their hash."""
-
-    def step(words, state):
-        state = state * 31 + words + 1
-        rows = [np.random.default_rng((seed, int(s))).normal(size=size) * 2 for s in state]
-        return F.log_softmax()((), np.array(rows)), state
-
-    return step, np.array([7])
-
-
-def log_probability(step, state, words):
-    total = 0.0
-    for before, word in itertools.pairwise((END, *words)):
-        log_probabilities, state = step(np.array([before]), state)
-        total += log_probabilities[0, word]
-    return total
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_wide_beam_agrees_with_an_exhaustive_search(seed):
-    limit, size = 4, 5
-    step, state = chain(seed, size)
-    others = [word for word in range(size) if word != END]
-    ended = [(*words, END) for n in range(limit) for words in itertools.product(others, repeat=n)]
-    cut = list(itertools.product(others, repeat=limit))
-    best = max([*ended, *cut], key=lambda words: log_probability(step, state, words))
-    (found, total), *rest = beam_search(step, state, width=size**limit, limit=limit)
-    assert tuple(found) == tuple(word for word in best if word != END)
-    assert np.isclose(total, log_probability(step, state, best))
-    assert all(total >= other for _, other in rest)
-
-
-def test_a_beam_of_one_is_greedy_and_wider_beams_are_not_worse():
-    totals = {width: [] for width in (1, 4, 625)}
-    for seed in range(10):
-        step, state = chain(seed)
-        greedy, now, word = [], state, END
-        while len(greedy) < 4:
-            log_probabilities, now = step(np.array([word]), now)
-            word = int(log_probabilities[0].argmax())
-            if word == END:
-                break
-            greedy.append(word)
-        for width, found in totals.items():
-            answers = beam_search(step, state, width, limit=4)
-            found.append(answers[0][1])
-            if width == 1:
-                assert answers[0][0] == greedy
-    assert sum(totals[1]) < sum(totals[4]) <= sum(totals[625])
-
-
-def test_samples_depend_on_the_key_and_the_probabilities():
-    step, state = chain(3)
-    drawn = [tuple(sample(step, state, (0, i), limit=1)) for i in range(3000)]
-    assert drawn[:50] == [tuple(sample(step, state, (0, i), limit=1)) for i in range(50)]
-    probabilities = np.exp(step(np.array([END]), state)[0][0])
-    for word in range(5):
-        share = drawn.count(() if word == END else (word,)) / len(drawn)
-        assert abs(share - probabilities[word]) < 0.04
-    cold = {tuple(sample(step, state, (0, i), temperature=1e-3, limit=4)) for i in range(20)}
-    assert cold == {tuple(beam_search(step, state, width=1, limit=4)[0][0])}
 
 
 # Training and files
@@ -517,7 +456,7 @@ def test_unknown_questions_are_answered_as_unknown(bot, question):
 def test_a_guess_is_not_returned_as_an_answer(bot):
     words = words_of_question("soup thread lawyer epoch")
     ids = bot.asked.read(words)
-    guess = beam_search(*bot.begin(ids))[0][0]
+    guess = bot.answer(ids, beam=5)
     assert bot.explained(words, ids, guess)[1] > MOST_DOUBT
     reply = bot.reply("soup thread lawyer epoch")
     assert reply.answer == UNKNOWN_ANSWER

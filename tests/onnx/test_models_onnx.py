@@ -157,12 +157,12 @@ def test_the_trained_chatbot_agrees(chatbot_rules, tmp_path):
     agree(running, parts.whole, params, (question, mask, before))
     agree(running, parts.whole, params, (question[:1, :2], mask[:1, :2], before[:1, :1]))
 
-    asked = parts.asked(params["asked"], question)
+    asked = params["asked"][1]["table"][question]
     encoded = exported(tmp_path, parts.encoder, params["memory"], ((None, 64), (None,)))
     agree(encoded, parts.encoder, params["memory"], (asked, mask))
 
     memory, state = parts.encoder(params["memory"], (asked, mask))
-    said = parts.said(params["said"], before)
+    said = params["said"][1]["table"][before]
     shapes = ((None, 64), (None, 128), (None,), ((128,), (128,)))
     decoded = exported(tmp_path, parts.decoder, params["scores"], shapes)
     assert [value.type for value in decoded.get_inputs()][2] == "tensor(bool)"

@@ -65,12 +65,13 @@ TABLE = {
     "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
     "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks functional/_kernels/scalars",
+    "functional/_generation": f"{PROTOCOL} functional/combinators",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
     "functional/_from_config": "_config functional/_initializers functional/layers "
     "functional/combinators functional/optimizers",
     "functional": "functional/_layer functional/_initializers functional/layers "
     "functional/combinators functional/losses functional/metrics functional/optimizers "
-    "functional/_summary functional/_from_config",
+    "functional/_summary functional/_from_config functional/_generation",
     "gradcheck": PROTOCOL,
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",

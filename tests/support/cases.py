@@ -108,6 +108,19 @@ add(
     ),
     (3,),
 )
+add(
+    "siamese branches",
+    F.graph(
+        ("left", "right"),
+        {
+            "a": (F.serial(F.dense(4), F.tanh()), "left"),
+            "b": (F.serial(F.dense(4), F.tanh()), "right", "a"),
+            "both": (F.multiply(), ("a", "b")),
+        },
+        "both",
+    ),
+    ((3,), (3,)),
+)
 add("add", F.add(), ((2, 3), (2, 3), (2, 3)))
 add("multiply", F.multiply(), ((2, 3), (2, 3), (2, 3)))
 add("concatenate", F.concatenate(), ((2, 3), (2, 1), (2, 4)))
@@ -197,6 +210,9 @@ add("silu", F.silu(), (2, 5))
 add("hard_silu", F.hard_silu(), (2, 5))
 add("gelu", F.gelu(), (2, 5))
 add("gelu, approximate", F.gelu(approximate=True), (2, 5))
+add("glu", F.glu(), (2, 6))
+add("glu with another activation", F.glu(F.gelu()), (3, 4))
+add("swiglu", F.swiglu(), (2, 6))
 add("mish", F.mish(), (2, 5))
 
 # dropout
@@ -228,6 +244,22 @@ def _ids(below: int) -> Callable[..., Any]:
 add("embedding", F.embedding(7, 4), (5,), inputs=_ids(7))
 add("embedding with padding", F.embedding(6, 3, padding_id=1), (2, 5), inputs=_ids(6))
 add("embedding of one id", F.embedding(9, 4), (), inputs=_ids(9))
+add("unembedding", F.unembedding(7), (5, 4))
+add("unembedding of single vectors", F.unembedding(7), (4,))
+add(
+    "tied embedding",
+    F.graph(
+        "ids",
+        {
+            "words": (F.embedding(7, 4), "ids"),
+            "thoughts": (F.dense(4), "words"),
+            "scores": (F.unembedding(7), "thoughts", "words"),
+        },
+        "scores",
+    ),
+    (5,),
+    inputs=_ids(7),
+)
 add(
     "static embedding",
     F.serial(F.freeze(F.embedding(7, 4)), F.dense(3)),
@@ -372,6 +404,34 @@ add(
     random=True,
 )
 
+_GROUPED = F.multi_head_attention(4, kv_heads=2, units=5, return_weights=True)
+add("grouped-query attention with weights", _GROUPED, (5, 12))
+add(
+    "causal attention with rotary positions, masked",
+    F.multi_head_attention(3, kv_heads=1, causal=True, rotary=100.0),
+    ((5, 12), (5,)),
+    inputs=_with_masks(1),
+)
+add(
+    "causal attention with a window and dropout",
+    F.multi_head_attention(2, causal=True, window=2, dropout=0.3, bias=False),
+    (5, 6),
+    random=True,
+)
+add("attention with a window", F.multi_head_attention(2, window=3, rotary=10.0), (7, 8))
+add(
+    "attention with a bias of scores, masked",
+    F.multi_head_attention(2, causal=True),
+    ((5, 6), (5,), (5, 5)),
+    inputs=_with_masks(1),
+)
+add(
+    "cross attention with a bias per head",
+    F.multi_head_attention(4, kv_heads=2, cross=True, return_weights=True),
+    ((5, 8), (7, 4), (7,), (4, 5, 7)),
+    inputs=_with_masks(2),
+)
+
 # positions
 add("sinusoidal_positions", F.sinusoidal_positions(), (5, 6))
 add("sinusoidal_positions of an odd number of features", F.sinusoidal_positions(), (5, 7))
@@ -399,6 +459,21 @@ add(
     (5, 6),
     random=True,
 )
+add(
+    "encoder block of Llama",
+    F.transformer_encoder_block(
+        *(4, 9),
+        activation=F.swiglu(),
+        norm=F.rms_norm(epsilon=1e-6),
+        bias=False,
+        causal=True,
+        kv_heads=2,
+        rotary=100.0,
+        window=3,
+    ),
+    ((5, 8), (5,)),
+    inputs=_with_masks(1),
+)
 add("decoder block", F.transformer_decoder_block(2, 9), ((5, 6), (7, 4)))
 add(
     "decoder block, masked memory",
@@ -410,6 +485,21 @@ add(
     "decoder block, post-norm, masked",
     F.transformer_decoder_block(2, 9, pre_norm=False),
     _DECODER,
+    inputs=_with_masks(2, 3),
+)
+add(
+    "decoder block with all arguments",
+    F.transformer_decoder_block(
+        *(4, 9),
+        activation=F.glu(),
+        norm=F.rms_norm(),
+        bias=False,
+        pre_norm=False,
+        kv_heads=2,
+        window=3,
+        rotary=100.0,
+    ),
+    ((5, 8), (7, 4), (7,), (5,)),
     inputs=_with_masks(2, 3),
 )
 add(

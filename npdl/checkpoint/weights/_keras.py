@@ -23,6 +23,7 @@ from npdl.checkpoint.weights._rules import (
     Rule,
     Rules,
     Weights,
+    check_heads,
     gates,
     transposed,
     under,
@@ -176,6 +177,7 @@ def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
 
 def _attention(p: Named, given: Given) -> Weights:
     heads = given["heads"]
+    check_heads("Keras", given)
 
     def by_head(array: Array | None, axis: int) -> Array | None:
         if array is None:

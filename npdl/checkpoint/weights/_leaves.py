@@ -98,7 +98,10 @@ class _Walk:
         if tree.leaves(params):
             if name in self.whole and layer.parts is None and not isinstance(params, dict):
                 raise _other_params(name, "a dict", params, path)
-            self.found.append(Leaf("/".join(path), name, layer, given, params, _merged(read)))
+            leaf = Leaf("/".join(path), name, layer, given, params, _merged(read))
+            # Layers with shared parameters are one layer of the other library.
+            if all(other.path != leaf.path for other in self.found):
+                self.found.append(leaf)
         if name in ("joined", "concatenate") and given.get("join", name) == "concatenate":
             return _concatenated(given["axis"], read)
         return self.follow(layer, given, _merged(read))

@@ -25,6 +25,7 @@ __all__ = [
     "Rule",
     "Rules",
     "Weights",
+    "check_heads",
     "gates",
     "joined",
     "transposed",
@@ -80,6 +81,15 @@ def weights_of(inner: Layer, p: Any, layers: dict[str, Rule]) -> Weights:
 def under(prefix: str, weights: Weights) -> Weights:
     """Return the arrays, with a prefix to each name."""
     return {prefix + name: array for name, array in weights.items()}
+
+
+def check_heads(library: str, given: Given) -> None:
+    """Raise if attention shares heads of keys and values."""
+    if given.get("kv_heads") not in (None, given.get("heads")):
+        raise ValueError(
+            f"{library}'s attention has as many heads of keys as of queries; build the layer "
+            f"without kv_heads"
+        )
 
 
 @attrs.frozen

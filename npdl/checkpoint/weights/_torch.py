@@ -18,6 +18,7 @@ from npdl.checkpoint.weights._rules import (
     Rule,
     Rules,
     Weights,
+    check_heads,
     gates,
     joined,
     transposed,
@@ -56,10 +57,10 @@ def from_torch(
     model : Layer
         The model, built from layers of npdl. Layers with weights may be ``dense``, ``conv1d``,
         ``conv2d``, ``conv2d_transpose``, ``batch_norm``, ``layer_norm``, ``group_norm``,
-        ``rms_norm``, ``embedding``, ``learned_positions``, ``rnn``, ``lstm``, ``gru``,
-        ``bidirectional``, ``multi_head_attention`` and the blocks of transformers, in combinators.
-        A recurrent module of PyTorch with several layers corresponds to several layers here, named
-        ``rnn.l0``, ``rnn.l1`` and so on.
+        ``rms_norm``, ``embedding``, ``unembedding``, ``learned_positions``, ``rnn``, ``lstm``,
+        ``gru``, ``bidirectional``, ``multi_head_attention`` and the blocks of transformers, in
+        combinators. A recurrent module of PyTorch with several layers corresponds to several layers
+        here, named ``rnn.l0``, ``rnn.l1`` and so on.
     like : tree
         The model's parameters, such as a fresh ``model.init(rng, shape)``. Only their structure,
         shapes and data type are read, not their values.
@@ -168,6 +169,7 @@ def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
 
 
 def _attention(p: Named, given: Given) -> Weights:
+    check_heads("PyTorch", given)
     query, context = p["query_weight"], p["context_weight"]
     if query is None or len(query) == len(context):
         weights = {"in_proj_weight": transposed(joined(p["weight"], query, context))}
@@ -183,6 +185,7 @@ def _attention(p: Named, given: Given) -> Weights:
 
 
 def _block(p: Named, given: Given) -> Weights:
+    check_heads("PyTorch", given)
     linear1, _, _, linear2 = p["feed_forward"]
     norms = [p[f"{part}_norm"] for part in ("attention", "cross_attention", "feed_forward")]
     weights = under("self_attn.", _attention(p["attention"], {}))
@@ -211,6 +214,7 @@ _LAYERS: dict[str, Rule] = {
     "group_norm": lambda p, given: {"weight": p["scale"], "bias": p["shift"]},
     "rms_norm": lambda p, given: {"weight": p["scale"]},
     "embedding": lambda p, given: {"weight": p["table"]},
+    "unembedding": lambda p, given: {"weight": p["table"]},
     "learned_positions": lambda p, given: {"weight": p["table"]},
     "rnn": lambda p, given: {
         "weight_ih": transposed(p["weight"]),

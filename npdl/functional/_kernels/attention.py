@@ -1,7 +1,7 @@
 """The core of attention: softmax(Q Kᵀ) V for each head.
 
-Queries are (batch, heads, time, d), keys and values (batch, heads, steps, d). All are views into
-rows of features. The caller has divided the queries by √d.
+Keys and values are (batch, heads, steps, d). Queries are (batch, heads, group · time, d): a group
+of query heads shares one head of keys and values. The caller has divided the queries by √d.
 """
 
 import math
@@ -16,64 +16,126 @@ from npdl.functional._kernels.dropout_mask import keep_mask, keep_threshold
 from npdl.random import KeyLike
 from npdl.tree import Array
 
-__all__ = ["attend", "attend_backward", "blocked_steps", "by_head", "keep_scales"]
+__all__ = [
+    "allowed_keys",
+    "attend",
+    "attend_backward",
+    "by_head",
+    "by_step",
+    "grouped",
+    "keep_scales",
+    "score_bias",
+]
 
 
-def by_head(rows: Array, source: Array, heads: int, width: int) -> list[Array]:
-    """Return a view (batch, heads, time, d) of each block of `width` columns of the rows.
+def by_head(rows: Array, source: Array, size: int, heads: tuple[slice, ...]) -> list[Array]:
+    """Return a view (batch, heads, time, d) for each slice of heads in the columns of the rows.
 
-    Batch and time are the first two sizes of `source`.
+    Batch and time are the first two sizes of `source`, and d is `size`.
     """
-    times = rows.shape[1] // width
-    split = rows.reshape(*source.shape[:2], times, heads, width // heads)
-    return [split[:, :, i].transpose(0, 2, 1, 3) for i in range(times)]
+    split = rows.reshape(*source.shape[:2], rows.shape[1] // size, size).transpose(0, 2, 1, 3)
+    return [split[:, some] for some in heads]
+
+
+def grouped(array: Array, heads: int) -> Array:
+    """Return (batch, heads, group · time, d) of an array (batch, heads · group, time, d)."""
+    batch, count, time, size = array.shape
+    return array if count == heads else array.reshape(batch, heads, count // heads * time, size)
+
+
+def by_step(array: Array, heads: int) -> Array:
+    """Return (batch, time, heads · d) of an array in the layout of :func:`grouped`."""
+    batch, shared, time, size = array.shape
+    if shared != heads:
+        time = time * shared // heads
+        array = array.reshape(batch, heads, time, size)
+    return array.transpose(0, 2, 1, 3).reshape(batch, time, heads * size)
 
 
 def attend(
-    qkv: list[Array], blocked: Array | None, keep_scale: Array | None, keep_weights: bool
+    qkv: list[Array],
+    heads: int,
+    added: Array | None,
+    keep_scale: Array | None,
+    keep_weights: bool,
 ) -> tuple[Array, list[Array]]:
-    """Return the joined outputs of the heads, (batch, time, heads · d), and kept weights."""
+    """Return the outputs of the heads in the layout of the queries, and kept weights.
+
+    Parameters
+    ----------
+    qkv : list of array
+        Queries, keys and values.
+    heads : int
+        The number of query heads.
+    added : array, optional
+        A bias of the scores, which broadcasts to (batch, heads, time, steps).
+    keep_scale : array, optional
+        The dropout factors of the weights.
+    keep_weights : bool
+        Whether to return the weights of each block of examples.
+    """
     queries, keys, values = qkv
-    batch, heads, time, size = queries.shape
-    mixed = np.empty((batch, time, heads, size), queries.dtype)
-    out = mixed.transpose(0, 2, 1, 3)
+    batch, shared, rows, size = queries.shape
+    if shared == heads:  # a view, so that `by_step` needs no copy
+        mixed = np.empty((batch, rows, heads, size), queries.dtype).transpose(0, 2, 1, 3)
+    else:
+        mixed = np.empty(queries.shape, queries.dtype)
     weights = []
-    for rows in _examples(queries, keys):
-        p = _softmax(queries[rows], keys[rows], _rows_of(blocked, rows))
+    for some in _examples(queries, keys):
+        p = _softmax(queries[some], keys[some], heads, _rows_of(added, some))
         if keep_weights:
             weights.append(p)
-        np.matmul(p if keep_scale is None else p * keep_scale[rows], values[rows], out=out[rows])
+        np.matmul(p if keep_scale is None else p * keep_scale[some], values[some], out=mixed[some])
         del p  # the next block may use its memory
-    return mixed.reshape(batch, time, heads * size), weights
+    return mixed, weights
 
 
 def attend_backward(
     qkv: list[Array],
-    weights: Any,
+    weights: list[Array],
     keep_scale: Array | None,
-    mixed: Array,
+    common: Array,
     g: Array,
     out: list[Array],
+    g_weights: Array | None = None,
+    d_added: Array | None = None,
 ) -> None:
-    """Write the gradients of queries, keys and values into `out`."""
+    """Write the gradients of queries, keys and values into `out`.
+
+    Parameters
+    ----------
+    qkv, weights, keep_scale
+        As in :func:`attend`.
+    common : array
+        The sums of outputs times their gradients, (batch, heads, group · time, 1).
+    g : array
+        The gradient of the outputs, in the layout of the queries.
+    out : list of array
+        Arrays like `qkv`, which are overwritten.
+    g_weights : array, optional
+        The gradient of the weights, (batch, heads, group · time, steps).
+    d_added : array, optional
+        Zeros, to which the gradient of the bias is added.
+    """
     queries, keys, values = qkv
     d_queries, d_keys, d_values = out
-    batch, heads, time, size = queries.shape
-    g, mixed = (array.reshape(batch, time, heads, size) for array in (g, mixed))
     # The derivative of p = softmax(s) is p (dp - Σ p dp); the sum equals the dot product g · mixed.
-    common = np.vecdot(g, mixed).transpose(0, 2, 1)[..., None]
-    g = g.transpose(0, 2, 1, 3)
-    for rows, p in zip(_examples(queries, keys), weights, strict=True):
-        d_scores = np.matmul(g[rows], values[rows].swapaxes(-1, -2))
+    for some, p in zip(_examples(queries, keys), weights, strict=True):
+        d_scores = np.matmul(g[some], values[some].swapaxes(-1, -2))
         used = p
         if keep_scale is not None:
-            d_scores *= keep_scale[rows]
-            used = p * keep_scale[rows]
-        np.matmul(used.swapaxes(-1, -2), g[rows], out=d_values[rows])
-        d_scores -= common[rows]
+            d_scores *= keep_scale[some]
+            used = p * keep_scale[some]
+        np.matmul(used.swapaxes(-1, -2), g[some], out=d_values[some])
+        d_scores -= common[some]
+        if g_weights is not None:
+            d_scores += g_weights[some]
+            d_scores -= np.vecdot(p, g_weights[some])[..., None]
         d_scores *= p
-        np.matmul(d_scores, keys[rows], out=d_queries[rows])
-        np.matmul(d_scores.swapaxes(-1, -2), queries[rows], out=d_keys[rows])
+        if d_added is not None:
+            _add_to(_rows_of(d_added, some), d_scores)
+        np.matmul(d_scores, keys[some], out=d_queries[some])
+        np.matmul(d_scores.swapaxes(-1, -2), queries[some], out=d_keys[some])
 
 
 def _examples(queries: Array, keys: Array) -> Iterator[slice]:
@@ -83,16 +145,16 @@ def _examples(queries: Array, keys: Array) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, batch, size))
 
 
-def _softmax(queries: Array, keys: Array, blocked: Array | None) -> Array:
+def _softmax(queries: Array, keys: Array, heads: int, added: Array | None) -> Array:
     """Return softmax(Q Kᵀ)."""
-    p = _scores(queries, keys, blocked)
+    p = _scores(queries, keys, heads, added)
     # A shift of the scores does not change the softmax. The shift by the row maximum is the slowest
     # step, so it is applied only if a row sum is out of range.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         np.exp(p, out=p)
         sums = _row_sums(p)
     if sums.size and not (sums.min() > _LEAST and sums.max() < _MOST):
-        p = _scores(queries, keys, blocked)
+        p = _scores(queries, keys, heads, added)
         p -= p.max(axis=-1, keepdims=True)
         with np.errstate(under="ignore"):
             np.exp(p, out=p)
@@ -105,11 +167,20 @@ def _softmax(queries: Array, keys: Array, blocked: Array | None) -> Array:
 _LEAST, _MOST = 1e-20, 1e20
 
 
-def _scores(queries: Array, keys: Array, blocked: Array | None) -> Array:
+def _scores(queries: Array, keys: Array, heads: int, added: Array | None) -> Array:
     scores: Array = np.matmul(queries, keys.swapaxes(-1, -2))
-    if blocked is not None:
-        scores += blocked
+    if added is not None:
+        per_head = _per_head(scores, heads)
+        per_head += added
     return scores
+
+
+def _per_head(scores: Array, heads: int) -> Array:
+    """Return the view (batch, heads, time, steps) of (batch, shared heads, group · time, steps)."""
+    batch, shared, rows, steps = scores.shape
+    return (
+        scores if shared == heads else scores.reshape(batch, heads, rows * shared // heads, steps)
+    )
 
 
 def _row_sums(x: Array) -> Array:
@@ -118,30 +189,53 @@ def _row_sums(x: Array) -> Array:
     return sums.reshape(*x.shape[:-1], 1)
 
 
-def _rows_of(blocked: Array | None, rows: slice) -> Array | None:
-    return blocked if blocked is None or len(blocked) == 1 else blocked[rows]
+def _rows_of(added: Any, some: slice) -> Any:
+    return added if added is None or len(added) == 1 else added[some]
 
 
-def blocked_steps(
-    mask: Array | None, causal: bool, qkv: list[Array]
-) -> tuple[Array | None, Array | None]:
-    """Return the bias of the scores, 0 or -∞, and the mask of queries with an unmasked key.
+def _add_to(total: Array, terms: Array) -> None:
+    """Add terms in the layout of the scores to an array with fewer examples or heads."""
+    terms = terms.reshape(len(terms), -1, *total.shape[2:])
+    axes = tuple(i for i in (0, 1) if total.shape[i] == 1 < terms.shape[i])
+    total += terms.sum(axis=axes, keepdims=True) if axes else terms
 
-    The bias is `None` if all keys are allowed, the mask if it is true everywhere.
+
+def allowed_keys(
+    time: int, steps: int, *, causal: bool = False, window: int | None = None
+) -> Array:
+    """Return a mask (time, steps), true where a query may attend to a key.
+
+    The queries are the last `time` steps. With a window, the distance is less than `window`.
     """
-    queries, keys, _ = qkv
-    allowed = None if mask is None else mask[:, None, None, :]
+    before = steps - time
+    allowed = np.ones((time, steps), bool)
     if causal:
-        before = np.tri(queries.shape[2], keys.shape[2], dtype=bool)[None, None]
-        allowed = before if allowed is None else allowed & before
+        allowed = np.tri(time, steps, before, dtype=bool)
+    if window is not None:
+        allowed &= ~np.tri(time, steps, before - window, dtype=bool)
+        if not causal:
+            allowed &= np.tri(time, steps, before + window - 1, dtype=bool)
+    return allowed
+
+
+def score_bias(
+    allowed: Array | None, bias: Array | None, dtype: Any
+) -> tuple[Array | None, Array | None]:
+    """Return the bias with -∞ at keys that are not allowed, and a mask of the queries with a key.
+
+    Both may be `None`, without effect. All arrays broadcast to (batch, heads, time, steps).
+    """
     if allowed is None or allowed.all():
-        return None, None
+        return bias, None
     reached: Array = np.any(allowed, axis=-1, keepdims=True)
-    # Fully masked queries are not masked here, so that the softmax stays finite. Their output
+    # Queries without a key are not masked here, so that the softmax stays finite. Their output
     # becomes zero later.
-    added = np.zeros(allowed.shape, queries.dtype)
-    added[~allowed & reached] = -np.inf
-    return added, None if reached.all() else reached[:, 0]
+    if bias is None:
+        added = np.zeros(allowed.shape, dtype)
+        added[~allowed & reached] = -np.inf
+    else:
+        added = np.where(allowed, bias, np.where(reached, dtype.type(-np.inf), dtype.type(0)))
+    return added, None if reached.all() else reached
 
 
 def keep_scales(rng: KeyLike, qkv: list[Array], rate: float) -> Array:

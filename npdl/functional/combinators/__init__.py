@@ -2,6 +2,7 @@
 
 from npdl.functional.combinators._bidirectional import bidirectional, one_step
 from npdl.functional.combinators._declared import parts
+from npdl.functional.combinators._decoding import decode_step
 from npdl.functional.combinators._graph import graph
 from npdl.functional.combinators._joins import add, concatenate, multiply
 from npdl.functional.combinators._parallel import parallel
@@ -16,6 +17,7 @@ __all__ = [
     "add",
     "bidirectional",
     "concatenate",
+    "decode_step",
     "freeze",
     "graph",
     "multiply",

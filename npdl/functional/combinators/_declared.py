@@ -83,8 +83,12 @@ def declared(
     known: dict[str, None] = {}
     _add_names(who, known, inputs)
     records, number = [], 0
+    paths: dict[Any, None] = {}
     for names, value in nodes.items():
         node = _node(who, names, value, number)
+        if who == "graph" and len(value) > 2:
+            _check_shared(names, value[2], paths)
+        paths[node.path] = None
         number += node.path is not None
         for source in node.read:
             if source not in known:
@@ -111,9 +115,8 @@ def declared(
 
 
 def _node(who: str, names: Names, value: Any, number: int) -> Node:
-    sizes = (2,) if who == "graph" else (2, 3)
     if not (
-        isinstance(value, tuple | list) and len(value) in sizes and isinstance(value[0], Layer)
+        isinstance(value, tuple | list) and len(value) in (2, 3) and isinstance(value[0], Layer)
     ):
         raise TypeError(
             f"{who}: node {names!r} must be (layer, source) or (layer, (source, source)), "
@@ -126,6 +129,8 @@ def _node(who: str, names: Names, value: Any, number: int) -> Node:
         )
     child, sources, *rest = value
     path = rest[0] if rest else single[:1]
+    if who == "graph" and rest:
+        path = (path,)
     if path is not None and not isinstance(path, tuple | list):
         raise TypeError(
             f"{who}: the path of node {names!r} must be None or a tuple of keys, as in (0,), got "
@@ -133,6 +138,15 @@ def _node(who: str, names: Names, value: Any, number: int) -> Node:
         )
     path = None if path is None else tuple(path)
     return Node(nested(names), child, nested(sources), path, number if path else None)
+
+
+def _check_shared(names: Names, other: Any, paths: dict[Any, None]) -> None:
+    if not isinstance(other, str) or (other,) not in paths:
+        earlier = ", ".join(repr(path[0]) for path in paths if path)
+        raise ValueError(
+            f"graph: node {names!r} shares the parameters of {shown(other)}, which is not an "
+            f"earlier node; earlier nodes are {earlier or 'none'}"
+        )
 
 
 def _add_names(who: str, known: dict[str, None], names: Names) -> None:

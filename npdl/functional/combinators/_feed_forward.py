@@ -1,5 +1,6 @@
 """The feed-forward network of transformers, which restores the number of features."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -15,17 +16,28 @@ __all__ = ["feed_forward"]
 
 
 @layer
-def feed_forward(units: int, activation: Layer, dropout: float) -> Layer:
-    """Apply two dense layers with an activation in between; the number of features is kept."""
-    nodes, last = chain((dense(units), activation, dropped(dropout)))
-    nodes["3"] = (dense_like(), (last, "input"), (3,))
+def feed_forward(units: int, activation: Layer, dropout: float, bias: bool = True) -> Layer:
+    """Apply two dense layers with an activation in between; the number of features is kept.
+
+    `units` is the number of features after the activation.
+    """
+    inner = dense(2 * units if _halves(activation) else units, bias=bias)
+    nodes, last = chain((inner, activation, dropped(dropout)))
+    nodes["3"] = (dense_like(bias), (last, "input"), (3,))
     return connected(declared("feed_forward", "input", nodes, "3"))
 
 
+def _halves(activation: Layer) -> bool:
+    """Whether an activation is gated: it halves the number of features."""
+    with contextlib.suppress(ValueError):
+        return all(tuple(activation.out_shape((2 * n,))) == (n,) for n in (1, 2))
+    return False
+
+
 @layer
-def dense_like() -> Layer:
+def dense_like(bias: bool = True) -> Layer:
     """Apply :func:`dense` to the first input, with as many units as the second has features."""
-    of_width = functools.cache(dense)
+    of_width = functools.cache(functools.partial(dense, bias=bias))
 
     def init(rng: KeyLike, shape: Shape) -> Params:
         return of_width(shape[1][-1]).init(rng, shape[0])
@@ -43,4 +55,4 @@ def dense_like() -> Layer:
     def out_shape(shape: Shape) -> Shape:
         return of_width(shape[1][-1]).out_shape(shape[0])
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, step=True)

@@ -141,7 +141,10 @@ def joined(join: str, axis: int = -1, name: str = "parallel") -> Layer:
         i = axis if axis > 0 else axis + len(shapes[0])
         return (*shapes[0][1:i], sum(part[i] for part in shapes), *shapes[0][i + 1 :])
 
-    return Layer(no_params, apply, backward, out_shape, keeps_axes=join != "concatenate")
+    keeps_axes = join != "concatenate"
+    # Axis 1 of a sequence is its time.
+    by_step = keeps_axes or axis == -1 or axis > 1
+    return Layer(no_params, apply, backward, out_shape, keeps_axes=keeps_axes, step=by_step)
 
 
 def _fit(join: str, axis: int, shapes: list[Shape]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from npdl.functional._arrays import check_float, describe, is_several
 from npdl.functional._checks import check_flag, check_int, check_number, refusal
+from npdl.functional._kernels.attention import allowed_keys
 from npdl.functional._kernels.masked_steps import Replaced, replace_steps
 from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.functional.combinators._children import connected
@@ -22,7 +23,7 @@ from npdl.functional.combinators._joins import add
 from npdl.functional.layers._dropout import dropout as dropped
 from npdl.functional.layers._normalization import layer_norm
 from npdl.functional.layers.activations._rectifiers import relu
-from npdl.functional.layers.attention._multi_head import multi_head_attention
+from npdl.functional.layers.attention._multi_head import check_options, multi_head_attention
 from npdl.tree import Array
 
 __all__ = ["transformer_decoder_block", "transformer_encoder_block"]
@@ -34,17 +35,22 @@ def transformer_encoder_block(
     hidden_units: int,
     *,
     activation: Layer = relu(),  # noqa: B008 - an immutable value
+    norm: Layer = layer_norm(),  # noqa: B008
     dropout: float = 0.0,
+    bias: bool = True,
     pre_norm: bool = True,
     causal: bool = False,
+    kv_heads: int | None = None,
+    window: int | None = None,
+    rotary: float | None = None,
 ) -> Layer:
     """Apply self-attention to a sequence, then a feed-forward network to each time step.
 
     First ``x = x + A(N(x))``, then ``x = x + D(N(x))``; or, with the norms after the sums,
     ``x = N(x + A(x))``, then ``x = N(x + D(x))``.
 
-    Here A is :func:`multi_head_attention`, and N is :func:`layer_norm`. D is the feed-forward
-    network ``dense``, activation, ``dense``; it restores the number of features.
+    Here A is :func:`multi_head_attention`, and N is the norm. D is the feed-forward network
+    ``dense``, activation, ``dense``; it restores the number of features.
 
     The input is ``x`` or ``(x, mask)``, of shapes (batch, time, features) and (batch, time). The
     mask is True for time steps with data. The values of a masked step, including NaN and infinity,
@@ -56,17 +62,26 @@ def transformer_encoder_block(
     heads : int
         The number of heads, a divisor of the number of features.
     hidden_units : int
-        The number of hidden units of the feed-forward network, often four times the features.
+        The number of hidden units of the feed-forward network after the activation, often four
+        times the features.
     activation : Layer
-        The activation of the hidden units.
+        The activation of the hidden units. A gated one, such as :func:`swiglu`, halves the number
+        of units: the first ``dense`` then has 2 · hidden_units.
+    norm : Layer
+        The normalization, such as ``layer_norm(epsilon=1e-12)`` or :func:`rms_norm`.
     dropout : float
         The dropped fraction, in training, of the attention weights, of the hidden units and of
         the output of each sublayer.
+    bias : bool
+        Whether attention and the feed-forward network have biases.
     pre_norm : bool
         Whether the norms come before the sublayers; otherwise after the sums, as in the paper.
     causal : bool
         Whether a time step attends only to itself and to earlier steps, as in a language model
         without an encoder.
+    kv_heads, window, rotary
+        As in :func:`multi_head_attention`: shared heads of keys and values, sliding-window
+        attention and rotary positions.
 
     Returns
     -------
@@ -115,16 +130,27 @@ def transformer_encoder_block(
     True
     """
     name = "transformer_encoder_block"
-    heads, hidden_units = _check_needed(name, heads, hidden_units, activation)
+    heads, hidden_units = _check_needed(name, heads, hidden_units, activation, norm)
     dropout = check_number(dropout, f"{name}(8, 2048, dropout=0.1)", "in [0, 1)")
     causal = check_flag(causal, f"{name}(8, 2048, causal=True)")
+    check_options(f"{name}(8, 2048", heads, kv_heads, window, rotary)
+    bias = check_flag(bias, f"{name}(8, 2048, bias=False)")
 
-    attention = multi_head_attention(heads, causal=causal, dropout=dropout)
+    attention = multi_head_attention(
+        heads,
+        kv_heads=kv_heads,
+        causal=causal,
+        window=window,
+        rotary=rotary,
+        dropout=dropout,
+        bias=bias,
+    )
     parts = {
         "attention": (attention, ("steps_mask",)),
-        "feed_forward": (feed_forward(hidden_units, activation, dropout), ()),
+        "feed_forward": (feed_forward(hidden_units, activation, dropout, bias), ()),
     }
-    return _block(name, ("x", "mask"), parts, dropout, pre_norm, causal)
+    finite = _finite_steps(name, causal, window)
+    return _block(name, ("x", "mask"), finite, parts, norm, dropout, pre_norm)
 
 
 @layer
@@ -133,8 +159,13 @@ def transformer_decoder_block(
     hidden_units: int,
     *,
     activation: Layer = relu(),  # noqa: B008
+    norm: Layer = layer_norm(),  # noqa: B008
     dropout: float = 0.0,
+    bias: bool = True,
     pre_norm: bool = True,
+    kv_heads: int | None = None,
+    window: int | None = None,
+    rotary: float | None = None,
 ) -> Layer:
     """Apply causal self-attention to a sequence, then cross-attention to a second sequence.
 
@@ -153,8 +184,9 @@ def transformer_decoder_block(
 
     Parameters
     ----------
-    heads, hidden_units, activation, dropout, pre_norm
-        As in :func:`transformer_encoder_block`. The memory is not normalized.
+    heads, hidden_units, activation, norm, dropout, bias, pre_norm, kv_heads, window, rotary
+        As in :func:`transformer_encoder_block`. The memory is not normalized. `window` and `rotary`
+        concern self-attention only.
 
     Returns
     -------
@@ -185,22 +217,31 @@ def transformer_decoder_block(
     (3, 5, 8)
     """
     name = "transformer_decoder_block"
-    heads, hidden_units = _check_needed(name, heads, hidden_units, activation)
+    heads, hidden_units = _check_needed(name, heads, hidden_units, activation, norm)
+    dropout = check_number(dropout, f"{name}(8, 2048, dropout=0.1)", "in [0, 1)")
+    bias = check_flag(bias, f"{name}(8, 2048, bias=False)")
+    check_options(f"{name}(8, 2048", heads, kv_heads, window, rotary)
 
-    attention = multi_head_attention(heads, causal=True, dropout=dropout)
-    cross = multi_head_attention(heads, cross=True, dropout=dropout)
+    common: dict[str, Any] = {"kv_heads": kv_heads, "dropout": dropout, "bias": bias}
+    attention = multi_head_attention(heads, causal=True, window=window, rotary=rotary, **common)
+    cross = multi_head_attention(heads, cross=True, **common)
     parts = {
         "attention": (attention, ("steps_mask",)),
         "cross_attention": (cross, ("memory", "memory_mask")),
-        "feed_forward": (feed_forward(hidden_units, activation, dropout), ()),
+        "feed_forward": (feed_forward(hidden_units, activation, dropout, bias), ()),
     }
     inputs = ("x", "memory", "memory_mask", "mask")
-    return _block(name, inputs, parts, dropout, pre_norm, True)
+    finite = _finite_steps(name, True, window)
+    return _block(name, inputs, finite, parts, norm, dropout, pre_norm)
 
 
-def _check_needed(name: str, heads: Any, hidden_units: Any, activation: Any) -> tuple[int, int]:
+def _check_needed(
+    name: str, heads: Any, hidden_units: Any, activation: Any, norm: Any
+) -> tuple[int, int]:
     if not isinstance(activation, Layer):
         raise TypeError(refusal(activation, f"{name}(8, 2048, activation=gelu())", "a layer"))
+    if not isinstance(norm, Layer):
+        raise TypeError(refusal(norm, f"{name}(8, 2048, norm=rms_norm())", "a layer"))
     return (
         check_int(heads, f"{name}(heads=8, hidden_units=2048)"),
         check_int(hidden_units, f"{name}(8, hidden_units=2048)"),
@@ -210,47 +251,58 @@ def _check_needed(name: str, heads: Any, hidden_units: Any, activation: Any) -> 
 def _block(
     name: str,
     inputs: tuple[str, ...],
+    finite: Layer,
     parts: dict[str, tuple[Layer, tuple[str, ...]]],
+    norm: Layer,
     dropout: float,
     pre_norm: bool,
-    causal: bool,
 ) -> Layer:
     """Connect sublayers with their norms, dropouts and sums; each reads `x` and other inputs."""
     pre_norm = check_flag(pre_norm, f"{name}(8, 2048, pre_norm=False)")
     # Masked steps are replaced, as in attention, before the norms and dense layers.
-    nodes: dict[Any, Any] = {
-        ("steps", "steps_mask", "lost"): (_finite_steps(name, causal), ("x", "mask"), None)
-    }
+    nodes: dict[Any, Any] = {("steps", "steps_mask", "lost"): (finite, ("x", "mask"), None)}
     x = "steps"
     for part, (inner, others) in parts.items():
-        norm, noisy, total = f"{part}_norm", f"{part}_dropout", f"{part}_sum"
+        normed, noisy, total = f"{part}_norm", f"{part}_dropout", f"{part}_sum"
         if pre_norm:
-            nodes[norm] = (layer_norm(), x)
-        source = norm if pre_norm else x
+            nodes[normed] = (norm, x)
+        source = normed if pre_norm else x
         nodes[part] = (inner, (source, *others) if others else source)
         nodes[noisy] = (dropped(dropout), part)
         nodes[total] = (add(), (x, noisy))
         if not pre_norm:
-            nodes[norm] = (layer_norm(), total)
-        x = total if pre_norm else norm
+            nodes[normed] = (norm, total)
+        x = total if pre_norm else normed
     nodes["y"] = (_lost_steps(), (x, "lost"), None)
     return connected(declared(name, inputs, nodes, "y", optional=len(parts) - 1))
 
 
 @layer
-def _finite_steps(name: str, causal: bool) -> Layer:
+def _finite_steps(name: str, causal: bool, window: int | None = None) -> Layer:
     """Replace steps that are not finite; the outputs are `x`, the mask and the lost steps."""
+    ordered = causal or window is not None
 
-    def apply(params: Params, x: Any) -> tuple[Any, Any]:
+    def checked(x: Any) -> tuple[Array, Any]:
         steps, mask = x if isinstance(x, tuple) else (x, None)
         check_float(steps, name)
         if steps.ndim != 3:
             raise ValueError(
                 f"{name}: expected x of shape (batch, time, features), got {describe(steps)}"
             )
+        return steps, mask
+
+    def apply(params: Params, x: Any) -> tuple[Any, Any]:
+        steps, mask = checked(x)
         fits = type(mask) is np.ndarray and mask.dtype == bool and mask.shape == steps.shape[:2]
         # Attention raises an error about any other mask.
-        steps, replaced = replace_steps(steps, mask if fits else None, causal)
+        mask_of_steps = mask if fits else None
+
+        def attended() -> Array:
+            time = steps.shape[1]
+            allowed = allowed_keys(time, time, causal=causal, window=window)
+            return allowed if mask_of_steps is None else allowed & mask_of_steps[:, None, :, None]
+
+        steps, replaced = replace_steps(steps, mask_of_steps, attended if ordered else None)
         return (steps, mask, replaced.lost), (replaced, isinstance(x, tuple))
 
     def backward(params: Params, cache: Any, g: Any) -> tuple[None, Any]:
@@ -266,7 +318,11 @@ def _finite_steps(name: str, causal: bool) -> Layer:
             )
         return tuple(steps), mask, None
 
-    return Layer(no_params, apply, backward, out_shape)
+    def step(params: Params, x: Any, state: None) -> tuple[Any, None]:
+        # Attention itself keeps non-finite steps from earlier ones, which are in its state.
+        return (*checked(x), None), None
+
+    return Layer(no_params, apply, backward, out_shape, step=step)
 
 
 @layer
@@ -281,4 +337,4 @@ def _lost_steps() -> Layer:
     def backward(params: Params, replaced: Replaced, g: Array) -> tuple[None, Any]:
         return None, (replaced.cotangent(g), None)
 
-    return Layer(no_params, apply, backward, lambda shape: shape[0], keeps_axes=True)
+    return Layer(no_params, apply, backward, lambda shape: shape[0], keeps_axes=True, step=True)

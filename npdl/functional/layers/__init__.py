@@ -5,7 +5,7 @@ from npdl.functional.layers._convolution import conv1d, conv2d
 from npdl.functional.layers._convolution_transpose import conv2d_transpose
 from npdl.functional.layers._dense import dense
 from npdl.functional.layers._dropout import dropout, gaussian_noise
-from npdl.functional.layers._embedding import embedding
+from npdl.functional.layers._embedding import embedding, unembedding
 from npdl.functional.layers._from_function import from_function
 from npdl.functional.layers._global_pooling import global_avg_pool, global_max_pool
 from npdl.functional.layers._magnitude import magnitude
@@ -17,6 +17,7 @@ from npdl.functional.layers.activations import (
     elliot,
     elu,
     gelu,
+    glu,
     hard_sigmoid,
     hard_silu,
     hard_tanh,
@@ -31,6 +32,7 @@ from npdl.functional.layers.activations import (
     softmax,
     softplus,
     softsign,
+    swiglu,
     symmetric_elliot,
     tanh,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "gelu",
     "global_avg_pool",
     "global_max_pool",
+    "glu",
     "group_norm",
     "gru",
     "hard_sigmoid",
@@ -89,7 +92,9 @@ __all__ = [
     "softplus",
     "softsign",
     "squeeze",
+    "swiglu",
     "symmetric_elliot",
     "tanh",
     "transpose",
+    "unembedding",
 ]

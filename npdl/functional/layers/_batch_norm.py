@@ -180,7 +180,7 @@ def batch_norm(
             "count": np.asarray(params["count"] + 1),
         }
 
-    return Layer(init, apply, backward, out_shape, update_stats, keeps_axes=True)
+    return Layer(init, apply, backward, out_shape, update_stats, keeps_axes=True, step=axis == -1)
 
 
 def _to_three(x: Array, order: tuple[int, ...], axis: int) -> Array:

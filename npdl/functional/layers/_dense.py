@@ -140,7 +140,7 @@ def dense(
         _features(shape)
         return (*shape[:-1], units)
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, step=True)
 
 
 def _features(shape: Shape) -> int:

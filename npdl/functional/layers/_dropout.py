@@ -79,7 +79,7 @@ def dropout(rate: float, *, shared: tuple[int, ...] = ()) -> Layer:
         dx *= scale
         return None, dx
 
-    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True, step=True)
 
 
 def _mask_shape(x: Array, shared: tuple[int, ...]) -> tuple[int, ...]:
@@ -137,4 +137,4 @@ def gaussian_noise(std: float) -> Layer:
     def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
         return None, g
 
-    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True, step=True)

@@ -1,17 +1,26 @@
-"""Vectors for ids, looked up in a table."""
+"""Vectors for ids, looked up in a table, and scores of ids by the same table."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from npdl.functional._arrays import check_array, check_params, describe
+from npdl.functional._arrays import (
+    check_array,
+    check_example,
+    check_float,
+    check_names,
+    check_params,
+    check_types,
+    describe,
+)
 from npdl.functional._checks import check_function, check_int, is_int, refusal
 from npdl.functional._initializers import Initializer, normal
 from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
 from npdl.tree import Array
 
-__all__ = ["embedding"]
+__all__ = ["embedding", "unembedding"]
 
 
 @layer
@@ -102,7 +111,7 @@ def embedding(
     def out_shape(shape: Shape) -> Shape:
         return (*shape, units)
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, step=True)
 
 
 def _summed(ids: Array, rows: Array, vocabulary: int) -> Array:
@@ -155,3 +164,78 @@ def _check_ids(ids: Any, vocabulary: int) -> None:
             f"embedding: the id {wrong} is not in the vocabulary, whose ids are 0 to "
             f"{vocabulary - 1}"
         )
+
+
+@layer
+def unembedding(vocabulary: int, *, table_init: Initializer = normal(0.02)) -> Layer:  # noqa: B008
+    """Score each id by the product with its row: ``y = x tableᵀ``, with the table of an embedding.
+
+    In a :func:`graph`, the layer can share the table with :func:`embedding`.
+
+    Parameters
+    ----------
+    vocabulary : int
+        The number of ids.
+    table_init : Initializer
+        Initial rows if the table is not shared; from N(0, 0.02²) by default, as in GPT-2.
+
+    Returns
+    -------
+    Layer
+        From (batch, ..., units) to (batch, ..., vocabulary). Parameters: ``table`` (vocabulary,
+        units).
+
+    References
+    ----------
+    Press, Wolf: Using the output embedding to improve language models, 2016.
+
+    Examples
+    --------
+    >>> import npdl.functional as F
+    >>> model = F.graph(
+    ...     "ids",
+    ...     {
+    ...         "words": (F.embedding(100, 8), "ids"),
+    ...         "thoughts": (F.lstm(8, return_sequence=True), "words"),
+    ...         "scores": (F.unembedding(100), "thoughts", "words"),
+    ...     },
+    ...     "scores",
+    ... )
+    >>> list(model.init(0, (5,))), model.out_shape((5,))
+    (['words', 'thoughts'], (5, 100))
+    """
+    vocabulary = check_int(vocabulary, "unembedding(vocabulary=5000)")
+    check_function(table_init, "unembedding(5000, table_init=normal(0.02))")
+
+    def init(rng: KeyLike, shape: Shape) -> Params:
+        check_example("unembedding", shape, known=1)
+        return {"table": table_init(fold(rng, "table"), (vocabulary, shape[-1]))}
+
+    def apply(params: Params, x: Array) -> tuple[Array, Array]:
+        check_names("unembedding", params, {"table"})
+        check_float(x, "unembedding", check_types("unembedding", params))
+        table = params["table"]
+        if table.shape != (vocabulary, *x.shape[-1:]):
+            raise ValueError(
+                f"unembedding: expected a table of {vocabulary} ids and {x.shape[-1:]} units for "
+                f"the input {describe(x)}, got {describe(table)}"
+            )
+        return _rows(x).dot(table.T).reshape(*x.shape[:-1], vocabulary), x
+
+    def backward(
+        params: Params, x: Array, g: Array, *, input_grad: bool = True
+    ) -> tuple[Params, Array | None]:
+        rows, table = _rows(g), params["table"]
+        grads = {"table": rows.T.dot(_rows(x))}
+        return grads, rows.dot(table).reshape(x.shape) if input_grad else None
+
+    def out_shape(shape: Shape) -> Shape:
+        check_example("unembedding", shape, known=1)
+        return (*shape[:-1], vocabulary)
+
+    return Layer(init, apply, backward, out_shape, step=True)
+
+
+def _rows(x: Array) -> Array:
+    """Return (batch, ..., features) as a matrix (rows, features)."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

@@ -162,7 +162,7 @@ def _over_last_axes(
         normalized_shape(shape)
         return shape
 
-    return Layer(init, apply, backward, out_shape, keeps_axes=True)
+    return Layer(init, apply, backward, out_shape, keeps_axes=True, step=count == 1)
 
 
 @layer

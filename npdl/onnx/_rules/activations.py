@@ -86,3 +86,10 @@ def gelu(graph: Graph, params: Any, x: Value, *, approximate: bool) -> Any:
 def mish(graph: Graph, params: Any, x: Value) -> Any:
     x = graph.node("Max", x, -FAR)
     return x * graph.node("Tanh", graph.node("Softplus", x))
+
+
+@rule(F.glu)
+def glu(graph: Graph, params: Any, x: Value, *, activation: F.Layer) -> Any:
+    half = x.shape[-1] // 2
+    linear, gate = graph.node("Split", x, [half, half], outputs=2, axis=-1)
+    return linear * graph.apply(activation, (), gate)

@@ -29,6 +29,11 @@ def embedding(
     return graph.node("Gather", table, ids)
 
 
+@rule(F.unembedding)
+def unembedding(graph: Graph, params: Any, x: Value, **arguments: Any) -> Any:
+    return x @ graph.node("Transpose", params["table"], perm=[1, 0])
+
+
 @rule(joined_layer)
 def joined(graph: Graph, params: Any, *x: Value, join: str, axis: int, name: str) -> Any:
     if join == "concatenate":

@@ -260,6 +260,25 @@ def example(shapes):
     return shape, batches if len(shapes) > 1 else batches[0]
 
 
+def test_shared_parameters_are_one_module():
+    model = F.graph(
+        "ids",
+        {
+            "words": (F.embedding(10, 6), "ids"),
+            "norm": (F.layer_norm(), "words"),
+            "scores": (F.unembedding(10), "norm", "words"),
+        },
+        "scores",
+    )
+    words, norm = drawn(nn.Embedding(10, 6)), drawn(nn.LayerNorm(6))
+    weights = {"wte.weight": words.weight, "ln.weight": norm.weight, "ln.bias": norm.bias}
+    weights = {name: array.detach().numpy() for name, array in weights.items()}
+    params = from_torch(weights, model, model.init(0, (7,)))
+    ids = random.generator(2).integers(0, 10, (BATCH, 7))
+    expected = norm(words(torch.tensor(ids))) @ words.weight.T
+    np.testing.assert_allclose(model(params, ids), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_outputs_agree_with_pytorch(case, way, tmp_path):
@@ -531,6 +550,22 @@ BAD = {
         ),
         ValueError,
         "build the layer with reset_after=True",
+    ),
+    "shared heads": (
+        lambda: from_torch(
+            {}, F.multi_head_attention(4, kv_heads=2), F.multi_head_attention(4).init(0, (2, 8))
+        ),
+        ValueError,
+        "as many heads of keys as of queries; build the layer without kv_heads",
+    ),
+    "a block with shared heads": (
+        lambda: from_torch(
+            {},
+            F.transformer_encoder_block(4, 9, kv_heads=2),
+            F.transformer_encoder_block(4, 9, kv_heads=2).init(0, (2, 8)),
+        ),
+        ValueError,
+        "build the layer without kv_heads",
     ),
     "names of no layer": (
         lambda: from_torch(FULL, TWO, LIKE, names={"1": "a"}),

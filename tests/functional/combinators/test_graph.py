@@ -4,7 +4,7 @@ from arrays import normal, read_only
 from small_layers import counting, failing, masked_sum, notes_of, split, spy
 
 import npdl.functional as F
-from npdl import random, tree
+from npdl import checkpoint, random, tree
 from npdl.gradcheck import check_gradients
 
 
@@ -110,6 +110,73 @@ def test_an_input_may_be_none_and_a_mask_gets_no_gradient():
     assert nothing is None
     assert np.array_equal(dx, np.ones_like(x) * mask[:, :, None])
     check_gradients(model, ((4, 3), (4,)), x=(x, mask))
+
+
+# Shared parameters
+
+
+def twins():
+    return F.graph(
+        ("left", "right"),
+        {
+            "a": (F.serial(F.dense(4), F.batch_norm(), F.dropout(0.2)), "left"),
+            "b": (F.serial(F.dense(4), F.batch_norm(), F.dropout(0.2)), "right", "a"),
+            "y": (F.concatenate(), ("a", "b")),
+        },
+        "y",
+    )
+
+
+def test_nodes_that_share_parameters_are_initialized_once():
+    model = F.graph(
+        "x", {"a": (F.dense(3), "x"), "b": (F.dense(3), "a", "a"), "c": (F.dense(2), "b")}, "c"
+    )
+    params, x = model.init(0, (3,)), normal(5, 3)
+    assert list(params) == ["a", "c"]
+    expected = F.dense(3)(params["a"], F.dense(3)(params["a"], x))
+    assert np.array_equal(model(params, x), F.dense(2)(params["c"], expected))
+    with pytest.raises(ValueError, match="expected a dict of the parameters of a, c,"):
+        model(params | {"b": params["a"]}, x)
+
+
+def test_gradients_of_shared_parameters_are_added():
+    model = F.graph("x", {"a": (F.dense(3), "x"), "b": (F.dense(3), "a", "a")}, ("a", "b"))
+    check_gradients(model, (3,))
+    twice = F.graph("x", {"a": (F.dense(3), "x"), "b": (F.dense(3), "a")}, ("a", "b"))
+    params, x = model.init(0, (3,)), normal(5, 3)
+    g = (normal(5, 3, seed=2), normal(5, 3, seed=3))
+    grads, dx = model.backward(params, model.apply(params, x)[1], g)
+    both = {"a": params["a"], "b": params["a"]}
+    apart, other_dx = twice.backward(both, twice.apply(both, x)[1], g)
+    assert tree.all_close(grads["a"], tree.add(apart["a"], apart["b"]), rtol=1e-6)
+    assert np.array_equal(dx, other_dx)
+
+
+def test_branches_with_shared_parameters_draw_their_own_masks_and_share_statistics():
+    model = twins()
+    params, x = model.init(0, ((3,), (3,))), normal(8, 3)
+    y, cache = model.apply(params, (x, x), train=True, rng=1)
+    assert not np.array_equal(y[:, :4], y[:, 4:])
+    after = model.update_stats(params, cache)
+    assert after["a"][1]["count"] == 2
+    y = model(after, (x, x))
+    assert np.array_equal(y[:, :4], y[:, 4:])
+
+
+def test_summaries_and_files_have_shared_parameters_once(tmp_path):
+    model = twins()
+    params = model.init(0, ((3,), (3,)))
+    summary = F.summary(model, ((3,), (3,)))
+    assert summary.count == tree.count(params) == 16 + 8 + 9
+    checkpoint.save(tmp_path / "twins.npz", params)
+    assert tree.all_close(checkpoint.load(tmp_path / "twins.npz", params), params, atol=0)
+
+
+def test_a_shared_node_of_other_sizes_is_an_error():
+    model = F.graph("x", {"a": (F.dense(4), "x"), "b": (F.dense(4), "a", "a")}, "b")
+    with pytest.raises(ValueError, match="these params take 3 features") as raised:
+        model(model.init(0, (3,)), normal(2, 3))
+    assert "graph['a']" in raised.value.__notes__[0]
 
 
 # Gradients
@@ -305,7 +372,22 @@ BAD = {
     "two inputs of one name": ((("x", "x"), OK, "a"), ValueError, "'x' is used twice"),
     "no source": (("x", {"a": F.dense(2)}, "a"), TypeError, "node 'a' must be .layer, source."),
     "no layer": (("x", {"a": ("x", F.dense(2))}, "a"), TypeError, "node 'a' must be .layer"),
-    "too much": (("x", {"a": (F.dense(2), "x", "y")}, "a"), TypeError, "node 'a' must be"),
+    "too much": (("x", {"a": (F.dense(2), "x", "y", "z")}, "a"), TypeError, "node 'a' must be"),
+    "shared with nothing": (
+        ("x", {"a": (F.dense(2), "x", "y")}, "a"),
+        ValueError,
+        "shares the parameters of 'y', which is not an earlier node; earlier nodes are none",
+    ),
+    "shared with an input": (
+        ("x", {"a": (F.dense(2), "x"), "b": (F.dense(2), "x", "x")}, "a"),
+        ValueError,
+        "node 'b' shares the parameters of 'x', .* earlier nodes are 'a'",
+    ),
+    "shared with two": (
+        ("x", {"a": (F.dense(2), "x"), "b": (F.dense(2), "x", ("a", "a"))}, "a"),
+        ValueError,
+        r"shares the parameters of \('a', 'a'\)",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from npdl.functional.layers.activations._bounded import (
     symmetric_elliot,
     tanh,
 )
+from npdl.functional.layers.activations._gated import glu, swiglu
 from npdl.functional.layers.activations._rectifiers import (
     elu,
     gelu,
@@ -28,6 +29,7 @@ __all__ = [
     "elliot",
     "elu",
     "gelu",
+    "glu",
     "hard_sigmoid",
     "hard_silu",
     "hard_tanh",
@@ -42,6 +44,7 @@ __all__ = [
     "softmax",
     "softplus",
     "softsign",
+    "swiglu",
     "symmetric_elliot",
     "tanh",
 ]

@@ -50,7 +50,7 @@ def linear() -> Layer:
     def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
         return None, g
 
-    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True, step=True)
 
 
 @layer
@@ -294,7 +294,7 @@ def softmax() -> Layer:
         dx *= y
         return None, dx
 
-    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True, step=True)
 
 
 @layer
@@ -330,4 +330,4 @@ def log_softmax() -> Layer:
         dx *= g.sum(axis=-1, keepdims=True)
         return None, np.subtract(g, dx, out=dx)
 
-    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True, step=True)

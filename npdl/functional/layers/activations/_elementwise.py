@@ -46,7 +46,7 @@ def elementwise_layer(
         dx *= g
         return None, dx
 
-    return Layer(no_params, apply, backward, same_shape, keeps_axes=True)
+    return Layer(no_params, apply, backward, same_shape, keeps_axes=True, step=True)
 
 
 def element_blocks(x: Array) -> Iterator[slice]:

@@ -45,12 +45,15 @@ def sinusoidal_positions() -> Layer:
             [ 0.91, -0.42,  0.02,  1.  ]]], dtype=float32)
     """
 
-    def apply(params: Params, x: Array) -> tuple[Array, None]:
+    def check(x: Array) -> None:
         check_float(x, "sinusoidal_positions")
         if x.ndim != 3:
             raise ValueError(
                 f"sinusoidal_positions: expected (batch, time, features), got {describe(x)}"
             )
+
+    def apply(params: Params, x: Array) -> tuple[Array, None]:
+        check(x)
         return x + _sinusoids(x.shape[1], x.shape[2], x.dtype), None
 
     def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
@@ -60,7 +63,14 @@ def sinusoidal_positions() -> Layer:
         _sizes("sinusoidal_positions", shape)
         return shape
 
-    return Layer(no_params, apply, backward, out_shape)
+    def step(params: Params, x: Array, state: Array | None) -> tuple[Array, Array]:
+        check(x)
+        positions, state = _next_positions(x, state)
+        # The tables of powers of two are few, and stay cached.
+        length = 1 << int(state.max(initial=1) - 1).bit_length()
+        return x + _sinusoids(length, x.shape[2], x.dtype)[positions], state
+
+    return Layer(no_params, apply, backward, out_shape, step=step)
 
 
 @functools.lru_cache(maxsize=16)
@@ -121,7 +131,7 @@ def learned_positions(
         features = out_shape(shape)[-1]
         return {"table": table_init(fold(rng, "table"), (length, features))}
 
-    def apply(params: Params, x: Array) -> tuple[Array, tuple[int, ...]]:
+    def checked_table(params: Params, x: Array) -> Array:
         check_names("learned_positions", params, {"table"})
         table = params["table"]
         check_float(x, "learned_positions", check_types("learned_positions", params))
@@ -131,6 +141,10 @@ def learned_positions(
                 f"{describe(x)}"
             )
         _check_length(x.shape[1], len(table))
+        return table  # type: ignore[no-any-return]
+
+    def apply(params: Params, x: Array) -> tuple[Array, tuple[int, ...]]:
+        table = checked_table(params, x)
         return x + table[: x.shape[1]], x.shape
 
     def backward(
@@ -147,7 +161,19 @@ def learned_positions(
             _check_length(time, length)
         return shape
 
-    return Layer(init, apply, backward, out_shape)
+    def step(params: Params, x: Array, state: Array | None) -> tuple[Array, Array]:
+        table = checked_table(params, x)
+        positions, state = _next_positions(x, state)
+        _check_length(int(state.max(initial=0)), len(table))
+        return x + table[positions], state
+
+    return Layer(init, apply, backward, out_shape, step=step)
+
+
+def _next_positions(x: Array, state: Array | None) -> tuple[Array, Array]:
+    """Return the positions of steps, (batch, time), and the first position after them, (batch,)."""
+    first = np.zeros(len(x), np.int64) if state is None else state
+    return first[:, None] + np.arange(x.shape[1]), first + x.shape[1]
 
 
 def _check_length(time: int, length: int) -> None:

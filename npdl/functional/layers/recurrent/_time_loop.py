@@ -76,7 +76,8 @@ def recurrent(
             params["bias"][start : start + units] += shift
         return params
 
-    def apply(params: Params, x: Any, *, keep_cache: bool = True) -> tuple[Any, Any]:
+    def run(params: Params, x: Any, keep_cache: bool) -> tuple[Any, Any, Any]:
+        """Return the outputs, the last state and the cache."""
         x, mask, state, count = check_inputs(cell, units, params, x)
         examples, has_state = len(x), state is not None
         x, mask, state = filled_batch(x, mask, state)
@@ -113,8 +114,18 @@ def recurrent(
         last = tuple(steps[time].T[:examples].copy() for steps in states)
         outputs = last[0] if y is None else y
         cache = (x, masked, stacked_inputs, states, kept, caches, examples, count, has_state)
-        outputs = (outputs, one_or_tuple(last)) if return_state else outputs
-        return outputs, cache if keep_cache else None
+        return outputs, one_or_tuple(last), cache if keep_cache else None
+
+    def apply(params: Params, x: Any, *, keep_cache: bool = True) -> tuple[Any, Any]:
+        y, last, cache = run(params, x, keep_cache)
+        return (y, last) if return_state else y, cache
+
+    def step(params: Params, x: Any, state: Any) -> tuple[Any, Any]:
+        if state is not None:
+            x, mask = (*x, None)[:2] if isinstance(x, tuple) else (x, None)
+            x = (x, mask, state)
+        y, last, _ = run(params, x, False)
+        return (y, last) if return_state else y, last
 
     def backward(
         params: Params, cache: Any, g: Any, *, input_grad: bool = True
@@ -175,7 +186,7 @@ def recurrent(
         out = (time, units) if return_sequence else (units,)
         return (out, one_or_tuple(((units,),) * cell.states)) if return_state else out
 
-    return Layer(init, apply, backward, out_shape)
+    return Layer(init, apply, backward, out_shape, step=False if reverse else step)
 
 
 # A joined matrix product copies the weights, which costs more than it saves for fewer examples.

@@ -262,7 +262,7 @@ WRONG_SHAPES = {
     "three axes": (False, (3, 5, 6), r"got \(3, 5, 6\)"),
     "two sequences": (False, ((5, 6), (7, 4)), r"has the shape \(5,\), got \(7, 4\)"),
     "one sequence": (True, (5, 6), r"\(\(time, features\), \(steps, features\)\).*got \(5, 6\)"),
-    "too many": (True, ((5, 6), (7, 4), (7,), (5,)), "expected the shape of one example"),
+    "too many": (True, ((5, 6), (7, 4), (7,), (5, 7), (5,)), "expected the shape of one example"),
     "mask": (False, ((5, 6), (6,)), r"of 5 keys has the shape \(5,\), got \(6,\)"),
     "mask of x": (True, ((5, 6), (7, 4), (5,)), r"of 7 keys has the shape \(7,\), got \(5,\)"),
 }
@@ -293,8 +293,8 @@ WRONG_INPUTS = {
     "no steps": (X[:, :0], r"a time of one step or more, got float32\[3, 0, 6\]"),
     "other features": (X[..., :5], r"\(batch, time, 6\).*got float32\[3, 5, 5\]"),
     "one step": (X[:, 0], r"\(batch, time, 6\).*got float32\[3, 6\]"),
-    "a third input": ((X, MASK, MASK), r"expected x or \(x, mask\), got \(float32"),
-    "nothing": ((), r"expected x or \(x, mask\), got \(\)"),
+    "a fourth input": ((X, MASK, None, MASK), r"x, mask, bias\), got \(float32"),
+    "nothing": ((), r"expected x or \(x, mask\) or .*, got \(\)"),
     "context of another batch": (
         (X, CONTEXT[:1]),
         r"batches of different sizes: \(float32\[3, 5, 6\], float32\[1, 7, 4\]\)",
@@ -302,7 +302,10 @@ WRONG_INPUTS = {
     "context of no steps": ((X, CONTEXT[:, :0]), r"one step or more, got float32\[3, 0, 4\]"),
     "context of other features": ((X, X), r"\(batch, time, 4\).*got float32\[3, 5, 6\]"),
     "mask of x": ((X, CONTEXT, MASK), r"must be bool\[3, 7\].*got bool\[3, 5\]"),
-    "no context": (X, r"expected \(x, context\) or \(x, context, mask\), got float32\[3, 5, 6\]"),
+    "no context": (
+        X,
+        r"expected \(x, context\) or \(x, context, mask\) or .* got float32\[3, 5, 6\]",
+    ),
     "float64": (X.astype("f8"), r"float64\[3, 5, 6\], but the parameters are float32"),
     "ints": (X.astype(int), r"expected an array of floats, got int64"),
     "a list": ((X.tolist(), MASK), "expected a NumPy array, got list"),
