@@ -18,7 +18,7 @@ Float16 and bfloat16 are errors, too; ``x.astype(np.float32)`` converts them.
 Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss, too.
 
 With ``per_example=True``, a loss returns the value of each example (batch,): the loss of the
-example alone, a mean over its own elements or positions. Then `g` has the gradients of these values.
+example alone, a mean over its elements or positions. Then `g` has the gradients of these values.
 """
 
 import math
