@@ -174,7 +174,7 @@ def multi_head_attention(
         width = inputs[0].shape[2]
         qkv: list[Array] = []
         for array, name in zip(inputs, sources, strict=True):
-            projections = _rows(array) @ params[f"{name}weight"]
+            projections = _rows(array).dot(params[f"{name}weight"])
             if bias:
                 projections += params[f"{name}bias"]
             if not qkv:
@@ -183,7 +183,7 @@ def multi_head_attention(
         blocked, reached = blocked_steps(mask, causal, qkv)
         keep_scale = None if key is None else keep_scales(key, qkv, dropout)
         mixed, weights = attend(qkv, blocked, keep_scale, keep_cache)
-        y = _rows(mixed) @ params["output_weight"]
+        y = _rows(mixed).dot(params["output_weight"])
         if bias:
             y += params["output_bias"]
         y = y.reshape(*mixed.shape[:2], y.shape[1])
