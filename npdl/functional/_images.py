@@ -4,7 +4,7 @@ from typing import Any
 
 from npdl.functional._arrays import check_float, describe, is_example
 from npdl.functional._checks import check_int, check_pair, is_int, refusal
-from npdl.functional._kernels.windows import Pair, Window
+from npdl.functional._kernels.windows import Pair, Window, remembered
 from npdl.tree import Array
 
 __all__ = ["check_filters", "check_images", "image_shape", "make_window", "output_size"]
@@ -89,6 +89,7 @@ def image_shape(name: str, shape: Any, axes: int, groups: int = 1) -> tuple[int,
     return (shape[0], 1, shape[1]) if axes == 1 else (shape[0], shape[1], shape[2])
 
 
+@remembered
 def output_size(name: str, window: Window, image: Pair) -> Pair:
     """Return the height and width of the output; the window fits the padded image."""
     height, width = image

@@ -153,7 +153,8 @@ def _softmax(queries: Array, keys: Array, heads: int, added: Array | None) -> Ar
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         np.exp(p, out=p)
         sums = _row_sums(p)
-    if sums.size and not (sums.min() > _LEAST and sums.max() < _MOST):
+    # argmin and argmax are the fastest extrema.
+    if sums.size and not (sums.item(sums.argmin()) > _LEAST and sums.item(sums.argmax()) < _MOST):
         p = _scores(queries, keys, heads, added)
         p -= p.max(axis=-1, keepdims=True)
         with np.errstate(under="ignore"):

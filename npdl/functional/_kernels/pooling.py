@@ -10,7 +10,7 @@ Padding is never copied, and images keep their memory order: see `image_layout.p
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import attrs
@@ -130,10 +130,16 @@ def _step(window: Window, image: Pair, axes: tuple[int, ...], out: Pair) -> _Ste
     return _Step(out, elements, padded, apart, apart and met and not padded)
 
 
-def _parts(x: Array, window: Window) -> Iterator[tuple[Any, Any, tuple[_Step, ...]]]:
-    """Yield blocks: indices of pixels, indices of all windows that cover them, and the steps."""
+def _parts(x: Array, window: Window) -> Iterable[tuple[Any, Any, tuple[_Step, ...]]]:
+    """Return blocks: indices of pixels, indices of all windows that cover them, and the steps."""
+    steps = _steps(window, x.shape[2:])
+    return [(..., ..., steps)] if x.size <= IMAGE_BLOCK else _blocks(x, window, steps)
+
+
+def _blocks(
+    x: Array, window: Window, steps: tuple[_Step, ...]
+) -> Iterator[tuple[Any, Any, tuple[_Step, ...]]]:
     height, width = x.shape[2:]
-    steps = _steps(window, (height, width))
     if x.strides[2] <= max(x.strides[:2]):
         yield from ((block, block, steps) for block in image_blocks(x))
     elif len(steps) > 1 or steps[0].padded or not steps[0].apart:

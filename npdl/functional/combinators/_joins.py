@@ -111,11 +111,15 @@ def joined(join: str, axis: int = -1, name: str = "parallel") -> Layer:
     least = 1 if name == "parallel" else 2
 
     def apply(params: Params, x: tuple[Array, ...]) -> tuple[Array, Any]:
+        if join == "concatenate" or not _is_plain_pair(x):
+            check(x)
+        return how.join(x, axis), how.kept(x, axis)
+
+    def check(x: tuple[Array, ...]) -> None:
         if not isinstance(x, tuple) or len(x) < least or any(part is None for part in x):
             raise ValueError(f"{name}: expected a tuple of two or more arrays, got {describe(x)}")
         for part in x:
-            if type(part) is not np.ndarray or part.dtype is not SINGLE:
-                check_arrays(part, name)
+            check_arrays(part, name)
         if any(part.dtype != x[0].dtype for part in x):
             raise TypeError(
                 f"{name}: the data types must be equal, got {describe(x)}, and nothing is promoted "
@@ -125,7 +129,6 @@ def joined(join: str, axis: int = -1, name: str = "parallel") -> Layer:
         if not _fit(join, axis, shapes):
             given = map(str, shapes) if name == "parallel" else map(describe, x)
             raise _refusal(name, join, axis, *given)
-        return how.join(x, axis), how.kept(x, axis)
 
     def backward(params: Params, kept: Any, g: Array) -> tuple[None, tuple[Array, ...]]:
         return None, how.split(g, kept, axis)
@@ -145,6 +148,20 @@ def joined(join: str, axis: int = -1, name: str = "parallel") -> Layer:
     # Axis 1 of a sequence is its time.
     by_step = keeps_axes or axis == -1 or axis > 1
     return Layer(no_params, apply, backward, out_shape, keeps_axes=keeps_axes, step=by_step)
+
+
+def _is_plain_pair(x: Any) -> bool:
+    """Whether `x` is two float32 arrays of one shape, which need no further checks."""
+    if type(x) is not tuple or len(x) != 2:
+        return False
+    a, b = x
+    return (
+        type(a) is np.ndarray
+        and type(b) is np.ndarray
+        and a.dtype is SINGLE
+        and b.dtype is SINGLE
+        and a.shape == b.shape
+    )
 
 
 def _fit(join: str, axis: int, shapes: list[Shape]) -> bool:

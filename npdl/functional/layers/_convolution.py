@@ -14,7 +14,7 @@ from npdl.functional._images import (
 from npdl.functional._initializers import Initializer, glorot_uniform, zeros
 from npdl.functional._kernels.conv.correlation import correlate, gradients
 from npdl.functional._kernels.image_layout import sum_of_channels
-from npdl.functional._kernels.windows import Window, as_images, from_images
+from npdl.functional._kernels.windows import Window, as_images, from_images, remembered
 from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
 from npdl.tree import Array
@@ -198,10 +198,13 @@ def _convolution(
             params["bias"] = bias_init(fold(rng, "bias"), (filters,))
         return params
 
+    @remembered
+    def shapes_for(part: int) -> dict[str, Shape]:
+        return {"weight": (filters, part, *kernel_size)} | ({"bias": (filters,)} if bias else {})
+
     def apply(params: Params, x: Array) -> tuple[Array, Array]:
         part = params["weight"].shape[1] if "weight" in (params or ()) else 1
-        shapes: dict[str, Shape] = {"weight": (filters, part, *kernel_size)}
-        check_params(name, params, shapes | ({"bias": (filters,)} if bias else {}))
+        check_params(name, params, shapes_for(part))
         weight = as_images(params["weight"], axes)
         check_images(name, x, axes, weight.shape[1] * groups, weight.dtype)
         images = as_images(x, axes)

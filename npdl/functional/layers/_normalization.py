@@ -261,9 +261,9 @@ def _normalize(
     with np.errstate(over="ignore", invalid="ignore"):
         if centered:
             average = _average(rows.shape[1], rows.dtype)
-            np.subtract(rows, (rows @ average)[:, None], out=unit)
+            np.subtract(rows, rows.dot(average), out=unit)
             # In float32, a mean of 10⁴ has a rounding error of 10⁻³; this step removes it.
-            unit -= (unit @ average)[:, None]
+            unit -= unit.dot(average)
             rows = unit
         np.vecdot(rows, rows, out=inverse)
         # This sum is infinite or NaN if any square has overflowed.
@@ -281,7 +281,7 @@ def _normalize(
 @functools.lru_cache(maxsize=64)
 def _average(size: int, dtype: Any) -> Array:
     """Return the column whose matrix product with rows is their mean."""
-    column = np.full(size, 1 / max(size, 1), dtype)
+    column = np.full((size, 1), 1 / max(size, 1), dtype)
     column.flags.writeable = False
     return column
 

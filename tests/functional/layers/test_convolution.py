@@ -10,7 +10,7 @@ from memory import held, peak
 from strategies import CONVOLUTIONS, layers_with_windows
 
 import npdl.functional as F
-from npdl import random
+from npdl import random, tree
 from npdl.functional._kernels import pooling
 from npdl.functional._kernels.conv import correlation, patches, winograd
 from npdl.functional._kernels.windows import Window
@@ -124,6 +124,33 @@ def test_each_group_of_conv2d_transpose_draws_its_own_weight():
     assert len(np.unique(weight)) > 0.99 * weight.size
 
 
+WIDE = {
+    "same": {"kernel_size": 3, "padding": "same"},
+    "dilated": {"kernel_size": 3, "padding": 2, "dilation": 2},
+    "uneven": {"kernel_size": (2, 4), "padding": ((2, 0), (3, 0))},
+    "other height": {"kernel_size": (3, 5), "padding": (0, 2)},
+    "wider than the image": {"kernel_size": (1, 9), "padding": "same"},
+    "on the left": {"kernel_size": (2, 7), "padding": ((1, 0), (6, 0))},
+    "on the right": {"kernel_size": (2, 7), "padding": ((1, 0), (0, 6))},
+    "groups": {"kernel_size": 3, "padding": "same", "groups": 2},
+}
+
+
+@pytest.mark.parametrize("options", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_images_with_short_rows_equal_images_in_a_batch(options, dtype):
+    layer = F.conv2d(6, **options)
+    params, x = tree.astype(layer.init(0, (4, 7, 5)), dtype), normal(40, 4, 7, 5).astype(dtype)
+    # A number that is not finite must not reach the neighbouring rows and channels.
+    x[:, 1, 3, 4], x[:, 2, 6, 0] = np.inf, np.nan
+    many = layer(params, x)
+    assert np.isfinite(many).any()
+    for rows in (slice(0, 1), slice(1, 6)):
+        few = layer(params, x[rows])
+        atol = 50 * np.finfo(dtype).eps
+        np.testing.assert_allclose(few, many[rows], rtol=0, atol=atol, equal_nan=True)
+
+
 # Memory
 
 # The layer, the shape of a batch, and the numbers in the patches for one pixel of all channels.
@@ -159,7 +186,7 @@ def test_patches_of_the_whole_batch_are_never_made(layer, shape, elements):
 REMEMBERED = [
     *(getattr(Window, name) for name in ("pads", "out", "is_point", "can_mirror", "mirrored")),
     *(Window.offsets, pooling._steps, pooling._unpadded),
-    *(correlation._fast_algorithm, patches._geometry, patches._blocks),
+    *(correlation._fast_algorithm, patches._geometry, patches._blocks, patches._one_block),
 ]
 
 

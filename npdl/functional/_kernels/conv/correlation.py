@@ -66,26 +66,18 @@ def correlate(x: Array, weight: Array, bias: Array | None, window: Window, group
         return from_rows(algorithm(rows, window, weight, bias)[0])
     y = np.empty((len(weight), *window.out(*x.shape[2:]), len(x)), x.dtype)
     shift = None if bias is None else bias.reshape(groups, -1, 1)
-    for matrix, patches, part in _products(x, weight, window, groups, y):
-        np.matmul(matrix, patches, out=part)
+    # A plan would take as long as the matrix product of a small image.
+    if (patches := in_one_block(x, window, groups)) is not None:
+        products: Any = [(grouped(weight, groups), patches, grouped(y, groups))]
+    else:
+        plan = _plan(x, weight, window, groups)
+        outputs = plan.as_matrices(y)
+        products = ((plan.rows, patches, outputs[index]) for index, patches in plan.blocks)
+    for rows, patches, part in products:
+        np.matmul(rows, patches, out=part)
         if shift is not None:
             part += shift
     return batch_first(y)
-
-
-def _products(
-    x: Array, weight: Array, window: Window, groups: int, y: Array
-) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the factors of each matrix product, and the part of the output `y` for the result."""
-    by_blocks = not by_rows(window, groups, y.shape[2] * y.shape[3])
-    # A plan would take as long as the matrix product of a small image.
-    if by_blocks and (patches := in_one_block(x, window, groups)) is not None:
-        yield grouped(weight, groups), patches, grouped(y, groups)
-        return
-    plan = _plan(x, weight, window, groups)
-    outputs = plan.as_matrices(y)
-    for index, patches in plan.blocks:
-        yield plan.rows, patches, outputs[index]
 
 
 def weight_gradient(

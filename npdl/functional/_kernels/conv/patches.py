@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdl.functional._kernels.blocks import PATCH_BLOCK
+from npdl.functional._kernels.conv.rows import by_rows
 from npdl.functional._kernels.image_layout import batch_last, even_block_size, strided
-from npdl.functional._kernels.windows import Window, remembered
+from npdl.functional._kernels.windows import Pair, Window, remembered
 from npdl.tree import Array
 
 __all__ = ["grouped", "in_one_block", "patches_of", "windows_of", "workspaces"]
 
 # Blocks with fewer pixels give slow matrix products, even if the patches are large.
 FEWEST_PIXELS = 512
+# Images with longer rows are copied row by row, which then takes no longer than whole lines.
+SHORT_ROW = 32
 
 
 def grouped(array: Array, groups: int) -> Array:
@@ -30,23 +33,77 @@ class Block(NamedTuple):
     run: slice
 
 
+class OneBlock(NamedTuple):
+    """The geometry of the patches of all positions in one array."""
+
+    matrices: tuple[int, int, int]  # (groups, channels // groups * size, positions)
+    pads: tuple[Pair, Pair]
+    windows: tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides, of padded images
+    is_point: bool
+    shifts_lines: bool
+
+
 def in_one_block(x: Array, window: Window, groups: int) -> Array | None:
-    """Return the patches of all positions in one array, if they fit a block; otherwise `None`."""
-    image = x.shape[2:]
-    if not _is_one_block(window, x.shape):
+    """Return the patches of all positions, (groups, ...); `None` if blocks or rows are faster."""
+    block = _one_block(window, groups, x.shape, x.itemsize)
+    if block is None:
         return None
-    if window.is_point(*image):
-        return grouped(batch_last(x), groups)
-    sources = windows_of(batch_last(x, window.pads(*image)), window)
-    patches = np.empty(sources.shape, x.dtype)
-    np.copyto(patches, sources)
-    return patches.reshape(groups, -1, math.prod(sources.shape[3:]))
+    padded = batch_last(x, _NO_PADS if block.shifts_lines else block.pads)
+    if block.is_point:
+        return padded.reshape(block.matrices)
+    patches = np.empty(block.windows[0], x.dtype)
+    if block.shifts_lines:
+        _shift_lines(padded, window, patches)
+    else:
+        np.copyto(patches, strided(padded, *block.windows))
+    return patches.reshape(block.matrices)
+
+
+_NO_PADS = (0, 0), (0, 0)
 
 
 @remembered
-def _is_one_block(window: Window, shape: tuple[int, ...]) -> bool:
-    batch, channels, *image = shape
-    return len(_blocks((channels, *window.size, *window.out(*image), batch))) == 1
+def _one_block(
+    window: Window, groups: int, shape: tuple[int, ...], itemsize: int
+) -> OneBlock | None:
+    batch, channels, height, width = shape
+    down, across = window.out(height, width)
+    rows = by_rows(window, groups, across * batch)
+    if rows or len(_blocks((channels, *window.size, down, across, batch))) != 1:
+        return None
+    pads = window.pads(height, width)
+    padded = channels, height + sum(pads[0]), width + sum(pads[1]), batch
+    size = channels // groups * math.prod(window.size)
+    return OneBlock(
+        (groups, size, down * across * batch),
+        pads,
+        _geometry(window, padded, itemsize),
+        window.is_point(height, width),
+        window.stride == (1, 1) and across == width and down > 1 and width * batch <= SHORT_ROW,
+    )
+
+
+def _shift_lines(x: Array, window: Window, patches: Array) -> None:
+    """Write the patches of images (channels, height, width, batch) for outputs of this width.
+
+    For each element of the window, all rows of a channel are one line, which is shifted and copied
+    at once. So pixels beyond the end of a row come from the next row, and are set to zero.
+    """
+    channels, height, width, batch = x.shape
+    (top, bottom), (left, right) = window.pads(height, width)
+    down, across = (dilation * batch * x.itemsize for dilation in window.dilation)
+    start, size = (top * width + left) * batch, height * width * batch
+    line = np.zeros((channels, start + size + (bottom * width + right) * batch), x.dtype)
+    line[:, start : start + size] = x.reshape(channels, size)
+    lines = patches.reshape(*patches.shape[:3], math.prod(patches.shape[3:]))
+    strides = line.strides[0], down * width, across, x.itemsize
+    np.copyto(lines, strided(line, lines.shape, strides))
+    for j in range(window.size[1]):
+        shift = j * window.dilation[1] - left
+        if shift < 0:
+            patches[:, :, j, :, :-shift] = 0
+        elif shift > 0:
+            patches[:, :, j, :, max(width - shift, 0) :] = 0
 
 
 def patches_of(x: Array, window: Window, groups: int) -> Iterator[tuple[Block, Array]]:

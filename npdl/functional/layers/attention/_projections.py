@@ -99,7 +99,7 @@ class Projections:
         size = len(params["output_weight"]) // self.heads
         projected: list[Array] = []
         for array, name, heads in zip(sequences, self.sources, self.blocks, strict=False):
-            rows = as_rows(array) @ params[f"{name}weight"]
+            rows = as_rows(array).dot(params[f"{name}weight"])
             if self.bias:
                 rows += params[f"{name}bias"]
             if not projected:
@@ -154,7 +154,7 @@ class Projections:
 
     def output(self, params: Params, mixed: Array) -> Array:
         """Return the last matrix product, (batch, time, units)."""
-        y = as_rows(mixed) @ params["output_weight"]
+        y = as_rows(mixed).dot(params["output_weight"])
         if self.bias:
             y += params["output_bias"]
         by_step: Array = y.reshape(*mixed.shape[:2], y.shape[1])

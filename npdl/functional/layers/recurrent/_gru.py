@@ -120,7 +120,7 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
         return bias
 
     def forward(params: Params, inputs: Array, states: States, memory: Memory) -> tuple[Any, Any]:
-        (hidden,), weight = states, params["recurrent_weight"].T
+        (hidden,), product_of = states, params["recurrent_weight"].T.dot
         # One copy of the column per example: adding arrays of equal shapes is faster.
         bias = np.repeat(params["recurrent_bias"][2 * units :, None], memory.batch, axis=1)
         gates, candidates = memory.steps(3 * units, blocks), memory.steps(units)
@@ -128,11 +128,11 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
 
         def step(t: int) -> Any:
             (a, rz, r, z, product), n = gates[t], candidates[t]
-            np.matmul(weight, hidden[t], out=a)
+            product_of(hidden[t], a)
             rz += inputs_rz[t]
             product += bias
             gates_cache = gate.apply(rz, rz)
-            np.multiply(r, product, out=n)
+            np.multiply(r, product, n)
             n += inputs_n[t]
             n_cache = function.apply(n, n)
             _interpolate(n, z, hidden[t], hidden[t + 1])
@@ -159,7 +159,7 @@ def _reset_after(units: int, function: InplaceActivation, gate: InplaceActivatio
             dz[:, t] = da
             np.multiply(dn, r, out=dn)
             d_product[:, t] = dn
-            np.matmul(weight, da, out=work)
+            weight.dot(da, work)
             dh *= z
             dh += work
 
@@ -183,18 +183,18 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
 
     def forward(params: Params, inputs: Array, states: States, memory: Memory) -> tuple[Any, Any]:
         (hidden,), weight = states, params["recurrent_weight"].T
-        weight_rz, weight_n = weight[: 2 * units], weight[2 * units :]
+        product_rz, product_n = weight[: 2 * units].dot, weight[2 * units :].dot
         gates, candidates = memory.steps(2 * units, blocks), memory.steps(units)
         inputs_rz, inputs_n = by_step(inputs[: 2 * units]), by_step(inputs[2 * units :])
         reset = np.empty_like(hidden[0])
 
         def step(t: int) -> Any:
             (rz, r, z), n = gates[t], candidates[t]
-            np.matmul(weight_rz, hidden[t], out=rz)
+            product_rz(hidden[t], rz)
             rz += inputs_rz[t]
             gates_cache = gate.apply(rz, rz)
-            np.multiply(r, hidden[t], out=reset)
-            np.matmul(weight_n, reset, out=n)
+            np.multiply(r, hidden[t], reset)
+            product_n(reset, n)
             n += inputs_n[t]
             n_cache = function.apply(n, n)
             _interpolate(n, z, hidden[t], hidden[t + 1])
@@ -216,11 +216,11 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
             rz, r, z = gates[t]
             _derivatives(function, gate, rz, candidates[t], caches[t], da)
             _interpolate_backward(dh, candidates[t], z, hidden[t], da, work)
-            np.matmul(weight[:, 2 * units :], dn, out=d_reset)
+            weight[:, 2 * units :].dot(dn, d_reset)
             np.multiply(d_reset, hidden[t], out=work)
             np.multiply(dr, work, out=dr)
             dz[:, t] = da
-            np.matmul(weight[:, : 2 * units], da[: 2 * units], out=work)
+            weight[:, : 2 * units].dot(da[: 2 * units], work)
             np.multiply(d_reset, r, out=d_reset)
             np.multiply(r, hidden[t], out=resets[:, t])
             dh *= z
@@ -241,7 +241,7 @@ def _reset_before(units: int, function: InplaceActivation, gate: InplaceActivati
 
 def _interpolate(n: Array, z: Array, h: Array, out: Array) -> None:
     """Write (1 - z) n + z h."""
-    np.subtract(h, n, out=out)
+    np.subtract(h, n, out)
     out *= z
     out += n
 

@@ -47,7 +47,7 @@ def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActiva
 
 
 def _tanh(x: Array, out: Array) -> None:
-    np.tanh(x, out=out)
+    np.tanh(x, out)
 
 
 def _tanh_derivative(y: Array, cache: None, out: Array) -> None:
@@ -63,8 +63,8 @@ _HALF.flags.writeable = False
 def _sigmoid(x: Array, out: Array) -> None:
     # σ(x) = ½ + ½ tanh(x/2) avoids the overflow of exp and a slow division.
     half: Any = _HALF if x.dtype is SINGLE else 0.5
-    np.multiply(x, half, out=out)
-    np.tanh(out, out=out)
+    np.multiply(x, half, out)
+    np.tanh(out, out)
     out *= half
     out += half
 

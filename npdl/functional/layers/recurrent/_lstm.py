@@ -131,11 +131,11 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
             (a, a_ifo, g, i, f, o), c, b = gates[t], cells[t + 1], bounded[t]
             z(t, a)
             g_cache, gates_cache = function.apply(g, g), gate.apply(a_ifo, a_ifo)
-            np.multiply(f, cells[t], out=c)
-            np.multiply(i, g, out=gain)
+            np.multiply(f, cells[t], c)
+            np.multiply(i, g, gain)
             c += gain
             c_cache = function.apply(c, b)
-            np.multiply(o, b, out=hidden[t + 1])
+            np.multiply(o, b, hidden[t + 1])
             return g_cache, gates_cache, c_cache
 
         return step, (gates, bounded)
@@ -166,7 +166,7 @@ def _cell(units: int, forget_bias: float, activation: Layer, gate_activation: La
             np.multiply(through_c, dc, out=through_c)
             np.multiply(do, dh, out=do)
             dz[:, t] = da
-            np.matmul(weight, da, out=dh)
+            weight.dot(da, dh)
             np.multiply(dc, f, out=dc)
 
         return step, lambda flat: {}

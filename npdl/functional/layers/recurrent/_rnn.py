@@ -85,7 +85,7 @@ def rnn(
             function.derivative(hidden[t + 1], caches[t], da)
             np.multiply(da, dh, out=da)
             dz[:, t] = da
-            np.matmul(weight, da, out=dh)
+            weight.dot(da, dh)
 
         return step, lambda flat: {}
 

@@ -86,6 +86,10 @@ def recurrent(
         stacked_inputs = None
         memory = Memory(time, batch, x.dtype, keep_cache)
         states = tuple(memory.state(units) for _ in range(cell.states))
+        y = np.empty((examples, time, units), x.dtype) if return_sequence else None
+        sequence = None if y is None else in_order(y, reverse).transpose(1, 2, 0)
+        if sequence is not None and batch == 1:  # the steps of the output are the states
+            states, sequence = ([states[0][0], *sequence], *states[1:]), None
         # One matrix product for the inputs of all steps is faster than one per step, but needs a
         # sum per step. With few features, the sums cost more than the product saves.
         if cell.joined and 4 * x.shape[2] <= units and batch >= _FEWEST_JOINED:
@@ -98,8 +102,6 @@ def recurrent(
         for i, steps in enumerate(states):
             steps[0][...] = 0 if state is None else state[i].T
         step, kept = cell.forward(params, z, states, memory)
-        y = np.empty((examples, time, units), x.dtype) if return_sequence else None
-        sequence = None if y is None else in_order(y, reverse).transpose(1, 2, 0)
         carried = carried_steps(masked, time)
         caches = []
         for t in range(time):
@@ -227,10 +229,10 @@ def _stacked_inputs(x: Array, masked: Array | None, units: int) -> Array:
 def _joined_product(params: Params, stacked_inputs: Array) -> Callable[[int, Array], None]:
     """Return a function that writes ``Uᵀh + Wᵀx + b`` of a step."""
     parts = params["recurrent_weight"], params["weight"], params["bias"][None]
-    weight = np.concatenate(parts).T
+    product_of = np.concatenate(parts).T.dot
 
     def product(t: int, out: Array) -> None:
-        np.matmul(weight, stacked_inputs[t], out=out)
+        product_of(stacked_inputs[t], out)
 
     return product
 
@@ -254,10 +256,10 @@ def _as_rows(steps: Array) -> Array:
 
 def _two_products(params: Params, z: Array, hidden: list[Array]) -> Callable[[int, Array], None]:
     """Return a function that writes ``Uᵀh + z`` of a step."""
-    weight, z_steps = params["recurrent_weight"].T, by_step(z)
+    product_of, z_steps = params["recurrent_weight"].T.dot, by_step(z)
 
     def product(t: int, out: Array) -> None:
-        np.matmul(weight, hidden[t], out=out)
+        product_of(hidden[t], out)
         out += z_steps[t]
 
     return product

@@ -140,7 +140,7 @@ def test_values_at_masked_steps_have_no_effect(kind, filling):
 @pytest.mark.parametrize("sequence", [False, True], ids=["last", "sequence"])
 def test_a_batch_of_any_size_is_its_parts_side_by_side(kind, reverse, sequence):
     layer = kind(UNITS, return_sequence=sequence, return_state=True, reverse=reverse)
-    batch, parts = 11, (slice(0, 4), slice(4, 11))
+    batch, parts = 11, (slice(0, 1), slice(1, 4), slice(4, 11))
     params, x, state = made(layer), normal64(batch, TIME, FEATURES), a_state(kind, batch)
     mask = normal64(batch, TIME, seed=4) > -0.5
     outputs, cache = layer.apply(params, (x, mask, state))
