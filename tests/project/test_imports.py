@@ -62,14 +62,15 @@ TABLE = {
     "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
     "functional/layers/activations functional/layers/attention",
     "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
+    "functional/derivatives": f"{PROTOCOL} functional/combinators",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
     "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
     "functional/_from_config": "_config functional/_initializers functional/layers "
-    "functional/combinators functional/optimizers",
+    "functional/combinators functional/derivatives functional/optimizers",
     "functional": "functional/_layer functional/_initializers functional/layers "
-    "functional/combinators functional/losses functional/metrics functional/optimizers "
-    "functional/_summary functional/_from_config",
+    "functional/combinators functional/derivatives functional/losses functional/metrics "
+    "functional/optimizers functional/_summary functional/_from_config",
     "gradcheck": PROTOCOL,
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",
@@ -161,7 +162,8 @@ def test_no_files_import_each_other_in_a_circle():
 
 PUBLIC = "callbacks checkpoint compat distributed functional gradcheck onnx plot random run "
 PUBLIC += "sklearn training tree"
-FACES = "combinators layers losses metrics optimizers weights activations attention recurrent"
+FACES = "combinators derivatives layers losses metrics optimizers weights activations attention "
+FACES += "recurrent"
 DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"
 
