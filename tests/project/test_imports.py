@@ -19,7 +19,7 @@ OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn",
 OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 
 VALUES = "tree random _constructor _calls _allowance _warn"
-PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
+PROTOCOL = f"{VALUES} functional/_checks functional/_dual functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
 KERNELS = "functional/_kernels/blocks functional/_kernels"
 COMPAT = (
@@ -42,7 +42,9 @@ TABLE = {
     "tree": "_constructor",
     "_blas": "tree",
     "functional/_checks": "_calls",
-    "functional/_arrays": "tree functional/_checks",
+    "functional/_dual_rules": "",
+    "functional/_dual": "functional/_dual_rules",
+    "functional/_arrays": "tree functional/_checks functional/_dual",
     "functional/_modes": "random tree functional/_checks",
     "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_modes",
     "functional/_kernels/blocks": "",

@@ -238,7 +238,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     """
     name, given = "sigmoid_cross_entropy", (logits, targets, weights)
     loss, g = _mean_of_elements(name, sigmoid_cross_entropies, *given, check=_check_binary)
-    if not math.isfinite(loss):
+    if not -math.inf < loss < math.inf:
         loss, g = _mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
     return loss, g
 
