@@ -64,7 +64,8 @@ TABLE = {
     "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
     "functional/layers/activations functional/layers/attention",
     "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
-    "functional/derivatives": f"{PROTOCOL} functional/combinators",
+    "functional/derivatives": f"{PROTOCOL} functional/_images functional/_kernels "
+    "functional/_kernels/conv functional/layers functional/combinators functional/losses",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
     "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
