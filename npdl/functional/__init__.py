@@ -5,13 +5,22 @@
 serial(dense(units=128), relu(), dense(units=10))
 """
 
-from npdl.functional import _initializers, combinators, layers, losses, metrics, optimizers
+from npdl.functional import (
+    _initializers,
+    combinators,
+    derivatives,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+)
 from npdl.functional._from_config import from_config
 from npdl.functional._generation import generate
 from npdl.functional._initializers import *
 from npdl.functional._layer import Layer, layer, value_and_grad
 from npdl.functional._summary import summary
 from npdl.functional.combinators import *
+from npdl.functional.derivatives import *
 from npdl.functional.layers import *
 from npdl.functional.losses import *
 from npdl.functional.metrics import *
@@ -20,6 +29,7 @@ from npdl.functional.optimizers import *
 __all__ = ["Layer", "from_config", "generate", "layer", "summary", "value_and_grad"]
 __all__ += _initializers.__all__
 __all__ += combinators.__all__
+__all__ += derivatives.__all__
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += metrics.__all__

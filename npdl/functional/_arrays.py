@@ -11,6 +11,7 @@ import numpy as np
 
 from npdl import tree
 from npdl.functional._checks import is_int
+from npdl.functional._dual import Dual, is_dual
 from npdl.tree import Array
 
 __all__ = [
@@ -46,7 +47,7 @@ def check_class(x: Any, name: str) -> None:
     Masked arrays, `np.matrix` and other subclasses change the meaning of arithmetic.
     """
     kind = type(x)
-    if kind is not np.ndarray and kind is not np.memmap and not isinstance(x, np.generic):
+    if not (kind is np.ndarray or kind is np.memmap or isinstance(x, np.generic | Dual)):
         given = describe(x) if isinstance(x, np.ndarray) else kind.__name__
         raise TypeError(f"{name}: expected a NumPy array, got {given}; {conversion(x)}")
 
@@ -116,7 +117,7 @@ def check_float(x: Any, name: str, dtype: Any = None) -> None:
     if type(x) is not np.ndarray:
         check_array(x, name)
     given = x.dtype
-    if is_float(given) and (dtype is None or given == dtype):
+    if (is_float(given) or is_dual(x)) and (dtype is None or given == dtype):
         return
     if not is_float(given):
         raise TypeError(
@@ -163,7 +164,7 @@ def check_types(name: str, params: dict[str, Any]) -> Any:
         if type(array) is not np.ndarray:
             check_array(array, f"{name}, params[{key!r}]")
         if array.dtype is not dtype:
-            if not is_float(array.dtype):
+            if not (is_float(array.dtype) or is_dual(array)):
                 raise _params_type(name, array.dtype)
             if dtype is not None and array.dtype != dtype:
                 raise ValueError(

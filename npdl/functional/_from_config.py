@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from npdl._config import Functions, decode, not_too_deep
-from npdl.functional import _initializers, combinators, layers, optimizers
+from npdl.functional import _initializers, combinators, derivatives, layers, optimizers
 
 __all__ = ["from_config", "known_constructors"]
 
@@ -55,6 +55,6 @@ def known_constructors(own: Iterable[Callable[..., Any]] = ()) -> Functions:
 @functools.cache
 def _constructors() -> dict[str, Callable[..., Any]]:
     """Return the public constructors by name: a file can call only these."""
-    faces = (_initializers, combinators, layers, optimizers)
+    faces = (_initializers, combinators, derivatives, layers, optimizers)
     items = {name: getattr(face, name) for face in faces for name in face.__all__}
     return {name: item for name, item in items.items() if hasattr(item, "is_constructor")}

@@ -56,6 +56,7 @@ __all__ = [
     "layer",
     "no_params",
     "same_shape",
+    "statistics",
     "value_and_grad",
 ]
 
@@ -76,6 +77,14 @@ def same_shape(shape: Shape) -> Shape:
 def keep_params(params: Params, cache: Any) -> Params:
     """Return the parameters unchanged: `update_stats` of a layer without running statistics."""
     return params
+
+
+def statistics(layer: "Layer", cache: Any) -> Any:
+    """Return the part of a cache that `update_stats` reads; of a layer of your own, all of it."""
+    if cache is None or layer.update_stats is keep_params:
+        return None
+    needed = getattr(layer.update_stats, "needed", None)
+    return cache if needed is None else needed(cache)
 
 
 _MISSING: Any = object()

@@ -14,6 +14,7 @@ import numpy as np
 
 from npdl.functional._arrays import DOUBLE, SINGLE, check_array, check_class, check_float, describe
 from npdl.functional._checks import check_int
+from npdl.functional._dual import is_dual
 from npdl.tree import Array
 
 __all__ = [
@@ -220,7 +221,7 @@ def _outputs(name: str, given: Any) -> Array:
     if type(given) is np.ndarray and given.dtype.char in "fd":
         return given
     check_float(given, name)
-    return np.asarray(given)
+    return given if is_dual(given) else np.asarray(given)
 
 
 def _numbers(name: str, role: str, given: Any) -> Array:
@@ -238,7 +239,7 @@ def _numbers(name: str, role: str, given: Any) -> Array:
 
 
 def _check_numbers(name: str, role: str, values: Array) -> None:
-    if values.dtype.kind not in "fiub":
+    if values.dtype.kind not in "fiub" and not is_dual(values):
         raise TypeError(f"{name}: expected {role} of numbers, got {describe(values)}")
 
 

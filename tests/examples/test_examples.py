@@ -1,5 +1,6 @@
 """Each example as a user runs it, in its short mode: its output and its results."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -171,6 +172,21 @@ def test_per_example_gradients_find_wrong_labels():
     (found,) = numbers(r"largest gradients, ([\d.]+)%", text)
     (all_,) = numbers(r"of all gradients, ([\d.]+)%", text)
     assert found > 8 * all_
+
+
+def test_private_training_learns_with_a_bounded_privacy_loss():
+    text = output_of("private_training", "--quick")
+    assert numbers(r"test accuracy ([\d.]+)", text)[0] > 0.75
+    (epsilon,) = numbers(r"privacy loss: epsilon ([\d.]+)", text)
+    assert 3 < epsilon < 5
+
+
+@pytest.mark.usefixtures("example")
+def test_the_privacy_loss_has_the_published_value():
+    privacy_loss = importlib.import_module("private_training").privacy_loss
+    # TensorFlow Privacy's tutorial on MNIST: 60 epochs with batches of 256 give 3.01.
+    found = privacy_loss(256 / 60_000, 1.1, 60 * 60_000 // 256, 1e-5)
+    assert round(found, 2) == 3.01
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn",
 OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 
 VALUES = "tree random _constructor _calls _parameter_limit _warn"
-PROTOCOL = f"{VALUES} functional/_checks functional/_arrays functional/_layer"
+PROTOCOL = f"{VALUES} functional/_checks functional/_dual functional/_arrays functional/_layer"
 FUNCTIONAL = f"{PROTOCOL} functional/combinators functional/optimizers functional/metrics"
 KERNELS = "functional/_kernels/blocks functional/_kernels/scalars functional/_kernels"
 COMPAT = (
@@ -42,9 +42,11 @@ TABLE = {
     "tree": "_constructor",
     "_blas": "tree",
     "functional/_checks": "_calls",
-    "functional/_arrays": "tree functional/_checks",
     "functional/_adapters": "random tree functional/_checks",
     "functional/_layer": f"{VALUES} functional/_checks functional/_arrays functional/_adapters",
+    "functional/_dual_rules": "",
+    "functional/_dual": "functional/_dual_rules",
+    "functional/_arrays": "tree functional/_checks functional/_dual",
     "functional/_kernels/blocks": "",
     "functional/_kernels/scalars": "tree",
     "functional/_kernels": "random tree functional/_kernels/blocks functional/_kernels/scalars",
@@ -63,15 +65,17 @@ TABLE = {
     "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
     "functional/layers/activations functional/layers/attention",
     "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
+    "functional/derivatives": f"{PROTOCOL} functional/_images functional/_kernels "
+    "functional/_kernels/conv functional/layers functional/combinators functional/losses",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
     "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks functional/_kernels/scalars",
     "functional/_generation": f"{PROTOCOL} functional/combinators",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
     "functional/_from_config": "_config functional/_initializers functional/layers "
-    "functional/combinators functional/optimizers",
+    "functional/combinators functional/derivatives functional/optimizers",
     "functional": "functional/_layer functional/_initializers functional/layers "
-    "functional/combinators functional/losses functional/metrics functional/optimizers "
-    "functional/_summary functional/_from_config functional/_generation",
+    "functional/combinators functional/derivatives functional/losses functional/metrics "
+    "functional/optimizers functional/_summary functional/_from_config functional/_generation",
     "gradcheck": PROTOCOL,
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",
@@ -163,7 +167,8 @@ def test_no_files_import_each_other_in_a_circle():
 
 PUBLIC = "callbacks checkpoint compat distributed functional gradcheck onnx plot random run "
 PUBLIC += "sklearn training tree"
-FACES = "combinators layers losses metrics optimizers weights activations attention recurrent"
+FACES = "combinators derivatives layers losses metrics optimizers weights activations attention "
+FACES += "recurrent"
 DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"
 DOCUMENTED += " convolution core embedding normalization pooling recurrent shape"
 

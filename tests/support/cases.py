@@ -126,6 +126,8 @@ add("multiply", F.multiply(), ((2, 3), (2, 3), (2, 3)))
 add("concatenate", F.concatenate(), ((2, 3), (2, 1), (2, 4)))
 add("concatenate channels", F.concatenate(axis=1), ((2, 3), (4, 3)))
 
+add("remat", F.serial(F.dense(4), F.remat(F.serial(F.dense(5), F.tanh())), F.dense(2)), (3,))
+
 # normalization
 _STATISTICS = {"statistics": True, "empty": False}
 _UNTRAINED = ("count", "mean", "variance")
@@ -166,6 +168,14 @@ add(
         *("1/count", "1/mean", "1/variance", "2/bias", "2/weight"),
         *("3/0/count", "3/0/mean", "3/0/variance"),
     ),
+    **_STATISTICS,
+)
+add(
+    "remat of batch norm",
+    F.remat(F.serial(F.dense(4), F.batch_norm(), F.dropout(0.3))),
+    (3,),
+    untrained=("1/count", "1/mean", "1/variance"),
+    random=True,
     **_STATISTICS,
 )
 add("layer norm", F.layer_norm(), (5,))

@@ -11,7 +11,7 @@ import numpy as np
 
 from npdl.tree import Array
 
-__all__ = ["sum_of_columns", "sum_of_rows", "sum_of_vector"]
+__all__ = ["sum_of_columns", "sum_of_rows", "sum_of_vector", "wide"]
 
 # Most terms of a sum in one product, and the number of terms per product in longer sums.
 _MOST_ROWS, _FEW_ROWS = 512, 16
@@ -27,6 +27,11 @@ def _ones(count: int, dtype: Any) -> Array:
     return vector
 
 
+def wide(dtype: Any) -> Any:
+    """Return the data type of long sums: float64, but complex128 for dual numbers."""
+    return np.float64 if dtype.kind == "f" else dtype
+
+
 def sum_of_rows(x: Array) -> Array:
     """Return the sum over the first axis of a matrix."""
     count = len(x)
@@ -39,7 +44,7 @@ def sum_of_rows(x: Array) -> Array:
     whole = length * _FEW_ROWS
     # Rows at a distance of `length` are added, so that the product has few and long rows.
     parts = _ones(_FEW_ROWS, x.dtype).dot(x[:whole].reshape(_FEW_ROWS, length * width))
-    total = sum_of_rows(parts.reshape(length, width).astype(np.float64, copy=False))
+    total = sum_of_rows(parts.reshape(length, width).astype(wide(x.dtype), copy=False))
     total += _ones(count - whole, x.dtype).dot(x[whole:])
     result: Array = total.astype(x.dtype, copy=False)
     return result
@@ -54,7 +59,7 @@ def sum_of_columns(x: Array) -> Array:
     length = count // _FEW_COLUMNS
     whole = length * _FEW_COLUMNS
     parts = x[:, :whole].reshape(rows, length, _FEW_COLUMNS) @ _ones(_FEW_COLUMNS, x.dtype)
-    total = np.add.reduce(parts, 1, np.float64)
+    total = np.add.reduce(parts, 1, wide(x.dtype))
     total += x[:, whole:] @ _ones(count - whole, x.dtype)
     result: Array = total.astype(x.dtype, copy=False)
     return result
@@ -64,4 +69,4 @@ def sum_of_vector(x: Array) -> Any:
     """Return the sum of a vector."""
     if len(x) <= _MOST_ROWS:  # NumPy's sum takes longer than the product
         return x.dot(_ones(len(x), x.dtype))
-    return x.dtype.type(np.add.reduce(x, dtype=np.float64))
+    return x.dtype.type(np.add.reduce(x, dtype=wide(x.dtype)))

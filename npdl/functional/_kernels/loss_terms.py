@@ -188,7 +188,7 @@ def softmax_cross_entropies(
                 if smoothing:
                     score *= 1 - smoothing
                     score += np.add.reduce(z, axis) * even
-            if (smoothing or t.ndim == 2) and not math.isfinite(sum_of_vector(score)):
+            if (smoothing or t.ndim == 2) and not -math.inf < sum_of_vector(score) < math.inf:
                 score = _scores_of_infinite(x, top, t if t.ndim == 1 or not few else t.T, smoothing)
     np.exp(z, out=z)
     total = sum_of_rows(z) if few else sum_of_columns(z)

@@ -15,7 +15,10 @@ __all__ = ["as_scalar"]
 
 @functools.lru_cache(maxsize=256)
 def as_scalar(number: float, dtype: Any) -> Array:
-    """Return a number that occurs in many calls as a read-only array without axes."""
-    scalar = np.array(number, dtype)
+    """Return a number that occurs in many calls as a read-only array without axes.
+
+    It is a float, also for a complex `dtype`: constants have no tangent.
+    """
+    scalar = np.array(number, dtype if dtype.kind == "f" else np.float64)
     scalar.flags.writeable = False
     return scalar

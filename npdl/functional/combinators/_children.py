@@ -14,7 +14,7 @@ from npdl import random, tree
 from npdl._calls import shown
 from npdl.functional._arrays import check_arrays, describe
 from npdl.functional._checks import check_mode
-from npdl.functional._layer import Layer, Params, Shape, keep_params
+from npdl.functional._layer import Layer, Params, Shape, keep_params, statistics
 from npdl.functional.combinators._parts import Names, Parts, at, bound, found
 
 __all__ = [
@@ -212,6 +212,12 @@ def connected(parts: Parts, *, single: bool = False, exact: bool = True) -> Laye
                 updated[node.path] = node.layer.update_stats(updated[node.path], kept)
         return children.packed(list(updated.values()))
 
+    def needed(cache: Any) -> Any:
+        caches, count = cache
+        pairs = zip(known(count).nodes, caches, strict=True)
+        return [statistics(node.layer, kept) for node, kept in pairs], count
+
+    update_stats.needed = needed  # type: ignore[attr-defined]
     # Training skips `update_stats` if it is `keep_params`.
     constant = all(node.layer.update_stats is keep_params for node in parts.nodes)
     fold = keep_params if constant else update_stats

@@ -4,6 +4,7 @@ This record is the only view of a model for all tools: summary, pictures, weight
 libraries, `freeze`, and the search for numbers that are not finite.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import attrs
@@ -86,6 +87,8 @@ class Parts:
         Whether the parameters of the children get gradients and new statistics.
     name : str
         The name of the combinator, for errors.
+    around : callable, optional
+        Applied to the layer that connects the parts, if the children are replaced.
     """
 
     inputs: Names
@@ -94,6 +97,7 @@ class Parts:
     optional: int = 0
     trained: bool = True
     name: str = ""
+    around: Callable[[Layer], Layer] | None = None
 
     def given(self, count: int | None) -> "Parts | None":
         """Return the declaration for a number of inputs, or `None` if the number does not fit.

@@ -30,6 +30,8 @@ def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
     call = first_call(layer)
     name = parts.name or ("Layer" if call is None else call.name)
     built = connected(attrs.evolve(parts, nodes=nodes, name=name), exact=False)
+    if parts.around is not None:
+        built = attrs.evolve(parts.around(built), parts=built.parts)
     return changed(layer, apply=built.apply, backward=built.backward, parts=built.parts)
 
 

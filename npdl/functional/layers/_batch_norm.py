@@ -180,6 +180,9 @@ def batch_norm(
             "count": np.asarray(params["count"] + 1),
         }
 
+    # The other arrays of the cache are as large as the batch.
+    update_stats.needed = lambda cache: (None, *cache[-2:])  # type: ignore[attr-defined]
+
     return Layer(init, apply, backward, out_shape, update_stats, keeps_axes=True, step=axis == -1)
 
 

@@ -129,10 +129,10 @@ def gaussian_noise(std: float) -> Layer:
         check_float(x, "gaussian_noise")
         if not train or std == 0:
             return x, None
-        y: Any = generator(check_key("gaussian_noise", rng)).standard_normal(x.shape, x.dtype)
-        y *= std
-        y += x
-        return y, None
+        dtype = x.real.dtype  # the type of the values, also of dual numbers
+        noise: Any = generator(check_key("gaussian_noise", rng)).standard_normal(x.shape, dtype)
+        noise *= std
+        return noise + x, None
 
     def backward(params: Params, cache: None, g: Array) -> tuple[None, Array]:
         return None, g

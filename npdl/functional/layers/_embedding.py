@@ -20,7 +20,7 @@ from npdl.functional._layer import Layer, Params, Shape, layer
 from npdl.random import KeyLike, fold
 from npdl.tree import Array
 
-__all__ = ["embedding", "unembedding"]
+__all__ = ["embedding", "sums_of_ids", "unembedding"]
 
 
 @layer
@@ -106,7 +106,7 @@ def embedding(
             g = g.copy()
             g[padding] = 0
         rows = g.reshape(ids.size, table.shape[1])
-        return {"table": _summed(ids.reshape(-1), rows, len(table))}, None
+        return {"table": sums_of_ids(ids.reshape(-1), rows, len(table))}, None
 
     def out_shape(shape: Shape) -> Shape:
         return (*shape, units)
@@ -114,7 +114,7 @@ def embedding(
     return Layer(init, apply, backward, out_shape, step=True)
 
 
-def _summed(ids: Array, rows: Array, vocabulary: int) -> Array:
+def sums_of_ids(ids: Array, rows: Array, vocabulary: int) -> Array:
     """Return the sum of the rows of each id."""
     # np.add.at takes two to eight times as long as sorting. A matrix product with one-hot rows is
     # faster only for some dozens of ids.

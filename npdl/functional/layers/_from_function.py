@@ -7,6 +7,7 @@ does not use the kept pullback, because it includes the input gradient: the func
 again, with respect to the parameters alone.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from npdl import tree
 from npdl._calls import shown
 from npdl.functional._arrays import check_arrays, describe, is_float_array
 from npdl.functional._checks import check_mode
+from npdl.functional._dual import Dual, is_dual
 from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.random import KeyLike
 
@@ -140,7 +142,11 @@ def _trace(
 
     leaves, structure = tree.flatten(given)
     count = len(leaves) if input_grad else len(tree.leaves(given[0]))
-    positions = [i for i, leaf in enumerate(leaves[:count]) if is_float_array(leaf)]
+    positions = [
+        i for i, leaf in enumerate(leaves[:count]) if is_float_array(leaf) or is_dual(leaf)
+    ]
+    if any(map(is_dual, leaves)):
+        _let_autograd_trace_dual_numbers()
     outputs: Any = None
 
     def traced(boxes: Any) -> Any:
@@ -174,13 +180,23 @@ def _trace(
     return y, pullback
 
 
+@functools.cache
+def _let_autograd_trace_dual_numbers() -> None:
+    from autograd.numpy.numpy_boxes import ArrayBox
+    from autograd.numpy.numpy_vspaces import ComplexArrayVSpace
+
+    ArrayBox.register(Dual)
+    ComplexArrayVSpace.register(Dual)
+
+
 def _check_outputs(y: Any, given: list[Any]) -> None:
     """Raise unless the outputs are arrays of numbers, with floats of the type of the inputs."""
+    kinds = "fiubc" if any(map(is_dual, given)) else "fiub"
     if isinstance(y, tuple) and y:
         for part in y:
             _check_outputs(part, given)
         return
-    if not (isinstance(y, np.ndarray) and y.ndim and y.dtype.kind in "fiub"):
+    if not (isinstance(y, np.ndarray) and y.ndim and y.dtype.kind in kinds):
         raise TypeError(
             f"the function must return an array of numbers whose first axis is the batch, or a "
             f"tuple of such arrays, got {describe(y)}"

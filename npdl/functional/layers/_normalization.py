@@ -10,7 +10,7 @@ import numpy as np
 from npdl.functional._arrays import check_example, check_float, check_names, check_types, describe
 from npdl.functional._checks import check_flag, check_int, check_number, is_int, refusal
 from npdl.functional._initializers import scale_and_shift
-from npdl.functional._kernels.blas_sums import sum_of_rows
+from npdl.functional._kernels.blas_sums import sum_of_rows, wide
 from npdl.functional._kernels.blocks import NORMALIZATION_BLOCK, NORMALIZATION_ROWS
 from npdl.functional._kernels.normalization import (
     as_outer_features_inner,
@@ -149,7 +149,7 @@ def _over_last_axes(
         unit, inverse = cache
         rows = g.reshape(unit.shape)
         dx = np.empty(rows.shape, g.dtype) if input_grad else None
-        grads = {name: np.zeros(array.size, np.float64) for name, array in params.items()}
+        grads = {name: np.zeros(array.size, wide(array.dtype)) for name, array in params.items()}
         for block in _blocks(rows):
             out = None if dx is None else dx[block]
             _rows_backward(params, unit[block], inverse[block], rows[block], centered, grads, out)
@@ -265,7 +265,7 @@ def _normalize(
             # In float32, a mean of 10⁴ has a rounding error of 10⁻³; this step removes it.
             unit -= unit.dot(average)
             rows = unit
-        np.vecdot(rows, rows, out=inverse)
+        np.vecdot(rows.conj(), rows, out=inverse)  # without a conjugate of dual numbers
         # This sum is infinite or NaN if any square has overflowed.
         overflow = not inverse.dot(inverse) < math.inf
         powers = exponents(given, inverse, (1,)) if overflow else None

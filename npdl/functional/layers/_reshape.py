@@ -242,7 +242,7 @@ def _rearranged(
     def apply(params: Params, x: Array) -> tuple[Array, Shape | None]:
         if type(x) is not np.ndarray or x.dtype is not SINGLE:
             check_array(x, name)
-        return forward(x), x.shape if x.dtype.kind == "f" else None
+        return forward(x), x.shape if x.dtype.kind in "fc" else None
 
     def backward(params: Params, cache: Shape | None, g: Array) -> tuple[None, Array | None]:
         return None, None if cache is None else back(g, cache)

@@ -263,7 +263,7 @@ def sigmoid_cross_entropy(
     """
     name, given = "sigmoid_cross_entropy", (logits, targets, weights, per_example)
     loss, g = _mean_of_elements(name, sigmoid_cross_entropies, *given, check=_check_binary)
-    if not (np.isfinite(loss).all() if per_example else math.isfinite(loss)):
+    if not (np.isfinite(loss).all() if per_example else -math.inf < loss < math.inf):
         loss, g = _mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
     return loss, g
 

@@ -107,7 +107,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
 
     def forward(x: Array) -> tuple[Array, Array]:
         y = x * slope
-        np.maximum(x, y, out=y)
+        np.maximum(y, x, out=y)
         return y, y
 
     def derivative(y: Array) -> Array:

@@ -9,6 +9,7 @@ from npdl import tree
 from npdl._calls import shown
 from npdl.functional._arrays import SINGLE
 from npdl.functional._checks import refusal
+from npdl.functional._dual import as_dual
 from npdl.functional._layer import Layer, Params
 from npdl.functional.layers.activations._bounded import sigmoid, tanh
 from npdl.tree import Array
@@ -37,7 +38,7 @@ def inplace_activation(name: str, role: str, activation: Layer) -> InplaceActiva
 
     def apply(x: Array, out: Array) -> Any:
         # The cache may hold the input, and the loop overwrites this array.
-        out[...], cache = activation.apply(params, x.copy())
+        out[...], cache = activation.apply(params, as_dual(x.copy()))
         return cache
 
     def derivative(y: Array, cache: Any, out: Array) -> None:

@@ -1,0 +1,14 @@
+"""Derivatives of layers in other forms: recomputed, forward, second, for each example."""
+
+from npdl.functional.derivatives._directional import gauss_newton_vp, hvp, jvp
+from npdl.functional.derivatives._per_example import per_example_grads, per_example_norms
+from npdl.functional.derivatives._remat import remat
+
+__all__ = [
+    "gauss_newton_vp",
+    "hvp",
+    "jvp",
+    "per_example_grads",
+    "per_example_norms",
+    "remat",
+]
