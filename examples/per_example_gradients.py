@@ -19,16 +19,6 @@ from npdl import random, tree
 from npdl.training import fit
 
 
-def gradients(model, loss, params, x, labels):
-    """Return a tree of gradients with a first axis for the examples.
-
-    A gradient is a value, so a loop over the examples is enough.
-    """
-    gradient = F.value_and_grad(model, loss)
-    each = [gradient(params, x[i : i + 1], labels[i : i + 1])[1] for i in range(len(x))]
-    return tree.map(lambda *leaves: np.stack(leaves), *each)
-
-
 def with_wrong(labels, fraction, key):
     """Return labels with a fraction replaced by other digits, and a boolean array of these."""
     generator = random.generator(random.fold(key, "wrong"))
@@ -65,7 +55,7 @@ def main():
         rng=key,
         progress=False,
     )
-    each = gradients(model, F.softmax_cross_entropy, state.params, x, labels)
+    each = F.per_example_grads(model, F.softmax_cross_entropy)(state.params, x, labels)
     vectors = np.concatenate([leaf.reshape(len(x), -1) for leaf in tree.leaves(each)], axis=1)
     norms = np.linalg.norm(vectors, axis=1)
     ranks = np.argsort(-norms)

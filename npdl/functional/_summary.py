@@ -22,7 +22,7 @@ from npdl.functional._layer import Layer, Params, Shape
 from npdl.functional._text_table import html_table, text_table
 from npdl.functional.combinators._parts import at, bound, found
 
-__all__ = ["Row", "Summary", "summary"]
+__all__ = ["Row", "Summary", "label_of", "summary"]
 
 
 @attrs.frozen
@@ -196,7 +196,7 @@ def _rows(
     return [
         attrs.evolve(
             row,
-            label=_label(layer),
+            label=label_of(layer),
             shape=layer.out_shape(row.shape),
             trained=numbers,
             untrained=sum(sizes[name] for name in own) - numbers,
@@ -235,7 +235,7 @@ def _zeros(shape: Any, batch: int, dtype: Any) -> Any:
     return np.zeros((batch, *(1 if size is None else size for size in shape)), dtype)
 
 
-def _label(layer: Layer) -> str:
+def label_of(layer: Layer) -> str:
     """Return the call that built a layer, without the layers among its arguments."""
     call = layer.call
     if call is None:

@@ -13,7 +13,7 @@ ax=plt.gca())``.
 
 from npdl.plot._confusion import confusion_matrix
 from npdl.plot._curves import learning_curves
-from npdl.plot._gradients import gradient_flow
+from npdl.plot._gradients import gradient_flow, layer_flow
 from npdl.plot._graph import graph
 from npdl.plot._images import feature_maps, filters
 from npdl.plot._projection import embedding
@@ -25,5 +25,6 @@ __all__ = [
     "filters",
     "gradient_flow",
     "graph",
+    "layer_flow",
     "learning_curves",
 ]

@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from npdl import plot
+from npdl import plot, tree
 
 HISTORY = {"loss": [2.0, 1.0, 0.5], "val_loss": [2.5, 1.5, 1.25], "accuracy": [0.2, 0.6, 0.8]}
 MATRIX = np.array([[8, 2, 0], [0, 3, 1], [0, 0, 0]])
@@ -232,6 +232,22 @@ def test_gradients_are_marked_by_path_and_missing_ones_listed():
     assert low < 1e-30 < 3.5e-4 < high
 
 
+def test_outputs_and_gradients_of_layers_are_marked_by_path():
+    model = F.serial(F.dense(2, bias=False), F.relu(), F.tanh())
+    params = ({"weight": np.array([[3.0, -4.0]])}, (), ())
+    x = np.array([[1.0]])
+    ax = plot.layer_flow(F.trace_layers(model, params, x, lambda y: (0.0, np.ones_like(y))))
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["0: dense(un…ias=False)", "1: relu()", "2: tanh()"]
+    output, gradient = (line.get_xdata() for line in ax.lines)
+    np.testing.assert_allclose(output, [12.5**0.5, 4.5**0.5, np.tanh(3) / 2**0.5])
+    slope = 1 - np.tanh(3) ** 2
+    np.testing.assert_allclose(gradient, [slope / 2**0.5, ((slope**2 + 1) / 2) ** 0.5, 1])
+    ax = plot.layer_flow(F.trace_layers(model, params, x))
+    assert np.isnan(ax.lines[1].get_xdata()).all()
+    assert not ax.texts
+
+
 LONG = [f"a name of a class in forty letters, no {i:02}" for i in range(12)]
 NUMBERS = np.random.default_rng(0).normal(size=(12, 4))
 NAN, INF = float("nan"), float("inf")
@@ -320,6 +336,13 @@ def test_gradients_beyond_the_axis_say_so():
     assert texts(ax) == ["above 1e+140", "below 1e-140"]
 
 
+TRACED = F.trace_layers(
+    F.serial(F.dense(3), F.residual(F.tanh()), F.lstm(2, return_state=True)),
+    F.serial(F.dense(3), F.residual(F.tanh()), F.lstm(2, return_state=True)).init(0, (4, 5)),
+    np.ones((2, 4, 5), np.float32),
+    lambda y: (0.0, tree.map(np.zeros_like, y)),
+)
+
 PICTURES = {
     "confusion_matrix": lambda ax: plot.confusion_matrix(MATRIX, ax=ax),
     "embedding": lambda ax: plot.embedding(np.eye(3), list("abc"), ax=ax),
@@ -327,6 +350,7 @@ PICTURES = {
     "filters": lambda ax: plot.filters(np.ones((2, 3, 2, 2)), ax=ax),
     "gradient_flow": lambda ax: plot.gradient_flow(CNN_PARAMS, ax=ax),
     "graph": lambda ax: plot.graph(CNN, (2, 6, 7), ax=ax),
+    "layer_flow": lambda ax: plot.layer_flow(TRACED, ax=ax),
     "learning_curves": lambda ax: plot.learning_curves({"loss": [2, 1]}, ax=ax)[0],
 }
 
@@ -484,6 +508,7 @@ BAD = {
         "60 classes; at most 50 are distinguishable",
     ),
     "no gradient": (lambda: plot.gradient_flow((None, ())), ValueError, "the tree has no gradient"),
+    "no trace": (lambda: plot.layer_flow({}), TypeError, "F.trace_layers(model, params, x, loss)"),
     "gradient of words": (
         lambda: plot.gradient_flow({"a": np.array(["b"])}),
         TypeError,

@@ -65,12 +65,13 @@ TABLE = {
     "functional/combinators": f"{PROTOCOL} functional/_kernels functional/layers "
     "functional/layers/activations functional/layers/attention",
     "functional/losses": f"{PROTOCOL} {KERNELS} functional/_targets",
-    "functional/derivatives": f"{PROTOCOL} functional/_images functional/_kernels "
-    "functional/_kernels/conv functional/layers functional/combinators functional/losses",
     "functional/metrics": f"{PROTOCOL} functional/_targets",
     "functional/optimizers": f"{PROTOCOL} functional/_kernels/blocks functional/_kernels/scalars",
     "functional/_generation": f"{PROTOCOL} functional/combinators",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
+    "functional/derivatives": f"{PROTOCOL} functional/_images functional/_kernels "
+    "functional/_kernels/conv functional/layers functional/combinators functional/losses "
+    "functional/_summary functional/_text_table",
     "functional/_from_config": "_config functional/_initializers functional/layers "
     "functional/combinators functional/derivatives functional/optimizers",
     "functional": "functional/_layer functional/_initializers functional/layers "
@@ -85,7 +86,7 @@ TABLE = {
     "distributed": f"{PROTOCOL} functional/_kernels/blocks functional/optimizers _data",
     "run": "distributed",
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
-    "plot": FUNCTIONAL,
+    "plot": f"{FUNCTIONAL} functional/derivatives",
     "sklearn": f"{PROTOCOL} functional callbacks training",
     "onnx/_registry": f"{PROTOCOL} functional/layers",
     "onnx/_values": "",

@@ -9,9 +9,9 @@ import attrs
 from npdl._constructor import Call
 from npdl.functional._layer import Layer, Params, keep_params
 from npdl.functional.combinators._children import connected
-from npdl.functional.combinators._parts import Parts
+from npdl.functional.combinators._parts import Node, Parts
 
-__all__ = ["changed", "first_call", "rebuilt", "with_stored_statistics"]
+__all__ = ["changed", "first_call", "rebuilt", "rebuilt_by_node", "with_stored_statistics"]
 
 
 def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
@@ -19,11 +19,16 @@ def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
 
     Children that are not trained use their stored statistics.
     """
+    return rebuilt_by_node(layer, lambda node, child: change(child))
+
+
+def rebuilt_by_node(layer: Layer, change: Callable[[Node, Layer], Layer]) -> Layer:
+    """Return a layer with ``change(node, child)`` in place of each child, as :func:`rebuilt`."""
     parts: Parts = layer.parts
     nodes = tuple(
         attrs.evolve(
             node,
-            layer=change(node.layer if parts.trained else with_stored_statistics(node.layer)),
+            layer=change(node, node.layer if parts.trained else with_stored_statistics(node.layer)),
         )
         for node in parts.nodes
     )

@@ -3,12 +3,15 @@
 from npdl.functional.derivatives._directional import gauss_newton_vp, hvp, jvp
 from npdl.functional.derivatives._per_example import per_example_grads, per_example_norms
 from npdl.functional.derivatives._remat import remat
+from npdl.functional.derivatives._trace import Trace, trace_layers
 
 __all__ = [
+    "Trace",
     "gauss_newton_vp",
     "hvp",
     "jvp",
     "per_example_grads",
     "per_example_norms",
     "remat",
+    "trace_layers",
 ]
