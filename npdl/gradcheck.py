@@ -1,20 +1,22 @@
-"""Check `backward` of a layer against central differences of its `apply`.
+"""Check derivatives of layers and losses against central differences.
 
 >>> import npdl.functional as F
 >>> from npdl.gradcheck import check_gradients
 >>> check_gradients(F.serial(F.dense(4), F.tanh()), (3,))
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from npdl import random, tree
-from npdl.functional._arrays import is_float_array, is_several
+from npdl.functional._arrays import describe, is_float_array, is_several
 from npdl.functional._layer import Layer, Params, Shape
 from npdl.tree import Array
 
-__all__ = ["check_gradients"]
+__all__ = ["check_gradients", "check_loss"]
 
 
 def check_gradients(
@@ -125,6 +127,79 @@ def check_gradients(
                     _compare(name, point, i, direction, gradient, function, step, tolerance)
 
 
+def check_loss(
+    loss: Callable[..., tuple[Any, Any]],
+    outputs: Any,
+    *targets: Any,
+    rng: random.KeyLike = 0,
+    directions: int = 2,
+    step: float = 1e-6,
+    tolerance: float = 1e-6,
+) -> None:
+    """Compare the gradient of a loss with central differences, in float64.
+
+    The check compares derivatives along random directions d, for each output:
+    ``(l(y + εd) - l(y - εd)) / 2ε`` against ``⟨g, d⟩``.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(outputs, *targets) -> (value, gradient in outputs)``.
+    outputs : array or tuple of arrays
+        Outputs of a model, not at a corner of the loss.
+    *targets : array
+        The further arguments of the loss.
+    rng : key
+        The source of the random directions.
+    directions : int
+        Number of random directions per output.
+    step : float
+        The step ε of the differences.
+    tolerance : float
+        The largest difference, relative to the norm of the gradient or 1.
+
+    Raises
+    ------
+    AssertionError
+        If the loss does not return one number and a gradient like the outputs, or if the gradient
+        is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> from npdl.gradcheck import check_loss
+    >>> check_loss(F.huber, np.array([0.3, 2.0]), np.zeros(2))
+    >>> def wrong(y, t): return np.mean((y - t) ** 2), y - t
+    >>> check_loss(wrong, np.array([0.3, 2.0, 1.0]), np.zeros(3))
+    Traceback (most recent call last):
+    ...
+    AssertionError: the gradient of outputs is wrong: ...
+    """
+    generator = random.generator(random.fold(random.key(rng), "gradcheck"))
+    outputs = tree.astype(outputs, np.float64)
+    result = loss(outputs, *targets)
+    if not isinstance(result, tuple) or len(result) != 2 or np.shape(result[0]) != ():
+        raise AssertionError(
+            f"the loss must return one number and the gradient in the outputs, got "
+            f"{describe(result)}"
+        )
+    names = tree.paths(outputs)
+    for i, gradient in enumerate(tree.aligned(result[1], outputs)):
+        name = f"outputs {names[i]}".strip()
+        array = tree.leaves(outputs)[i]
+        if gradient is None and is_float_array(array):
+            raise AssertionError(f"the gradient of {name} is missing: the loss returned None")
+        for _ in range(directions if gradient is not None else 0):
+            direction = generator.normal(size=array.shape)
+            function = functools.partial(_value, loss, targets)
+            _compare(name, outputs, i, direction, gradient, function, step, tolerance, "the loss")
+
+
+def _value(loss: Callable[..., tuple[Any, Any]], targets: Any, outputs: Any) -> float:
+    return float(loss(outputs, *targets)[0])
+
+
 def _compare(
     name: str,
     point: Any,
@@ -134,6 +209,7 @@ def _compare(
     function: Any,
     step: float,
     tolerance: float,
+    source: str = "backward",
 ) -> None:
     leaves = tree.leaves(point)
     if np.shape(gradient) != leaves[i].shape:
@@ -152,7 +228,7 @@ def _compare(
     if not abs(numeric - analytic) <= tolerance * scale:
         raise AssertionError(
             f"the gradient of {name} is wrong: along a random direction the derivative is "
-            f"{numeric:.9g}, but backward says {analytic:.9g}"
+            f"{numeric:.9g}, but {source} says {analytic:.9g}"
         )
 
 

@@ -18,6 +18,7 @@ from npdl.functional._from_config import from_config
 from npdl.functional._generation import generate
 from npdl.functional._initializers import *
 from npdl.functional._layer import Layer, layer, value_and_grad
+from npdl.functional._reestimate import reestimate_statistics
 from npdl.functional._summary import summary
 from npdl.functional.combinators import *
 from npdl.functional.derivatives import *
@@ -26,7 +27,8 @@ from npdl.functional.losses import *
 from npdl.functional.metrics import *
 from npdl.functional.optimizers import *
 
-__all__ = ["Layer", "from_config", "generate", "layer", "summary", "value_and_grad"]
+__all__ = ["Layer", "from_config", "generate", "layer", "reestimate_statistics", "summary"]
+__all__ += ["value_and_grad"]
 __all__ += _initializers.__all__
 __all__ += combinators.__all__
 __all__ += derivatives.__all__

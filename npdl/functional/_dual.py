@@ -13,6 +13,7 @@ conjugates. A function without a rule raises an error.
 Squire, Trapp: Using complex variables to estimate derivatives of real functions, 1998, equation 6.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,16 @@ import numpy as np
 
 from npdl.functional._dual_rules import rule_of
 
-__all__ = ["Dual", "as_dual", "dual", "is_dual", "lifted", "tangent_of", "value_of"]
+__all__ = [
+    "Dual",
+    "as_dual",
+    "dual",
+    "is_dual",
+    "lifted",
+    "register_with_autograd",
+    "tangent_of",
+    "value_of",
+]
 
 # The h. Products of two tangents underflow to zero, and a power of two keeps all digits.
 STEP = 2.0**-332
@@ -51,6 +61,16 @@ def lifted(
     """Return f(a) + i h f'(a) b, for a function and its derivative at floats."""
     values = value_of(x)
     return dual(function(values), derivative(values) * tangent_of(x))
+
+
+@functools.cache
+def register_with_autograd() -> None:
+    """Let the library autograd trace dual numbers."""
+    from autograd.numpy.numpy_boxes import ArrayBox
+    from autograd.numpy.numpy_vspaces import ComplexArrayVSpace
+
+    ArrayBox.register(Dual)
+    ComplexArrayVSpace.register(Dual)
 
 
 def is_dual(array: Any) -> bool:

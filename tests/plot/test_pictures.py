@@ -238,7 +238,8 @@ def test_outputs_and_gradients_of_layers_are_marked_by_path():
     x = np.array([[1.0]])
     ax = plot.layer_flow(F.trace_layers(model, params, x, lambda y: (0.0, np.ones_like(y))))
     labels = [label.get_text() for label in ax.get_yticklabels()]
-    assert labels == ["0: dense(un…ias=False)", "1: relu()", "2: tanh()"]
+    assert labels[0].startswith("0: dense")
+    assert labels[1:] == ["1: relu()", "2: tanh()"]
     output, gradient = (line.get_xdata() for line in ax.lines)
     np.testing.assert_allclose(output, [12.5**0.5, 4.5**0.5, np.tanh(3) / 2**0.5])
     slope = 1 - np.tanh(3) ** 2

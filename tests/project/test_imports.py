@@ -72,11 +72,13 @@ TABLE = {
     "functional/derivatives": f"{PROTOCOL} functional/_images functional/_kernels "
     "functional/_kernels/conv functional/layers functional/combinators functional/losses "
     "functional/_summary functional/_text_table",
+    "functional/_reestimate": f"{PROTOCOL} functional/layers functional/combinators",
     "functional/_from_config": "_config functional/_initializers functional/layers "
     "functional/combinators functional/derivatives functional/optimizers",
     "functional": "functional/_layer functional/_initializers functional/layers "
     "functional/combinators functional/derivatives functional/losses functional/metrics "
-    "functional/optimizers functional/_summary functional/_from_config functional/_generation",
+    "functional/optimizers functional/_summary functional/_reestimate functional/_from_config "
+    "functional/_generation",
     "gradcheck": PROTOCOL,
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",

@@ -37,7 +37,13 @@ def rebuilt_by_node(layer: Layer, change: Callable[[Node, Layer], Layer]) -> Lay
     built = connected(attrs.evolve(parts, nodes=nodes, name=name), exact=False)
     if parts.around is not None:
         built = attrs.evolve(parts.around(built), parts=built.parts)
-    return changed(layer, apply=built.apply, backward=built.backward, parts=built.parts)
+    return changed(
+        layer,
+        apply=built.apply,
+        backward=built.backward,
+        update_stats=built.update_stats,
+        parts=built.parts,
+    )
 
 
 def with_stored_statistics(layer: Layer) -> Layer:

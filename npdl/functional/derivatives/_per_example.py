@@ -161,6 +161,7 @@ def _with_batch_axis(inner: Layer, loss: Loss) -> Callable[..., Params]:
 
 # Means over the examples. Weights change the mean, so they exclude the short way.
 _MEANS = {getattr(losses, name) for name in losses.__all__}
+_MEANS -= {losses.loss_from_function, losses.weighted_losses}
 
 
 def _output_gradients(loss: Loss, outputs: Any, targets: tuple[Any, ...]) -> Any:

@@ -7,7 +7,6 @@ does not use the kept pullback, because it includes the input gradient: the func
 again, with respect to the parameters alone.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from npdl import tree
 from npdl._calls import shown
 from npdl.functional._arrays import check_arrays, describe, is_float_array
 from npdl.functional._checks import check_mode
-from npdl.functional._dual import Dual, is_dual
+from npdl.functional._dual import is_dual, register_with_autograd
 from npdl.functional._layer import Layer, Params, Shape, layer, no_params
 from npdl.random import KeyLike
 
@@ -146,7 +145,7 @@ def _trace(
         i for i, leaf in enumerate(leaves[:count]) if is_float_array(leaf) or is_dual(leaf)
     ]
     if any(map(is_dual, leaves)):
-        _let_autograd_trace_dual_numbers()
+        register_with_autograd()
     outputs: Any = None
 
     def traced(boxes: Any) -> Any:
@@ -178,15 +177,6 @@ def _trace(
         return tree.unflatten(structure, gradients)  # type: ignore[no-any-return]
 
     return y, pullback
-
-
-@functools.cache
-def _let_autograd_trace_dual_numbers() -> None:
-    from autograd.numpy.numpy_boxes import ArrayBox
-    from autograd.numpy.numpy_vspaces import ComplexArrayVSpace
-
-    ArrayBox.register(Dual)
-    ComplexArrayVSpace.register(Dual)
 
 
 def _check_outputs(y: Any, given: list[Any]) -> None:

@@ -5,6 +5,7 @@ from npdl.functional.losses._classification import (
     hellinger_distance,
     softmax_cross_entropy,
 )
+from npdl.functional.losses._combined import loss_from_function, weighted_losses
 from npdl.functional.losses._regression import (
     binary_cross_entropy,
     huber,
@@ -18,8 +19,10 @@ __all__ = [
     "categorical_cross_entropy",
     "hellinger_distance",
     "huber",
+    "loss_from_function",
     "mean_absolute_error",
     "mean_squared_error",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
+    "weighted_losses",
 ]
