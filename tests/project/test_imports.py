@@ -70,8 +70,8 @@ TABLE = {
     "functional/_generation": f"{PROTOCOL} functional/combinators",
     "functional/_summary": f"{PROTOCOL} functional/_text_table functional/combinators",
     "functional/derivatives": f"{PROTOCOL} functional/_images functional/_kernels "
-    "functional/_kernels/conv functional/layers functional/combinators functional/losses "
-    "functional/_summary functional/_text_table",
+    "functional/_kernels/conv functional/layers functional/combinators functional/_summary "
+    "functional/_text_table",
     "functional/_reestimate": f"{PROTOCOL} functional/layers functional/combinators",
     "functional/_from_config": "_config functional/_initializers functional/layers "
     "functional/combinators functional/derivatives functional/optimizers",

@@ -5,6 +5,7 @@ parameters are computed for each example: by a rule for layers of npdl, by a loo
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from npdl import random, tree
 from npdl._calls import explained, shown
-from npdl.functional import losses
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_layers
 from npdl.functional.combinators._parts import Parts
@@ -38,8 +38,8 @@ def per_example_grads(model: Layer, loss: Loss) -> Callable[..., Params]:
         The model. The gradients of layers of your own, of recurrent layers and of attention are
         computed in a loop over the examples.
     loss : callable
-        ``loss(outputs, *targets) -> (value, gradient in outputs)``. A loss of your own, or a loss
-        with weights, is called for each example.
+        ``loss(outputs, *targets) -> (value, gradient in outputs)``. A loss of your own is called
+        for each example, unless it has the argument `per_example` of npdl's losses.
 
     Returns
     -------
@@ -159,20 +159,21 @@ def _with_batch_axis(inner: Layer, loss: Loss) -> Callable[..., Params]:
     return gradients
 
 
-# Means over the examples. Weights change the mean, so they exclude the short way.
-_MEANS = {getattr(losses, name) for name in losses.__all__}
-_MEANS -= {losses.loss_from_function, losses.weighted_losses}
-
-
 def _output_gradients(loss: Loss, outputs: Any, targets: tuple[Any, ...]) -> Any:
     """Return the output gradient of the loss of each example, stacked."""
-    function = loss.func if isinstance(loss, functools.partial) and not loss.args else loss
-    weighted = isinstance(loss, functools.partial) and "weights" in loss.keywords
-    if function in _MEANS and len(targets) == 1 and not weighted:
-        return loss(outputs, *targets)[1] * len(outputs)
+    if _takes_per_example(loss):
+        return loss(outputs, *targets, per_example=True)[1]
     count = len(tree.leaves(outputs)[0])
     each = [loss(_row(outputs, i), *_row(targets, i))[1] for i in range(count)]
     return tree.map(lambda *parts: np.concatenate(parts), *each)
+
+
+def _takes_per_example(loss: Loss) -> bool:
+    """Whether a loss can return the values of all examples, as the losses of npdl can."""
+    try:
+        return "per_example" in inspect.signature(loss).parameters
+    except ValueError:  # raised for functions that are not written in Python
+        return False
 
 
 def _row(values: Any, i: int) -> Any:

@@ -94,6 +94,10 @@ LOSSES = {
     ),
     "weights": (F.softmax_cross_entropy, lambda n: (np.arange(n) % 3, 1.0 + np.arange(n))),
     "weights of zero": (F.mean_squared_error, lambda n: (np.ones((n, 3)), np.arange(n) % 2)),
+    "per_example already": (
+        functools.partial(F.huber, per_example=True),
+        lambda n: (np.full((n, 3), 0.3),),
+    ),
     "huber": (F.huber, lambda n: (np.full((n, 3), 0.3),)),
     "own": (lambda y, t: (np.sum(y**3 * t), 3 * y**2 * t), lambda n: (np.ones((n, 3)),)),
 }
@@ -106,7 +110,8 @@ def test_every_loss_is_the_loss_of_one_example(name):
     params = tree.astype(model.init(0, (4,)), np.float64)
     x, targets = random.generator(1).normal(size=(7, 4)), make(7)
     found = F.per_example_grads(model, loss)(params, x, *targets)
-    check(found, looped(model, loss, params, x, *targets))
+    single = loss.func if "already" in name else loss
+    check(found, looped(model, single, params, x, *targets))
 
 
 def test_several_inputs_and_outputs():
