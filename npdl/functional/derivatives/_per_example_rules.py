@@ -13,6 +13,7 @@ from npdl.functional._kernels.conv.correlation import transposed_correlation, we
 from npdl.functional._kernels.windows import Window, as_images, from_images
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._feed_forward import dense_like
+from npdl.functional.derivatives._ensemble import ensemble
 from npdl.functional.layers import (
     batch_norm,
     conv1d,
@@ -54,6 +55,11 @@ def gradients_of(
         Whether to compute the input gradient.
     """
     x, train, _, cache = kept
+    if layer.call is not None and layer.call.constructor is ensemble:
+        raise ValueError(
+            "ensemble: its outputs have the model as first axis, not the examples; compute the "
+            "gradients of each model: tree.map(lambda leaf: leaf[i], params) are its parameters"
+        )
     if not tree.leaves(params):
         return layer.backward(params, cache, g, input_grad=input_grad)
     call = layer.call

@@ -66,7 +66,7 @@ def _recomputing(inner: Layer) -> Layer:
         keep_cache: bool = True,
     ) -> tuple[Any, Any]:
         # A generator would give other random numbers the second time.
-        key = None if rng is None else random.key(rng)
+        key = rng if rng is None or type(rng) is tuple else random.key(rng)
         has_statistics = train and inner.update_stats is not keep_params
         y, cache = inner.apply(params, x, train=train, rng=key, keep_cache=has_statistics)
         fresh = statistics(inner, cache) if has_statistics else None
