@@ -86,6 +86,7 @@ def units_of(
         model,
         positions,
         rules.layers,
+        rules.is_module,
         rules.follow,
         [each for each in names if isinstance(each, str)],
     )
