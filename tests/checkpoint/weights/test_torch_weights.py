@@ -532,7 +532,7 @@ def test_the_argument_names_assigns_modules_to_layers():
     assert params["last"]["weight"][0, 0] == 0
 
 
-def test_the_layers_of_blocks_that_pytorch_lacks_are_matched_one_by_one():
+def test_blocks_that_pytorch_lacks_are_matched_by_layers():
     block = F.transformer_encoder_block(
         *(4, 11), norm=F.rms_norm(epsilon=1e-5), activation=F.swiglu(), bias=False, kv_heads=2,
         causal=True,
