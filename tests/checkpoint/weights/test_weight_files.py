@@ -297,6 +297,14 @@ def test_a_wrong_header_of_safetensors_is_refused(header, tmp_path):
         from_torch(path, F.embedding(4, 1), F.embedding(4, 1).init(0, (2,)))
 
 
+def test_metadata_may_be_missing_or_null(tmp_path):
+    for metadata in ({}, {"__metadata__": None}, {"__metadata__": {"format": "pt"}}):
+        text = json.dumps(metadata | {"a": entry([4], 0, 16)}).encode()
+        path = tmp_path / "w.safetensors"
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+        assert checkpoint.arrays(path)["a"].shape == (4,)
+
+
 # Compressed archives
 
 
