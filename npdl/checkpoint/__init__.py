@@ -27,6 +27,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from npdl.checkpoint._files.limits import CheckpointError
+from npdl.checkpoint._reading import arrays
 from npdl.checkpoint._save_and_load import array_shapes, environment, load, save, scalars
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "array_shapes",
+    "arrays",
     "environment",
     "from_keras",
     "from_torch",

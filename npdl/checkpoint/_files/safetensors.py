@@ -69,7 +69,7 @@ def write_safetensors(file: BinaryIO, header: str, arrays: dict[str, np.ndarray]
 def open_safetensors(path: Path, file: BinaryIO) -> Iterator[Container]:
     """Open a file; its whole header is checked first."""
     length, declared = _declared(file)
-    header, sums = _metadata(declared.pop("__metadata__", {}))
+    header, sums = _metadata(declared.pop("__metadata__", None))
     _check_positions(declared, os.fstat(file.fileno()).st_size - length)
     kinds: dict[str, Kind] = {
         name: (_READ.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
@@ -103,8 +103,10 @@ def _declared(file: BinaryIO) -> tuple[int, dict[str, Any]]:
     return 8 + length, declared
 
 
-def _metadata(metadata: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
+def _metadata(metadata: dict[str, Any] | None) -> tuple[str | None, dict[str, str]]:
     """Return the header of npdl, `None` for other files, and the checksums of the arrays."""
+    if metadata is None:
+        return None, {}
     header, sums = metadata.get("npdl"), metadata.get("sums", "{}")
     if header is None:
         return None, {}

@@ -9,7 +9,7 @@ weights differs. After a `flatten`, however, the features are in another order.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -23,8 +23,8 @@ from npdl.checkpoint.weights._rules import (
     Rule,
     Rules,
     Weights,
-    check_heads,
     gates,
+    projections,
     transposed,
     under,
     weights_of,
@@ -177,27 +177,19 @@ def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
 
 def _attention(p: Named, given: Given) -> Weights:
     heads = given["heads"]
-    check_heads("Keras", given)
 
-    def by_head(array: Array | None, axis: int) -> Array | None:
+    def by_head(array: Array | None, axis: int, count: int = heads) -> Array | None:
         if array is None:
             return None
-        split = (heads, array.shape[axis] // heads)
+        split = (count, array.shape[axis] // count)
         return array.reshape(*array.shape[:axis], *split, *array.shape[axis + 1 :])
 
-    def projections(kind: str) -> Sequence[Array | None]:
-        """Return the arrays of query, key and value."""
-        if p[kind] is not None:
-            return np.split(p[kind], 3, axis=-1)
-        if p[f"query_{kind}"] is None:
-            return [None] * 3
-        return [p[f"query_{kind}"], *np.split(p[f"context_{kind}"], 2, axis=-1)]
-
     weights: Weights = {}
-    pairs = zip(projections("weight"), projections("bias"), strict=True)
+    pairs = zip(projections(p, "weight"), projections(p, "bias"), strict=True)
     for part, (weight, bias) in zip(("query", "key", "value"), pairs, strict=True):
-        weights[f"{part}/kernel"] = by_head(weight, 1)
-        weights[f"{part}/bias"] = by_head(bias, 0)
+        count = heads if part == "query" else given["kv_heads"] or heads
+        weights[f"{part}/kernel"] = by_head(weight, 1, count)
+        weights[f"{part}/bias"] = by_head(bias, 0, count)
     weights["attention_output/kernel"] = by_head(p["output_weight"], 0)
     weights["attention_output/bias"] = p["output_bias"]
     return weights

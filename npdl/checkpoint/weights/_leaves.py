@@ -29,6 +29,9 @@ UNKNOWN = Channels(0, False)
 # libraries have the numbers of an example in the same order.
 Follow: TypeAlias = Callable[[Layer, dict[str, Any], Channels | None], Channels | None]
 
+# is_module(name, arguments, params): whether a combinator is one module of the other library.
+IsModule: TypeAlias = Callable[[str, dict[str, Any], Params], bool]
+
 
 @attrs.frozen
 class Leaf:
@@ -45,9 +48,10 @@ class Leaf:
 def leaf_layers(
     model: Layer,
     params: Params,
-    whole: Container[str],
-    follow: Follow = lambda *_: None,
-    inside: Iterable[str] = (),
+    known: Container[str],
+    is_module: IsModule,
+    follow: Follow,
+    inside: Iterable[str],
 ) -> list[Leaf]:
     """Return all layers with parameters in a model.
 
@@ -57,14 +61,16 @@ def leaf_layers(
         The model; the result has the children of a combinator instead of the combinator.
     params : Params
         Its parameters, or another tree of the same structure.
-    whole : container of str
-        Names of combinators that count as one layer.
-    follow : callable, optional
+    known : container of str
+        Names of layers and combinators with a rule.
+    is_module : callable
+        A function that returns whether such a combinator counts as one layer.
+    follow : callable
         A function that returns the channels of a layer's output.
     inside : iterable of str
         Paths; a combinator around one of them never counts as one layer.
     """
-    walk = _Walk(whole, follow, tuple(inside), [])
+    walk = _Walk(known, is_module, follow, tuple(inside), [])
     walk.visit(model, params, (), [None])
     return walk.found
 
@@ -81,7 +87,8 @@ Path: TypeAlias = tuple[str, ...]
 class _Walk:
     """Visits the layers of a model in execution order; a visit returns the output's channels."""
 
-    whole: Container[str]
+    known: Container[str]
+    is_module: IsModule
     follow: Follow
     inside: tuple[str, ...]
     found: list[Leaf]
@@ -93,10 +100,10 @@ class _Walk:
         name, given = constructor_of(layer)
         if layer.parts is not None:
             _check_like(layer, layer.parts, params, path)
-            if name not in self.whole or self.has_inside("/".join(path)):
+            if not self.is_one(name, given, params, "/".join(path)):
                 return self.visit_parts(layer.parts, params, path, _merged(read))
         if tree.leaves(params):
-            if name in self.whole and layer.parts is None and not isinstance(params, dict):
+            if name in self.known and layer.parts is None and not isinstance(params, dict):
                 raise _other_params(name, "a dict", params, path)
             leaf = Leaf("/".join(path), name, layer, given, params, _merged(read))
             # Layers with shared parameters are one layer of the other library.
@@ -106,9 +113,10 @@ class _Walk:
             return _concatenated(given["axis"], read)
         return self.follow(layer, given, _merged(read))
 
-    def has_inside(self, path: str) -> bool:
-        """Whether one of the paths `inside` continues a path."""
-        return any(each != path and is_within(each, path) for each in self.inside)
+    def is_one(self, name: str, given: dict[str, Any], params: Params, path: str) -> bool:
+        """Whether a combinator counts as one layer."""
+        inside = any(each != path and is_within(each, path) for each in self.inside)
+        return name in self.known and not inside and self.is_module(name, given, params)
 
     def visit_parts(
         self, parts: Parts, params: Params, path: Path, before: Channels | None

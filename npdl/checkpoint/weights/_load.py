@@ -30,8 +30,9 @@ def load_foreign(
 ) -> Params:
     """Return parameters with the structure of `like` and the numbers of a file or a mapping."""
     units, singles = units_of(model, like, rules, names, flattened)
-    vector, unravel = tree.ravel(like)
-    result, reached = np.zeros_like(vector), np.zeros(vector.shape, bool)
+    result, unravel = tree.ravel(like)  # a new array
+    result.fill(0)
+    reached = np.zeros(result.shape, bool)
     for unit in units:
         if unit.count is not None:  # loaded running statistics have a count of one batch
             result[unit.count] = 1

@@ -286,7 +286,8 @@ class Modules:
                 "\n  ".join([f"{self.title} does not fit the model; nothing was loaded:", *lines])
                 + "\nThe model needs the same layers, of the same sizes; if their order differs, "
                 "pass names={path in the model: name of the module or the array}. "
-                "Other types of numbers need another `like`: npdl.tree.astype(like, np.float64)."
+                "Floats of 16, 32 and 64 bits are read; a type wider than the model needs another "
+                "`like`: npdl.tree.astype(like, np.float64)."
             )
 
     def _ambiguity(self, units: list[Unit], prefixes: list[str]) -> str:

@@ -9,7 +9,7 @@ One rule serves both directions, since it is applied to the positions of the num
 numbers. See :mod:`npdl.checkpoint.weights._units`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -25,9 +25,9 @@ __all__ = [
     "Rule",
     "Rules",
     "Weights",
-    "check_heads",
     "gates",
     "joined",
+    "projections",
     "transposed",
     "under",
     "weights_of",
@@ -83,13 +83,14 @@ def under(prefix: str, weights: Weights) -> Weights:
     return {prefix + name: array for name, array in weights.items()}
 
 
-def check_heads(library: str, given: Given) -> None:
-    """Raise if attention shares heads of keys and values."""
-    if given.get("kv_heads") not in (None, given.get("heads")):
-        raise ValueError(
-            f"{library}'s attention has as many heads of keys as of queries; build the layer "
-            f"without kv_heads"
-        )
+def projections(p: Named, kind: str) -> Sequence[Any]:
+    """Return the weights or biases of attention for queries, keys and values."""
+    if p[kind] is not None:
+        queries = len(p["output_weight"])
+        return np.split(p[kind], [queries, (queries + p[kind].shape[-1]) // 2], axis=-1)
+    if p[f"query_{kind}"] is None:
+        return [None] * 3
+    return [p[f"query_{kind}"], *np.split(p[f"context_{kind}"], 2, axis=-1)]
 
 
 @attrs.frozen
@@ -103,6 +104,8 @@ class Rules:
     canonical: Callable[[str], str | None]
     # Layers whose biases may be missing in the other library; they are 0 then.
     zero_biases: frozenset[str]
+    # Whether a layer with children is one module: its name, arguments and parameters.
+    is_module: Callable[[str, Given, Params], bool] = lambda layer, given, params: True
     # Returns all spellings of the names of a rule.
     spellings: Callable[[list[str]], list[list[str]]] = lambda names: [names]
     follow: Follow = lambda *_: None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from npdl.checkpoint.weights._leaves import constructor_of
 from npdl.checkpoint.weights._load import load_foreign
 from npdl.checkpoint.weights._rules import (
     Given,
@@ -18,9 +19,9 @@ from npdl.checkpoint.weights._rules import (
     Rule,
     Rules,
     Weights,
-    check_heads,
     gates,
     joined,
+    projections,
     transposed,
     under,
     weights_of,
@@ -120,9 +121,10 @@ def to_torch(params: Params, model: Layer, names: Names | None = None) -> dict[s
     model : Layer
         The model, built from the layers of :func:`from_torch`.
     names : mapping, optional
-        As in :func:`from_torch`, with one name for each array. The ``l0`` in a name such as
-        ``"rnn.l0"`` is the number of a layer in a recurrent module; the name of an ``LSTMCell`` has
-        none.
+        As in :func:`from_torch`, with one name for each array. For a combinator, the rest of a name
+        is the rest of the path: with ``{"blocks": "model.layers"}``, ``blocks/0`` is
+        ``model.layers.0``. The ``l0`` in a name such as ``"rnn.l0"`` is the number of a layer in a
+        recurrent module; the name of an ``LSTMCell`` has none.
 
     Returns
     -------
@@ -169,28 +171,49 @@ def _bidirectional(p: tuple[Named, Named], given: Given) -> Weights:
 
 
 def _attention(p: Named, given: Given) -> Weights:
-    check_heads("PyTorch", given)
-    query, context = p["query_weight"], p["context_weight"]
-    if query is None or len(query) == len(context):
-        weights = {"in_proj_weight": transposed(joined(p["weight"], query, context))}
+    query, key, value = projections(p, "weight")
+    if given["kv_heads"] not in (None, given["heads"]):
+        return _shared_heads(p)
+    if len(query) == len(key):
+        weights = {"in_proj_weight": transposed(joined(query, key, value))}
     else:
-        key, value = np.split(context, 2, axis=1)
-        projections = {"q": query, "k": key, "v": value}
-        weights = {f"{name}_proj_weight": transposed(array) for name, array in projections.items()}
+        parts = {"q": query, "k": key, "v": value}
+        weights = {f"{name}_proj_weight": transposed(array) for name, array in parts.items()}
     return weights | {
-        "in_proj_bias": joined(p["bias"], p["query_bias"], p["context_bias"]),
+        "in_proj_bias": joined(*projections(p, "bias")),
         "out_proj.weight": transposed(p["output_weight"]),
         "out_proj.bias": p["output_bias"],
     }
 
 
+def _shared_heads(p: Named) -> Weights:
+    """Return four linear layers: PyTorch has no such module, and models such as Llama do this."""
+    pairs = zip(projections(p, "weight"), projections(p, "bias"), strict=True)
+    parts = dict(zip("qkvo", (*pairs, (p["output_weight"], p["output_bias"])), strict=True))
+    weights: Weights = {}
+    for name, (weight, bias) in parts.items():
+        weights |= {f"{name}_proj.weight": transposed(weight), f"{name}_proj.bias": bias}
+    return weights
+
+
+def _is_module(layer: str, given: Given, params: Params) -> bool:
+    """Whether PyTorch has a block; it has one without shared heads, other norms and gates."""
+    if not layer.startswith("transformer"):
+        return True
+    linear1, *_, linear2 = params["feed_forward"]
+    return (
+        given["kv_heads"] in (None, given["heads"])
+        and constructor_of(given["norm"])[0] == "layer_norm"
+        and linear1["weight"].shape[1] == linear2["weight"].shape[0]
+    )
+
+
 def _block(p: Named, given: Given) -> Weights:
-    check_heads("PyTorch", given)
     linear1, _, _, linear2 = p["feed_forward"]
     norms = [p[f"{part}_norm"] for part in ("attention", "cross_attention", "feed_forward")]
-    weights = under("self_attn.", _attention(p["attention"], {}))
+    weights = under("self_attn.", _attention(p["attention"], given))
     if p["cross_attention"] is not None:
-        weights |= under("multihead_attn.", _attention(p["cross_attention"], {}))
+        weights |= under("multihead_attn.", _attention(p["cross_attention"], given))
     for i, linear in enumerate((linear1, linear2), start=1):
         weights |= under(f"linear{i}.", _LAYERS["dense"](linear, {}))
     for i, norm in enumerate((norm for norm in norms if norm is not None), start=1):
@@ -265,6 +288,7 @@ _RULES = Rules(
     layers=_LAYERS,
     canonical=_canonical,
     zero_biases=_RECURRENT,
+    is_module=_is_module,
     module=_module,
     written=_written,
     completed=_completed,

@@ -86,6 +86,7 @@ def units_of(
         model,
         positions,
         rules.layers,
+        rules.is_module,
         rules.follow,
         [each for each in names if isinstance(each, str)],
     )
@@ -200,9 +201,12 @@ def _singles(
 ) -> list[Single]:
     """Return the arrays of the other library with the numbers of one array of npdl."""
     names = (name,) if isinstance(name, str) else tuple(name)
-    first, last = ours.min(), ours.max()  # an array of npdl has adjacent positions
+    # An array of npdl has adjacent positions.
+    first, last = ours.ravel()[[0, -1]] if ours.size else (0, -1)
     inside = {n: (each >= first) & (each <= last) for n, each in unit.positions.items()}
     inside = {n: mask for n, mask in inside.items() if mask.any()}
+    if not inside:
+        raise ValueError(f"names: {path!r} of {unit.label} is not an array of {library}")
     theirs = [unit.positions[n] for n in inside]
     if all(mask.all() for mask in inside.values()):
         # The first of two biases with one sum may be the only one.

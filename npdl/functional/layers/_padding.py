@@ -93,7 +93,8 @@ def pad(padding: Any, mode: str = "constant", value: float = 0.0) -> Layer:
             _reflect(g, shape, pairs, _fold)
         return None, g[_inside(shape, pairs)].copy("K")
 
-    return Layer(init, apply, backward, out_shape, keeps_axes=True)
+    # Several pairs may pad the channels.
+    return Layer(init, apply, backward, out_shape, keeps_axes=len(pairs) == 1)
 
 
 def _pairs(padding: Any) -> tuple[tuple[int, int], ...]:

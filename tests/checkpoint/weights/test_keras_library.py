@@ -27,13 +27,16 @@ def keras():
     return pytest.importorskip("keras")
 
 
-def attention(k, heads, size):
+def attention(k, heads, size, kv_heads=None):
     """Return self-attention as a layer with one input."""
 
     class Attention(k.Layer):
         def __init__(self):
             super().__init__()
-            self.inner = k.MultiHeadAttention(heads, size)
+            if kv_heads is None:
+                self.inner = k.MultiHeadAttention(heads, size)
+            else:
+                self.inner = k.GroupQueryAttention(size, heads, kv_heads)
 
         def build(self, shape):
             self.inner.build(shape, shape)
@@ -87,6 +90,9 @@ MODELS = {
         F.serial(F.multi_head_attention(2), F.layer_norm(epsilon=1e-3), F.rms_norm(epsilon=1e-6)),
         SEQUENCES,
         lambda k: [attention(k, 2, 3), k.LayerNormalization(), k.RMSNormalization()],
+    ),
+    "shared heads": (
+        F.multi_head_attention(4, kv_heads=2), (7, 8), lambda k: [attention(k, 4, 2, kv_heads=2)]
     ),
 }  # fmt: skip
 

@@ -634,6 +634,15 @@ def test_images_without_a_convolution_keep_their_order():
     np.testing.assert_array_equal(params[1]["weight"], weights["dense/kernel"])
 
 
+def test_a_padding_that_may_pad_channels_requires_flattened():
+    model, like, weights = images(F.pad(((0, 0), (0, 0))), F.flatten(), F.dense(4))
+    with pytest.raises(ValueError, match=r"order of the features .*flattened=\{'3': 64\}"):
+        from_keras(weights, model, like)
+    from_keras(weights, model, like, flattened={"3": 2})
+    model, like, weights = images(F.pad((0, 0)), F.flatten(), F.dense(4))
+    assert from_keras(weights, model, like)
+
+
 def test_global_pooling_and_transposed_channels_need_no_option():
     for between in (F.global_avg_pool(), F.serial(F.transpose((0, 2, 3, 1)), F.flatten())):
         model, like, weights = images(between, F.dense(4))

@@ -297,6 +297,14 @@ def test_a_wrong_header_of_safetensors_is_refused(header, tmp_path):
         from_torch(path, F.embedding(4, 1), F.embedding(4, 1).init(0, (2,)))
 
 
+def test_metadata_may_be_missing_or_null(tmp_path):
+    for metadata in ({}, {"__metadata__": None}, {"__metadata__": {"format": "pt"}}):
+        text = json.dumps(metadata | {"a": entry([4], 0, 16)}).encode()
+        path = tmp_path / "w.safetensors"
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+        assert checkpoint.arrays(path)["a"].shape == (4,)
+
+
 # Compressed archives
 
 
@@ -379,3 +387,49 @@ def test_compressed_archives_expand_within_the_limits(write, message, tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 1 << 21
+
+
+# All arrays of a file
+
+
+def test_all_arrays_of_a_file_are_returned(tmp_path):
+    np.savez_compressed(tmp_path / "w.npz", **FULL)
+    tensors(tmp_path / "w.safetensors", FULL)
+    checkpoint.save(tmp_path / "run.npz", FULL | {"step": 3})
+    for name in ("w.npz", "w.safetensors", "run.npz"):
+        found = checkpoint.arrays(tmp_path / name)
+        assert found.keys() == FULL.keys()
+        for key, array in found.items():
+            np.testing.assert_array_equal(array, FULL[key])
+            assert array.flags.writeable
+    half = checkpoint.arrays(tensors(tmp_path / "half.safetensors", FULL, "BF16"))
+    np.testing.assert_array_equal(half["a.bias"], bfloat16(FULL["a.bias"]))
+    (tmp_path / "shards").mkdir()
+    shards(tmp_path / "shards")
+    assert list(checkpoint.arrays(tmp_path / "shards")) == ["a.bias", "b.weight", "a.weight"]
+
+
+REFUSED = {
+    "a type of no numbers": (
+        lambda path: np.savez(path, a=np.array(["x"])),
+        "has the array 'a' of the type str32; expected a type of numbers",
+    ),
+    "objects": (lambda path: np.savez(path, a=np.array([None])), "'a' of the type object"),
+    "an expanding archive": (
+        lambda path: archive(path, {"a": declaring((1 << 14, 1 << 11)) + bytes(1 << 27)}),
+        "expands to 134217728 bytes, more than 67108864; read a part of it with from_torch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), REFUSED.values(), ids=REFUSED)
+def test_all_arrays_are_refused_with_the_reason(write, message, tmp_path):
+    write(tmp_path / "w.npz")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.arrays(tmp_path / "w.npz")
+
+
+def test_all_arrays_of_an_unknown_type_are_refused(tmp_path):
+    path = tensors(tmp_path / "w.safetensors", FULL, "F8_E4M3")
+    with pytest.raises(CheckpointError, match=r"'a\.bias' of the type F8_E4M3; expected"):
+        checkpoint.arrays(path)

@@ -251,6 +251,23 @@ def test_wrong_names_are_refused_with_the_reason(names, kind, message):
         from_torch(SOURCE, MODEL, LIKE, names)
 
 
+def test_arrays_without_a_counterpart_are_named():
+    model = F.batch_norm()
+    source = drawn(weight=(3,), bias=(3,), running_mean=(3,), running_var=(3,))
+    with pytest.raises(ValueError, match=r"'count' of batch_norm.* is not an array of PyTorch"):
+        from_torch(source, model, model.init(0, (3,)), {"count": "weight"})
+    names = {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+    params = from_torch(source, model, model.init(0, (3,)), names)
+    assert params["count"] == 1
+
+
+def test_the_biases_of_cells_are_listed():
+    model, names = F.lstm(4), {"weight": "w", "recurrent_weight": "u", "bias": ("a", "b", "c")}
+    source = drawn(w=(16, 3), u=(16, 4), a=(16,), b=(16,), c=(16,))
+    with pytest.raises(ValueError, match=r"is 'bias_ih', 'bias_hh' in PyTorch; .* tuple of 2"):
+        from_torch(source, model, model.init(0, (None, 3)), names)
+
+
 def test_a_long_list_of_names_is_cut_in_errors():
     source = {f"layer_{i}.weight": np.ones((3, 3), "f") for i in range(500)}
     with pytest.raises(ValueError, match=r"has no module 'e'; .* and 481 others") as caught:

@@ -143,7 +143,7 @@ def test_the_table_of_an_embedding_has_zeros_for_padding():
     np.testing.assert_array_equal(model(params, ids), expected)
 
 
-def test_written_arrays_are_new_and_of_the_type_of_the_parameters():
+def test_written_arrays_are_new_and_of_the_type_of_params():
     model = F.serial(F.dense(4), F.batch_norm(axis=-1), F.lstm(3))
     params = read_only(tree.astype(model.init(0, (5, 2)), np.float64))
     for name, array in to_torch(params, model).items():
