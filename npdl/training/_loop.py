@@ -101,6 +101,8 @@ class Loop:
         self.callbacks = [*callbacks, self.history]
         self.states = States([self.history, *self.callbacks[:-1]])
         self.epochs, self.steps, self.metrics = epochs, steps, metrics
+        # Metrics whose results are computed after each step.
+        self.shown = [name for name, metric in metrics.items() if metric.each_step]
         self.epoch, self.batch = epochs.start, batch
         # Sums over the examples of the epoch so far; `begun` is set after the epoch's first hook.
         self.totals: Sums = {}
@@ -199,7 +201,7 @@ class Loop:
                 raise
             self.seen += size
             self.totals = merged(self.metrics, self.totals, sums) if self.totals else sums
-            logs = self._means()
+            logs = self._step_means()
             _call(self.callbacks, "on_train_batch_end", self.batch, logs)
             progress.step(self.epoch, logs)
             self.batch += 1
@@ -241,6 +243,12 @@ class Loop:
 
     def _means(self) -> dict[str, Any]:
         return results(self.metrics, self.totals)
+
+    def _step_means(self) -> dict[str, Any]:
+        totals = self.totals
+        if len(totals) > len(self.shown):
+            totals = {name: totals[name] for name in self.shown}
+        return results(self.metrics, totals)
 
     def _ended(self) -> bool:
         at_end = self.epoch >= self.epochs.stop or self.model.stop_training

@@ -1,37 +1,69 @@
-"""Metrics from the confusion matrix: precision, recall and F1.
+"""Metrics from the confusion matrix: precision, recall, F1 and the correlation of Matthews.
 
-Outputs, targets and weights are as in :func:`accuracy`.
+Outputs, targets and weights are as in :func:`accuracy`. With a `threshold`, the outputs are a score
+per item for the class 1 of two classes, as in :func:`binary_accuracy`.
 """
 
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from npdl.functional._checks import refusal
-from npdl.functional._targets import predicted_and_true, ratio
+from npdl.functional._checks import check_number, refusal
+from npdl.functional._targets import (
+    check_probabilities,
+    predicted_and_true,
+    ratio,
+    value_items,
+)
 from npdl.functional.metrics._metric import metric
 from npdl.tree import Array
 
-__all__ = ["confusion_matrix", "f1_score", "precision", "recall"]
+__all__ = ["confusion_matrix", "f1_score", "matthews_correlation", "precision", "recall"]
 
-Average = Literal["macro", "micro", "weighted"] | None
+Average = Literal["macro", "micro", "weighted", "binary"] | None
+
+# For each class: the total weight of its hits, of its predictions and of its targets.
+Counts: TypeAlias = tuple[Array, Array, Array]
 
 
-def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None) -> Array:
+def _merged_matrices(a: Array, b: Array) -> Array:
+    """Return the sum of the matrices; the smaller one is padded with zeros."""
+    size = max(len(a), len(b))
+    total: Array = np.pad(a, (0, size - len(a))) + np.pad(b, (0, size - len(b)))
+    return total
+
+
+def _matrix(counts: Array, **options: Any) -> Array:
+    return counts
+
+
+@metric(_matrix, _merged_matrices)
+def confusion_matrix(
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    classes: int | None = None,
+    threshold: float | None = None,
+) -> Array:
     """Count the positions for each true class, on the first axis, and predicted class.
 
-    ``Cⱼₖ = Σᵢ [tᵢ = j] [pᵢ = k]``, with brackets of value 1 if true and 0 if false.
+    ``Cⱼₖ = Σᵢ wᵢ [tᵢ = j] [pᵢ = k]``, with brackets of value 1 if true and 0 if false. Without
+    weights, all `w` are 1.
 
     Parameters
     ----------
-    outputs, targets : arrays
+    outputs, targets, weights : arrays
         As in :func:`accuracy`.
     classes : int, optional
         The number of classes; by default the number of scores, or the largest id plus one.
+    threshold : float, optional
+        The outputs are then scores of the class 1 of two classes, with targets of the same shape
+        in [0, 1]. Outputs above it predict the class 1; targets above ½ are of the class 1.
 
     Returns
     -------
-    array of ints (classes, classes)
+    array of ints (classes, classes), or of floats with weights
         ``[true, predicted]``.
 
     Raises
@@ -48,13 +80,9 @@ def confusion_matrix(outputs: Array, targets: Any, *, classes: int | None = None
            [0, 2]])
     """
     name = "confusion_matrix"
-    predicted, true, _, found = predicted_and_true(name, outputs, targets, None, classes)
-    size = _size(name, found, outputs, classes)
-    return np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
-
-
-# For each class: the total weight of its hits, of its predictions and of its targets.
-Counts: TypeAlias = tuple[Array, Array, Array]
+    predicted, true, each, size = _ids(name, outputs, targets, weights, classes, threshold)
+    counts = np.bincount(true * size + predicted, each, size * size)
+    return counts.reshape(size, size)
 
 
 def _merged_counts(a: Counts, b: Counts) -> Counts:
@@ -68,19 +96,30 @@ def _padded(counts: Array, size: int) -> Array:
     return np.pad(counts, (0, size - len(counts)))
 
 
-def _precision(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+def _precision(counts: Counts, average: Average = "macro", **options: Any) -> Any:
     hits, predicted, true = counts
     return _averaged("precision", hits, predicted, true, average)
 
 
-def _recall(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+def _recall(counts: Counts, average: Average = "macro", **options: Any) -> Any:
     hits, _, true = counts
     return _averaged("recall", hits, true, true, average)
 
 
-def _f1(counts: Counts, average: Average = "macro", classes: Any = None) -> Any:
+def _f1(counts: Counts, average: Average = "macro", **options: Any) -> Any:
     hits, predicted, true = counts
     return _averaged("f1_score", 2 * hits, predicted + true, true, average)
+
+
+def _correlation(counts: Counts, **options: Any) -> float:
+    hits, predicted, true = counts
+    if not true.any():
+        return 0.0
+    # Each vector has its own sum, so that a single class has exactly the share 1.
+    p, t = predicted / predicted.sum(), true / true.sum()
+    variances = (1 - p @ p) * (1 - t @ t)
+    covariance = hits.sum() / true.sum() - p @ t
+    return float(covariance / np.sqrt(variances)) if variances > 0 else 0.0
 
 
 @metric(_precision, _merged_counts)
@@ -91,6 +130,7 @@ def precision(
     *,
     average: Average = "macro",
     classes: int | None = None,
+    threshold: float | None = None,
 ) -> Counts:
     """Share of correct positions among all predictions of a class, averaged over classes.
 
@@ -100,10 +140,11 @@ def precision(
     ----------
     outputs, targets, weights : arrays
         As in :func:`accuracy`.
-    average : "macro", "micro", "weighted" or None
+    average : "macro", "micro", "weighted", "binary" or None
         "macro": mean over the classes. "micro": share over all classes together. "weighted": mean
-        weighted by the number of targets of each class. None: no average.
-    classes : int, optional
+        weighted by the number of targets of each class. "binary": the value of the class 1 of two
+        classes. None: no average.
+    classes, threshold
         As in :func:`confusion_matrix`.
 
     Returns
@@ -121,8 +162,10 @@ def precision(
     >>> import npdl.functional as F
     >>> F.precision(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
     array([1.        , 0.33333333])
+    >>> F.precision(np.array([0.2, 0.7, 0.9]), np.array([0, 0, 1]), average="binary", threshold=0.5)
+    0.5
     """
-    return _counts("precision", outputs, targets, weights, classes)
+    return _counts("precision", outputs, targets, weights, classes, threshold)
 
 
 @metric(_recall, _merged_counts)
@@ -133,6 +176,7 @@ def recall(
     *,
     average: Average = "macro",
     classes: int | None = None,
+    threshold: float | None = None,
 ) -> Counts:
     """Share of correct positions among all targets of a class, averaged over classes.
 
@@ -140,7 +184,7 @@ def recall(
 
     Parameters
     ----------
-    outputs, targets, weights, average, classes
+    outputs, targets, weights, average, classes, threshold
         As in :func:`precision`.
 
     Returns
@@ -159,7 +203,7 @@ def recall(
     >>> F.recall(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
     array([0.33333333, 1.        ])
     """
-    return _counts("recall", outputs, targets, weights, classes)
+    return _counts("recall", outputs, targets, weights, classes, threshold)
 
 
 @metric(_f1, _merged_counts)
@@ -170,6 +214,7 @@ def f1_score(
     *,
     average: Average = "macro",
     classes: int | None = None,
+    threshold: float | None = None,
 ) -> Counts:
     """Harmonic mean of precision and recall of each class, averaged.
 
@@ -177,7 +222,7 @@ def f1_score(
 
     Parameters
     ----------
-    outputs, targets, weights, average, classes
+    outputs, targets, weights, average, classes, threshold
         As in :func:`precision`.
 
     Returns
@@ -196,13 +241,57 @@ def f1_score(
     >>> F.f1_score(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 0]), average=None)
     array([0.5, 0.5])
     """
-    return _counts("f1_score", outputs, targets, weights, classes)
+    return _counts("f1_score", outputs, targets, weights, classes, threshold)
 
 
-def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int | None) -> Counts:
+@metric(_correlation, _merged_counts)
+def matthews_correlation(
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    classes: int | None = None,
+    threshold: float | None = None,
+) -> Counts:
+    """Correlation of predicted and true classes, ``r = (n c - p·t) / √((n² - p·p) (n² - t·t))``.
+
+    The numbers of positions are n in total and c correct ones; the vectors p and t have the numbers
+    of predictions and of targets of each class.
+
+    Parameters
+    ----------
+    outputs, targets, weights, classes, threshold
+        As in :func:`precision`.
+
+    Returns
+    -------
+    float
+        From -1 to 1; 0 if all predictions or all targets are of one class.
+
+    References
+    ----------
+    Gorodkin: Comparing two K-category assignments by a K-category correlation coefficient, 2004.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> round(F.matthews_correlation(np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1])), 4)
+    0.5774
+    """
+    return _counts("matthews_correlation", outputs, targets, weights, classes, threshold)
+
+
+def _counts(
+    name: str,
+    outputs: Array,
+    targets: Any,
+    weights: Any,
+    classes: int | None,
+    threshold: float | None,
+) -> Counts:
     """Return the counts for each class: ints, or floats with weights."""
-    predicted, true, each, found = predicted_and_true(name, outputs, targets, weights, classes)
-    size = _size(name, found, outputs, classes)
+    predicted, true, each, size = _ids(name, outputs, targets, weights, classes, threshold)
     hit = predicted == true
     of_hits = np.bincount(true[hit], None if each is None else each[hit], size)
     return of_hits, np.bincount(predicted, each, size), np.bincount(true, each, size)
@@ -212,14 +301,39 @@ def _counts(name: str, outputs: Array, targets: Any, weights: Any, classes: int 
 _MOST_CLASSES = 10_000
 
 
-def _size(name: str, found: int, outputs: Array, classes: int | None) -> int:
-    """Return the number of classes; raise if an id makes the number implausibly large."""
-    if classes is None and outputs.dtype.kind in "iu" and found > _MOST_CLASSES:
-        raise ValueError(
-            f"{name}: the largest id is {found - 1}, which makes {found} classes; if this number "
-            f"is right, pass {name}(..., classes={found})"
-        )
-    return found
+def _ids(
+    name: str,
+    outputs: Array,
+    targets: Any,
+    weights: Any,
+    classes: int | None,
+    threshold: float | None,
+) -> tuple[Array, Array, Array | None, int]:
+    """Return predicted ids, true ids and weights as vectors, and the number of classes.
+
+    Raises
+    ------
+    ValueError
+        If an id makes this number implausibly large.
+    """
+    if threshold is None:
+        found = predicted_and_true(name, outputs, targets, weights, classes)
+        size = found[3]
+        if classes is None and outputs.dtype.kind in "iu" and size > _MOST_CLASSES:
+            raise ValueError(
+                f"{name}: the largest id is {size - 1}, which makes {size} classes; if this number "
+                f"is right, pass {name}(..., classes={size})"
+            )
+        return found
+    limit = check_number(threshold, f"{name}(p, t, threshold=0.5)")
+    if classes not in (None, 2):
+        raise ValueError(f"{name}: a threshold is for 2 classes, got classes={classes!r}")
+    scores, given, each = value_items(name, outputs, targets, weights)
+    check_probabilities(name, "targets", given, "a target is 0 or 1, or between")
+    if each is not None:
+        each = np.broadcast_to(each, scores.shape).reshape(-1)
+    predicted, true = (above.reshape(-1).astype(np.intp) for above in (scores > limit, given > 0.5))
+    return predicted, true, each, 2
 
 
 def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Average) -> Any:
@@ -232,6 +346,7 @@ def _averaged(name: str, hits: Array, all_of: Array, true: Array, average: Avera
         return float(ratio(hits.sum(), all_of.sum()))
     if average == "weighted":
         return float(ratio(ratio(hits, all_of) @ true, true.sum()))
-    raise ValueError(
-        refusal(average, f"{name}(p, t, average='macro')", "'macro', 'micro', 'weighted' or None")
-    )
+    if average == "binary" and len(hits) <= 2:
+        return float(ratio(hits, all_of)[1]) if len(hits) == 2 else 0.0
+    expected = "'macro', 'micro', 'weighted', 'binary' for 2 classes, or None"
+    raise ValueError(refusal(average, f"{name}(p, t, average='macro')", expected))

@@ -2,7 +2,8 @@
 
 The mean of the recalls of all batches is not the recall of the epoch. So a :class:`Metric` returns
 sums, such as the numbers of hits and of targets. The result is computed from the merged sums of all
-batches, shards and ranks.
+batches, shards and ranks. Some metrics, such as the area under a curve, need all examples at once.
+Their sums are the examples themselves: :func:`collected`.
 """
 
 import functools
@@ -16,7 +17,7 @@ from npdl import tree
 from npdl.functional._arrays import describe
 from npdl.tree import Array, Tree
 
-__all__ = ["Metric", "add_sums", "metric", "quotient"]
+__all__ = ["Metric", "add_sums", "collected", "joined", "metric", "quotient"]
 
 
 def add_sums(a: Tree, b: Tree) -> Tree:
@@ -31,7 +32,7 @@ def _added(a: Any, b: Any) -> Any:
     if x.shape != y.shape:
         raise ValueError(
             f"the sums of a metric need the same shape in all batches, got {describe(x)} and "
-            f"{describe(y)}"
+            f"{describe(y)}; F.collected(function) keeps the outputs and targets of all batches"
         )
     return x + y if isinstance(a, np.ndarray) else float(x + y)
 
@@ -60,6 +61,9 @@ class Metric:
     merge : callable, optional
         ``merge(sums, sums) -> sums`` of two disjoint sets of examples. The default adds them leaf
         by leaf in float64.
+    each_step : bool
+        Whether `fit` also computes the result after each step, for progress and callbacks. False
+        for expensive results, which are computed once per epoch.
 
     Examples
     --------
@@ -80,6 +84,7 @@ class Metric:
     sums: Callable[..., Tree]
     result: Callable[..., Any] = quotient
     merge: Callable[[Tree, Tree], Tree] = add_sums
+    each_step: bool = True
 
     def __call__(self, outputs: Array, targets: Any, weights: Any = None, **options: Any) -> Any:
         """Return the result for all examples at once."""
@@ -91,21 +96,24 @@ class Metric:
     def __reduce__(self) -> Any:
         # A decorated metric replaces its function and is pickled by the function's name.
         name = getattr(self, "__qualname__", None)
-        return name or (Metric, (self.sums, self.result, self.merge))
+        return name or (Metric, (self.sums, self.result, self.merge, self.each_step))
 
     def bound(self, **options: Any) -> "Metric":
         """Return the metric with these options."""
         sums = functools.partial(self.sums, **options)
-        return Metric(sums, functools.partial(self.result, **options), self.merge)
+        result = functools.partial(self.result, **options)
+        return Metric(sums, result, self.merge, self.each_step)
 
 
 def metric(
-    result: Callable[..., Any] = quotient, merge: Callable[[Tree, Tree], Tree] = add_sums
+    result: Callable[..., Any] = quotient,
+    merge: Callable[[Tree, Tree], Tree] = add_sums,
+    each_step: bool = True,
 ) -> Callable[[Callable[..., Tree]], Metric]:
     """Return a decorator that turns a function for the sums into a metric."""
 
     def decorate(sums: Callable[..., Tree]) -> Metric:
-        made = Metric(sums, result, merge)
+        made = Metric(sums, result, merge, each_step)
         vars(made).update(__wrapped__=sums)
         for name in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(sums, name):
@@ -113,3 +121,61 @@ def metric(
         return made
 
     return decorate
+
+
+def joined(a: Tree, b: Tree) -> Tree:
+    """Return the parts of two sets of examples: tuples of trees of arrays.
+
+    Two parts at the end are concatenated when the first one is not the larger one. So an epoch of n
+    examples has at most ``log₂ n`` parts, and each array is copied at most as many times.
+    """
+    parts = (*a, *b)
+    while len(parts) > 1 and _length(parts[-2]) <= _length(parts[-1]):
+        parts = (*parts[:-2], _concatenated(parts[-2:]))
+    return parts
+
+
+def _length(part: Tree) -> int:
+    return len(tree.leaves(part)[0])
+
+
+def _concatenated(parts: Tree) -> Tree:
+    return parts[0] if len(parts) == 1 else tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def collected(function: Callable[..., Any]) -> Metric:
+    """Return a metric that is a function of the outputs and targets of all examples.
+
+    `fit` collects the arrays of an epoch, and calls the function at its end. Their memory is the
+    memory of all outputs and targets. A checkpoint in mid-epoch contains them.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(outputs, targets) -> number``, or with further targets, or with an argument
+        `weights`.
+
+    Examples
+    --------
+    The median error of an epoch, which is not the mean of the medians of its batches:
+
+    >>> import numpy as np
+    >>> import npdl.functional as F
+    >>> median_error = F.collected(lambda outputs, targets: np.median(np.abs(outputs - targets)))
+    >>> parts = [median_error.sums(np.array(p), np.zeros(2)) for p in ([1.0, 2.0], [3.0, 9.0])]
+    >>> float(median_error.result(median_error.merge(*parts)))
+    2.5
+    """
+
+    def sums(outputs: Any, *targets: Any, **weights: Any) -> Tree:
+        while targets and targets[-1] is None:  # absent weights
+            targets = targets[:-1]
+        return ((outputs, targets, weights),)
+
+    def result(parts: Tree) -> Any:
+        outputs, targets, weights = _concatenated(parts)
+        return function(outputs, *targets, **weights)
+
+    made = Metric(sums, result, joined, each_step=False)
+    vars(made).update(__wrapped__=function)  # the signature
+    return made

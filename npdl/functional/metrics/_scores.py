@@ -29,7 +29,14 @@ from npdl.functional._targets import (
 from npdl.functional.metrics._metric import metric
 from npdl.tree import Array
 
-__all__ = ["absolute_error", "accuracy", "binary_accuracy", "r2_score", "top_k_accuracy"]
+__all__ = [
+    "absolute_error",
+    "accuracy",
+    "binary_accuracy",
+    "r2_score",
+    "top_k_accuracy",
+    "weighted_sums",
+]
 
 # The total weight. For each quantity: the mean of the targets, the sum of their squared distances
 # from this mean, and the sum of squared errors.
@@ -74,7 +81,7 @@ def accuracy(outputs: Array, targets: Any, weights: Any = None) -> tuple[float, 
     0.5
     """
     predicted, true, each, _ = predicted_and_true("accuracy", outputs, targets, weights, None)
-    return _weighted_sums(predicted == true, each)
+    return weighted_sums(predicted == true, each)
 
 
 @metric()
@@ -119,7 +126,7 @@ def top_k_accuracy(
     before = scores > own
     before |= (scores == own) & (np.arange(n_classes) < true[:, None])
     hits = (np.count_nonzero(before, axis=1) < k) & ~np.isnan(own[:, 0])
-    return _weighted_sums(hits, each)
+    return weighted_sums(hits, each)
 
 
 @metric()
@@ -158,7 +165,7 @@ def binary_accuracy(
     threshold = check_number(threshold, f"{name}(p, t, threshold=0.5)")
     outputs, true, each = value_items(name, outputs, targets, weights)
     check_probabilities(name, "targets", true, "a target is 0 or 1, or between")
-    return _weighted_sums((outputs > threshold) == (true > 0.5), each)
+    return weighted_sums((outputs > threshold) == (true > 0.5), each)
 
 
 @metric()
@@ -187,7 +194,7 @@ def absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[f
     0.5
     """
     outputs, true, each = value_items("absolute_error", outputs, targets, weights)
-    return _weighted_sums(np.abs(outputs - true), each)
+    return weighted_sums(np.abs(np.subtract(outputs, true, dtype=np.float64)), each)
 
 
 def _merged_moments(a: Moments, b: Moments) -> Moments:
@@ -263,7 +270,7 @@ def r2_score(outputs: Array, targets: Any, weights: Any = None) -> Moments:
     return weight, t[0] + mean, squares, np.sum(w * (t - p) ** 2, axis=0)
 
 
-def _weighted_sums(values: Array, weights: Array | None) -> tuple[float, float]:
+def weighted_sums(values: Array, weights: Array | None) -> tuple[float, float]:
     """Return the (weighted) sum of values and the sum of the weights."""
     if weights is not None:
         weights = np.broadcast_to(weights, values.shape)

@@ -28,6 +28,8 @@ OF_CLASSES = {
     "precision": F.precision,
     "recall": F.recall,
     "f1_score": F.f1_score,
+    "matthews_correlation": F.matthews_correlation,
+    "calibration_error": lambda *args: F.calibration_error(*args, logits=True),
 }
 AVERAGES = pytest.mark.parametrize("average", ["macro", "micro", "weighted", None])
 
@@ -259,7 +261,13 @@ def arrays_for(name):
     return p, np.eye(4)[ids], weights
 
 
-ALL = OF_CLASSES | OF_NUMBERS
+OF_SCORES = {
+    "perplexity": lambda *args: F.perplexity(*args, logits=True),
+    "roc_auc": lambda *args: F.roc_auc(*args, logits=True),
+    "average_precision": lambda *args: F.average_precision(*args, logits=True),
+}
+ALL = OF_CLASSES | OF_NUMBERS | OF_SCORES
+WITHOUT_WEIGHT = {"perplexity": 1, "roc_auc": np.nan}
 EACH = pytest.mark.parametrize(("name", "metric"), ALL.items(), ids=ALL)
 
 
@@ -273,7 +281,7 @@ def test_a_weight_of_zero_leaves_out_nan_and_inf(name, metric, kind):
     q[~kept], s[~kept] = kind, kind
     for outputs, targets in ((q, t), (p, s), (q, s)):
         assert metric(outputs, targets, weights) == pytest.approx(expected, rel=1e-12)
-    assert metric(q, s, 0 * weights) == 0
+    np.testing.assert_equal(metric(q, s, 0 * weights), WITHOUT_WEIGHT.get(name, 0))
 
 
 @EACH
@@ -281,7 +289,8 @@ def test_a_weight_of_zero_leaves_out_nan_and_inf(name, metric, kind):
 def test_tiny_and_huge_weights_weigh_like_others(name, metric, factor):
     p, t, weights = arrays_for(name)
     p = p.astype(np.float32)
-    assert metric(p, t, weights * factor) == pytest.approx(metric(p, t, weights), rel=1e-12)
+    expected = metric(p, t, weights)
+    assert metric(p, t, weights * factor) == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 @EACH
