@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import attrs
 import numpy as np
 
 import npdl.functional as F
@@ -173,9 +172,6 @@ class Estimator(BaseEstimator):
                 f"{type(self).__name__}: sample_weight and class_weight need a loss with weights, "
                 f"loss(outputs, targets, weights), got {shown(loss)}"
             )
-        # Training begins with a whole epoch, also if the number of examples has changed.
-        steps = -(-len(examples) // self.batch_size)
-        state = attrs.evolve(self.state_, step=-(-self.state_.step // steps) * steps)
         callbacks = [*copy.deepcopy(list(self.callbacks or ())), TerminateOnNaN()]
         if held_out is not None:
             callbacks.append(EarlyStopping("val_loss", 0, self.patience, "min", True))
@@ -184,7 +180,7 @@ class Estimator(BaseEstimator):
             loss,
             self._optimizer(),
             self._encoded(examples).data,
-            state=state,
+            state=self.state_,
             epochs=epochs,
             batch_size=self.batch_size,
             validation=None if held_out is None else self._encoded(held_out).dense,

@@ -76,12 +76,12 @@ class Run:
         """
         self._check_whole()
         state: TrainState = tree.read_only(tree.copied(self._state))
-        return state
+        return state.with_data(self._plan.trained_on)
 
     @property
     def result(self) -> TrainState:
         """The state after the last step, not copied: a further step may overwrite it."""
-        return self._state
+        return self._state.with_data(self._plan.trained_on)
 
     def close(self) -> None:
         """Take the state out of the memory of the ranks; all ranks must call it."""
@@ -92,7 +92,7 @@ class Run:
     @property
     def whole(self) -> TrainState | None:
         """The state after the last step; `None` if an interrupt left it partly overwritten."""
-        return self._state if self._state.is_whole else None
+        return self.result if self._state.is_whole else None
 
     def _check_whole(self) -> None:
         if not self._state.is_whole:

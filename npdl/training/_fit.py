@@ -71,9 +71,10 @@ def fit(
         ``data[rows]``, which returns such a tuple for an array of row numbers. Then only one
         batch is read at a time.
     state : TrainState, optional
-        The state to continue from; it is not changed. The position follows from ``state.step``
-        and the number of steps per epoch of these data. In the middle of an epoch, the examples
-        before that position are skipped, and a `MidEpochWarning` has their number.
+        The state to continue from; it is not changed. Training begins with a whole epoch: if
+        ``state.step`` is not the end of an epoch of these data, it is rounded up to the next end. A
+        state that another call of `fit` left in mid-epoch, such as the state of an error, continues
+        there with a `MidEpochWarning`, if the numbers of examples and `batch_size` are the same.
     params : tree, optional
         Parameters to start from, such as loaded ones, if no `state` is passed; the arrays are
         copied. The optimizer starts from its initial state: :meth:`TrainState.create`.
@@ -99,7 +100,8 @@ def fit(
     resume : bool
         Whether to continue from the newest valid checkpoint. The run ends at the same epoch as
         without the interruption: `epochs` counts from the start of the run, not from the
-        checkpoint. Parameters, optimizer state and history have the same bits.
+        checkpoint. Parameters, optimizer state and history have the same bits. With `state` and
+        without `checkpoint`, whether to continue at the position of ``state.step`` in mid-epoch.
     progress : bool
         Whether to show progress: a bar in a terminal if tqdm is installed, else a line per epoch.
     check_finite : bool
@@ -124,16 +126,18 @@ def fit(
         The state after the last step.
     history : dict of lists
         For each epoch, ``"loss"`` and the metrics over its examples. The names of validation
-        values have the prefix ``"val_"``. The loss is a mean, weighted if it has weights.
-        A :class:`Metric` is computed over all examples; any other function is averaged.
+        values have the prefix ``"val_"``. The loss and functions other than a :class:`Metric` are
+        means over the examples, weighted if there are weights.
 
     Raises
     ------
     ValueError, TypeError
         If the data are empty, of different lengths, or not numbers; if inputs with a weight of 0
-        are not finite; if the validation data do not fit the model, the loss or a metric; if the
-        parameters or the state belong to another model or optimizer; or if the ranks start with
-        different models, states, settings or lengths of data.
+        are not finite; if weights are negative, not finite or of another length, or belong to a
+        missing class; if the validation data do not fit the model, the loss or a metric; if a
+        metric cannot be merged from batches; if the parameters or the state belong to another
+        model or optimizer; or if the ranks start with different models, states, settings or
+        lengths of data.
     OSError
         If checkpoints cannot be written.
     CheckpointError
@@ -146,7 +150,7 @@ def fit(
     ResumeWarning
         If the directory has no checkpoint; if the run has ended already; if the newest checkpoint
         is damaged; if the environment or the arguments of callbacks have changed; or if `state`
-        is in the middle of an epoch.
+        continues in mid-epoch.
     UnwrittenCheckpointWarning
         If the last checkpoint could not be written; the result is returned.
     RuntimeWarning
@@ -184,6 +188,7 @@ def fit(
         resume = check_flag(resume, "fit(…, resume=True)")
         check_finite = check_flag(check_finite, "fit(…, check_finite=True)")
         example = first_input(data)
+        in_place = resume and state is not None and checkpoint is None
         if state is None:
             state = TrainState.create(model, optimizer, example_shape(example), rng, params=params)
         else:
@@ -215,8 +220,8 @@ def fit(
             comm, state=state, epochs=epochs, resume=resume, examples=sample(data, comm), **settings
         )
         plan.check(state.params, example)
-        run = Run(plan, state)
-        first, batch = divmod(state.step, plan.steps)
+        run = Run(plan, plan.start(state, in_place))
+        first, batch = divmod(run.result.step, plan.steps)
         loop = Loop(
             run,
             [each for each in every if is_first(comm) or not writes(each)],
@@ -225,12 +230,12 @@ def fit(
             plan.scores.metrics,
             batch,
             checkpoint=checkpoint,
-            resume=resume,
+            resume=resume and not in_place,
             names=names,
             settings=settings,
             comm=comm,
         )
-        if batch and loop.found is None and is_first(comm):
+        if batch and not in_place and loop.found is None and is_first(comm):
             _warn_of_skipped(first, batch, plan.steps, batch_size, count)
         try:
             with Progress(progress and is_first(comm), loop.epochs.stop, plan.steps) as report:
@@ -255,7 +260,7 @@ def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count:
     warn(
         f"training continues in the middle of an epoch: state.step={epoch * steps + batch} is step "
         f"{batch} of {steps} in epoch {epoch}, so {batch * batch_size} of {count} examples are "
-        f"skipped. If the state was trained on other data or with another batch_size, start a "
-        f"whole epoch: state=attrs.evolve(state, step={(epoch + 1) * steps})",
+        f"skipped, on which the state was trained. For other data, start a whole epoch: "
+        f"state=attrs.evolve(state, step={(epoch + 1) * steps})",
         MidEpochWarning,
     )

@@ -52,6 +52,17 @@ class Plan:
         text += f", in {self.shards} shards" if self.shards is not None else ""
         return f"{text}, shuffled" if self.shuffle else text
 
+    @property
+    def trained_on(self) -> tuple[int, int]:
+        """The numbers of examples in total and per batch, by which a state knows its position."""
+        return self.count, self.batch_size
+
+    def start(self, state: TrainState, in_place: bool) -> TrainState:
+        """Return the state at the start of an epoch, unless it continues in mid-epoch."""
+        if in_place or state.trained_on == self.trained_on or not state.step % self.steps:
+            return state
+        return attrs.evolve(state, step=-(-state.step // self.steps) * self.steps)
+
     def division(self) -> Division | None:
         """Return the memory of the ranks, if there are several."""
         if self.shards is None or self.comm is None or self.comm.Get_size() == 1:

@@ -1,8 +1,10 @@
 """Training from a given state, and from given parameters."""
 
+import pickle
 import warnings
 
 import attrs
+import classifier
 import numpy as np
 import pytest
 from arrays import read_only, same_bits
@@ -52,42 +54,38 @@ def counted(data, batch_size, state):
     return sum(seen), [each for each in caught if each.category is MidEpochWarning]
 
 
-# After two epochs of 64 examples in batches of 32: four steps.
+# Other data after two epochs of 64 examples in batches of 32, which are four steps: their number,
+# the size of a batch, and the steps of an epoch.
 ELSEWHERE = {
-    "more examples": (160, 32, 5, 128),
-    "many more examples": (999, 32, 32, 128),
-    "fewer examples": (90, 32, 3, 32),
-    "a smaller batch": (64, 10, 7, 40),
-    "a larger batch": (640, 200, 4, 0),
-    "the same": (64, 32, 2, 0),
-    "a divisor of the steps": (128, 32, 4, 0),
+    "more examples": (160, 32, 5),
+    "many more examples": (999, 32, 32),
+    "fewer examples": (90, 32, 3),
+    "a smaller batch": (64, 10, 7),
+    "a larger batch": (640, 200, 4),
+    "the same": (64, 32, 2),
+    "a divisor of the steps": (128, 32, 4),
+}
+ORIGINS = {
+    "of fit": lambda state: state,
+    "of a file": lambda state: tree.map(lambda leaf: leaf, state),
+    "pickled": lambda state: pickle.loads(pickle.dumps(state)),
+    "of a script": lambda state: TrainState(4, state.params, state.opt_state, state.rng),
 }
 
 
 @pytest.mark.parametrize("kind", ["arrays", "source"])
-@pytest.mark.parametrize(
-    ("count", "batch_size", "steps", "skipped"), ELSEWHERE.values(), ids=ELSEWHERE
-)
-def test_examples_that_a_position_skips_are_counted_in_a_warning(
-    count, batch_size, steps, skipped, kind
-):
+@pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
+@pytest.mark.parametrize(("count", "batch_size", "steps"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_other_data_are_trained_on_from_their_first_example(count, batch_size, steps, origin, kind):
     state, _ = fit(MODEL, LOSS, F.sgd(0.01), classes(64), epochs=2, progress=False)
+    state, data = origin(state), classes(count)
     assert state.step == 4
-    data = classes(count)
     seen, caught = counted(Source(data) if kind == "source" else data, batch_size, state)
-    assert seen == count - skipped
-    if not skipped:
-        assert not caught
-        return
-    (warning,) = caught
-    text = str(warning.message)
-    assert f"so {skipped} of {count} examples are skipped" in text
-    assert f"state.step=4 is step {4 % steps} of {steps} in epoch {4 // steps}" in text
-    assert warning.filename == __file__
-    # The remedy of the message.
-    whole = attrs.evolve(state, step=(4 // steps + 1) * steps)
-    assert f"state=attrs.evolve(state, step={whole.step})" in text
-    assert counted(data, batch_size, whole) == (count, [])
+    assert (seen, caught) == (count, [])
+    whole = attrs.evolve(state, step=-(-4 // steps) * steps)
+    options = {"data": data, "batch_size": batch_size, "optimizer": F.sgd(0.01), "epochs": 1}
+    assert same_bits(run(state=state, **options), run(state=whole, **options))
+    assert run(state=state, **options)[0].step == whole.step + steps
 
 
 class Keep(Callback):
@@ -105,10 +103,50 @@ class Keep(Callback):
 def test_the_same_data_continue_to_the_same_bits_in_any_epoch(step):
     keep = Keep(step)
     whole, _ = run(epochs=2, callbacks=[keep])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MidEpochWarning)
-        rest, _ = run(epochs=2 - step // 7, state=keep.state_then)
-    assert same_bits(rest, whole)
+    options = {"epochs": 2 - step // 7, "batch_size": 8}
+    for state in (keep.state_then, pickle.loads(pickle.dumps(keep.state_then))):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", MidEpochWarning)
+            rest, _ = run(state=state, **options)
+        assert same_bits(rest, whole)
+        assert len(caught) == (step % 7 > 0)
+        for warning in caught:
+            text = str(warning.message)
+            assert f"so {step % 7 * 8} of 50 examples are skipped" in text
+            assert f"state.step={step} is step {step % 7} of 7 in epoch {step // 7}" in text
+            assert f"attrs.evolve(state, step={(step // 7 + 1) * 7})" in text
+            assert warning.filename == classifier.__file__
+    # A state without its data continues there only if it is told to.
+    alone = TrainState(step, state.params, state.opt_state, state.rng)
+    assert same_bits(run(state=alone, resume=True, **options)[0], whole)
+    assert same_bits(run(state=alone, **options)[0], whole) == (step % 7 == 0)
+
+
+def test_a_state_in_mid_epoch_begins_other_data_at_their_start():
+    keep = Keep(3)
+    run(epochs=1, callbacks=[keep], optimizer=F.sgd(0.01))
+    for count, size in ((51, 8), (50, 9), (20, 8)):
+        assert counted(classes(count), size, keep.state_then) == (count, [])
+
+
+def test_an_error_leaves_a_state_that_continues_in_mid_epoch():
+    def stop(batch, logs):
+        if batch == 4:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped") as caught:
+        run(epochs=2, callbacks=[LambdaCallback(on_train_batch_end=stop)])
+    with pytest.warns(MidEpochWarning, match="so 40 of 50 examples are skipped"):
+        rest, _ = run(epochs=2, state=caught.value.state)
+    assert same_bits(rest, run(epochs=2)[0])
+
+
+def test_a_first_start_with_a_state_begins_at_the_first_example(tmp_path):
+    state, _ = fit(MODEL, LOSS, F.sgd(0.01), classes(64), epochs=2, progress=False)
+    options = {"state": state, "optimizer": F.sgd(0.01), "epochs": 1}
+    with pytest.warns(FreshStartWarning):
+        first, _ = run(checkpoint=Checkpoint(tmp_path), resume=True, **options)
+    assert same_bits(first, run(**options)[0])
 
 
 def test_a_run_resumed_in_mid_epoch_skips_nothing(tmp_path):
