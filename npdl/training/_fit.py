@@ -26,6 +26,7 @@ from npdl.training._plan import Plan
 from npdl.training._position import setting
 from npdl.training._scores import Metrics, Scores, check_metrics, index_of_weights
 from npdl.training._train_state import TrainState, check_state
+from npdl.training._weights import with_weights
 
 __all__ = ["fit"]
 
@@ -43,6 +44,8 @@ def fit(
     shuffle: bool = True,
     validation: Any = None,
     metrics: Metrics | None = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
     rng: random.KeyLike = 0,
     callbacks: Iterable[Any] = (),
     checkpoint: Checkpoint | None = None,
@@ -90,6 +93,13 @@ def fit(
         ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
         ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
         weights if the loss has such an argument too.
+    sample_weight : array (batch,) or further axes of positions, optional
+        The weights of the examples, not negative. They are the argument `weights` of the loss and
+        of the metrics, in place of weights in `data`. The validation data have their own.
+    class_weight : dict or "balanced", optional
+        The weights of classes, such as ``{0: 1.0, 1: 5.0}``, 1 for a missing class. "balanced"
+        gives all classes the same sum of weights. The weights of the examples of `data` are
+        multiplied by the weights of their classes.
     rng : key
         The key of the run, if no `state` is passed.
     callbacks : list of Callback
@@ -198,6 +208,9 @@ def fit(
                     "fit(..., params=params)"
                 )
             check_state(state, optimizer)
+        if sample_weight is not None or class_weight is not None:
+            shape = model.out_shape(example_shape(example))
+            data = with_weights(data, count, loss, shape, sample_weight, class_weight)
         metrics = check_metrics(metrics)
         names = ["loss", *metrics]
         held_out = 0
@@ -216,6 +229,7 @@ def fit(
             "data": plan.sampling,
             "validation": f"{held_out} examples",
         }
+        settings |= {} if class_weight is None else {"class_weight": setting(class_weight)}
         check_agreement(
             comm, state=state, epochs=epochs, resume=resume, examples=sample(data, comm), **settings
         )
