@@ -25,8 +25,10 @@ __all__ = [
     "evaluate",
     "joined",
     "keep_freed_memory",
+    "outputs_of_few",
     "over_batches",
     "predict",
+    "tiled",
 ]
 
 Loss: TypeAlias = Callable[..., tuple[Any, Any]]
@@ -169,8 +171,23 @@ def _values(outputs: Any, data: Any, loss: Loss | None, metrics: Metrics | None)
     return values | scores.values(outputs, (x, *targets))
 
 
-# Number of examples whose outputs :func:`check_evaluation` computes.
+# Number of examples whose outputs :func:`outputs_of_few` computes.
 _FEW = 16
+
+
+def outputs_of_few(model: Layer, params: Params, x: Any, rng: KeyLike) -> Any:
+    """Return outputs of the first examples, at least two, in training mode.
+
+    A batch norm then needs no running statistics.
+    """
+    count = len(tree.leaves(x)[0])
+    few = np.arange(max(2, min(count, _FEW))) % count
+    return model.apply(params, tree.map(lambda array: array[few], x), train=True, rng=rng)[0]
+
+
+def tiled(outputs: Any, count: int) -> Any:
+    """Return outputs for so many examples, which are repetitions of the given ones."""
+    return tree.map(lambda y: y.take(np.arange(count) % len(y), axis=0), outputs)
 
 
 def check_evaluation(
@@ -178,19 +195,14 @@ def check_evaluation(
 ) -> None:
     """Raise if :func:`evaluate` would fail on data; the check computes outputs of a few examples.
 
-    The outputs are computed in training mode, because a batch norm then needs no running
-    statistics. They are repeated for all targets. Each value must be a number.
+    The outputs are repeated for all targets. Each value must be a number.
     """
     count = check_data(data, "validation")
-    few = np.arange(max(2, min(count, _FEW))) % count
-    rows = np.arange(count) % len(few)
     try:
         # The values of these outputs are not used, so warnings about them are suppressed.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            inputs = tree.map(lambda array: array[few], data[0])
-            outputs, _ = model.apply(params, inputs, train=True, rng=rng)
-            outputs = tree.map(lambda y: y.take(rows, axis=0), outputs)
+            outputs = tiled(outputs_of_few(model, params, data[0], rng), count)
             for name, value in _values(outputs, data, loss, metrics).items():
                 number_of(name, value)
     except Exception as error:

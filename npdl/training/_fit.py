@@ -92,7 +92,9 @@ def fit(
     metrics : dict of callables, optional
         ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
         ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
-        weights if the loss has such an argument too.
+        weights if the loss has such an argument too. A :class:`Metric`, such as the metrics of
+        npdl, is computed over all examples of an epoch. Any other function must be a mean over the
+        examples. This is tried before the first step, with two parts of some examples.
     sample_weight : array (batch,) or further axes of positions, optional
         The weights of the examples, not negative. They are the argument `weights` of the loss and
         of the metrics, in place of weights in `data`. The validation data have their own.

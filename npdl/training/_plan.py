@@ -1,24 +1,30 @@
 """One record of a run: the model, its data, and the division of the data into batches."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
+import numpy as np
 
-from npdl import random
+from npdl import random, tree
 from npdl._data import batches, is_source, order_of, smallest_part
 from npdl.distributed._shards import rows_of
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._divided_update import Division
-from npdl.training._evaluation import Loss, check_evaluation, evaluate
+from npdl.training._evaluation import Loss, check_evaluation, evaluate, outputs_of_few
 from npdl.training._scores import Metrics, Scores, Sums
 from npdl.training._step import summing_step
 from npdl.training._train_state import TrainState
+from npdl.training._trial import check_merging, spread
 from npdl.training._zero_weights import check_left_out
 
 __all__ = ["Plan"]
+
+# Number of examples with which metrics are tried before the first step, fewer from a source.
+_TRIED, _READ = 1024, 64
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -112,6 +118,8 @@ class Plan:
         if self.validation is not None:
             check_evaluation(self.model, params, self.validation, self.loss, self.metrics, self.key)
         self._check_smallest(params, example)
+        if self.scores.tried:
+            self._try_metrics(params)
 
     def _check_smallest(self, params: Params, example: Any) -> None:
         """Raise if a batch or a shard has a single example and the model cannot train on it.
@@ -134,3 +142,19 @@ class Plan:
                 f"shard of one; {f'batch_size={good} does not' if good else 'pass more examples'}"
             )
             raise
+
+    def _try_metrics(self, params: Params) -> None:
+        """Raise if a metric of the user cannot be merged from batches."""
+        try:
+            if is_source(self.data):
+                batch = tuple(self.data[spread(self.count, _READ)])
+            else:
+                rows = spread(self.count, _TRIED)
+                targets = tree.map(lambda array: array[rows], tuple(self.data[1:]))
+                batch = (self.data[0], *targets)
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                outputs = outputs_of_few(self.model, params, batch[0], self.key)
+        except Exception:
+            return  # the first step raises it, too
+        check_merging(self.scores, outputs, batch)

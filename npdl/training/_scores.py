@@ -90,6 +90,20 @@ class Scores:
             self._unchecked = False
         return sums
 
+    def sums_of(self, name: str, outputs: Any, batch: tuple[Any, ...]) -> Tree:
+        """Return the sums of one metric on a batch."""
+        scored = self._scored[name]
+        return scored.call(name, scored.metric.sums, outputs, batch, self.weights_index)
+
+    def is_averaged(self, name: str) -> bool:
+        """Whether a metric is a function whose values are averaged over batches."""
+        return self._scored[name].averaged
+
+    @property
+    def tried(self) -> list[str]:
+        """The names of the metrics that are not of npdl, and so need a trial."""
+        return [name for name, scored in self._scored.items() if not scored.is_own]
+
     def values(self, outputs: Any, batch: tuple[Any, ...]) -> dict[str, Any]:
         """Return the values of all metrics on a batch."""
         return {
@@ -146,12 +160,25 @@ def index_of_weights(loss: Callable[..., Any] | None) -> int | None:
 
 @attrs.frozen(eq=False, repr=False)
 class _Scored:
-    """A function as a metric, its number of targets, and whether it takes weights."""
+    """A function as a metric, its number of targets, and whether it takes weights.
+
+    It is averaged over batches unless it is a :class:`Metric`.
+    """
 
     function: Callable[..., Any]
     metric: Metric
     targets: int
     weighted: bool
+    averaged: bool
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a metric of npdl."""
+        inner = _inner(self.function)
+        used = [inner]
+        if isinstance(inner, Metric):
+            used = [_inner(f) for f in (inner.sums, inner.result, inner.merge)]
+        return all(str(getattr(f, "__module__", "")).startswith("npdl.") for f in used)
 
     def call(
         self,
@@ -180,7 +207,15 @@ def _scored(function: Callable[..., Any]) -> _Scored:
     required = sum(p.default is p.empty for p in positional)
     weighted = any(p.name == "weights" for p in _parameters(function))
     # A metric gets one target, even if the argument is optional; it gets more if they are required.
-    return _Scored(function, _as_metric(function, weighted), max(1, required - 1), weighted)
+    metric, averaged = _as_metric(function, weighted), not isinstance(_inner(function), Metric)
+    return _Scored(function, metric, max(1, required - 1), weighted, averaged)
+
+
+def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function inside partials."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _as_metric(function: Callable[..., Any], weighted: bool) -> Metric:
