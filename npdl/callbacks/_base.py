@@ -41,6 +41,8 @@ exactly from a checkpoint.
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+from npdl.checkpoint._codec import Growing
+
 __all__ = ["Callback", "History", "call", "direction"]
 
 Logs: TypeAlias = Mapping[str, Any] | None
@@ -126,6 +128,8 @@ class Callback:
 class History(Callback):
     """Store the metrics of all epochs, and the values that callbacks add.
 
+    A checkpoint has each value as it was at the first checkpoint after its epoch.
+
     Attributes
     ----------
     history : dict of lists
@@ -148,6 +152,9 @@ class History(Callback):
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+        # The same numbers as arrays, for checkpoints.
+        self._arrays: dict[str, Growing] = {}
+        self._epochs = Growing()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Store the metrics."""
@@ -157,12 +164,17 @@ class History(Callback):
 
     def state(self) -> Any:
         """Return the metrics."""
-        return {"history": self.history, "epoch": self.epoch}
+        history = {
+            name: self._arrays.setdefault(name, Growing()).numbers(values)
+            for name, values in self.history.items()
+        }
+        return {"history": history, "epoch": self._epochs.numbers(self.epoch)}
 
     def restore(self, state: Any) -> None:
         """Restore the metrics."""
         self.history = {name: list(values) for name, values in state["history"].items()}
         self.epoch = list(state["epoch"])
+        self._arrays, self._epochs = {}, Growing()
 
 
 def direction(metric: str, mode: str = "auto") -> str:

@@ -17,9 +17,10 @@ import contextlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 
 from npdl.checkpoint._files.limits import read_json
@@ -27,6 +28,8 @@ from npdl.checkpoint._files.limits import read_json
 __all__ = [
     "GROWING",
     "SCALARS",
+    "Growing",
+    "Numbers",
     "decode",
     "encode",
     "is_array",
@@ -42,6 +45,55 @@ GROWING = ("text", *(name for name, _ in _LISTS.values()))
 
 # Arrays of at least this many bytes are not concatenated, since that would copy them.
 _LARGE = 1 << 16
+
+
+@attrs.frozen(eq=False)
+class Numbers:
+    """A list of floats or ints as an array of 64-bit numbers; a checkpoint reads it as a list."""
+
+    array: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.array.tolist())
+
+
+class Growing:
+    """A copy of a growing list of numbers, as an array that grows by doubling.
+
+    So a checkpoint of a long run converts only the numbers since the last one.
+    """
+
+    def __init__(self) -> None:
+        self._array, self._length = np.empty(0), 0
+
+    def numbers(self, values: list[Any]) -> Numbers | list[Any]:
+        """Return the numbers of the list, of which only new ones at its end are read.
+
+        The result is the list itself unless all items are floats, or all are ints of 64 bits.
+        """
+        known = self._length if self._length <= len(values) else 0
+        new = values[known:]
+        kinds = set(map(type, new))
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if new:
+            if kind not in (float, int):
+                return values
+            try:
+                added: np.ndarray = np.fromiter(new, _LISTS[kind][1], len(new))
+            except OverflowError:
+                return values
+            if known and self._array.dtype != added.dtype:
+                return values
+            if len(values) > len(self._array) or not known:
+                room = np.empty(2 * len(values), added.dtype)
+                room[:known] = self._array[:known]
+                self._array = room
+            self._array[known : len(values)] = added
+        self._length = len(values)
+        return Numbers(self._array[: len(values)])
 
 
 def scalar_to_json(value: bool | int | float | str) -> Any:
@@ -116,6 +168,10 @@ class _Encoder:
             return scalar_to_json(value)
         if kind is list:
             return self._list(value)
+        if kind is Numbers:
+            name = "floats" if value.array.dtype == np.float64 else "ints"
+            self.small.setdefault(name, []).append(value.array)
+            return {"list": [name, len(value)]}
         if kind is tuple:
             return {"tuple": [self.to_json(item) for item in value]}
         if kind is dict and all(type(key) is str for key in value):

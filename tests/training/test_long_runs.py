@@ -11,6 +11,7 @@ import npdl.functional as F
 from npdl import checkpoint
 from npdl.callbacks import History, LambdaCallback
 from npdl.checkpoint import CheckpointError
+from npdl.checkpoint._codec import decode, encode
 from npdl.training import Checkpoint, fit
 from npdl.training._position import Position
 
@@ -30,14 +31,13 @@ def written(directory, callbacks, **options):
 def history_of(epochs):
     kept = History()
     losses = np.linspace(1, 0, epochs).tolist()
-    kept.history = dict.fromkeys(("loss", "a", "val_loss", "val_a"), losses)
+    kept.history = {name: [*losses] for name in ("loss", "a", "val_loss", "val_a")}
     kept.epoch = list(range(epochs))
-    return kept.state()
+    return kept
 
 
 # Each is the state of a run of very many epochs, most of which a header of 16 MiB could not hold.
 LONG = {
-    "the history": lambda: history_of(250_000),
     "arrays": lambda: [np.full(1, i / 7) for i in range(45_000)],
     "arrays that grow": lambda: [np.zeros(i % 3) for i in range(45_000)],
     "records": lambda: [{"epoch": i, "loss": i / 7} for i in range(140_000)],
@@ -57,8 +57,74 @@ def test_the_states_of_a_long_run_are_written_and_read(name, tmp_path):
     assert same_bits(found, states) if "arrays" in name else repr(found) == repr(states)
 
 
+def test_a_long_history_is_written_and_read_as_lists(tmp_path):
+    kept = history_of(250_000)
+    found = written(tmp_path, {"History": kept.state()})["History"]
+    assert found == {"history": kept.history, "epoch": kept.epoch}
+    other = History()
+    other.restore(found)
+    assert (other.history, other.epoch) == (kept.history, kept.epoch)
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """The lengths of the lists that a checkpoint converts."""
+    lengths = []
+    convert = np.fromiter
+
+    def counting(values, dtype, count):
+        lengths.append(count)
+        return convert(values, dtype, count)
+
+    monkeypatch.setattr(np, "fromiter", counting)
+    return lengths
+
+
+def test_a_checkpoint_converts_only_the_new_values_of_the_history(converted):
+    kept = history_of(1000)
+    for rounds, new in enumerate((1000, 3, 0, 1)):
+        for i in range(new if rounds else 0):
+            kept.on_epoch_end(1000 + i, {"loss": i / 7, "a": 0.5, "val_loss": np.pi, "val_a": 1.5})
+        encode(kept.state())
+        assert converted == [new] * 5 * (new > 0)
+        converted.clear()
+
+
+def test_a_history_of_a_run_converts_each_value_once(converted, tmp_path):
+    _, history = long_run(30, Checkpoint(tmp_path, every_epochs=1))
+    assert sum(converted) == 2 * 30  # the losses, and the numbers of the epochs
+    _, more = long_run(34, Checkpoint(tmp_path, every_epochs=1), resume=True)
+    assert {name: values[:30] for name, values in more.items()} == history
+
+
+ODD = {
+    "ints": [1, 2, 3],
+    "ints and floats": [1, 2.0, 3],
+    "a late int": [1.0, 2.0, 3],
+    "booleans": [True, False],
+    "texts": [1.0, "high", None],
+    "large ints": [1, 2**70],
+    "nan": [np.nan, -np.inf, -0.0],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_values_of_any_type_stay_as_they_are(values, cut, tmp_path):
+    kept = History()
+    for part in (values[:cut], values[cut:], [], values):
+        kept.history.setdefault("own", []).extend(part)
+        found = decode(encode(kept.state()))["history"]["own"]
+        assert repr(found) == repr(kept.history["own"])
+    before = kept.state()["history"]["own"]
+    kept.history["own"].append(2.5)
+    kept.state()
+    assert repr(list(before)) == repr(2 * values) or before is kept.history["own"]
+
+
 def test_the_history_takes_eight_bytes_a_value(tmp_path):
-    written(tmp_path, {"History": history_of(100_000)})
+    written(tmp_path, {"History": history_of(100_000).state()})
     assert (tmp_path / "step-000000008.npz").stat().st_size < 5 * 8 * 100_000 + 10_000
 
 
@@ -78,7 +144,7 @@ class Norms(LambdaCallback):
 
 def older(states, epochs):
     """The states of callbacks after more epochs; after the first, each list holds one value."""
-    if isinstance(states, list):
+    if not isinstance(states, dict):
         return [value + epoch for value in states for epoch in range(epochs)]
     return {name: older(state, epochs) for name, state in states.items()}
 
