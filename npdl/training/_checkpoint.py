@@ -69,7 +69,7 @@ class MidEpochWarning(ResumeWarning):
 
 
 class UnwrittenCheckpointWarning(UserWarning):
-    """The last checkpoint of a run could not be written; the result is still returned."""
+    """The last checkpoint or file of a run could not be written; the result is still returned."""
 
 
 def _positive_or_none(record: Any, field: Any, value: Any) -> None:

@@ -164,7 +164,8 @@ def fit(
         is damaged; if the environment or the arguments of callbacks have changed; or if `state`
         continues in mid-epoch.
     UnwrittenCheckpointWarning
-        If the last checkpoint could not be written; the result is returned.
+        If the last checkpoint, or a callback's last file, could not be written; the result is
+        returned.
     RuntimeWarning
         If the loss of an epoch is not finite; once per call.
 

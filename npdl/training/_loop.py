@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from npdl._warn import warn
 from npdl.callbacks import History, call
 from npdl.callbacks._checks import check_logs
+from npdl.checkpoint._files.limits import CheckpointError
 from npdl.distributed._agreement import check_agreement, is_first
 from npdl.distributed._job import alone, arrive, world
 from npdl.functional.metrics._metric import Metric
@@ -153,21 +154,25 @@ class Loop:
             self._begin(params or {})
             while not self._ended():
                 self._run_epoch(progress)
-            _call(self.callbacks, "on_train_end", {})
+            for callback in self.callbacks:
+                self._finish(callback, "on_train_end", {})
         except BaseException as error:
             for failure in self._exit():
                 error.add_note(f"and then {failure!r} {failure.__notes__[-1]}")
             raise
-        for failure in self._exit():
+        for failure in self._exit(ended=True):
             raise failure
         return self.history
 
-    def _exit(self) -> list[Exception]:
+    def _exit(self, ended: bool = False) -> list[Exception]:
         """Let all callbacks close their files; return the errors of those that fail."""
         failures = []
         for callback in self.callbacks:
             try:
-                _call([callback], "on_train_exit", {})
+                if ended:
+                    self._finish(callback, "on_train_exit", {})
+                else:
+                    _call([callback], "on_train_exit", {})
             except Exception as error:
                 error.add_note(f"in on_train_exit of {type(callback).__name__}")
                 failures.append(error)
@@ -213,13 +218,33 @@ class Loop:
         logs |= {f"val_{name}": float(value) for name, value in validation.items()}
         own = tuple(logs)
         for callback in self.callbacks:
-            _call([callback], "on_epoch_end", self.epoch, logs)
+            if self.epoch + 1 >= self.epochs.stop or self.model.stop_training:
+                self._finish(callback, "on_epoch_end", self.epoch, logs)
+            else:
+                _call([callback], "on_epoch_end", self.epoch, logs)
             check_logs(logs, own, callback)
         self._agree()
         progress.epoch(self.epoch, logs)
         self.epoch, self.batch, self.begun = self.epoch + 1, 0, False
         self.totals, self.seen = {}, 0
         self._end_epoch(logs)
+
+    def _finish(self, callback: Any, hook: str, *args: Any) -> None:
+        """Call a hook at the end of the run, where a file that cannot be written is a warning."""
+        try:
+            _call([callback], hook, *args)
+        except (OSError, MemoryError, CheckpointError) as error:
+            if not writes(callback):
+                raise
+            self._warn_of_unwritten(f"a file of {type(callback).__name__}", error)
+
+    def _warn_of_unwritten(self, file: str, error: Exception) -> None:
+        """Warn that the result of the run is returned, although a file could not be written."""
+        warn(
+            f"the run has ended with step {self.step}, and its result is returned, but writing "
+            f"{file} failed: {type(error).__name__}: {error}",
+            UnwrittenCheckpointWarning,
+        )
 
     def _warn_of_nan(self, logs: Mapping[str, Any]) -> None:
         """Warn of the first epoch whose loss is not finite."""
@@ -271,11 +296,7 @@ class Loop:
             except Exception as error:
                 if not self._ended():
                     raise
-                warn(
-                    f"the run has ended with step {self.step}, and its result is returned, but "
-                    f"writing its last checkpoint failed: {type(error).__name__}: {error}",
-                    UnwrittenCheckpointWarning,
-                )
+                self._warn_of_unwritten("its last checkpoint", error)
 
     def _due(self, step: int) -> bool:
         every = self.checkpoint.every_steps if self.checkpoint is not None else None

@@ -1,6 +1,7 @@
 """Callbacks of a run that is resumed: which must be there again, and which may come and go."""
 
 import csv
+import os
 import shutil
 
 import numpy as np
@@ -434,6 +435,104 @@ def test_an_unwritten_last_checkpoint_keeps_the_history(tmp_path):
         )  # fmt: skip
     assert len(history.history["loss"]) == 2
     assert caught[0].filename == __file__
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that is full from a moment on: `disk.full = True`."""
+
+    class Disk:
+        full = False
+
+    real = os.fsync
+
+    def fsync(file):
+        if Disk.full:
+            raise OSError(28, "No space left on device")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return Disk
+
+
+def fills(disk, epoch):
+    """A callback that fills the disk at the end of an epoch."""
+
+    def fill(at, logs):
+        disk.full = at >= epoch
+
+    return LambdaCallback(on_epoch_end=fill)
+
+
+def test_an_unwritten_last_file_of_weights_keeps_the_result(disk, tmp_path):
+    expected, history = train()
+    keeper = ModelCheckpoint(tmp_path / "weights.npz", "loss")
+    with pytest.warns(UnwrittenCheckpointWarning, match="a file of ModelCheckpoint failed") as told:
+        state, found = train(callbacks=[fills(disk, 2), keeper])
+    assert "OSError: [Errno 28] No space left on device" in str(told[0].message)
+    assert "has ended with step 12" in str(told[0].message)
+    assert same_bits(state, expected)
+    assert found == history
+    # A callback may end the run early.
+    disk.full = False
+    end = LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(end.model, "stop_training", True))
+    with pytest.warns(UnwrittenCheckpointWarning, match="has ended with step 4"):
+        state, found = train(callbacks=[end, fills(disk, 0), keeper])
+    assert len(found["loss"]) == 1
+    # Before the end, it is an error.
+    disk.full = False
+    with pytest.raises(OSError, match="No space left") as caught:
+        train(callbacks=[fills(disk, 1), keeper])
+    assert caught.value.state.step == 8
+
+
+def test_an_unwritten_last_line_of_a_log_keeps_the_result(tmp_path):
+    class FullLog(CSVLogger):
+        def _write(self, row, mode):
+            if self.rows == 3:
+                raise OSError(28, "No space left on device")
+            self.rows += 1
+            super()._write(row, mode)
+
+        def on_train_exit(self, logs=None):
+            raise OSError(5, "Input/output error")
+
+        rows = 0
+
+    with pytest.warns(UnwrittenCheckpointWarning, match="a file of FullLog failed") as told:
+        state, _ = train(callbacks=[FullLog(tmp_path / "log.csv")])
+    assert [("No space" in str(w.message), "Input" in str(w.message)) for w in told] == [
+        (True, False),
+        (False, True),
+    ]
+    assert same_bits(state, train()[0])
+
+
+def test_an_unwritten_file_keeps_the_result_of_a_model(disk, tmp_path):
+    model = npdl.Model([npdl.layers.Softmax(n_out=3, n_in=4)])
+    model.compile()
+    keeper = ModelCheckpoint(tmp_path / "weights.npz", "loss")
+    with pytest.warns(UnwrittenCheckpointWarning, match="a file of ModelCheckpoint failed"):
+        history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[fills(disk, 1), keeper])
+    assert len(history.history["loss"]) == 2
+
+
+def test_an_unwritten_file_keeps_the_result_of_an_estimator(disk, tmp_path):
+    pytest.importorskip("sklearn")
+    from npdl.sklearn import NpdlClassifier
+
+    class Fills(LambdaCallback):
+        def __init__(self):
+            super().__init__(on_epoch_end=lambda epoch, logs: setattr(disk, "full", epoch == 1))
+
+        def __deepcopy__(self, memo):
+            return self
+
+    keeper = ModelCheckpoint(tmp_path / "weights.npz", "loss")
+    estimator = NpdlClassifier(hidden=(4,), epochs=2, callbacks=[Fills(), keeper])
+    with pytest.warns(UnwrittenCheckpointWarning, match="a file of ModelCheckpoint failed"):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == 2
 
 
 @pytest.mark.parametrize("step", [6, 8])
