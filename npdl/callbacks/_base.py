@@ -177,6 +177,13 @@ class History(Callback):
         self._arrays, self._epochs = {}, Growing()
 
 
+# Parts of the names of metrics whose best value is the smallest, or the largest.
+_WORDS = {
+    "min": ("loss", "error", "perplexity", "mae", "mse"),
+    "max": ("acc", "auc", "f1", "precision", "recall", "r2", "correlation", "mcc"),
+}
+
+
 def direction(metric: str, mode: str = "auto") -> str:
     """Return whether the best value of a metric is the smallest or the largest.
 
@@ -185,7 +192,8 @@ def direction(metric: str, mode: str = "auto") -> str:
     metric : str
         Its name, such as ``"val_loss"``.
     mode : {"auto", "min", "max"}
-        ``"auto"`` decides by the name: losses and errors should be small, accuracies large.
+        ``"auto"`` decides by the name: losses, errors and perplexities should be small; accuracies,
+        areas, precision, recall, F1, R² and correlations should be large.
 
     Returns
     -------
@@ -207,10 +215,9 @@ def direction(metric: str, mode: str = "auto") -> str:
         return mode
     if mode != "auto":
         raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-    if any(word in metric for word in ("loss", "error")):
-        return "min"
-    if "acc" in metric:
-        return "max"
+    for name, words in _WORDS.items():
+        if any(word in metric for word in words):
+            return name
     meant = did_you_mean(metric, ("loss", "val_loss", "accuracy", "val_accuracy"))
     raise ValueError(
         f"the name {metric!r}{meant} does not say whether small or large values are good; pass "

@@ -1,6 +1,6 @@
 """Checks of inputs, targets and weights, and conversion of targets to the outputs' form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ __all__ = [
     "check_pair",
     "check_verbose",
     "check_weight",
-    "class_weights",
     "validation_pair",
 ]
 
@@ -100,35 +99,6 @@ def as_targets(classes: bool | None, shape: tuple[int, ...], targets: Array) -> 
         are_ints = np.all(np.abs(targets) < 2**31) and np.array_equal(np.rint(targets), targets)
         return targets.astype(np.intp) if are_ints else targets
     return targets
-
-
-def class_weights(weights: Any, targets: Array) -> Array:
-    """Return a weight for each example by its class; the default weight is 1."""
-    if not isinstance(weights, Mapping):
-        raise TypeError(
-            f"class_weight must be a dict from class to weight, as in {{0: 1.0, 1: 5.0}}, got "
-            f"{weights!r}"
-        )
-    several = targets.ndim > 1 and targets.shape[-1] > 1
-    labels: Array = targets.argmax(axis=-1) if several else targets.reshape(len(targets), -1)
-    if labels.size != len(targets):
-        raise ValueError(
-            f"class_weight: expected a class for each example, got targets {describe(targets)}; "
-            f"pass sample_weight for other targets"
-        )
-    found = np.ones(len(targets))
-    for label, weight in weights.items():
-        if not _is_number(label) or not _is_number(weight) or not 0 <= weight < np.inf:
-            raise ValueError(
-                f"class_weight must have a finite, non-negative weight for each class, as in "
-                f"{{0: 1.0, 1: 5.0}}, got {weight!r:.40} for {label!r:.40}"
-            )
-        found[labels.reshape(-1) == label] = weight
-    return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number)
 
 
 def check_weight(weight: Any, count: int) -> Array | None:

@@ -2,47 +2,45 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 import attrs
 import numpy as np
 
-import npdl.functional as F
 from npdl.checkpoint._files.limits import CheckpointError, check_json, check_length
 from npdl.compat._checks import Array
 from npdl.compat.utils._states import read_generator
 from npdl.compat.utils.random import get_rng, get_state, set_state
 from npdl.distributed._shards import rows_of
 from npdl.functional._checks import check_number
-from npdl.training._scores import Metrics, Sums, check_metrics
+from npdl.training._scores import Metrics, Sums
 
 __all__ = [
-    "METRICS",
     "Lines",
-    "Metrics",
     "Training",
-    "accuracy",
-    "as_metrics",
     "batch_count",
     "batch_slices",
     "batches",
-    "can_be_classes",
     "line",
     "split",
     "weighted",
 ]
 
 
-def split(data: tuple[Any, ...], fraction: float) -> tuple[tuple[Any, ...], Any]:
-    """Split off the last fraction as validation data; `None` if it has no example."""
+def split(
+    data: tuple[Any, ...], weight: Array | None, fraction: float
+) -> tuple[tuple[Any, ...], Any]:
+    """Split off the last fraction as validation data, with `weight` as their weights.
+
+    The validation data are `None` if they have no example.
+    """
     check_number(fraction, "Model.fit(X, Y, validation_split=0.1)", "in [0, 1)")
     count = len(data[0])
     trained = count - int(count * fraction)
     if trained == count:
         return data, None
-    x, y, _ = _rows(data, slice(trained, None))
-    return _rows(data, slice(trained)), (x, y, None)
+    return _rows(data, slice(trained)), _rows((*data[:2], weight), slice(trained, None))
 
 
 def batches(
@@ -84,107 +82,6 @@ def weighted(values: Array, weight: Array | None) -> Array:
         return values
     factor, zeros = weight.reshape(-1, *[1] * (values.ndim - 1)), np.zeros_like(values)
     return np.multiply(values, factor, dtype=values.dtype, out=zeros, where=factor != 0)
-
-
-def accuracy(outputs: Any, targets: Any) -> float:
-    """Return the fraction of rows whose largest entry is in the target's column.
-
-    For outputs with a single column, an output counts if both it and its target are above 0.5, or
-    neither is.
-
-    Parameters
-    ----------
-    outputs : array
-        A score for each class, on the last axis.
-    targets : array
-        One-hot rows, or class indices.
-
-    Examples
-    --------
-    >>> accuracy([[0.1, 0.9], [0.8, 0.2]], [1, 1])
-    0.5
-    """
-    scores, given = np.asarray(outputs), np.asarray(targets)
-    if scores.shape[-1:] == (1,) and given.size == scores.size:
-        return binary_accuracy(scores, given)
-    if given.shape == (*scores.shape[:-1], 1):
-        given = given[..., 0]
-    labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
-    if labels.shape != scores.shape[:-1]:
-        raise ValueError(
-            f"accuracy: expected a one-hot row or a class for each row of outputs, got the shapes "
-            f"{scores.shape} and {given.shape}"
-        )
-    return float(np.mean(scores.argmax(axis=-1) == labels))
-
-
-def binary_accuracy(outputs: Any, targets: Any) -> float:
-    """Return the fraction of outputs that are on the same side of 0.5 as their targets.
-
-    Parameters
-    ----------
-    outputs : array
-        Probabilities.
-    targets : array
-        0 or 1 for each output.
-
-    Examples
-    --------
-    >>> binary_accuracy([[0.1, 0.9], [0.8, 0.2]], [[0, 1], [1, 1]])
-    0.75
-    """
-    scores, given = np.asarray(outputs), np.asarray(targets)
-    if scores.size != given.size:
-        raise ValueError(
-            f"binary_accuracy: expected 0 or 1 for each output, got the shapes {scores.shape} and "
-            f"{given.shape}"
-        )
-    return float(np.mean((scores.ravel() > 0.5) == (given.ravel() > 0.5)))
-
-
-def can_be_classes(outputs: Any, targets: Any) -> bool:
-    """Whether outputs have several columns and targets fit them, so that an accuracy is defined."""
-    shape = np.shape(outputs)
-    return len(shape) > 1 and shape[-1] > 1 and np.shape(targets) in (shape, shape[:-1])
-
-
-def _mean_of(loss: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    return lambda outputs, targets: loss(outputs, targets)[0]
-
-
-def as_metrics(metrics: Any) -> Metrics:
-    """Return a dict of metric functions, from a name, a function, a list of both, or a dict."""
-    if metrics is None:
-        return {}
-    if isinstance(metrics, Mapping):
-        return check_metrics(metrics)
-    found: dict[str, Callable[[Any, Any], Any]] = {}
-    if not (callable(metrics) or isinstance(metrics, Iterable)):
-        raise TypeError(
-            f"metrics must be a list of names and functions, as in metrics=['accuracy'], got "
-            f"{metrics!r:.80}"
-        )
-    for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
-        if isinstance(metric, str) and metric in METRICS:
-            found["accuracy" if metric == "acc" else metric] = METRICS[metric]
-        elif callable(metric):
-            found[getattr(metric, "__name__", str(metric))] = metric
-        else:
-            raise ValueError(
-                f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}, or a function "
-                f"of outputs and targets"
-            )
-    return check_metrics(found)
-
-
-# Metrics by name; errors are means over all elements.
-METRICS: Metrics = {
-    **dict.fromkeys(("accuracy", "acc", "categorical_accuracy"), accuracy),
-    "binary_accuracy": binary_accuracy,
-    "sparse_categorical_accuracy": accuracy,
-    **dict.fromkeys(("mae", "mean_absolute_error"), _mean_of(F.mean_absolute_error)),
-    **dict.fromkeys(("mse", "mean_squared_error"), _mean_of(F.mean_squared_error)),
-}
 
 
 def line(epoch: int, logs: Mapping[str, float]) -> str:

@@ -154,7 +154,7 @@ ABSENT: dict[str, tuple[Collection[Any] | None, str]] = {
     "validation_freq": ((1,), _BY_EPOCH),
     "validation_steps": ((None,), _BY_EPOCH),
     "weight_decay": ((None, 0), _NO_DECAY),
-    "weighted_metrics": ((None,), "metrics of a Model are not weighted"),
+    "weighted_metrics": ((None,), "the metrics of a Model are weighted: pass them as metrics"),
     "weights": ((None,), f"Embedding(table) takes a table, and {_AS_ARRAYS}"),
     "workers": ((1,), _ARRAYS),
 }

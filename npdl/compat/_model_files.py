@@ -17,9 +17,9 @@ from npdl._parameter_limit import at_most
 from npdl.checkpoint._files.containers import container_format
 from npdl.compat import objectives, optimizers
 from npdl.compat._checks import Array
-from npdl.compat._fitting import METRICS
 from npdl.compat._functions import functions_with
 from npdl.compat._keras_arguments import keras_arguments
+from npdl.compat._metrics import metric_of
 from npdl.compat.layers._functional import Functional
 from npdl.compat.layers._weights import set_weights, weights_of
 from npdl.compat.layers.base import Layer, Stateful
@@ -58,7 +58,7 @@ class Saved:
         if self.loss is not None:
             config |= {"loss": self.loss.to_json(), "optimizer": self.optimizer.to_json()}
             config |= {
-                "metrics": [name for name, f in self.metrics.items() if METRICS.get(name) is f]
+                "metrics": [name for name, f in self.metrics.items() if metric_of(name) is f]
             }
         return json.dumps(config)
 

@@ -33,25 +33,21 @@ from npdl.compat._checks import (
     check_pair,
     check_verbose,
     check_weight,
-    class_weights,
     validation_pair,
 )
 from npdl.compat._fitting import (
     Lines,
-    Metrics,
     Training,
-    accuracy,
-    as_metrics,
     batch_count,
     batch_slices,
     batches,
-    can_be_classes,
     split,
     weighted,
 )
 from npdl.compat._function_loss import FunctionLoss
 from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat._keras_arguments import keras_arguments
+from npdl.compat._metrics import accuracy, as_metrics, can_be_classes
 from npdl.compat._model_files import Saved
 from npdl.compat._sharded import check_smallest_shard, step_of
 from npdl.compat._stack import Stack
@@ -61,13 +57,16 @@ from npdl.compat.objectives import SCCE, Objective
 from npdl.compat.optimizers import SGD, Optimizer
 from npdl.distributed._agreement import aborting, check_agreement, is_first, sample
 from npdl.distributed._job import default_shards, world
+from npdl.functional._arrays import describe
 from npdl.functional._checks import check_flag, check_int
 from npdl.training._checkpoint import Checkpoint
 from npdl.training._evaluation import joined, over_batches
 from npdl.training._learning_rate import check_factor
 from npdl.training._loop import Loop, writes
 from npdl.training._position import setting
-from npdl.training._scores import Scores, Sums, mean_sums, number_of
+from npdl.training._scores import Metrics, Scores, Sums, mean_sums, number_of
+from npdl.training._trial import check_merging, spread
+from npdl.training._weights import class_labels, weights_of_classes
 from npdl.training._zero_weights import left_out, refusal_of
 
 __all__ = ["Model", "Sequential"]
@@ -137,8 +136,12 @@ class Model(KerasMethods, Stack, Saved):
         optimizer : str or Optimizer
             ``SGD()`` by default. The model copies an instance.
         metrics : list or dict
-            Metrics for :meth:`fit` and :meth:`evaluate`: ``"accuracy"``, ``"mae"``, ``"mse"``, or
-            functions of outputs and targets.
+            Metrics for :meth:`fit` and :meth:`evaluate`: names, :class:`npdl.functional.Metric`, or
+            functions of outputs and targets. The names are ``"accuracy"``, ``"precision"``,
+            ``"recall"``, ``"f1"``, ``"auc"``, ``"average_precision"``, ``"mcc"``, ``"mae"``,
+            ``"mse"``, ``"rmse"``, ``"r2"``, ``"perplexity"``, ``"calibration_error"``, and Keras's.
+            For outputs with one column, precision, recall and F1 are of the class 1; for more
+            columns, they are means over the classes.
 
         Raises
         ------
@@ -228,13 +231,16 @@ class Model(KerasMethods, Stack, Saved):
         callbacks : list of Callback
             Objects with any of the methods of :class:`npdl.callbacks.Callback`.
         metrics : list or dict, optional
-            Metrics in place of the metrics of :meth:`compile`.
+            Metrics in place of the metrics of :meth:`compile`. A function must be a mean over the
+            examples, which is tried before the first update.
         sample_weight : array, optional
             A weight for each example; its loss and gradient are multiplied by it. Inputs must be
-            finite even with weight 0. A metric with an argument `weights` gets the weights;
-            ``"accuracy"`` counts all examples equally.
-        class_weight : dict, optional
-            A weight for each class; the weights of its examples are multiplied by it.
+            finite even with weight 0. The metrics by name, and a function with an argument
+            `weights`, are weighted by it.
+        class_weight : dict or "balanced", optional
+            A weight for each class, 1 for a missing class; the weights of its examples are
+            multiplied by it. "balanced" gives all classes the same sum of weights. It does not
+            apply to the validation data.
         initial_epoch : int
             Number of epochs before this call; they count towards `max_iter`.
         checkpoint : npdl.training.Checkpoint, optional
@@ -286,7 +292,7 @@ class Model(KerasMethods, Stack, Saved):
         x, y = check_pair("X and Y", X, Y)
         # Data that do not fit the model raise before any change.
         y, first = self._prepare_targets(x, y, batch_size)
-        weight = self._example_weights(sample_weight, class_weight, y)
+        weight = self._example_weights(sample_weight, class_weight, y, first)
         _check_left_out(x, weight)
         if validation_data is not None and validation_split:
             warn(
@@ -294,7 +300,8 @@ class Model(KerasMethods, Stack, Saved):
                 f"ignored: the model is trained on all examples; pass only one of them"
             )
             validation_split = 0.0
-        data, validation = split((x, y, weight), validation_split)
+        own = check_weight(sample_weight, len(y))
+        data, validation = split((x, y, weight), own, validation_split)
         if validation_data is not None:
             x, y, weight = validation_pair(validation_data)
             validation = (
@@ -305,6 +312,7 @@ class Model(KerasMethods, Stack, Saved):
         functions = self._training_metrics(metrics, first, data[1][:1])
         if validation is not None:
             self._check_metrics(functions, validation, batch_size)
+        self._try_metrics(functions, data, batch_size)
         names = ["loss", *functions]
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
@@ -383,6 +391,14 @@ class Model(KerasMethods, Stack, Saved):
             error.add_note("found before the first step, with the validation data")
             raise
 
+    def _try_metrics(self, metrics: Metrics, data: tuple[Any, ...], batch_size: int) -> None:
+        """Raise if a function of the user cannot be averaged over batches."""
+        scores = Scores(metrics, 2)
+        if scores.tried:
+            rows = spread(len(data[0]), 1024)
+            batch = tuple(None if array is None else array[rows] for array in data)
+            check_merging(scores, self._probe(data[0][:batch_size]), batch)
+
     def _prepare_targets(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
         """Return the targets in the form of the outputs, and the outputs of one example.
 
@@ -394,11 +410,19 @@ class Model(KerasMethods, Stack, Saved):
         loss.forward(np.broadcast_to(first, (len(y), *first.shape[1:])), targets)
         return targets, first
 
-    def _example_weights(self, sample_weight: Any, class_weight: Any, y: Any) -> Array | None:
+    def _example_weights(
+        self, sample_weight: Any, class_weight: Any, y: Any, outputs: Any = None
+    ) -> Array | None:
         """Return a weight for each example, or raise."""
         weight = check_weight(sample_weight, len(y))
         if class_weight is not None:
-            of_class = check_weight(class_weights(class_weight, y), len(y))
+            labels, classes = class_labels(y, outputs.shape[1:])
+            of_class = weights_of_classes(class_weight, labels, classes)
+            if of_class.ndim > 1:
+                raise ValueError(
+                    f"class_weight needs one class for each example, got targets {describe(y)}; "
+                    f"npdl.training.fit weights the positions of examples, too"
+                )
             weight = of_class if weight is None else weight * of_class
         if weight is not None and isinstance(self.loss, FunctionLoss):
             raise ValueError(
@@ -426,13 +450,13 @@ class Model(KerasMethods, Stack, Saved):
             Examples and targets.
         sample_weight : array, optional
             A weight for each example.
-        class_weight : dict, optional
+        class_weight : dict or "balanced", optional
             A weight for each class.
         """
         self._require_compiled("train_on_batch")
         x, y = check_pair("X and Y", X, Y)
-        y, _ = self._prepare_targets(x, y, len(x))
-        weight = self._example_weights(sample_weight, class_weight, y)
+        y, first = self._prepare_targets(x, y, len(x))
+        weight = self._example_weights(sample_weight, class_weight, y, first)
         _check_left_out(x, weight)
         self._warn_of_random_tables()
         return self._step(x, y, weight)[0]

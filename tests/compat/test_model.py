@@ -694,7 +694,7 @@ UNFIT = {
     ),
     "a loss": (lambda: mlp(loss="hinge"), ValueError, "mse.*'hinge'"),
     "an optimizer": (lambda: mlp(optimizer="adamw"), ValueError, "adam.*'adamw'"),
-    "a metric": (lambda: mlp(metrics=["auc"]), ValueError, "unknown metric 'auc'"),
+    "a metric": (lambda: mlp(metrics=["hinge"]), ValueError, "unknown metric 'hinge'"),
     "fit before compile": (
         lambda: npdl.Model([Dense(3, n_in=6)]).fit(X, Y),
         RuntimeError,

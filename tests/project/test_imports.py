@@ -100,8 +100,8 @@ TABLE = {
     "compat/_optimizer_base": f"{COMPAT} functional/optimizers",
     "compat/optimizers": f"{COMPAT} compat/_optimizer_base",
     "compat/layers": f"{COMPAT} compat/activations compat/initializations",
-    "compat": f"_config {COMPAT} _blas functional/_text_table checkpoint checkpoint/_files "
-    "callbacks distributed training onnx compat/_checks compat/activations "
+    "compat": f"_config {COMPAT} _blas functional/_text_table functional/metrics checkpoint "
+    "checkpoint/_files callbacks distributed training onnx compat/_checks compat/activations "
     "compat/initializations compat/objectives compat/optimizers compat/layers",
     "": "_version _documented_paths random tree functional compat compat/activations "
     "compat/initializations compat/layers compat/objectives compat/optimizers compat/utils",
