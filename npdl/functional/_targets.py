@@ -168,7 +168,9 @@ def check_probabilities(name: str, role: str, values: Array, hint: str) -> None:
         )
 
 
-def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> float | Array:
+def mean_scale(
+    shape: tuple[int, ...], weights: Array | None, dtype: Any, per_example: bool = False
+) -> float | Array:
     """Return the factor of each item in the (weighted) mean.
 
     Parameters
@@ -179,6 +181,8 @@ def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> flo
         In float64, with as many axes as the items.
     dtype : data type
         The data type of the result.
+    per_example : bool
+        Whether the mean is over the items of each example, instead of all items.
 
     Returns
     -------
@@ -187,13 +191,19 @@ def mean_scale(shape: tuple[int, ...], weights: Array | None, dtype: Any) -> flo
     """
     count = math.prod(shape)
     if weights is None:
-        return 1 / count
-    total = np.add.reduce(weights, None)
-    if total == 0:
-        return weights.astype(dtype, copy=False)
+        return shape[0] / count if per_example else 1 / count
+    if per_example:
+        total = np.add.reduce(weights, tuple(range(1, weights.ndim)), keepdims=True)
+        total[total == 0] = 1
+        count //= shape[0]
+        held = weights.size // shape[0]
+    else:
+        total, held = np.add.reduce(weights, None), weights.size
+        if total == 0:
+            return weights.astype(dtype, copy=False)
     # The division is in float64, because small weights may underflow in float32. Factors that
     # underflow become the smallest normal number, so that NaN and inf still reach the mean.
-    scale: Array = (weights / total / (count // weights.size)).astype(dtype, copy=False)
+    scale: Array = (weights / total / (count // held)).astype(dtype, copy=False)
     if np.count_nonzero(scale) != np.count_nonzero(weights):
         np.maximum(scale, np.finfo(dtype).tiny, out=scale, where=weights > 0)
     return scale

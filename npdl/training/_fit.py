@@ -24,7 +24,7 @@ from npdl.training._evaluation import Loss
 from npdl.training._loop import Loop, writes
 from npdl.training._plan import Plan
 from npdl.training._position import setting
-from npdl.training._scores import Metrics, Scores, check_metrics, index_of_weights
+from npdl.training._scores import Metrics, Scores, check_loss, check_metrics, index_of_weights
 from npdl.training._train_state import TrainState, check_state
 from npdl.training._weights import with_weights
 
@@ -214,6 +214,7 @@ def fit(
         if sample_weight is not None or class_weight is not None:
             shape = model.out_shape(example_shape(example))
             data = with_weights(data, count, loss, shape, sample_weight, class_weight)
+        check_loss(loss)
         metrics = check_metrics(metrics)
         names = ["loss", *metrics]
         held_out = 0

@@ -16,6 +16,7 @@ __all__ = [
     "Metrics",
     "Scores",
     "Sums",
+    "check_loss",
     "check_metrics",
     "index_of_weights",
     "mean_sums",
@@ -144,6 +145,14 @@ def mean_sums(value: Any, weight: float) -> tuple[Any, float]:
     if getattr(value, "ndim", 0):  # a tenth of the time of np.ndim
         return np.asarray(value, np.float64) * weight, weight
     return float(value) * weight, weight
+
+
+def check_loss(loss: Callable[..., Any]) -> None:
+    """Raise if a loss is bound to return a value for each example."""
+    if isinstance(loss, functools.partial) and loss.keywords.get("per_example"):
+        raise ValueError(
+            f"training needs the mean of the loss, got {loss!r}; leave out per_example=True"
+        )
 
 
 def index_of_weights(loss: Callable[..., Any] | None) -> int | None:

@@ -18,6 +18,7 @@ from npdl.training._scores import (
     Metrics,
     Scores,
     Sums,
+    check_loss,
     check_metrics,
     index_of_weights,
     merged,
@@ -95,6 +96,7 @@ def train_step(
     """
     donate = check_flag(donate, "train_step(…, donate=True)")
     check_finite = check_flag(check_finite, "train_step(…, check_finite=True)")
+    check_loss(loss)
     scores = Scores(check_metrics(metrics), index_of_weights(loss))
     summing = summing_step(
         model, loss, optimizer, scores, donate=donate, check_finite=check_finite, shards=shards,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._checks import check_number
+from npdl.functional._checks import check_flag, check_number
 from npdl.functional._kernels.blas_sums import sum_of_vector
 from npdl.functional._kernels.blocks import SOFTMAX_BLOCK
 from npdl.functional._kernels.loss_terms import (
@@ -26,7 +26,12 @@ __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_ent
 
 
 def categorical_cross_entropy(
-    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+    probabilities: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    epsilon: float = EPSILON,
+    per_example: bool = False,
 ) -> tuple[Any, Array]:
     """Mean of ``l = -Σⱼ tⱼ log pⱼ``, for the probabilities of a softmax.
 
@@ -36,7 +41,7 @@ def categorical_cross_entropy(
     ----------
     probabilities : array of floats (batch, ..., classes)
         The `p`, in [0, 1].
-    targets, weights : arrays
+    targets, weights, per_example
         As in :func:`softmax_cross_entropy`.
     epsilon : float
         Lower bound of `p` in the value and in the derivative ``-t/p``. So the derivative does not
@@ -68,12 +73,17 @@ def categorical_cross_entropy(
     """
     name = "categorical_cross_entropy"
     return _mean_of_rows(
-        name, categorical_cross_entropies, probabilities, targets, weights, epsilon
+        name, categorical_cross_entropies, probabilities, targets, weights, epsilon, per_example
     )
 
 
 def hellinger_distance(
-    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+    probabilities: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    epsilon: float = EPSILON,
+    per_example: bool = False,
 ) -> tuple[Any, Array]:
     """Mean of ``H = √(½ Σⱼ (√pⱼ - √tⱼ)²)``, a distance of distributions from 0 to 1.
 
@@ -81,7 +91,7 @@ def hellinger_distance(
     ----------
     probabilities : array of floats (batch, ..., classes)
         The `p`, in [0, 1].
-    targets, weights : arrays
+    targets, weights, per_example
         As in :func:`softmax_cross_entropy`.
     epsilon : float
         Lower bound of `p` in the derivative ``(1 - √(t/p)) / 4H``. At the minimum, ``H = 0``, which
@@ -111,11 +121,18 @@ def hellinger_distance(
     (0.7071, array([[-0.3536,  0.3536]]))
     """
     name = "hellinger_distance"
-    return _mean_of_rows(name, hellinger_distances, probabilities, targets, weights, epsilon)
+    return _mean_of_rows(
+        name, hellinger_distances, probabilities, targets, weights, epsilon, per_example
+    )
 
 
 def softmax_cross_entropy(
-    logits: Array, targets: Any, weights: Any = None, *, label_smoothing: float = 0.0
+    logits: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    label_smoothing: float = 0.0,
+    per_example: bool = False,
 ) -> tuple[Any, Array]:
     """Mean of ``l = log Σⱼ exp(zⱼ) - z_t``: the cross-entropy of ``softmax(z)``.
 
@@ -132,10 +149,12 @@ def softmax_cross_entropy(
     label_smoothing : float
         The share `a` of each target, in [0, 1), to spread evenly over all classes:
         ``(1 - a) t + a / classes``.
+    per_example : bool
+        Whether to return the loss of each example instead of their mean.
 
     Returns
     -------
-    loss : NumPy scalar
+    loss : NumPy scalar, or array (batch,) with `per_example`
         The mean over all leading axes.
     g : array
         Its gradient in `logits`, which is ``g = (softmax(z) - t) / n`` for n rows without weights.
@@ -168,17 +187,21 @@ def softmax_cross_entropy(
         smoothing = check_number(smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
     logits, t, each = class_items(name, logits, targets, weights)
     x = logits if logits.ndim == 2 else _as_rows(logits)
-    scale = 1 / len(x) if each is None else mean_scale(x.shape[:1], each, x.dtype)
+    if per_example:
+        scale = _scale_per_example(name, logits, each, per_example)
+    else:
+        scale = 1 / len(x) if each is None else mean_scale(x.shape[:1], each, x.dtype)
+    batch = len(logits) if per_example else None
     if x.size <= SOFTMAX_BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
-        return _total(values, scale), g if x is logits else g.reshape(logits.shape)
+        return _total(values, scale, batch), g if x is logits else g.reshape(logits.shape)
     values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
     step = max(1, SOFTMAX_BLOCK // x.shape[1])
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
         row_scale = scale if isinstance(scale, float) else scale[rows]
         values[rows], g[rows] = softmax_cross_entropies(x[rows], t[rows], row_scale, smoothing)
-    return _total(values, scale), g.reshape(logits.shape)
+    return _total(values, scale, batch), g.reshape(logits.shape)
 
 
 def _mean_of_rows(
@@ -188,16 +211,20 @@ def _mean_of_rows(
     targets: Any,
     weights: Any,
     epsilon: float,
+    per_example: bool,
 ) -> tuple[Any, Array]:
     """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
     epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
     p, t, each = class_items(name, probabilities, targets, weights)
     check_probabilities(name, "outputs", p, "softmax_cross_entropy takes logits")
     rows = _as_rows(p)
-    scale = mean_scale(rows.shape[:1], each, p.dtype)
+    if per_example:
+        scale = _scale_per_example(name, p, each, per_example)
+    else:
+        scale = mean_scale(rows.shape[:1], each, p.dtype)
     values, g = distances(rows, t, epsilon)
     g *= scale if isinstance(scale, float) else scale[:, None]
-    return _total(values, scale), g.reshape(p.shape)
+    return _total(values, scale, len(p) if per_example else None), g.reshape(p.shape)
 
 
 def _as_rows(outputs: Array) -> Array:
@@ -205,7 +232,21 @@ def _as_rows(outputs: Array) -> Array:
     return outputs if outputs.ndim == 2 else outputs.reshape(-1, outputs.shape[-1])
 
 
-def _total(values: Array, scale: Any) -> Any:
+def _scale_per_example(
+    name: str, outputs: Array, weights: Array | None, per_example: bool
+) -> float | Array:
+    """Return the factor of each row in the mean over the rows of its example."""
+    check_flag(per_example, f"{name}(z, t, per_example=True)")
+    items = outputs.shape[:-1]
+    each = None if weights is None else weights.reshape(items)
+    scale = mean_scale(items, each, outputs.dtype, per_example)
+    return scale if isinstance(scale, float) else scale.reshape(-1)
+
+
+def _total(values: Array, scale: Any, batch: int | None) -> Any:
+    """Return the sum of the values times their factors, or the sums for a batch of examples."""
+    if batch is not None:
+        return np.add.reduce((values * scale).reshape(batch, -1), axis=1)
     if isinstance(scale, float):
         return sum_of_vector(values) * scale
     return sum_of_vector(values * scale)

@@ -16,6 +16,9 @@ All arrays are plain NumPy arrays, or mapped from files: masked arrays and `np.m
 Float16 and bfloat16 are errors, too; ``x.astype(np.float32)`` converts them.
 
 Options are keywords: ``functools.partial(F.huber, delta=2.0)`` is a loss, too.
+
+With ``per_example=True``, a loss returns the value of each example (batch,): the loss of the
+example alone, a mean over its elements or positions. Then `g` has the gradients of these values.
 """
 
 import math
@@ -24,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from npdl.functional._checks import check_number
+from npdl.functional._checks import check_flag, check_number
 from npdl.functional._kernels.loss_terms import (
     EPSILON,
     absolute_errors,
@@ -46,7 +49,9 @@ __all__ = [
 ]
 
 
-def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+def mean_squared_error(
+    outputs: Array, targets: Any, weights: Any = None, *, per_example: bool = False
+) -> tuple[Any, Array]:
     """Mean of ``l = (p - t)²``.
 
     Parameters
@@ -59,10 +64,12 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
         Finite and not negative, for the mean ``Σ wᵢ lᵢ / Σ wᵢ``; one weight for each example, or
         for each position on the leading axes. Zeros exclude padded steps, including NaN. If all
         weights are zero, loss and gradient are zero.
+    per_example : bool
+        Whether to return the loss of each example instead of their mean.
 
     Returns
     -------
-    loss : NumPy scalar
+    loss : NumPy scalar, or array (batch,) with `per_example`
         The mean over all elements.
     g : array
         Its gradient in `outputs`, which is ``g = 2 (p - t) / n`` for n elements without weights.
@@ -87,18 +94,23 @@ def mean_squared_error(outputs: Array, targets: Any, weights: Any = None) -> tup
     >>> loss, g = F.mean_squared_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]))
     >>> float(loss), g
     (0.5, array([1., 0.]))
+    >>> F.mean_squared_error(np.array([1.0, 3.0]), np.array([0.0, 3.0]), per_example=True)
+    (array([1., 0.]), array([2., 0.]))
     """
-    return _mean_of_elements("mean_squared_error", squared_errors, outputs, targets, weights)
+    name = "mean_squared_error"
+    return _mean_of_elements(name, squared_errors, outputs, targets, weights, per_example)
 
 
-def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+def mean_absolute_error(
+    outputs: Array, targets: Any, weights: Any = None, *, per_example: bool = False
+) -> tuple[Any, Array]:
     """Mean of ``l = |p - t|``; the derivative at 0 is defined as 0.
 
     The corresponding metric is :func:`absolute_error`.
 
     Parameters
     ----------
-    outputs, targets, weights : arrays
+    outputs, targets, weights, per_example
         As in :func:`mean_squared_error`.
 
     Returns
@@ -114,17 +126,23 @@ def mean_absolute_error(outputs: Array, targets: Any, weights: Any = None) -> tu
     >>> float(loss), g
     (0.5, array([0.5, 0. ]))
     """
-    return _mean_of_elements("mean_absolute_error", absolute_errors, outputs, targets, weights)
+    name = "mean_absolute_error"
+    return _mean_of_elements(name, absolute_errors, outputs, targets, weights, per_example)
 
 
 def huber(
-    outputs: Array, targets: Any, weights: Any = None, *, delta: float = 1.0
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    delta: float = 1.0,
+    per_example: bool = False,
 ) -> tuple[Any, Array]:
     """Mean of ``l = d²/2`` where ``d = |p - t| ≤ δ``, and of ``l = δ (d - δ/2)`` beyond.
 
     Parameters
     ----------
-    outputs, targets, weights : arrays
+    outputs, targets, weights, per_example
         As in :func:`mean_squared_error`.
     delta : float
         The δ, positive, in the unit of the targets: the loss is quadratic up to it, then linear.
@@ -149,11 +167,16 @@ def huber(
     """
     if not (isinstance(delta, float) and delta == math.inf):
         delta = check_number(delta, "huber(p, t, delta=1.0)", "above 0")
-    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, delta)
+    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, per_example, delta)
 
 
 def binary_cross_entropy(
-    probabilities: Array, targets: Any, weights: Any = None, *, epsilon: float = EPSILON
+    probabilities: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    epsilon: float = EPSILON,
+    per_example: bool = False,
 ) -> tuple[Any, Array]:
     """Mean of ``l = -t log p - (1 - t) log(1 - p)``, for the probabilities of a sigmoid.
 
@@ -165,7 +188,7 @@ def binary_cross_entropy(
         The `p`, in [0, 1].
     targets : array of numbers or booleans (batch, ...)
         The `t`, in [0, 1].
-    weights : array, optional
+    weights, per_example
         As in :func:`mean_squared_error`.
     epsilon : float
         Lower bound of `p` and `1 - p` in the value and in the divisions of the derivative
@@ -197,12 +220,14 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
     return _mean_of_elements(
-        name, binary_cross_entropies, probabilities, targets, weights, epsilon,
+        name, binary_cross_entropies, probabilities, targets, weights, per_example, epsilon,
         check=_check_both,
     )  # fmt: skip
 
 
-def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> tuple[Any, Array]:
+def sigmoid_cross_entropy(
+    logits: Array, targets: Any, weights: Any = None, *, per_example: bool = False
+) -> tuple[Any, Array]:
     """Mean of ``l = log(1 + exp(z)) - t z``: the binary cross-entropy of ``sigmoid(z)``.
 
     Parameters
@@ -211,7 +236,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
         The `z`, any real numbers, and ±inf.
     targets : array of numbers or booleans (batch, ...)
         The `t`, in [0, 1].
-    weights : array, optional
+    weights, per_example
         As in :func:`mean_squared_error`.
 
     Returns
@@ -236,9 +261,9 @@ def sigmoid_cross_entropy(logits: Array, targets: Any, weights: Any = None) -> t
     >>> round(float(loss), 4), g
     (500.3466, array([-0.25,  0.5 ]))
     """
-    name, given = "sigmoid_cross_entropy", (logits, targets, weights)
+    name, given = "sigmoid_cross_entropy", (logits, targets, weights, per_example)
     loss, g = _mean_of_elements(name, sigmoid_cross_entropies, *given, check=_check_binary)
-    if not math.isfinite(loss):
+    if not (np.isfinite(loss).all() if per_example else math.isfinite(loss)):
         loss, g = _mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
     return loss, g
 
@@ -258,6 +283,7 @@ def _mean_of_elements(
     outputs: Array,
     targets: Any,
     weights: Any,
+    per_example: bool,
     *options: float,
     check: Callable[[str, Array, Array], None] | None = None,
 ) -> tuple[Any, Array]:
@@ -265,9 +291,13 @@ def _mean_of_elements(
     p, t, each = value_items(name, outputs, targets, weights)
     if check is not None:
         check(name, p, t)
-    scale = mean_scale(p.shape, each, p.dtype)
+    scale = mean_scale(p.shape, each, p.dtype, per_example)
     values, g = errors(p, t.astype(p.dtype, copy=False), *options)
     g *= scale
+    if per_example:
+        check_flag(per_example, f"{name}(p, t, per_example=True)")
+        values *= scale
+        return np.add.reduce(values.reshape(len(p), -1), axis=1), g
     if isinstance(scale, float):
         return np.add.reduce(values, axis=None) * scale, g
     values *= scale
