@@ -33,6 +33,12 @@ CLASSIFICATION = {
     "f1": F.f1_score,
     "f1_micro": functools.partial(F.f1_score, average="micro"),
     "recall_weighted": functools.partial(functools.partial(F.recall), average="weighted"),
+    "matthews": F.matthews_correlation,
+    "auc": functools.partial(F.roc_auc, logits=True),
+    "precisions": functools.partial(F.average_precision, logits=True, average="weighted"),
+    "perplexity": functools.partial(F.perplexity, logits=True),
+    "calibration": functools.partial(F.calibration_error, logits=True, bins=5),
+    "collected": F.collected(lambda outputs, targets: np.median(outputs[:, 1])),
     "own": F.Metric(root_mean_square, lambda sums: np.sqrt(sums["squares"] / sums["count"][0])),
     "mean": lambda outputs, targets: float(outputs[:, 1].mean()),
     "weighted mean": lambda outputs, targets, weights=None: np.average(
@@ -167,7 +173,8 @@ def test_a_step_returns_the_values_of_its_batch(shards):
 def test_ranks_have_the_metrics_of_one_process():
     def run(comm=None):
         return unchanging(
-            F.softmax_cross_entropy, (X, IDS, WEIGHTS), {"f1": F.f1_score, "r": F.recall},
+            F.softmax_cross_entropy, (X, IDS, WEIGHTS),
+            {"f1": F.f1_score, "r": F.recall, "auc": CLASSIFICATION["auc"]},
             batch_size=9, shards=4, comm=comm,
         )  # fmt: skip
 
