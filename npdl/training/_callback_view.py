@@ -76,12 +76,12 @@ class Run:
         """
         self._check_whole()
         state: TrainState = tree.read_only(tree.copied(self._state))
-        return state.with_data(self._plan.trained_on)
+        return state
 
     @property
     def result(self) -> TrainState:
         """The state after the last step, not copied: a further step may overwrite it."""
-        return self._state.with_data(self._plan.trained_on)
+        return self._state
 
     def close(self) -> None:
         """Take the state out of the memory of the ranks; all ranks must call it."""

@@ -31,7 +31,6 @@ __all__ = [
     "DamagedCheckpointWarning",
     "FinishedRunWarning",
     "FreshStartWarning",
-    "MidEpochWarning",
     "OtherEnvironmentWarning",
     "ResumeWarning",
     "UnwrittenCheckpointWarning",
@@ -62,10 +61,6 @@ class OtherEnvironmentWarning(ResumeWarning):
 
 class ChangedCallbackWarning(ResumeWarning):
     """The arguments of a callback that controls the run differ from those in the checkpoint."""
-
-
-class MidEpochWarning(ResumeWarning):
-    """The state is in the middle of an epoch, so the first examples of the epoch are skipped."""
 
 
 class UnwrittenCheckpointWarning(UserWarning):

@@ -19,7 +19,7 @@ from npdl.functional._layer import Layer, Params
 from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._callback_view import Run
-from npdl.training._checkpoint import Checkpoint, MidEpochWarning
+from npdl.training._checkpoint import Checkpoint
 from npdl.training._evaluation import Loss
 from npdl.training._loop import Loop, writes
 from npdl.training._plan import Plan
@@ -75,9 +75,8 @@ def fit(
         batch is read at a time.
     state : TrainState, optional
         The state to continue from; it is not changed. Training begins with a whole epoch: if
-        ``state.step`` is not the end of an epoch of these data, it is rounded up to the next end. A
-        state that another call of `fit` left in mid-epoch, such as the state of an error, continues
-        there with a `MidEpochWarning`, if the numbers of examples and `batch_size` are the same.
+        ``state.step`` is not the end of an epoch of these data, it is rounded up to the next end.
+        With ``resume=True``, training continues in mid-epoch.
     params : tree, optional
         Parameters to start from, such as loaded ones, if no `state` is passed; the arrays are
         copied. The optimizer starts from its initial state: :meth:`TrainState.create`.
@@ -113,7 +112,8 @@ def fit(
         Whether to continue from the newest valid checkpoint. The run ends at the same epoch as
         without the interruption: `epochs` counts from the start of the run, not from the
         checkpoint. Parameters, optimizer state and history have the same bits. With `state` and
-        without `checkpoint`, whether to continue at the position of ``state.step`` in mid-epoch.
+        without `checkpoint`, whether to continue in mid-epoch, at the example after the last one of
+        ``state.step``.
     progress : bool
         Whether to show progress: a bar in a terminal if tqdm is installed, else a line per epoch.
     check_finite : bool
@@ -238,7 +238,7 @@ def fit(
             comm, state=state, epochs=epochs, resume=resume, examples=sample(data, comm), **settings
         )
         plan.check(state.params, example)
-        run = Run(plan, plan.start(state, in_place))
+        run = Run(plan, state if in_place else plan.start(state))
         first, batch = divmod(run.result.step, plan.steps)
         loop = Loop(
             run,
@@ -253,8 +253,6 @@ def fit(
             settings=settings,
             comm=comm,
         )
-        if batch and not in_place and loop.found is None and is_first(comm):
-            _warn_of_skipped(first, batch, plan.steps, batch_size, count)
         try:
             with Progress(progress and is_first(comm), loop.epochs.stop, plan.steps) as report:
                 loop.run(report)
@@ -271,14 +269,3 @@ def fit(
                 "with fit(..., state=state)"
             )
         return run.result, loop.history.history
-
-
-def _warn_of_skipped(epoch: int, batch: int, steps: int, batch_size: int, count: int) -> None:
-    """Warn that training starts in the middle of an epoch."""
-    warn(
-        f"training continues in the middle of an epoch: state.step={epoch * steps + batch} is step "
-        f"{batch} of {steps} in epoch {epoch}, so {batch * batch_size} of {count} examples are "
-        f"skipped, on which the state was trained. For other data, start a whole epoch: "
-        f"state=attrs.evolve(state, step={(epoch + 1) * steps})",
-        MidEpochWarning,
-    )

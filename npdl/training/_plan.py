@@ -23,8 +23,8 @@ from npdl.training._zero_weights import check_left_out
 
 __all__ = ["Plan"]
 
-# Number of examples with which metrics are tried before the first step, fewer from a source.
-_TRIED, _READ = 1024, 64
+# Number of examples that are read from a source to try metrics before the first step.
+_READ = 64
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -58,14 +58,9 @@ class Plan:
         text += f", in {self.shards} shards" if self.shards is not None else ""
         return f"{text}, shuffled" if self.shuffle else text
 
-    @property
-    def trained_on(self) -> tuple[int, int]:
-        """The numbers of examples in total and per batch, by which a state knows its position."""
-        return self.count, self.batch_size
-
-    def start(self, state: TrainState, in_place: bool) -> TrainState:
-        """Return the state at the start of an epoch, unless it continues in mid-epoch."""
-        if in_place or state.trained_on == self.trained_on or not state.step % self.steps:
+    def start(self, state: TrainState) -> TrainState:
+        """Return the state at the start of an epoch: in mid-epoch, at the start of the next one."""
+        if not state.step % self.steps:
             return state
         return attrs.evolve(state, step=-(-state.step // self.steps) * self.steps)
 
@@ -145,16 +140,18 @@ class Plan:
 
     def _try_metrics(self, params: Params) -> None:
         """Raise if a metric of the user cannot be merged from batches."""
+        data, count = self.data, self.count
         try:
-            if is_source(self.data):
-                batch = tuple(self.data[spread(self.count, _READ)])
-            else:
-                rows = spread(self.count, _TRIED)
-                targets = tree.map(lambda array: array[rows], tuple(self.data[1:]))
-                batch = (self.data[0], *targets)
+            if is_source(data):
+                data, count = tuple(data[spread(count, _READ)]), min(count, _READ)
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                outputs = outputs_of_few(self.model, params, batch[0], self.key)
+                few = tree.map(lambda array: array[: self.batch_size], data[0])
+                outputs = outputs_of_few(self.model, params, few, self.key)
         except Exception:
             return  # the first step raises it, too
-        check_merging(self.scores, outputs, batch)
+
+        def targets_of(rows: Any) -> tuple[Any, ...]:
+            return tuple(tree.map(lambda array: array[rows], tuple(data[1:])))
+
+        check_merging(self.scores, outputs, targets_of, count)

@@ -143,19 +143,6 @@ class TrainState:
         return TrainState(self.step, params, opt_state, self.rng)
 
     @property
-    def trained_on(self) -> tuple[int, int] | None:
-        """The numbers of examples in total and per batch, if `fit` has trained this state.
-
-        It is not part of the tree: a copy of the tree and a file are without it.
-        """
-        return vars(self).get("trained_on_")
-
-    def with_data(self, trained_on: tuple[int, int]) -> "TrainState":
-        """Set the numbers of examples in total and per batch; return the state itself."""
-        vars(self)["trained_on_"] = trained_on
-        return self
-
-    @property
     def is_whole(self) -> bool:
         """Whether no step has begun to overwrite the arrays of this state."""
         return self.packed is None or self.packed.is_whole

@@ -1,10 +1,8 @@
 """Training from a given state, and from given parameters."""
 
 import pickle
-import warnings
 
 import attrs
-import classifier
 import numpy as np
 import pytest
 from arrays import read_only, same_bits
@@ -16,7 +14,6 @@ from npdl.callbacks import Callback, LambdaCallback
 from npdl.training import (
     Checkpoint,
     FreshStartWarning,
-    MidEpochWarning,
     TrainState,
     fit,
     train_step,
@@ -38,20 +35,17 @@ class Source:
 
 
 def counted(data, batch_size, state):
-    """Return how many examples an epoch from a state is trained on, and the warnings of it."""
+    """Return how many examples an epoch from a state is trained on."""
     seen = []
 
     def loss(outputs, targets):
         seen.append(len(outputs))
         return LOSS(outputs, targets)
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fit(
-            MODEL, loss, F.sgd(0.01), data, state=state, batch_size=batch_size, epochs=1,
-            progress=False,
-        )  # fmt: skip
-    return sum(seen), [each for each in caught if each.category is MidEpochWarning]
+    fit(
+        MODEL, loss, F.sgd(0.01), data, state=state, batch_size=batch_size, epochs=1, progress=False
+    )
+    return sum(seen)
 
 
 # Other data after two epochs of 64 examples in batches of 32, which are four steps: their number,
@@ -80,8 +74,7 @@ def test_other_data_are_trained_on_from_their_first_example(count, batch_size, s
     state, _ = fit(MODEL, LOSS, F.sgd(0.01), classes(64), epochs=2, progress=False)
     state, data = origin(state), classes(count)
     assert state.step == 4
-    seen, caught = counted(Source(data) if kind == "source" else data, batch_size, state)
-    assert (seen, caught) == (count, [])
+    assert counted(Source(data) if kind == "source" else data, batch_size, state) == count
     whole = attrs.evolve(state, step=-(-4 // steps) * steps)
     options = {"data": data, "batch_size": batch_size, "optimizer": F.sgd(0.01), "epochs": 1}
     assert same_bits(run(state=state, **options), run(state=whole, **options))
@@ -105,28 +98,16 @@ def test_the_same_data_continue_to_the_same_bits_in_any_epoch(step):
     whole, _ = run(epochs=2, callbacks=[keep])
     options = {"epochs": 2 - step // 7, "batch_size": 8}
     for state in (keep.state_then, pickle.loads(pickle.dumps(keep.state_then))):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", MidEpochWarning)
-            rest, _ = run(state=state, **options)
+        rest, _ = run(state=state, resume=True, **options)
         assert same_bits(rest, whole)
-        assert len(caught) == (step % 7 > 0)
-        for warning in caught:
-            text = str(warning.message)
-            assert f"so {step % 7 * 8} of 50 examples are skipped" in text
-            assert f"state.step={step} is step {step % 7} of 7 in epoch {step // 7}" in text
-            assert f"attrs.evolve(state, step={(step // 7 + 1) * 7})" in text
-            assert warning.filename == classifier.__file__
-    # A state without its data continues there only if it is told to.
-    alone = TrainState(step, state.params, state.opt_state, state.rng)
-    assert same_bits(run(state=alone, resume=True, **options)[0], whole)
-    assert same_bits(run(state=alone, **options)[0], whole) == (step % 7 == 0)
+    assert same_bits(run(state=keep.state_then, **options)[0], whole) == (step % 7 == 0)
 
 
 def test_a_state_in_mid_epoch_begins_other_data_at_their_start():
     keep = Keep(3)
     run(epochs=1, callbacks=[keep], optimizer=F.sgd(0.01))
     for count, size in ((51, 8), (50, 9), (20, 8)):
-        assert counted(classes(count), size, keep.state_then) == (count, [])
+        assert counted(classes(count), size, keep.state_then) == count
 
 
 def test_an_error_leaves_a_state_that_continues_in_mid_epoch():
@@ -136,8 +117,7 @@ def test_an_error_leaves_a_state_that_continues_in_mid_epoch():
 
     with pytest.raises(RuntimeError, match="stopped") as caught:
         run(epochs=2, callbacks=[LambdaCallback(on_train_batch_end=stop)])
-    with pytest.warns(MidEpochWarning, match="so 40 of 50 examples are skipped"):
-        rest, _ = run(epochs=2, state=caught.value.state)
+    rest, _ = run(epochs=2, state=caught.value.state, resume=True)
     assert same_bits(rest, run(epochs=2)[0])
 
 
