@@ -11,7 +11,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat._checks import Array, as_targets
-from npdl.functional.metrics._metric import metric
+from npdl.functional.metrics._metric import metric, recorded
 from npdl.functional.metrics._scores import weighted_sums
 from npdl.training._scores import Metrics, check_metrics
 from npdl.tree import Tree
@@ -150,7 +150,7 @@ _MATTHEWS = _of_classes(F.matthews_correlation, threshold=0.5)
 _R2 = _of_numbers(F.r2_score.sums, F.r2_score.result, F.r2_score.merge)
 
 # Metrics by name; errors are means over all elements.
-METRICS: Metrics = {
+METRICS: dict[str, F.Metric] = {
     **dict.fromkeys(("accuracy", "acc", "categorical_accuracy"), accuracy),
     "sparse_categorical_accuracy": accuracy,
     "binary_accuracy": binary_accuracy,
@@ -169,7 +169,7 @@ METRICS: Metrics = {
     **dict.fromkeys(("rmse", "root_mean_squared_error"), _of_numbers(_squares, _root)),
     **dict.fromkeys(("r2", "r2_score"), _R2),
 }
-_KNOWN = {name.replace("_", ""): metric for name, metric in METRICS.items()}
+_KNOWN = {name.replace("_", ""): known for name, known in METRICS.items()}
 
 
 def metric_of(name: str) -> Any:
@@ -177,12 +177,17 @@ def metric_of(name: str) -> Any:
     return _KNOWN.get(name.replace("_", "").lower())
 
 
+for _name, _metric in METRICS.items():
+    recorded(_metric, metric_of, _name)
+
+
 def as_metrics(metrics: Any) -> Metrics:
     """Return a dict of metric functions, from a name, a function, a list of both, or a dict."""
     if metrics is None:
         return {}
     if isinstance(metrics, Mapping):
-        return check_metrics(metrics)
+        named = {name: isinstance(f, str) and metric_of(f) for name, f in metrics.items()}
+        return check_metrics({name: named[name] or f for name, f in metrics.items()})
     found: dict[str, Callable[..., Any]] = {}
     if not (callable(metrics) or isinstance(metrics, Iterable)):
         raise TypeError(

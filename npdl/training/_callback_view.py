@@ -11,7 +11,7 @@ from npdl.functional._layer import Params
 from npdl.training._learning_rate import check_factor, rate_of, scale_rate
 from npdl.training._plan import Plan
 from npdl.training._scores import Sums, mean_sums
-from npdl.training._train_state import TrainState
+from npdl.training._train_state import TrainState, mark
 
 __all__ = ["Run"]
 
@@ -76,12 +76,12 @@ class Run:
         """
         self._check_whole()
         state: TrainState = tree.read_only(tree.copied(self._state))
-        return state.with_data(self._plan.trained_on)
+        return mark(state, self._plan.trained_on)
 
     @property
     def result(self) -> TrainState:
         """The state after the last step, not copied: a further step may overwrite it."""
-        return self._state.with_data(self._plan.trained_on)
+        return mark(self._state, self._plan.trained_on)
 
     def close(self) -> None:
         """Take the state out of the memory of the ranks; all ranks must call it."""

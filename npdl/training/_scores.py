@@ -120,7 +120,14 @@ def merged(metrics: Mapping[str, Metric], a: Sums, b: Sums) -> Sums:
 
 def results(metrics: Mapping[str, Metric], sums: Sums) -> dict[str, Any]:
     """Return the results of metrics, or raise unless each is a number."""
-    return {name: number_of(name, metrics[name].result(each)) for name, each in sums.items()}
+    found: dict[str, Any] = {}
+    for name, each in sums.items():
+        try:
+            found[name] = number_of(name, metrics[name].result(each))
+        except Exception as error:
+            error.add_note(f"in the metric {name!r}")
+            raise
+    return found
 
 
 def number_of(name: str, value: Any) -> float:
@@ -130,7 +137,7 @@ def number_of(name: str, value: Any) -> float:
     if np.ndim(value):
         raise TypeError(
             f"the metric {name!r} of a batch must be a number, got an array of shape "
-            f"{np.shape(value)}; a metric returns the mean over the batch"
+            f"{np.shape(value)}; an epoch has one number per metric, and evaluate takes arrays, too"
         )
     try:
         return float(value)

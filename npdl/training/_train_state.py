@@ -150,11 +150,6 @@ class TrainState:
         """
         return vars(self).get("trained_on_")
 
-    def with_data(self, trained_on: tuple[int, int]) -> "TrainState":
-        """Set the numbers of examples in total and per batch; return the state itself."""
-        vars(self)["trained_on_"] = trained_on
-        return self
-
     @property
     def is_whole(self) -> bool:
         """Whether no step has begun to overwrite the arrays of this state."""
@@ -216,6 +211,12 @@ def fitting(params: Params, like: Params) -> Params:
             f"npdl.tree.astype(params, np.float32)"
         )
     return tree.unflatten(like, [np.array(given[path], order="C") for path in wanted])
+
+
+def mark(state: TrainState, trained_on: tuple[int, int]) -> TrainState:
+    """Set the numbers of examples in total and per batch of a state; return the state itself."""
+    vars(state)["trained_on_"] = trained_on
+    return state
 
 
 def check_state(state: Any, optimizer: Optimizer) -> None:

@@ -1,6 +1,8 @@
 """Metrics of a model by name, and their weights; weights of classes."""
 
+import copy
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -146,6 +148,18 @@ def test_names_of_keras_are_accepted(name):
     model = classifier(metrics=[name])
     assert model.metrics_names == ["loss", "accuracy" if name == "acc" else name]
     assert npdl.Model.from_json(model.to_json()).metrics_names == model.metrics_names
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_named_metric_can_be_pickled_and_copied(name):
+    known = metric_of(name)
+    assert pickle.loads(pickle.dumps(known)) is known
+    assert copy.deepcopy({name: known}) == {name: known}
+
+
+def test_a_dict_may_have_names_of_metrics():
+    model = classifier(metrics={"mine": "f1", "own": F.accuracy})
+    assert model.metrics == {"mine": METRICS["f1"], "own": F.accuracy}
 
 
 def test_an_unknown_name_is_an_error_that_lists_all():

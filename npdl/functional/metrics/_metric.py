@@ -15,9 +15,10 @@ import numpy as np
 
 from npdl import tree
 from npdl.functional._arrays import describe
+from npdl.functional._checks import check_function
 from npdl.tree import Array, Tree
 
-__all__ = ["Metric", "add_sums", "collected", "joined", "metric", "quotient"]
+__all__ = ["Metric", "add_sums", "collected", "joined", "metric", "quotient", "recorded"]
 
 
 def add_sums(a: Tree, b: Tree) -> Tree:
@@ -91,18 +92,28 @@ class Metric:
         return self.result(self.sums(outputs, targets, weights, **options), **options)
 
     def __repr__(self) -> str:
+        if call := vars(self).get("call"):
+            return f"{call[0].__name__}({call[1][0]!r})"
         return str(getattr(self, "__qualname__", f"Metric({self.sums!r}, {self.result!r})"))
 
     def __reduce__(self) -> Any:
-        # A decorated metric replaces its function and is pickled by the function's name.
+        # A decorated metric replaces its function and is pickled by the function's name. Others may
+        # know the call that makes them.
         name = getattr(self, "__qualname__", None)
-        return name or (Metric, (self.sums, self.result, self.merge, self.each_step))
+        fields = Metric, (self.sums, self.result, self.merge, self.each_step)
+        return name or vars(self).get("call", fields)
 
     def bound(self, **options: Any) -> "Metric":
         """Return the metric with these options."""
         sums = functools.partial(self.sums, **options)
         result = functools.partial(self.result, **options)
         return Metric(sums, result, self.merge, self.each_step)
+
+
+def recorded(made: Metric, function: Callable[[Any], Metric], argument: Any) -> Metric:
+    """Record the call that makes a metric, for pickling; return the metric itself."""
+    vars(made)["call"] = function, (argument,)
+    return made
 
 
 def metric(
@@ -153,7 +164,12 @@ def collected(function: Callable[..., Any]) -> Metric:
     ----------
     function : callable
         ``function(outputs, targets) -> number``, or with further targets, or with an argument
-        `weights`.
+        `weights`. Further options are keywords of the metric, too.
+
+    Raises
+    ------
+    TypeError
+        If it is not a function.
 
     Examples
     --------
@@ -167,15 +183,17 @@ def collected(function: Callable[..., Any]) -> Metric:
     2.5
     """
 
-    def sums(outputs: Any, *targets: Any, **weights: Any) -> Tree:
+    check_function(function, "collected(function=np.median)", "a function")
+
+    def sums(outputs: Any, *targets: Any, weights: Any = None, **options: Any) -> Tree:
         while targets and targets[-1] is None:  # absent weights
             targets = targets[:-1]
-        return ((outputs, targets, weights),)
+        return ((outputs, targets, {} if weights is None else {"weights": weights}),)
 
-    def result(parts: Tree) -> Any:
+    def result(parts: Tree, **options: Any) -> Any:
         outputs, targets, weights = _concatenated(parts)
-        return function(outputs, *targets, **weights)
+        return function(outputs, *targets, **weights, **options)
 
     made = Metric(sums, result, joined, each_step=False)
     vars(made).update(__wrapped__=function)  # the signature
-    return made
+    return recorded(made, collected, function)

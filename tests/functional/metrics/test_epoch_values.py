@@ -1,6 +1,7 @@
 """Metrics merged from batches and shards have scikit-learn's value for all examples at once."""
 
 import functools
+import inspect
 import pickle
 import warnings
 
@@ -56,7 +57,7 @@ def curve(function, average="macro"):
         each, counts = [], []
         for k in range(p.shape[1]):
             hit = t == k
-            if function is sklearn.roc_auc_score and not 0 < hit.sum() < len(hit):
+            if function is sklearn.roc_auc_score and len(np.unique(hit[w > 0])) < 2:
                 continue
             each.append(function(hit, p[:, k], sample_weight=w))
             counts.append(w @ hit)
@@ -350,6 +351,49 @@ def test_a_collected_function_gets_all_examples_of_an_epoch(batch_size, shards):
         assert history["val_median"] == pytest.approx([median(*data)], rel=1e-12)
     assert F.collected(median)(p, t) == median(p, t)
     assert F.collected(median)(p, t, weights) == median(p, t, weights)
+
+
+def test_a_collected_function_is_pickled_with_its_metric():
+    found = pickle.loads(pickle.dumps(F.collected(median)))
+    assert found(np.ones(2), np.zeros(2)) == 1
+    assert repr(found).startswith("collected(<function median at")
+    assert inspect.signature(found) == inspect.signature(median)
+
+
+def test_a_collected_function_takes_options():
+    p, t, _ = examples("classes", 1, 40, 3, ties=True)
+    metric = functools.partial(F.collected(F.f1_score), average="micro")
+    expected = F.f1_score(p, t, average="micro")
+    assert metric(p, t) == expected
+    found = fit(
+        F.linear(), F.categorical_cross_entropy, F.sgd(0.0), (p, t), metrics={"m": metric},
+        progress=False,
+    )[1]  # fmt: skip
+    assert found["m"] == [expected]
+    with pytest.raises(TypeError, match=r"function must be a function.*got 3"):
+        F.collected(3)
+
+
+def test_batches_without_weight_have_no_scores():
+    p, t, weights = examples("binary", 1, 40, 2, ties=True)
+    weights = np.where(np.arange(40) < 17, 0, weights)
+    for metric in (F.roc_auc, F.average_precision):
+        _, history = fit(
+            F.linear(), F.mean_squared_error, F.sgd(0.0), (p, t, weights), batch_size=4,
+            metrics={"area": metric}, validation=(p, t, weights), shuffle=False, progress=False,
+        )  # fmt: skip
+        assert history["area"] == pytest.approx(history["val_area"], rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [F.confusion_matrix, functools.partial(F.recall, average=None)])
+def test_an_array_is_no_value_of_an_epoch(metric):
+    p, t, _ = examples("classes", 1, 40, 3, ties=True)
+    with pytest.raises(TypeError, match=r"'m' of a batch must be a number.*evaluate takes arrays"):
+        fit(
+            F.linear(), F.categorical_cross_entropy, F.sgd(0.0), (p, t), metrics={"m": metric},
+            progress=False,
+        )  # fmt: skip
+    assert evaluate(F.linear(), (), (p, t), metrics={"m": metric})["m"].shape[0] == 3
 
 
 def test_collected_parts_are_few_and_copied_seldom():
