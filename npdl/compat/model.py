@@ -65,7 +65,7 @@ from npdl.training._learning_rate import check_factor
 from npdl.training._loop import Loop, writes
 from npdl.training._position import setting
 from npdl.training._scores import Metrics, Scores, Sums, mean_sums, number_of
-from npdl.training._trial import check_merging, spread
+from npdl.training._trial import check_merging
 from npdl.training._weights import class_labels, weights_of_classes
 from npdl.training._zero_weights import left_out, refusal_of
 
@@ -395,9 +395,12 @@ class Model(KerasMethods, Stack, Saved):
         """Raise if a function of the user cannot be averaged over batches."""
         scores = Scores(metrics, 2)
         if scores.tried:
-            rows = spread(len(data[0]), 1024)
-            batch = tuple(None if array is None else array[rows] for array in data)
-            check_merging(scores, self._probe(data[0][:batch_size]), batch)
+            check_merging(
+                scores,
+                self._probe(data[0][:batch_size]),
+                lambda rows: tuple(None if each is None else each[rows] for each in data[1:]),
+                len(data[0]),
+            )
 
     def _prepare_targets(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
         """Return the targets in the form of the outputs, and the outputs of one example.
@@ -417,7 +420,7 @@ class Model(KerasMethods, Stack, Saved):
         weight = check_weight(sample_weight, len(y))
         if class_weight is not None:
             labels, classes = class_labels(y, outputs.shape[1:])
-            of_class = weights_of_classes(class_weight, labels, classes)
+            of_class = weights_of_classes(class_weight, labels, classes, weight)
             if of_class.ndim > 1:
                 raise ValueError(
                     f"class_weight needs one class for each example, got targets {describe(y)}; "

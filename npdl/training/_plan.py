@@ -23,8 +23,8 @@ from npdl.training._zero_weights import check_left_out
 
 __all__ = ["Plan"]
 
-# Number of examples with which metrics are tried before the first step, fewer from a source.
-_TRIED, _READ = 1024, 64
+# Number of examples that are read from a source to try metrics before the first step.
+_READ = 64
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -145,16 +145,18 @@ class Plan:
 
     def _try_metrics(self, params: Params) -> None:
         """Raise if a metric of the user cannot be merged from batches."""
+        data, count = self.data, self.count
         try:
-            if is_source(self.data):
-                batch = tuple(self.data[spread(self.count, _READ)])
-            else:
-                rows = spread(self.count, _TRIED)
-                targets = tree.map(lambda array: array[rows], tuple(self.data[1:]))
-                batch = (self.data[0], *targets)
+            if is_source(data):
+                data, count = tuple(data[spread(count, _READ)]), min(count, _READ)
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                outputs = outputs_of_few(self.model, params, batch[0], self.key)
+                few = tree.map(lambda array: array[: self.batch_size], data[0])
+                outputs = outputs_of_few(self.model, params, few, self.key)
         except Exception:
             return  # the first step raises it, too
-        check_merging(self.scores, outputs, batch)
+
+        def targets_of(rows: Any) -> tuple[Any, ...]:
+            return tuple(tree.map(lambda array: array[rows], tuple(data[1:])))
+
+        check_merging(self.scores, outputs, targets_of, count)

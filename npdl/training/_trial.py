@@ -7,7 +7,7 @@ computed for some examples at once, and merged from two parts of them.
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ __all__ = ["check_merging", "spread"]
 
 # Rounding of float32 may change a mean by this factor; other functions change it much more.
 _TOLERANCE = 1e-5
+# At most this number of examples is tried, fewer if their outputs have more numbers than this.
+_EXAMPLES, _NUMBERS = 1024, 1 << 22
 
 
 def spread(count: int, most: int) -> Array:
@@ -29,7 +31,9 @@ def spread(count: int, most: int) -> Array:
     return np.arange(size) * count // size
 
 
-def check_merging(scores: Scores, outputs: Any, batch: tuple[Any, ...]) -> None:
+def check_merging(
+    scores: Scores, outputs: Any, targets_of: Callable[[Array], tuple[Any, ...]], count: int
+) -> None:
     """Raise if the value of a metric differs from the value that is merged from two parts.
 
     Metrics of npdl are not tried. A metric that raises is left to the first step.
@@ -39,26 +43,29 @@ def check_merging(scores: Scores, outputs: Any, batch: tuple[Any, ...]) -> None:
     scores : Scores
         The metrics.
     outputs : tree
-        Outputs for a few examples of the batch.
-    batch : tuple
-        ``(x, *targets)`` of several examples; `x` is not used.
+        Outputs for a few examples.
+    targets_of : callable
+        Returns the targets of examples for an array of their numbers.
+    count : int
+        The number of examples.
 
     Raises
     ------
     ValueError
         With the name of the metric, its values, and the alternatives.
     """
-    names = scores.tried
-    count = len(tree.leaves(batch[1:])[0]) if len(batch) > 1 else 0
-    if not names or count < 2:
+    numbers = sum(y[0].size for y in tree.leaves(outputs))
+    rows = spread(count, max(4, min(_EXAMPLES, _NUMBERS // max(numbers, 1))))
+    targets, size = targets_of(rows), len(rows)
+    if size < 2 or not targets:
         return
-    order = np.argsort(tree.leaves(batch[1])[0].reshape(count, -1)[:, 0], kind="stable")
-    batch = tuple(tree.map(lambda array: array.take(order, axis=0), tuple(batch[1:])))
+    order = np.argsort(tree.leaves(targets[0])[0].reshape(size, -1)[:, 0], kind="stable")
+    targets = tuple(tree.map(lambda array: array.take(order, axis=0), targets))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for tried in _tried_outputs(tiled(outputs, count), batch[0]):
-            for name in names:
-                _try(scores, name, tried, (None, *batch), count)
+        for tried in _tried_outputs(tiled(outputs, size), targets[0]):
+            for name in scores.tried:
+                _try(scores, name, tried, (None, *targets), size)
 
 
 def _tried_outputs(outputs: Any, targets: Any) -> Iterator[Any]:

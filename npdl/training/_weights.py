@@ -108,7 +108,7 @@ def _joined(
         weights = data[index]
     if class_weight is not None:
         labels, classes = class_labels(data[1], shape)
-        factors = weights_of_classes(class_weight, labels, classes, complete)
+        factors = weights_of_classes(class_weight, labels, classes, weights, complete)
         weights = factors if weights is None else _product(weights, factors)
     return (*data[:index], weights, *data[index + 1 :])
 
@@ -174,19 +174,25 @@ def class_labels(targets: Any, shape: Any) -> tuple[Array, int | None]:
 
 
 def weights_of_classes(
-    given: Any, labels: Array, classes: int | None = None, complete: bool = True
+    given: Any,
+    labels: Array,
+    classes: int | None = None,
+    weights: Array | None = None,
+    complete: bool = True,
 ) -> Array:
     """Return the weight of each label from the argument `class_weight`.
 
     Parameters
     ----------
     given : dict or "balanced"
-        The weights by class, 1 for a missing one. "balanced" weights each of the k classes of n
-        labels by ``n / (k nₖ)``.
+        The weights by class, 1 for a missing one. "balanced" weights each of the k classes by
+        ``n / (k nₖ)``, where n is the number of labels, or the sum of their weights.
     labels : array of ints
         The class ids.
     classes : int, optional
         The number of classes.
+    weights : array, optional
+        The weights of the labels, or of leading axes.
     complete : bool
         Whether these are all labels, so that each class must be among them.
 
@@ -201,8 +207,10 @@ def weights_of_classes(
     found, index = np.unique(labels, return_inverse=True)
     index = index.reshape(labels.shape)
     if isinstance(given, str) and given == "balanced":
-        counts = np.bincount(index.reshape(-1))
-        return (labels.size / (len(counts) * counts))[index]
+        each = None if weights is None else _product(weights, np.ones(labels.shape)).reshape(-1)
+        sums = np.bincount(index.reshape(-1), each)
+        factors: Array = sums.sum() / np.where(sums == 0, 1, np.count_nonzero(sums) * sums)
+        return factors[index]
     if not isinstance(given, Mapping):
         raise TypeError(
             f"class_weight must be 'balanced', or a dict from class to weight, as in "

@@ -195,6 +195,20 @@ def test_few_examples_are_enough(count):
             train(*REGRESSION, root_mean_square, data=data)
 
 
+def test_the_trial_of_large_outputs_has_few_examples():
+    sizes = []
+
+    def largest(outputs, targets):
+        sizes.append(outputs.size)
+        return np.abs(outputs).max()
+
+    x = GENERATOR.normal(size=(50, 2)).astype(np.float32)
+    y = np.broadcast_to(np.zeros(1 << 20, np.float32), (50, 1 << 20))
+    with pytest.raises(ValueError, match="not a mean"):
+        train(F.dense(1 << 20), F.mean_squared_error, None, largest, data=(x, y), batch_size=2)
+    assert max(sizes) == 4 << 20
+
+
 def test_the_trial_reads_few_rows_of_a_source():
     rows = []
 

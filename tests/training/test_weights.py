@@ -76,6 +76,23 @@ def test_balanced_classes_have_the_same_sum_of_weights():
     assert sums == pytest.approx([40 / 3] * 3)
 
 
+def test_balanced_classes_have_the_same_sum_with_other_weights():
+    for data in ((X, IDS, WEIGHTS), (SEQUENCES, STEPS, np.arange(6) < STEPS[:, :1] + 2)):
+        x, ids, weights = data
+        sums = [np.sum(weights * (k == ids)) for k in range(3)]
+        table = {k: np.sum(weights) / (3 * sums[k]) for k in range(3)}
+        options = {"model": F.dense(3)}
+        found = train(data, class_weight="balanced", **options)
+        expected = train((x, ids, weights * factors(ids, table)), **options)
+        assert tree.all_close(found[0].params, expected[0].params, rtol=1e-4, atol=1e-5)
+    # A class whose weights are all 0 does not count.
+    weights = WEIGHTS * (IDS < 2)
+    found = train((X, IDS, weights), class_weight="balanced")
+    expected = train((X[IDS < 2], IDS[IDS < 2], WEIGHTS[IDS < 2]), class_weight="balanced")
+    assert np.isfinite(found[1]["loss"]).all()
+    assert len(expected[1]["loss"]) == 2
+
+
 def test_the_positions_of_sequences_have_the_weights_of_their_classes():
     options = {"model": F.dense(3)}
     expected = train((SEQUENCES, STEPS, factors(STEPS, TABLE)), **options)
