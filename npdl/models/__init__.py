@@ -11,7 +11,7 @@
 from npdl.models._bert import bert
 from npdl.models._gpt2 import gpt2
 from npdl.models._llama import llama
-from npdl.models._pretrained import Pretrained, pretrained
+from npdl.models._pretrained import pretrained
 from npdl.models._vit import vit
 
-__all__ = ["Pretrained", "bert", "gpt2", "llama", "pretrained", "vit"]
+__all__ = ["bert", "gpt2", "llama", "pretrained", "vit"]

@@ -21,16 +21,9 @@ from npdl.models._llama import llama, llama_names
 from npdl.models._vit import vit, vit_names
 from npdl.tree import Array
 
-__all__ = ["Pretrained", "pretrained"]
+__all__ = ["pretrained"]
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
-
-
-class Pretrained(NamedTuple):
-    """A model and its parameters."""
-
-    model: Layer
-    params: Params
 
 
 class _Architecture(NamedTuple):
@@ -100,7 +93,7 @@ def pretrained(
     *,
     dtype: Any = np.float32,
     partial: bool = False,
-) -> Pretrained:
+) -> tuple[Layer, Params]:
     """Return a model with the weights that ``save_pretrained`` of Transformers has written.
 
     The architecture is the entry ``model_type`` of the configuration: bert, gpt2, llama, mistral or
@@ -120,8 +113,8 @@ def pretrained(
 
     Returns
     -------
-    Pretrained
-        A tuple ``(model, params)``.
+    tuple
+        The model and its parameters.
 
     Raises
     ------
@@ -133,16 +126,16 @@ def pretrained(
     Examples
     --------
     >>> import numpy as np
-    >>> from npdl import checkpoint, models
-    >>> config = {"model_type": "llama", "vocab_size": 9, "hidden_size": 4}
-    >>> config |= {"intermediate_size": 6, "num_hidden_layers": 0 + 1, "num_attention_heads": 2}
+    >>> from npdl import models
+    >>> config = {"model_type": "llama", "vocab_size": 9, "hidden_size": 4, "intermediate_size": 6}
+    >>> config |= {"num_hidden_layers": 1, "num_attention_heads": 2}
     >>> sizes = {"embed_tokens": (9, 4), "norm": (4,), "layers.0.mlp.down_proj": (4, 6)}
     >>> sizes |= {f"layers.0.mlp.{part}_proj": (6, 4) for part in ("up", "gate")}
     >>> sizes |= {f"layers.0.self_attn.{part}_proj": (4, 4) for part in "qkvo"}
-    >>> norms = ("input_layernorm", "post_attention_layernorm")
-    >>> sizes |= {f"layers.0.{part}": (4,) for part in norms}
-    >>> arrays = {f"model.{name}.weight": np.ones(size) for name, size in sizes.items()}
-    >>> model, params = models.pretrained(arrays | {"lm_head.weight": np.ones((9, 4))}, config)
+    >>> sizes |= {f"layers.0.{part}_layernorm": (4,) for part in ("input", "post_attention")}
+    >>> arrays = {f"model.{name}.weight": np.ones(size, "f4") for name, size in sizes.items()}
+    >>> arrays["lm_head.weight"] = np.ones((9, 4), np.float32)
+    >>> model, params = models.pretrained(arrays, config)
     >>> model(params, np.array([[1, 2, 3]])).shape
     (1, 3, 9)
     """
@@ -175,7 +168,7 @@ def pretrained(
         }
     if "scores" not in names and "lm_head.weight" in arrays:
         _check_tied(title, arrays, f"{prefix}{known.mark}")
-    return Pretrained(model, from_torch(arrays, model, like, names, partial=partial))
+    return model, from_torch(arrays, model, like, names, partial=partial)
 
 
 def _check_complete(title: str, kinds: Mapping[str, Any], names: Names) -> None:
