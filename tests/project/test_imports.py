@@ -90,6 +90,7 @@ TABLE = {
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": f"{FUNCTIONAL} functional/derivatives",
     "sklearn": f"{PROTOCOL} functional callbacks training",
+    "models": f"{PROTOCOL} functional checkpoint checkpoint/weights",
     "onnx/_registry": f"{PROTOCOL} functional/layers",
     "onnx/_values": "",
     "onnx/_shapes": f"{PROTOCOL} functional/combinators onnx/_values",
@@ -168,7 +169,7 @@ def test_no_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
 
 
-PUBLIC = "callbacks checkpoint compat distributed functional gradcheck onnx plot random run "
+PUBLIC = "callbacks checkpoint compat distributed functional gradcheck models onnx plot random run "
 PUBLIC += "sklearn training tree"
 FACES = "combinators derivatives layers losses metrics optimizers weights activations attention "
 FACES += "recurrent"

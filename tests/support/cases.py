@@ -442,6 +442,10 @@ add(
     inputs=_with_masks(2),
 )
 
+# tokens
+add("class_token", F.class_token(), (5, 6))
+add("first_step", F.first_step(), (5, 6))
+
 # positions
 add("sinusoidal_positions", F.sinusoidal_positions(), (5, 6))
 add("sinusoidal_positions of an odd number of features", F.sinusoidal_positions(), (5, 7))

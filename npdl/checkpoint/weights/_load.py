@@ -16,7 +16,7 @@ from npdl.checkpoint.weights._units import Names, units_of
 from npdl.functional._arrays import check_class
 from npdl.functional._layer import Layer, Params
 
-__all__ = ["load_foreign"]
+__all__ = ["load_foreign", "opened_source"]
 
 
 def load_foreign(
@@ -36,7 +36,7 @@ def load_foreign(
     for unit in units:
         if unit.count is not None:  # loaded running statistics have a count of one batch
             result[unit.count] = 1
-    with _opened(source) as (title, kinds, read):
+    with opened_source(source) as (title, kinds, read):
         modules = Modules(title, kinds, rules.canonical, rules.separator, singles)
         for name, positions in modules.assigned(units, like, partial):
             array = read(name)
@@ -48,7 +48,9 @@ def load_foreign(
 
 
 @contextlib.contextmanager
-def _opened(source: Any) -> Iterator[tuple[str, dict[str, Kind], Callable[[str], np.ndarray]]]:
+def opened_source(
+    source: Any,
+) -> Iterator[tuple[str, dict[str, Kind], Callable[[str], np.ndarray]]]:
     """Yield a title, the types and shapes of all arrays, and a function that reads one."""
     if isinstance(source, Mapping):
         arrays = {name: _array(name, value) for name, value in source.items()}

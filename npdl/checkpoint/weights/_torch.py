@@ -58,10 +58,10 @@ def from_torch(
     model : Layer
         The model, built from layers of npdl. Layers with weights may be ``dense``, ``conv1d``,
         ``conv2d``, ``conv2d_transpose``, ``batch_norm``, ``layer_norm``, ``group_norm``,
-        ``rms_norm``, ``embedding``, ``unembedding``, ``learned_positions``, ``rnn``, ``lstm``,
-        ``gru``, ``bidirectional``, ``multi_head_attention`` and the blocks of transformers, in
-        combinators. A recurrent module of PyTorch with several layers corresponds to several layers
-        here, named ``rnn.l0``, ``rnn.l1`` and so on.
+        ``rms_norm``, ``embedding``, ``unembedding``, ``class_token``, ``learned_positions``,
+        ``rnn``, ``lstm``, ``gru``, ``bidirectional``, ``multi_head_attention`` and the blocks of
+        transformers, in combinators. A recurrent module of PyTorch with several layers corresponds
+        to several layers here, named ``rnn.l0``, ``rnn.l1`` and so on.
     like : tree
         The model's parameters, such as a fresh ``model.init(rng, shape)``. Only their structure,
         shapes and data type are read, not their values.
@@ -238,6 +238,7 @@ _LAYERS: dict[str, Rule] = {
     "rms_norm": lambda p, given: {"weight": p["scale"]},
     "embedding": lambda p, given: {"weight": p["table"]},
     "unembedding": lambda p, given: {"weight": p["table"]},
+    "class_token": lambda p, given: {"token": p["token"]},
     "learned_positions": lambda p, given: {"weight": p["table"]},
     "rnn": lambda p, given: {
         "weight_ih": transposed(p["weight"]),

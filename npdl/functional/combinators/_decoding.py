@@ -94,7 +94,7 @@ def _least_count(parts: Parts) -> int | None:
 def _step_of(layer: Layer, moves: Any, places: Places) -> Step:
     """Return the one-step form of a layer; `moves` are booleans for inputs, true for sequences."""
     if layer.step is True:
-        return functools.partial(_alone, layer)
+        return _alone(layer)
     if layer.step is not False:
         return layer.step
     if layer.parts is None:
@@ -102,8 +102,11 @@ def _step_of(layer: Layer, moves: Any, places: Places) -> Step:
     return _step_of_parts(layer, moves, places)
 
 
-def _alone(layer: Layer, params: Params, x: Any, state: None) -> tuple[Any, None]:
-    return layer.apply(params, x, keep_cache=False)[0], None
+def _alone(layer: Layer) -> Step:
+    """Return the one-step form of a layer that treats each step separately."""
+    # Layers without a mode are called directly, which saves the time of the adapter.
+    apply = getattr(layer.apply, "plain", None) or functools.partial(layer.apply, keep_cache=False)
+    return lambda params, x, state: (apply(params, x)[0], None)
 
 
 class _Move(NamedTuple):
@@ -146,7 +149,9 @@ def _step_of_parts(layer: Layer, moves: Any, places: Places) -> Step:
         for node, step, key in plan:
             if step is None and state is not None:
                 continue
-            given, p = found(values, node.sources), at(params, node.path)
+            sources, names = node.sources, node.names
+            given = values.get(sources) if type(sources) is str else found(values, sources)
+            p = at(params, node.path)
             try:
                 if step is None:
                     y = node.layer.apply(p, given, keep_cache=False)[0]
@@ -158,7 +163,10 @@ def _step_of_parts(layer: Layer, moves: Any, places: Places) -> Step:
                 if node.path:
                     note_apply(error, f"{name}[{node.path[-1]!r}]", node.layer, p, given)
                 raise
-            values |= bound(name, node.names, y)
+            if type(names) is str:
+                values[names] = y
+            else:
+                values |= bound(name, names, y)
         following |= {each: values[each] for each in kept if values.get(each) is not None}
         return found(values, parts.outputs), following or None
 

@@ -37,6 +37,8 @@ from npdl.functional.layers.activations import (
     tanh,
 )
 from npdl.functional.layers.attention import (
+    class_token,
+    first_step,
     learned_positions,
     multi_head_attention,
     sinusoidal_positions,
@@ -47,6 +49,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "class_token",
     "conv1d",
     "conv2d",
     "conv2d_transpose",
@@ -56,6 +59,7 @@ __all__ = [
     "elu",
     "embedding",
     "expand_dims",
+    "first_step",
     "flatten",
     "from_function",
     "gaussian_noise",

@@ -185,6 +185,18 @@ def lost_steps(graph: Graph, params: Any, y: Value, lost: Value | None) -> Any:
     return _with_lost(graph, y, lost)
 
 
+@rule(F.class_token)
+def class_token(graph: Graph, params: Any, x: Value, **arguments: Any) -> Any:
+    batch = graph.node("Unsqueeze", graph.size(x, 0), [0])
+    shape = graph.node("Concat", batch, [1, x.shape[-1]], axis=0)
+    return graph.node("Concat", graph.node("Expand", params["token"], shape), x, axis=1)
+
+
+@rule(F.first_step)
+def first_step(graph: Graph, params: Any, x: Value) -> Any:
+    return graph.node("Gather", x, 0, axis=1)
+
+
 @rule(F.sinusoidal_positions)
 def sinusoidal_positions(graph: Graph, params: Any, x: Value) -> Any:
     # In float32, the angle of step 1000 has an error of 10⁻⁴.
