@@ -66,12 +66,12 @@ class Equations(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **kwargs):
-        """Replace inline code, and blocks in which all lines are equations."""
+        """Replace inline code, and blocks that are not Python in which all lines are equations."""
         for node in list(self.document.findall(nodes.literal)):
             if html := mathml(node.astext()):
                 node.replace_self(nodes.raw("", html, format="html"))
         for node in list(self.document.findall(nodes.literal_block)):
-            if lines := rows(node.astext()):
+            if node.get("language") != "python" and (lines := rows(node.astext())):
                 body = "".join(f"<p>{'<span></span>'.join(row)}</p>" for row in lines)
                 html = f'<div class="equations">{body}</div>'
                 node.replace_self(nodes.raw("", html, format="html"))
