@@ -66,4 +66,4 @@ def _processor() -> str:
     except OSError:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(models), platform.processor() or "unknown")
+    return models[0] if models else platform.processor() or "unknown"
