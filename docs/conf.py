@@ -20,7 +20,9 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "notebooks",
     "npdl_site",
+    "playground",
 ]
 exclude_patterns = ["_ext"]
 nitpicky = True
@@ -43,6 +45,9 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 add_module_names = False
 toc_object_entries_show_parents = "hide"
+
+# The delivery network of Pyodide. Its NumPy is 2.4.
+playground_pyodide = "https://cdn.jsdelivr.net/pyodide/v314.0.3/full/"
 
 html_theme = "furo"
 html_title = "npdl"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from npdl import functional, random, tree
 from npdl._documented_paths import install, loaded
 from npdl._version import __version__
+from npdl._versions import show_versions
 
 if TYPE_CHECKING:
     from npdl import compat
@@ -32,6 +33,7 @@ __all__ = [
     "objectives",
     "optimizers",
     "random",
+    "show_versions",
     "tree",
     "utils",
 ]

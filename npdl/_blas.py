@@ -95,10 +95,10 @@ def _rows(array: Any) -> tuple[int, ...]:
 @functools.cache
 def _openblas() -> dict[str, Any]:
     """Return the functions of the OpenBLAS library that NumPy has loaded."""
-    import ctypes
-
     found: dict[str, Any] = {}
     try:
+        import ctypes
+
         # The lookup of a symbol includes the libraries that this one is linked with.
         core: Any = importlib.import_module("numpy._core._multiarray_umath")
         library = ctypes.CDLL(core.__file__)

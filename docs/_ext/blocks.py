@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Block", "blocks", "missing", "run", "same"]
+__all__ = ["Block", "blocks", "evaluate", "imported", "missing", "run", "same"]
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?(?!\d|\.\.\.)")
@@ -49,20 +49,25 @@ def blocks(page: str) -> list[Block]:
 
 
 # Modules of npdl, and the libraries that they need.
-NEEDS = {"onnx": "onnx", "plot": "matplotlib"}
+NEEDS = {"npdl.onnx": "onnx", "npdl.plot": "matplotlib", "npdl.sklearn": "sklearn"}
+
+
+def imported(code: str) -> set[str]:
+    """Return the imported libraries of a program, and the libraries of npdl's extras in it."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = {".".join(name.split(".")[:2]) for name in modules}
+    needed = {NEEDS[part] for part in parts if part in NEEDS}
+    return needed | {name.partition(".")[0] for name in modules}
 
 
 def missing(page: str) -> set[str]:
     """Return the imported libraries of a page that are not installed."""
-    names = set()
-    for block in blocks(page):
-        for node in ast.walk(ast.parse(block.code)):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names.add(node.module.partition(".")[0])
-                if node.module == "npdl":
-                    names |= {NEEDS[alias.name] for alias in node.names if alias.name in NEEDS}
+    names = set().union(*(imported(block.code) for block in blocks(page)))
     return {name for name in names if importlib.util.find_spec(name) is None}
 
 
@@ -88,25 +93,29 @@ def _run_block(
     after: Callable[[Block, str, Any], Any],
 ) -> None:
     """Run one block in a folder for its files, with the variables of the blocks before it."""
-    # The empty lines let a traceback show the line of the page.
-    program = ast.parse("\n" * block.line + block.code)
-    ends_in_value = bool(program.body) and isinstance(program.body[-1], ast.Expr)
-    last = ast.Expression(program.body.pop().value) if ends_in_value else None
-    output, value = io.StringIO(), None
+    output = io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(action="error"))
         if block.printed is not None:
             stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.chdir(folder))
-        exec(compile(program, str(path), "exec"), names)
-        if last is not None:
-            value = eval(compile(last, str(path), "eval"), names)
+        # The empty lines let a traceback show the line of the page.
+        value = evaluate("\n" * block.line + block.code, str(path), names)
     if block.printed is not None and not same(block.printed, output.getvalue()):
         raise AssertionError(
             f"{path}:{block.line}: the page says\n{block.printed}but the code prints\n"
             f"{output.getvalue()}"
         )
     after(block, output.getvalue(), value)
+
+
+def evaluate(code: str, file: str, names: dict[str, Any]) -> Any:
+    """Run a program, and return the value of its last line, or `None` for another statement."""
+    program = ast.parse(code, file)
+    ends_in_value = bool(program.body) and isinstance(program.body[-1], ast.Expr)
+    last = ast.Expression(program.body.pop().value) if ends_in_value else None
+    exec(compile(program, file, "exec"), names)
+    return None if last is None else eval(compile(last, file, "eval"), names)
 
 
 def same(written: str, printed: str) -> bool:

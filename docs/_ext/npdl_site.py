@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import blocks
+import figures
 from docutils import nodes
 from equations import mathml, rows
 from sphinx.errors import ExtensionError
@@ -23,21 +24,6 @@ from sphinx.util.nodes import make_refnode
 FIGURES = "_figures"
 # Pages with one of these imports are not run if the library is not installed.
 OPTIONAL = {"keras", "mpi4py", "torch"}
-# Readable on a light and on a dark page.
-INK = "#7c7f86"
-STYLE = {
-    "figure.figsize": (7, 3),
-    "figure.constrained_layout.use": True,
-    "savefig.transparent": True,
-    "savefig.bbox": "tight",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color"), INK
-    ),
-    "ytick.color": INK,
-}
 
 
 def run_page(app, name, source):
@@ -45,36 +31,21 @@ def run_page(app, name, source):
     page = source[0]
     if not blocks.blocks(page) or blocks.missing(page) & OPTIONAL:
         return
-    import matplotlib as mpl
-    from matplotlib import pyplot as plt
-
-    mpl.use("Agg")
-    mpl.rcParams.update(STYLE)
+    figures.prepare()
     folder = Path(app.srcdir, FIGURES)
     folder.mkdir(exist_ok=True)
-    changes = []
-
-    count = 0
+    changes, count = [], 0
 
     def after(block, printed, value):
         nonlocal count
         shown = page[block.start : block.end]
         if "..." in shown:  # the site shows the full output
             shown = f"\n\n```text\n{printed.rstrip()}\n```"
-        figures = [plt.figure(number) for number in plt.get_fignums()]
-        is_new = isinstance(value, mpl.figure.Figure) and value not in figures
-        for figure in [*figures, value] if is_new else figures:
+        for document, description in figures.drawn(value, block.code):
             count += 1
             file = f"{name.replace('/', '-')}-{count}.svg"
-            # The colours of npdl.plot need a white background.
-            background = {"transparent": figure in figures, "facecolor": "white"}
-            figure.savefig(folder / file, metadata={"Date": None}, **background)
-            plt.close(figure)
-            titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-            labels = [axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes]
-            words = [text for text in titles if text] or [text for text in labels if text]
-            alt = "; ".join(words) or block.code.splitlines()[-1]
-            shown += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {alt}\n```"
+            Path(folder, file).write_text(document, encoding="utf-8")
+            shown += f"\n\n```{{image}} /{FIGURES}/{file}\n:alt: {description}\n```"
         changes.append((block, shown))
 
     try:
@@ -95,12 +66,12 @@ class Equations(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **kwargs):
-        """Replace inline code, and blocks in which all lines are equations."""
+        """Replace inline code, and blocks that are not Python in which all lines are equations."""
         for node in list(self.document.findall(nodes.literal)):
             if html := mathml(node.astext()):
                 node.replace_self(nodes.raw("", html, format="html"))
         for node in list(self.document.findall(nodes.literal_block)):
-            if lines := rows(node.astext()):
+            if node.get("language") != "python" and (lines := rows(node.astext())):
                 body = "".join(f"<p>{'<span></span>'.join(row)}</p>" for row in lines)
                 html = f'<div class="equations">{body}</div>'
                 node.replace_self(nodes.raw("", html, format="html"))

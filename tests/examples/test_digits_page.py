@@ -1,12 +1,8 @@
 """The page of digits in a real browser: draw with the mouse, read the probabilities."""
 
-import contextlib
-import functools
-import http.server
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +17,7 @@ from screenshot import PROGRAMS, browser
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
+from serving import serving
 
 MISSING = [program for program in (*PROGRAMS, "npm") if shutil.which(program) is None]
 pytestmark = [
@@ -29,25 +26,6 @@ pytestmark = [
 ]
 OUTPUT = Path("output")
 SCRIPT = Path(__file__).parents[2] / "examples" / "digits_page.py"
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A handler that prints nothing."""
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def serving(folder):
-    """Serve the files of a folder; yield the address."""
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

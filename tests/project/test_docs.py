@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from blocks import blocks, missing, run, same
 from equations import mathml, rows
+from in_browser import imports
 from links import broken, read
+from playground import runs_in_a_browser
 
 import npdl.functional as F
 
@@ -241,6 +243,35 @@ SAME = [
 @pytest.mark.parametrize(("written", "printed", "agree"), SAME)
 def test_outputs_are_compared_without_spaces_and_last_digits(written, printed, agree):
     assert same(written, printed) == agree
+
+
+RUNNING = [
+    ("import numpy", True),
+    ("import npdl.plot\nfrom npdl.sklearn import NpdlClassifier", True),
+    ("from npdl import onnx", False),
+    ("import torch", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("code", "runs"), RUNNING, ids=range(len(RUNNING)))
+def test_pages_whose_libraries_a_browser_has_get_run_buttons(code, runs):
+    page = f"# Page\n\n```python\n{code}\n```\n" if code else "# Page\n"
+    assert runs_in_a_browser(page) == runs
+
+
+def test_all_tutorials_run_in_a_browser():
+    pages = [ROOT / "docs" / name for name in ("start.md", "how-it-works.md", "playground.md")]
+    for path in [*pages, *(ROOT / "docs" / "tutorials").glob("*.md")]:
+        assert runs_in_a_browser(path.read_text(encoding="utf-8")), path
+
+
+def test_imports_of_a_block_name_the_libraries_of_extras():
+    assert (
+        imports("from npdl import plot\nimport ast") == "import ast\nimport matplotlib\nimport npdl"
+    )
+    assert imports("from npdl.sklearn import NpdlRegressor") == "import npdl\nimport sklearn"
+    assert imports("import") == ""
 
 
 def test_a_page_with_a_wrong_output_is_an_error(tmp_path):

@@ -83,6 +83,7 @@ TABLE = {
     "checkpoint/_files": "",
     "checkpoint/weights": f"{PROTOCOL} functional/combinators checkpoint/_files",
     "checkpoint": "_version _blas tree checkpoint/_files checkpoint/weights",
+    "_versions": "checkpoint",
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
     "distributed": f"{PROTOCOL} functional/_kernels/blocks functional/optimizers _data",
@@ -112,7 +113,7 @@ TABLE = {
     "compat": f"_config {COMPAT} _blas functional/_text_table functional/metrics checkpoint "
     "checkpoint/_files callbacks distributed training onnx compat/_checks compat/activations "
     "compat/initializations compat/objectives compat/optimizers compat/layers",
-    "": "_version _documented_paths random tree functional compat compat/activations "
+    "": "_version _versions _documented_paths random tree functional compat compat/activations "
     "compat/initializations compat/layers compat/objectives compat/optimizers compat/utils",
 }
 

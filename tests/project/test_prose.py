@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "examples", "benchmarks"]
-FOLDERS += ["*.py", "npdl", "tests"]
+FOLDERS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
+FOLDERS += ["docs", "examples", "benchmarks", "*.py", "npdl", "tests"]
 LIMIT = 1.5  # turns per 1,000 words
 
 # Relative clauses without a noun, and general words in place of a term.
