@@ -8,7 +8,9 @@ import tempfile
 from hypothesis import HealthCheck, settings
 
 NEEDS = {
+    "npdl/functional/derivatives/_minimize.py": "scipy",
     "npdl/functional/layers/_from_function.py": "autograd",
+    "npdl/functional/losses/_combined.py": "autograd",
     "npdl/onnx/_file.py": "onnx",
     "npdl/plot": "matplotlib",
     "npdl/sklearn": "sklearn",
@@ -31,9 +33,11 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """Leave out the example of `F.from_function`, which needs autograd, where it is missing."""
-    if importlib.util.find_spec("autograd") is None:
-        items[:] = [item for item in items if item.name != "npdl.functional.from_function"]
+    """Leave out examples whose library is not installed, also where they are exported."""
+    needs = {"from_function": "autograd", "loss_from_function": "autograd", "minimize": "scipy"}
+    names = [name for name, library in needs.items() if importlib.util.find_spec(library) is None]
+    left_out = {f"npdl.functional.{name}" for name in names}
+    items[:] = [item for item in items if item.name not in left_out]
 
 
 def pytest_collection_finish():

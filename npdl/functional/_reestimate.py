@@ -43,7 +43,7 @@ def reestimate_statistics(
     Raises
     ------
     ValueError
-        If there is no batch.
+        If `batches` is empty.
 
     References
     ----------

@@ -15,7 +15,16 @@ FILES = {
     ): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-OPTIONAL = {"autograd", "jax", "matplotlib", "mpi4py", "safetensors", "sklearn", "tensorboard"}
+OPTIONAL = {
+    "autograd",
+    "jax",
+    "matplotlib",
+    "mpi4py",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "tensorboard",
+}
 OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 
 VALUES = "tree random _constructor _calls _parameter_limit _warn"

@@ -2,6 +2,7 @@
 
 from npdl.functional.derivatives._directional import gauss_newton_vp, hvp, jvp
 from npdl.functional.derivatives._ensemble import ensemble
+from npdl.functional.derivatives._minimize import minimize
 from npdl.functional.derivatives._per_example import per_example_grads, per_example_norms
 from npdl.functional.derivatives._remat import remat
 from npdl.functional.derivatives._trace import Trace, trace_layers
@@ -12,6 +13,7 @@ __all__ = [
     "gauss_newton_vp",
     "hvp",
     "jvp",
+    "minimize",
     "per_example_grads",
     "per_example_norms",
     "remat",

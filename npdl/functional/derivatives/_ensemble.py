@@ -48,8 +48,8 @@ def ensemble(inner: Layer, n: int) -> Layer:
 
     Examples
     --------
-    The mean loss over models and examples trains all models. A model's gradient is then 1/n of
-    the gradient of its own loss:
+    The mean loss over models and examples trains all models. It scales the gradient of each model
+    by 1/n:
 
     >>> import numpy as np
     >>> import npdl.functional as F
