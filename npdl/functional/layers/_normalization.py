@@ -149,12 +149,14 @@ def _over_last_axes(
         unit, inverse = cache
         rows = g.reshape(unit.shape)
         dx = np.empty(rows.shape, g.dtype) if input_grad else None
-        grads = {name: np.zeros(array.size, wide(array.dtype)) for name, array in params.items()}
+        sums: list[dict[str, Array]] = []
         for block in _blocks(rows):
             out = None if dx is None else dx[block]
-            _rows_backward(params, unit[block], inverse[block], rows[block], centered, grads, out)
+            sums.append(
+                _rows_backward(params, unit[block], inverse[block], rows[block], centered, out)
+            )
         grads = {
-            name: grad.reshape(params[name].shape).astype(g.dtype) for name, grad in grads.items()
+            name: _total([each[name] for each in sums], array) for name, array in params.items()
         }
         return grads or None, None if dx is None else dx.reshape(g.shape)
 
@@ -315,35 +317,43 @@ def _rows_backward(
     inverse: Array,
     g: Array,
     centered: bool,
-    grads: dict[str, Array],
     dx: Array | None,
-) -> None:
-    """Add to the gradients of `a` and `b`; write (a g - mean(a g) - x̂ mean(a g x̂)) / σ.
+) -> dict[str, Array]:
+    """Return the gradients of `a` and `b`; write (a g - mean(a g) - x̂ mean(a g x̂)) / σ.
 
     The term mean(a g) is present only if centered.
     """
     product = g * unit
-    if "scale" in params:
-        grads["scale"] += sum_of_rows(product)
+    grads = {"scale": sum_of_rows(product)} if "scale" in params else {}
     if "shift" in params:
-        grads["shift"] += sum_of_rows(g)
+        grads["shift"] = sum_of_rows(g)
     if dx is None:
-        return
-    size = max(g.shape[1], 1)
-    minus_mean = np.full(g.shape[1], -1 / size, g.dtype)
+        return grads
+    minus_mean = -_average(g.shape[1], g.dtype)
     if "scale" in params:
         scale = params["scale"].reshape(-1)
-        minus_mean *= scale
-    along = product @ minus_mean
-    np.multiply(unit, along[:, None], out=product)
+        minus_mean *= scale[:, None]
+    np.multiply(unit, product.dot(minus_mean), out=product)
     if centered:
-        product += (g @ minus_mean)[:, None]
+        product += g.dot(minus_mean)
     if "scale" in params:
         np.multiply(g, scale, out=dx)
         dx += product
     else:
         np.add(g, product, out=dx)
     dx *= inverse[:, None]
+    return grads
+
+
+def _total(sums: list[Array], like: Array) -> Array:
+    """Return the sum over blocks in the shape of a parameter."""
+    if len(sums) == 1:
+        return sums[0].reshape(like.shape)
+    dtype = sums[0].dtype if sums else like.dtype
+    total = np.zeros(like.size, wide(dtype))
+    for each in sums:
+        total += each
+    return total.reshape(like.shape).astype(dtype)
 
 
 def _blocks(rows: Array) -> Iterator[slice]:
