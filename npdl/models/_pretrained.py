@@ -37,7 +37,7 @@ class _Architecture(NamedTuple):
     mark: str
     # The shape of one example.
     shape: Callable[[Config], Any]
-    # Names of arrays that are no parameters.
+    # Names of arrays other than parameters.
     buffers: str = r"$."
     # Returns an array of the file in PyTorch's layout.
     layout: Callable[[str, Array], Array] = lambda name, array: array
