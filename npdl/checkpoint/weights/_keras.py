@@ -127,8 +127,7 @@ def to_keras(
     model : Layer
         The model, built from the layers of :func:`from_keras`.
     names, flattened : mapping, optional
-        As in :func:`from_keras`, with one name for each array. By default, the name of a layer is
-        its path.
+        As in :func:`from_keras`. By default, the name of a layer is its path.
 
     Returns
     -------

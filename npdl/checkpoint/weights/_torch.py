@@ -121,8 +121,8 @@ def to_torch(params: Params, model: Layer, names: Names | None = None) -> dict[s
     model : Layer
         The model, built from the layers of :func:`from_torch`.
     names : mapping, optional
-        As in :func:`from_torch`, with one name for each array. For a combinator, the rest of a name
-        is the rest of the path: with ``{"blocks": "model.layers"}``, ``blocks/0`` is
+        As in :func:`from_torch`; several names get equal parts of an array. For a combinator, the
+        rest of a name is the rest of the path: with ``{"blocks": "model.layers"}``, ``blocks/0`` is
         ``model.layers.0``. The ``l0`` in a name such as ``"rnn.l0"`` is the number of a layer in a
         recurrent module; the name of an ``LSTMCell`` has none.
 

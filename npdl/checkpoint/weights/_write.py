@@ -31,8 +31,11 @@ def foreign_arrays(
             module = _module(unit, modules, rules)
             name = f"{module}{rules.separator}{local}" if module else local
             _put(arrays, rules.written(name), array)
-    for single in singles:
-        _put(arrays, _only_name(single), vector.take(single.positions))
+    for i, single in enumerate(singles):
+        again = any(np.array_equal(single.positions, other.positions) for other in singles[:i])
+        for name, positions in zip(single.names, _rows(single), strict=True):
+            array = vector.take(positions)
+            _put(arrays, name, np.zeros_like(array) if again else array)
     return arrays
 
 
@@ -67,13 +70,16 @@ def _module(unit: Unit, modules: dict[str, str], rules: Rules) -> str:
     return rules.module(unit.leaf.name, rules.separator.join(filter(None, parts)))
 
 
-def _only_name(single: Single) -> str:
-    if len(single.names) > 1:
+def _rows(single: Single) -> list[Array]:
+    """Return the positions for each name: equal parts, as of queries, keys and values."""
+    count, length = len(single.names), len(single.positions)
+    if length % count:
         raise ValueError(
-            f"names: {single.path!r} of {single.unit.label} is one array here, and the sizes of "
-            f"{', '.join(single.names)} are not known; pass one name, and split the array"
+            f"names: {single.path!r} of {single.unit.label} is an array of {length} rows, which "
+            f"are not {count} equal parts for {', '.join(single.names)}; pass one name, and split "
+            f"the array"
         )
-    return single.names[0]
+    return np.split(single.positions, count)
 
 
 def _put(arrays: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
