@@ -32,6 +32,7 @@ NEEDED = {
     "schedules": (0.1, 0.2),
     "select": "*bias",
     "shape": (3,),
+    "pad padding": (1, 1),
     "padding": 1,
     "padding_id": 1,
     "transpose axes": (0, 2, 1),

@@ -70,6 +70,14 @@ REFUSED = [
         ("per_example_gradients", ("--wrong", value), f"'{value}' is not a number from 0.01 to")
         for value in ("0", "1", "-0.1", "nan")
     ),
+    ("private_training", ("--noise", "0.1"), "'0.1' is not a number from 0.3 to 100"),
+    ("private_training", ("--bound", "0"), "'0' is not a number from 0.001 to 1000"),
+    ("private_training", ("--steps", "0"), "'0' is not an integer from 1 to"),
+    ("semantic_search", ("--folder", "nowhere"), "directory 'nowhere' does not exist"),
+    ("semantic_search", ("--count", "0"), "'0' is not an integer from 1 to 100"),
+    ("semantic_search", ("--texts", "0"), "'0' is not an integer from 1 to"),
+    ("voice_activity", ("--audio", "nowhere.wav"), "'nowhere.wav' does not exist"),
+    ("voice_activity", ("--seconds", "0"), "'0' is not an integer from 1 to 3600"),
     ("digits", ("--style", "keras"), "invalid choice: 'keras'"),
     ("characters", ("--style", "compat", "--model", "transformer"), "no transformer in --style"),
     ("digits", ("--mnist", "nowhere"), "directory 'nowhere' does not exist"),
@@ -113,7 +121,7 @@ NEEDED = {"chatbot/server": ("flask",), "chatbot/screenshot": ("flask", "seleniu
 
 
 def test_the_table_has_every_option_with_a_number_or_path():
-    plain = {"--quick", "--style", "--model", "--host"}
+    plain = {"--quick", "--style", "--model", "--host", "--question", "--compare"}
     there = {
         (script, option)
         for script in (*SCRIPTS, *CHATBOT)

@@ -145,15 +145,8 @@ def test_the_reference_has_every_public_name_once(module):
 # Names without an equation: records, functions of records, and layers that only move or combine
 # arrays.
 WITHOUT_EQUATION = {"Layer", "Optimizer", "averaged", "from_config", "from_function", "graph"}
-WITHOUT_EQUATION |= {
-    "Metric",
-    "collected",
-    "layer",
-    "parts",
-    "reshape",
-    "summary",
-    "value_and_grad",
-}
+WITHOUT_EQUATION |= {"Metric", "Trace", "collected", "layer", "loss_from_function", "parts"}
+WITHOUT_EQUATION |= {"reshape", "summary", "value_and_grad"}
 
 
 def equations_of(docstring):

@@ -18,7 +18,7 @@ _MODES = ("constant", "reflect")
 
 
 @layer
-def pad(padding: Any, mode: str = "constant", value: float = 0.0) -> Layer:
+def pad(padding: Any, mode: str = "constant", *, value: float = 0.0) -> Layer:
     """Pad the last axes with a constant: ``y[i] = x[i - p]`` after p elements of padding.
 
     With ``mode="reflect"``, the input is mirrored at its first and last element, which are not
