@@ -45,9 +45,10 @@ def generate(
         several outputs, the scores are the first one.
     params : tree
         Its parameters.
-    prompt : array or tuple
-        The first tokens, (batch, time) or (time,), at least one. For a model of several inputs, the
-        tuple of the tokens (batch, time) and the further inputs, such as the memory of a decoder.
+    prompt : array, list or tuple
+        The first tokens, (batch, time) or (time,), at least one; or a list of prompts of different
+        lengths. For a model of several inputs, the tuple of the prompts of a batch and the further
+        inputs, such as the memory of a decoder.
     key : key, optional
         The key of the sampling. The same key gives the same tokens.
     length : int
@@ -100,14 +101,13 @@ def generate(
     if top_p is not None:
         top_p = check_number(top_p, "generate(…, top_p=0.9)", "in (0, 1]")
     stops = _stops(stop)
-    ids, context = _checked(prompt)
+    prompts, context, is_batch = _checked(prompt)
     one_step = decode_step(model)
 
     def step(inputs: tuple[Any, ...], state: Any) -> tuple[Array, Any]:
         y, state = one_step(params, inputs if len(inputs) > 1 else inputs[0], state)
         return _last_scores(y), state
 
-    batch = np.atleast_2d(ids)
     if beam is not None:
         beam = check_int(beam, "generate(…, beam=5)")
         if top_k is not None or top_p is not None or temperature not in (0, 1):
@@ -115,17 +115,11 @@ def generate(
                 "generate: beam search does not sample; leave out temperature, top_k and top_p, or "
                 "beam"
             )
-        rows = [
-            _beam_search(
-                step,
-                tree.map(lambda part, i=i: part[i : i + 1], (batch, *context)),
-                length,
-                beam,
-                stops,
-            )
-            for i in range(len(batch))
-        ]
-        tokens = np.array(rows, np.int64).reshape(len(batch), length)
+        rows = []
+        for i, ids in enumerate(prompts):
+            others = tree.map(lambda part, i=i: part[i : i + 1], context)
+            rows.append(_beam_search(step, (ids[None], *others), length, beam, stops))
+        tokens = np.array(rows, np.int64)
     else:
         if temperature and key is None:
             raise ValueError("generate: sampling needs a key; pass one, or temperature=0")
@@ -134,33 +128,45 @@ def generate(
         def choose(scores: Array, position: int) -> Any:
             if not temperature:
                 return scores.argmax(axis=1)
-            scores = _restricted(scores / temperature, top_k, top_p)
+            with np.errstate(over="ignore"):
+                scores = (scores - scores.max(axis=1, keepdims=True)) / temperature
+            scores = _restricted(scores, top_k, top_p)
             # Gumbel-max trick: the argmax with Gumbel noise has the probabilities of the softmax.
             noise = generator(fold(keys, position)).gumbel(size=scores.shape)
             return (scores + noise).argmax(axis=1)
 
-        tokens = _one_by_one(step, batch, context, choose, length, stops)
-    return tokens if ids.ndim == 2 else tokens[0]
+        tokens = _one_by_one(step, prompts, context, choose, length, stops)
+    return tokens if is_batch else tokens[0]
 
 
 def _one_by_one(
     step: Step,
-    ids: Array,
+    prompts: list[Array],
     context: tuple[Any, ...],
     choose: Callable[[Array, int], Any],
     length: int,
     stops: list[int],
 ) -> Array:
-    """Return the tokens that a function chooses from the scores of each position."""
-    tokens = np.full((len(ids), length), stops[0] if stops else 0, np.int64)
-    ended, state = np.zeros(len(ids), bool), None
-    for position in range(length):
+    """Return the tokens that a function chooses from the scores of each position.
+
+    All prompts are read up to the length of the shortest one. Then each step adds a token: the next
+    one of a longer prompt, or a chosen one.
+    """
+    lengths = np.array([len(ids) for ids in prompts])
+    shortest, rows = lengths.min(), np.arange(len(prompts))
+    known = np.stack([np.resize(ids, lengths.max()) for ids in prompts])
+    tokens = np.full((len(prompts), length), stops[0] if stops else 0, np.int64)
+    ended, state, ids = np.zeros(len(prompts), bool), None, known[:, :shortest]
+    for position in range(lengths.max() - shortest + length):
         scores, state = step((ids, *context), state)
-        chosen = choose(scores, position)
-        tokens[~ended, position] = chosen[~ended]
-        ended |= np.isin(chosen, stops)
+        chosen, places = choose(scores, position), position + shortest - lengths
+        new = (places >= 0) & ~ended
+        tokens[rows[new], places[new]] = chosen[new]
+        ended |= new & (np.isin(chosen, stops) | (places + 1 == length))
         if ended.all():
             break
+        if (places < 0).any():
+            chosen = np.where(places < 0, known[:, position + shortest], chosen)
         ids = chosen[:, None]
     return tokens
 
@@ -232,21 +238,32 @@ def _log_softmax(scores: Array) -> Array:
     return scores
 
 
-def _checked(prompt: Any) -> tuple[Array, tuple[Any, ...]]:
-    """Return the tokens of a prompt and the further inputs."""
+def _checked(prompt: Any) -> tuple[list[Array], tuple[Any, ...], bool]:
+    """Return prompts, further inputs, and whether the prompts are a batch."""
     first, *context = prompt if isinstance(prompt, tuple) else (prompt,)
-    ids = plain_array(first, "generate")
-    if ids.dtype.kind not in "iu" or ids.ndim not in (1, 2) or 0 in ids.shape:
-        raise ValueError(
-            f"generate: expected a prompt of ids, (batch, time) or (time,), at least one, got "
-            f"{describe(ids)}"
-        )
-    if context and ids.ndim != 2:
+    several = isinstance(first, list) and any(isinstance(ids, list | np.ndarray) for ids in first)
+    prompts = [plain_array(ids, "generate") for ids in (first if several else [first])]
+    is_batch = several or prompts[0].ndim == 2
+    if not several and is_batch:
+        prompts = list(prompts[0])
+    for ids in prompts:
+        if ids.dtype.kind not in "iu" or ids.ndim != 1 or not ids.size:
+            raise _wrong_prompt(first if isinstance(first, np.ndarray) else ids)
+    if not prompts:
+        raise _wrong_prompt(first)
+    if context and not is_batch:
         raise ValueError(
             f"generate: with further inputs, the prompt must be (batch, time), got "
-            f"{describe(ids)}; pass prompt[None]"
+            f"{describe(first)}; pass prompt[None]"
         )
-    return ids, tuple(context)
+    return prompts, tuple(context), is_batch
+
+
+def _wrong_prompt(given: Any) -> ValueError:
+    return ValueError(
+        f"generate: expected a prompt of ids, (batch, time) or (time,), or a list of prompts, each "
+        f"of at least one id, got {describe(given)}"
+    )
 
 
 def _stops(stop: Any) -> list[int]:

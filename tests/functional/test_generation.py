@@ -182,6 +182,40 @@ def test_after_a_stop_token_the_rest_is_filled(arguments):
     )
 
 
+# Prompts of different lengths
+
+RAGGED = [[1, 2, 3, 4, 0], [3], np.array([0, 1]), [2, 2, 2, 4]]
+
+
+@each_model
+@pytest.mark.parametrize("arguments", [{"temperature": 0}, {"beam": 3}], ids=str)
+@pytest.mark.parametrize("stop", [None, 1])
+def test_prompts_of_different_lengths_get_the_tokens_that_they_get_alone(model, arguments, stop):
+    params = params_of(model, seed=4)
+    found = F.generate(model, params, RAGGED, length=6, stop=stop, **arguments)
+    for prompt, tokens in zip(RAGGED, found, strict=True):
+        alone = F.generate(model, params, np.array(prompt), length=6, stop=stop, **arguments)
+        assert np.array_equal(tokens, alone)
+
+
+def test_sampling_after_prompts_of_different_lengths_is_repeatable():
+    model = transformer()
+    params = params_of(model)
+    found = F.generate(model, params, RAGGED, 1, length=7)
+    assert found.shape == (4, 7)
+    assert np.array_equal(found, F.generate(model, params, RAGGED, 1, length=7))
+
+
+def test_a_tiny_temperature_is_greedy():
+    model = recurrent()
+    params, ids = params_of(model), prompts()
+    greedy = F.generate(model, params, ids, length=5, temperature=0)
+    for temperature in (1e-3, 1e-300, 5e-324):
+        assert np.array_equal(
+            F.generate(model, params, ids, 1, length=5, temperature=temperature, top_p=0.9), greedy
+        )
+
+
 # Beam search
 
 
@@ -266,9 +300,12 @@ WRONG = {
     "beam and a temperature": ({"beam": 2, "temperature": 0.5}, "beam search does not sample"),
     "a word": ({"key": 0, "stop": "end"}, "stop must be an id, or several ids"),
     "no stop": ({"key": 0, "stop": []}, "stop must be an id"),
-    "no prompt": ({"prompt": IDS[:, :0], "key": 0}, r"at least one, got int64\[4, 0\]"),
+    "no prompt": ({"prompt": IDS[:, :0], "key": 0}, r"at least one id, got int64\[4, 0\]"),
     "floats": ({"prompt": IDS * 1.0, "key": 0}, r"prompt of ids.*got float64\[4, 3\]"),
     "three axes": ({"prompt": IDS[None], "key": 0}, r"got int64\[1, 4, 3\]"),
+    "an empty prompt among others": ({"prompt": [[1], []], "key": 0}, r"got float64\[0\]"),
+    "no prompts": ({"prompt": [], "key": 0}, r"at least one id"),
+    "nested prompts": ({"prompt": [[[1]], [[2]]], "key": 0}, r"got int64\[1, 1\]"),
     "one prompt and a memory": ({"prompt": (IDS[0], IDS), "key": 0}, r"pass prompt\[None\]"),
 }
 
