@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["show_versions"]
 
 # The libraries of the extras for users.
-_EXTRAS = "autograd flask matplotlib mpi4py onnx openmpi safetensors scikit-learn tensorboard tqdm"
+_EXTRAS = "autograd flask matplotlib mpi4py onnx openmpi scikit-learn scipy tensorboard tqdm"
 _CPUINFO = Path("/proc/cpuinfo")  # on Linux
 
 

@@ -37,6 +37,7 @@ def test_each_library_of_an_extra_for_users_has_a_line(capsys):
     extras = PROJECT["optional-dependencies"]
     named = [line for extra in extras.keys() - DEVELOPMENT for line in extras[extra]]
     names = {re.match(r"[\w-]+", requirement)[0] for requirement in named}
+    assert names - {PROJECT["name"]} == set(_versions._EXTRAS.split())
     assert names - {PROJECT["name"]} <= shown(capsys).keys()
 
 

@@ -48,21 +48,26 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-# Modules of npdl, and the libraries that they need.
-NEEDS = {"npdl.onnx": "onnx", "npdl.plot": "matplotlib", "npdl.sklearn": "sklearn"}
+# Modules and functions of npdl, and the libraries that they need.
+NEEDS = {"from_function": "autograd", "minimize": "scipy", "onnx": "onnx", "plot": "matplotlib"}
+NEEDS |= {"sklearn": "sklearn"}
 
 
 def imported(code: str) -> set[str]:
     """Return the imported libraries of a program, and the libraries of npdl's extras in it."""
-    modules: set[str] = set()
+    libraries, used = set(), set()
     for node in ast.walk(ast.parse(code)):
+        modules = []
         if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
+            modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = {".".join(name.split(".")[:2]) for name in modules}
-    needed = {NEEDS[part] for part in parts if part in NEEDS}
-    return needed | {name.partition(".")[0] for name in modules}
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        for library, *parts in (module.split(".") for module in modules):
+            libraries.add(library)
+            used |= set(parts) if library == "npdl" else set()
+    return libraries | {NEEDS[name] for name in used & NEEDS.keys()}
 
 
 def missing(page: str) -> set[str]:

@@ -37,8 +37,7 @@ def add_script(app, name, template, context, doctree):
 
 def write_files(app, error):
     """Write npdl's wheel and the modules as a script: a page without a server can load scripts."""
-    static = Path(app.outdir, "_static")
-    if error or app.builder.format != "html" or (static / FILES).exists():
+    if error or app.builder.format != "html":
         return
     from hatchling.build import build_wheel
 
@@ -47,7 +46,8 @@ def write_files(app, error):
     with tempfile.TemporaryDirectory() as made, contextlib.chdir(folder.parents[1]):
         wheel = Path(made, build_wheel(made)).read_bytes()
     files = {"modules": modules, "wheel": base64.b64encode(wheel).decode("ascii")}
-    (static / FILES).write_text(f"playgroundFiles = {json.dumps(files)};\n", encoding="utf-8")
+    script = f"playgroundFiles = {json.dumps(files)};\n"
+    Path(app.outdir, "_static", FILES).write_text(script, encoding="utf-8")
 
 
 def setup(app):

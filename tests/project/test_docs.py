@@ -264,6 +264,8 @@ def test_imports_of_a_block_name_the_libraries_of_extras():
         imports("from npdl import plot\nimport ast") == "import ast\nimport matplotlib\nimport npdl"
     )
     assert imports("from npdl.sklearn import NpdlRegressor") == "import npdl\nimport sklearn"
+    assert imports("import npdl.functional as F\nF.minimize(m)") == "import npdl\nimport scipy"
+    assert imports("from npdl.functional import minimize") == "import npdl\nimport scipy"
     assert imports("import") == ""
 
 
