@@ -25,7 +25,7 @@ nox.options.sessions += ["package", "docs"]
 ROOT = Path(__file__).parent
 PYTHONS = ["3.11", "3.12", "3.13"]
 NUMPYS = {"2.0.2": "numpy==2.0.2", "2.2": "numpy==2.2.*", "2.4": "numpy==2.4.*", "newest": "numpy"}
-EXTRAS = ["autograd", "chatbot", "examples", "interop", "mpi", "onnx", "scipy", "sklearn"]
+EXTRAS = ["autograd", "bridges", "chatbot", "examples", "mpi", "onnx", "scipy", "sklearn"]
 EXTRAS += ["tensorboard", "test"]
 
 # Dependencies of the lowest versions, of the same age: newer ones warn.

@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
     "project"
 ]
 # Extras that only a development of npdl itself needs.
-DEVELOPMENT = {"bench", "dev", "docs", "interop", "test", "torch"}
+DEVELOPMENT = {"bench", "bridges", "dev", "docs", "interop", "test", "torch"}
 
 
 def shown(capsys):
