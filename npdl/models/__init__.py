@@ -1,4 +1,4 @@
-"""Models of other libraries: BERT, GPT-2, Llama and ViT, with the weights of Hugging Face's files.
+"""Models of other libraries, with their weights: BERT, GPT-2, Llama and ViT, and ResNet.
 
 >>> import npdl.functional as F
 >>> from npdl import models
@@ -12,6 +12,7 @@ from npdl.models._bert import bert
 from npdl.models._gpt2 import gpt2
 from npdl.models._llama import llama
 from npdl.models._pretrained import pretrained
+from npdl.models._resnet import resnet
 from npdl.models._vit import vit
 
-__all__ = ["bert", "gpt2", "llama", "pretrained", "vit"]
+__all__ = ["bert", "gpt2", "llama", "pretrained", "resnet", "vit"]
