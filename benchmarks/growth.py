@@ -1,4 +1,6 @@
-"""The growth of time and memory of a training step of npdl as a size doubles repeatedly.
+"""The growth of time and memory of npdl as a size doubles repeatedly.
+
+Each row is a training step, except the last one: a token generated after a context.
 
 The exponent is the slope of a line fitted to the logarithms: 1 for linear growth, 2 for quadratic
 growth. Memory is the peak of NumPy's allocations in a step, without the state before the step.
@@ -8,7 +10,7 @@ import tracemalloc
 
 import numpy as np
 from steps import npdl_step
-from timing import measure
+from timing import measure, repeated
 from workloads import Workload, mlp
 
 import npdl.functional as F
@@ -31,6 +33,16 @@ def transformer(time):
     return Workload(F.serial(F.transformer_encoder_block(4, 256), F.dense(10)), (time, 64), 16)
 
 
+def next_token(time):
+    """Return a function that computes the scores after one more token, from stored keys."""
+    block = F.transformer_encoder_block(4, 256, causal=True, rotary=1e4, kv_heads=2)
+    model = F.serial(F.embedding(1000, 64), block, block, F.layer_norm(), F.dense(1000))
+    params, step = model.init(0, (None,)), F.decode_step(model)
+    _, state = step(params, np.zeros((1, time), int))
+    token = np.zeros((1, 1), int)
+    return repeated(lambda: step(params, token, state))
+
+
 GROWING = {
     "batch of an MLP": (lambda size: mlp(256, 256, 256, 10, batch=size), 128),
     "batch of a CNN": (convolution, 32),
@@ -40,6 +52,7 @@ GROWING = {
     "length of an LSTM": (lambda size: recurrent(F.lstm(128), size), 16),
     "length of a GRU": (lambda size: recurrent(F.gru(128), size), 16),
     "length of a transformer": (transformer, 16),
+    "context of a generated token": (next_token, 128),
 }
 
 ROUNDS = 7
@@ -53,7 +66,10 @@ def run(name, rounds):
     """Return the sizes, their times and memory, and the exponents."""
     make, first = GROWING[name]
     sizes = [first * 2**i for i in range(5)]
-    runs = {size: npdl_step(make(size)) for size in sizes}
+    made = {size: make(size) for size in sizes}
+    runs = {
+        size: npdl_step(each) if isinstance(each, Workload) else each for size, each in made.items()
+    }
     times = [figures["median"] for figures in measure(runs, rounds).values()]
     memory = [peak(run) for run in runs.values()]
     exponents = [np.polyfit(np.log(sizes), np.log(figures), 1)[0] for figures in (times, memory)]

@@ -174,19 +174,23 @@ def _rows(
 
     Each parameter, identified by its path, is counted once, in the row of its innermost layer.
     """
-    below: list[Row] = []
+    below: list[list[Row]] = []
     if layer.parts is not None:
         parts, shapes = layer.parts.of_shape(row.shape)
         reached = parts.reached()
+        children = []
         for node in parts.nodes:
             given = found(shapes, node.sources)
             shapes |= bound(parts.name, node.names, node.layer.out_shape(given))
-            if node.path is None:
-                continue
-            child = Row(row.depth + 1, node.label, "", given, 0, 0)
+            if node.path is not None:
+                children.append((node, Row(row.depth + 1, node.label, "", given, 0, 0)))
+        below = [[] for _ in children]
+        # Shared parameters count in the first row that trains them.
+        for i in sorted(range(len(children)), key=lambda i: _is_frozen(children[i][0].layer)):
+            node, child = children[i]
             used = trained and parts.trained and not reached.isdisjoint(node.written)
             inside = f"{path}/{node.label}".strip("/")
-            below += _rows(child, node.layer, at(params, node.path), inside, used, counted)
+            below[i] = _rows(child, node.layer, at(params, node.path), inside, used, counted)
     sizes = {f"{path}/{name}".strip("/"): tree.count(leaf) for name, leaf in tree.items(params)}
     own = sizes.keys() - counted
     counted |= own
@@ -201,8 +205,12 @@ def _rows(
             trained=numbers,
             untrained=sum(sizes[name] for name in own) - numbers,
         ),
-        *below,
+        *(each for rows in below for each in rows),
     ]
+
+
+def _is_frozen(layer: Layer) -> bool:
+    return layer.parts is not None and not layer.parts.trained
 
 
 def _gradient(layer: Layer, params: Params, shape: Shape) -> Params:

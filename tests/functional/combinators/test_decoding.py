@@ -8,6 +8,7 @@ from arrays import arrays_of, noisy_params, normal64, read_only, same_bits
 from cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import peak
 
 import npdl.functional as F
 from npdl import random, tree
@@ -256,6 +257,17 @@ def test_a_step_reads_the_stored_keys_and_does_not_compute_them_again():
     _, state = F.decode_step(model)(params, ids(time=TIME - 1))
     keys = [leaf for path, leaf in tree.items(state) if path.endswith("keys")]
     assert [array.shape for array in keys] == [(3, 2, TIME - 1, 2)] * 2
+
+
+@pytest.mark.parametrize("length", [500, 2000])
+def test_the_memory_of_a_step_grows_with_the_length_and_not_with_its_square(length):
+    layer = F.multi_head_attention(2, causal=True)
+    params, x = layer.init(0, (1, 16)), np.zeros((1, length, 16), np.float32)
+    step = F.decode_step(layer)
+    _, state = step(params, x)
+    keys_and_values = sum(array.nbytes for array in arrays_of(state))
+    most, _ = peak(lambda: step(params, x[:, :1], state))
+    assert most < 2 * keys_and_values + 20_000
 
 
 def test_a_window_bounds_the_state():

@@ -172,6 +172,25 @@ def test_summaries_and_files_have_shared_parameters_once(tmp_path):
     assert tree.all_close(checkpoint.load(tmp_path / "twins.npz", params), params, atol=0)
 
 
+def test_shared_parameters_are_trained_if_one_use_trains_them():
+    model = F.graph(
+        "ids",
+        {
+            "words": (F.freeze(F.embedding(7, 4)), "ids"),
+            "scores": (F.unembedding(7), "words", "words"),
+        },
+        "scores",
+    )
+    params, ids = model.init(0, (5,)), np.array([[1, 2, 3]])
+    y, cache = model.apply(params, ids)
+    grads, _ = model.backward(params, cache, y)
+    expected = y.reshape(-1, 7).T @ params["words"]["table"][ids[0]]
+    assert np.allclose(grads["words"]["table"], expected, rtol=1e-5)
+    summary = F.summary(model, (5,))
+    assert (summary.trained, summary.untrained) == (28, 0)
+    assert [row.depth for row in summary.rows] == [0, 1, 2, 1]
+
+
 def test_a_shared_node_of_other_sizes_is_an_error():
     model = F.graph("x", {"a": (F.dense(4), "x"), "b": (F.dense(4), "a", "a")}, "b")
     with pytest.raises(ValueError, match="these params take 3 features") as raised:

@@ -60,27 +60,21 @@ def mix_backward(
     The gradient of the outputs `g` is overwritten.
     """
     queries, keys, _ = mixed.qkv
-    batch, shared = keys.shape[:2]
-    time, size = queries.shape[2] * shared // heads, queries.shape[3]
+    shared = keys.shape[1]
     if mixed.reached is not None:
         if mixed.reached.shape[1] > 1:
             g *= _per_feature(mixed.reached, g, heads)
         g_weights = None if g_weights is None else g_weights * mixed.reached
-    g, outputs = (array.reshape(batch, time, heads, size) for array in (g, mixed.outputs))
-    common = np.vecdot(g, outputs).transpose(0, 2, 1)[..., None]
-    if g_weights is not None:
-        g_weights = grouped(g_weights, shared)
-    own = out if shared == heads else [np.empty(queries.shape, queries.dtype), *out[1:]]
-    attend_backward(
-        mixed.qkv,
-        mixed.weights,
-        mixed.keep_scale,
-        grouped(common, shared),
-        grouped(g.transpose(0, 2, 1, 3), shared),
-        own,
-        g_weights,
-        d_bias,
-    )
+    by_head = (*g.shape[:2], heads, queries.shape[3])
+    g = g.reshape(by_head)
+    common = np.vecdot(g, mixed.outputs.reshape(by_head)).transpose(0, 2, 1)[..., None]
+    g = g.transpose(0, 2, 1, 3)
+    own = out
+    if shared != heads:
+        common, g = grouped(common, shared), grouped(g, shared)
+        g_weights = None if g_weights is None else grouped(g_weights, shared)
+        own = [np.empty(queries.shape, queries.dtype), *out[1:]]
+    attend_backward(mixed.qkv, mixed.weights, mixed.keep_scale, common, g, own, g_weights, d_bias)
     if shared != heads:
         out[0][...] = own[0].reshape(out[0].shape)
 
