@@ -104,10 +104,29 @@ def _of_classes(inner: F.Metric, **single: Any) -> F.Metric:
     def sums(outputs: Any, targets: Any, weights: Any = None) -> Tree:
         p, t = np.asarray(outputs), np.asarray(targets)
         if p.shape[-1:] != (1,):
-            return inner.sums(p, as_targets(True, p.shape[1:], t), weights)
+            t = as_targets(True, p.shape[1:], t)
+            if inner not in (F.roc_auc, F.average_precision):
+                _check_rows(inner, p, t, weights)
+            return inner.sums(p, t, weights)
         return inner.sums(p, t.reshape(p.shape) if t.size == p.size else t, weights, **single)
 
     return F.Metric(sums, inner.result, inner.merge, inner.each_step)
+
+
+def _check_rows(metric: F.Metric, outputs: Array, targets: Array, weights: Any) -> None:
+    """Raise if targets have several classes per example, or none, unless the weight is 0."""
+    if targets.shape != outputs.shape:
+        return
+    sums = targets.sum(axis=-1)
+    wrong = np.abs(sums - 1) > 1e-3
+    if weights is not None:
+        wrong &= np.asarray(weights).reshape(-1, *[1] * (sums.ndim - 1)) > 0
+    if wrong.any():
+        raise ValueError(
+            f"{metric!r}: expected one class for each example, got a row of targets with the sum "
+            f"{sums[wrong][0]:.4g}; for labels, use 'auc', 'binary_accuracy', or a metric with a "
+            f"threshold, functools.partial(F.f1_score, average='binary', threshold=0.5)"
+        )
 
 
 def _of_class_one(inner: F.Metric) -> F.Metric:
