@@ -1,8 +1,8 @@
 """Metrics of the order of scores: the areas under the ROC curve and under precision and recall.
 
 They need the scores of all examples at once. So their sums are the scores themselves: per example
-of an epoch, one number for each score, its target, and its weight. `fit` computes the results once
-per epoch, by sorting.
+of an epoch, one number for each score, its target, and its weight. A checkpoint in mid-epoch
+contains them. `fit` computes the results once per epoch, by sorting.
 """
 
 from collections.abc import Callable
