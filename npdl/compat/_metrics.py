@@ -4,6 +4,7 @@ Each is a metric of `npdl.functional` for targets in any form that a model accep
 length one is added or removed, and class labels may be floats. All take weights.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,10 +14,12 @@ import npdl.functional as F
 from npdl.compat._checks import Array, as_targets
 from npdl.functional.metrics._metric import metric, recorded
 from npdl.functional.metrics._scores import weighted_sums
-from npdl.training._scores import Metrics, check_metrics
+from npdl.training._evaluation import tiled
+from npdl.training._scores import Metrics, Scores, check_metrics, number_of
+from npdl.training._trial import check_merging
 from npdl.tree import Tree
 
-__all__ = ["METRICS", "accuracy", "as_metrics", "can_be_classes", "metric_of"]
+__all__ = ["METRICS", "accuracy", "as_metrics", "can_be_classes", "metric_of", "try_metrics"]
 
 
 @metric()
@@ -224,3 +227,43 @@ def as_metrics(metrics: Any) -> Metrics:
                 f"of outputs and targets"
             )
     return check_metrics(found)
+
+
+def try_metrics(
+    metrics: Metrics,
+    probe: Callable[[Array], Array],
+    data: tuple[Any, ...],
+    validation: Any,
+    batch_size: int,
+) -> None:
+    """Raise if a metric fails on the validation data, or cannot be averaged over batches.
+
+    Parameters
+    ----------
+    metrics : dict of callables
+        The metrics.
+    probe : callable
+        Returns outputs for inputs without an update.
+    data, validation : tuple of arrays
+        Inputs, targets and weights; the validation data may be `None`.
+    batch_size : int
+        The number of examples whose outputs are computed.
+    """
+    scores = Scores(metrics, 2)
+    if validation is not None:
+        outputs = tiled(probe(validation[0][:batch_size]), len(validation[0]))
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                for name, value in scores.values(outputs, validation).items():
+                    number_of(name, value)
+        except Exception as error:
+            error.add_note("found before the first step, with the validation data")
+            raise
+    if scores.tried:
+        check_merging(
+            scores,
+            probe(data[0][:batch_size]),
+            lambda rows: tuple(None if each is None else each[rows] for each in data[1:]),
+            len(data[0]),
+        )
