@@ -12,7 +12,7 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat._checks import Array, as_targets
-from npdl.functional.metrics._metric import metric, recorded
+from npdl.functional.metrics._metric import quotient, recorded
 from npdl.functional.metrics._scores import weighted_sums
 from npdl.training._evaluation import tiled
 from npdl.training._scores import Metrics, Scores, check_metrics, number_of
@@ -22,8 +22,7 @@ from npdl.tree import Tree
 __all__ = ["METRICS", "accuracy", "as_metrics", "can_be_classes", "metric_of", "try_metrics"]
 
 
-@metric()
-def accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, float]:
+def accuracy(outputs: Any, targets: Any, weights: Any = None) -> float:
     """Return the fraction of rows whose largest entry is in the target's column.
 
     For outputs with a single column, an output counts if both it and its target are above 0.5, or
@@ -45,7 +44,7 @@ def accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, fl
     """
     scores, given = np.asarray(outputs), np.asarray(targets)
     if scores.shape[-1:] == (1,) and given.size == scores.size:
-        return _binary_hits("accuracy", scores, given, weights)
+        return _binary_share("accuracy", scores, given, weights)
     if given.shape == (*scores.shape[:-1], 1):
         given = given[..., 0]
     labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
@@ -54,11 +53,10 @@ def accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, fl
             f"accuracy: expected a one-hot row or a class for each row of outputs, got the shapes "
             f"{scores.shape} and {given.shape}"
         )
-    return _sums(scores.argmax(axis=-1) == labels, weights)
+    return float(quotient(_sums(scores.argmax(axis=-1) == labels, weights)))
 
 
-@metric()
-def binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, float]:
+def binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> float:
     """Return the fraction of outputs that are on the same side of 0.5 as their targets.
 
     Parameters
@@ -75,16 +73,16 @@ def binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[fl
     >>> binary_accuracy([[0.1, 0.9], [0.8, 0.2]], [[0, 1], [1, 1]])
     0.75
     """
-    return _binary_hits("binary_accuracy", np.asarray(outputs), np.asarray(targets), weights)
+    return _binary_share("binary_accuracy", np.asarray(outputs), np.asarray(targets), weights)
 
 
-def _binary_hits(name: str, scores: Array, given: Array, weights: Any) -> tuple[float, float]:
+def _binary_share(name: str, scores: Array, given: Array, weights: Any) -> float:
     if scores.size != given.size:
         raise ValueError(
             f"{name}: expected 0 or 1 for each output, got the shapes {scores.shape} and "
             f"{given.shape}"
         )
-    return _sums((scores > 0.5) == (given.reshape(scores.shape) > 0.5), weights)
+    return float(quotient(_sums((scores > 0.5) == (given.reshape(scores.shape) > 0.5), weights)))
 
 
 def _sums(values: Array, weights: Any) -> tuple[float, float]:
@@ -172,7 +170,7 @@ _MATTHEWS = _of_classes(F.matthews_correlation, threshold=0.5)
 _R2 = _of_numbers(F.r2_score.sums, F.r2_score.result, F.r2_score.merge)
 
 # Metrics by name; errors are means over all elements.
-METRICS: dict[str, F.Metric] = {
+METRICS: Metrics = {
     **dict.fromkeys(("accuracy", "acc", "categorical_accuracy"), accuracy),
     "sparse_categorical_accuracy": accuracy,
     "binary_accuracy": binary_accuracy,
@@ -200,7 +198,8 @@ def metric_of(name: str) -> Any:
 
 
 for _name, _metric in METRICS.items():
-    recorded(_metric, metric_of, _name)
+    if isinstance(_metric, F.Metric):
+        recorded(_metric, metric_of, _name)
 
 
 def as_metrics(metrics: Any) -> Metrics:
