@@ -4,6 +4,7 @@ Each is a metric of `npdl.functional` for targets in any form that a model accep
 length one is added or removed, and class labels may be floats. All take weights.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,16 +12,17 @@ import numpy as np
 
 import npdl.functional as F
 from npdl.compat._checks import Array, as_targets
-from npdl.functional.metrics._metric import metric, recorded
+from npdl.functional.metrics._metric import quotient, recorded
 from npdl.functional.metrics._scores import weighted_sums
-from npdl.training._scores import Metrics, check_metrics
+from npdl.training._evaluation import tiled
+from npdl.training._scores import Metrics, Scores, check_metrics, number_of
+from npdl.training._trial import check_merging
 from npdl.tree import Tree
 
-__all__ = ["METRICS", "accuracy", "as_metrics", "can_be_classes", "metric_of"]
+__all__ = ["METRICS", "accuracy", "as_metrics", "can_be_classes", "metric_of", "try_metrics"]
 
 
-@metric()
-def accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, float]:
+def accuracy(outputs: Any, targets: Any, weights: Any = None) -> float:
     """Return the fraction of rows whose largest entry is in the target's column.
 
     For outputs with a single column, an output counts if both it and its target are above 0.5, or
@@ -42,7 +44,7 @@ def accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, fl
     """
     scores, given = np.asarray(outputs), np.asarray(targets)
     if scores.shape[-1:] == (1,) and given.size == scores.size:
-        return _binary_hits("accuracy", scores, given, weights)
+        return _binary_share("accuracy", scores, given, weights)
     if given.shape == (*scores.shape[:-1], 1):
         given = given[..., 0]
     labels = given.argmax(axis=-1) if given.ndim == scores.ndim else given
@@ -51,11 +53,10 @@ def accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, fl
             f"accuracy: expected a one-hot row or a class for each row of outputs, got the shapes "
             f"{scores.shape} and {given.shape}"
         )
-    return _sums(scores.argmax(axis=-1) == labels, weights)
+    return float(quotient(_sums(scores.argmax(axis=-1) == labels, weights)))
 
 
-@metric()
-def binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[float, float]:
+def binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> float:
     """Return the fraction of outputs that are on the same side of 0.5 as their targets.
 
     Parameters
@@ -72,16 +73,16 @@ def binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> tuple[fl
     >>> binary_accuracy([[0.1, 0.9], [0.8, 0.2]], [[0, 1], [1, 1]])
     0.75
     """
-    return _binary_hits("binary_accuracy", np.asarray(outputs), np.asarray(targets), weights)
+    return _binary_share("binary_accuracy", np.asarray(outputs), np.asarray(targets), weights)
 
 
-def _binary_hits(name: str, scores: Array, given: Array, weights: Any) -> tuple[float, float]:
+def _binary_share(name: str, scores: Array, given: Array, weights: Any) -> float:
     if scores.size != given.size:
         raise ValueError(
             f"{name}: expected 0 or 1 for each output, got the shapes {scores.shape} and "
             f"{given.shape}"
         )
-    return _sums((scores > 0.5) == (given.reshape(scores.shape) > 0.5), weights)
+    return float(quotient(_sums((scores > 0.5) == (given.reshape(scores.shape) > 0.5), weights)))
 
 
 def _sums(values: Array, weights: Any) -> tuple[float, float]:
@@ -104,10 +105,29 @@ def _of_classes(inner: F.Metric, **single: Any) -> F.Metric:
     def sums(outputs: Any, targets: Any, weights: Any = None) -> Tree:
         p, t = np.asarray(outputs), np.asarray(targets)
         if p.shape[-1:] != (1,):
-            return inner.sums(p, as_targets(True, p.shape[1:], t), weights)
+            t = as_targets(True, p.shape[1:], t)
+            if inner not in (F.roc_auc, F.average_precision):
+                _check_rows(inner, p, t, weights)
+            return inner.sums(p, t, weights)
         return inner.sums(p, t.reshape(p.shape) if t.size == p.size else t, weights, **single)
 
     return F.Metric(sums, inner.result, inner.merge, inner.each_step)
+
+
+def _check_rows(metric: F.Metric, outputs: Array, targets: Array, weights: Any) -> None:
+    """Raise if targets have several classes per example, or none, unless the weight is 0."""
+    if targets.shape != outputs.shape:
+        return
+    sums = targets.sum(axis=-1)
+    wrong = np.abs(sums - 1) > 1e-3
+    if weights is not None:
+        wrong &= np.asarray(weights).reshape(-1, *[1] * (sums.ndim - 1)) > 0
+    if wrong.any():
+        raise ValueError(
+            f"{metric!r}: expected one class for each example, got a row of targets with the sum "
+            f"{sums[wrong][0]:.4g}; for labels, use 'auc', 'binary_accuracy', or a metric with a "
+            f"threshold, functools.partial(F.f1_score, average='binary', threshold=0.5)"
+        )
 
 
 def _of_class_one(inner: F.Metric) -> F.Metric:
@@ -150,7 +170,7 @@ _MATTHEWS = _of_classes(F.matthews_correlation, threshold=0.5)
 _R2 = _of_numbers(F.r2_score.sums, F.r2_score.result, F.r2_score.merge)
 
 # Metrics by name; errors are means over all elements.
-METRICS: dict[str, F.Metric] = {
+METRICS: Metrics = {
     **dict.fromkeys(("accuracy", "acc", "categorical_accuracy"), accuracy),
     "sparse_categorical_accuracy": accuracy,
     "binary_accuracy": binary_accuracy,
@@ -178,7 +198,8 @@ def metric_of(name: str) -> Any:
 
 
 for _name, _metric in METRICS.items():
-    recorded(_metric, metric_of, _name)
+    if isinstance(_metric, F.Metric):
+        recorded(_metric, metric_of, _name)
 
 
 def as_metrics(metrics: Any) -> Metrics:
@@ -205,3 +226,43 @@ def as_metrics(metrics: Any) -> Metrics:
                 f"of outputs and targets"
             )
     return check_metrics(found)
+
+
+def try_metrics(
+    metrics: Metrics,
+    probe: Callable[[Array], Array],
+    data: tuple[Any, ...],
+    validation: Any,
+    batch_size: int,
+) -> None:
+    """Raise if a metric fails on the validation data, or cannot be averaged over batches.
+
+    Parameters
+    ----------
+    metrics : dict of callables
+        The metrics.
+    probe : callable
+        Returns outputs for inputs without an update.
+    data, validation : tuple of arrays
+        Inputs, targets and weights; the validation data may be `None`.
+    batch_size : int
+        The number of examples whose outputs are computed.
+    """
+    scores = Scores(metrics, 2)
+    if validation is not None:
+        outputs = tiled(probe(validation[0][:batch_size]), len(validation[0]))
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                for name, value in scores.values(outputs, validation).items():
+                    number_of(name, value)
+        except Exception as error:
+            error.add_note("found before the first step, with the validation data")
+            raise
+    if scores.tried:
+        check_merging(
+            scores,
+            probe(data[0][:batch_size]),
+            lambda rows: tuple(None if each is None else each[rows] for each in data[1:]),
+            len(data[0]),
+        )

@@ -14,7 +14,6 @@ array([0, 1, 1, 0])
 """
 
 import itertools
-import warnings
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -47,7 +46,7 @@ from npdl.compat._fitting import (
 from npdl.compat._function_loss import FunctionLoss
 from npdl.compat._keras import KerasMethods, batch_size_first, optimizer_first
 from npdl.compat._keras_arguments import keras_arguments
-from npdl.compat._metrics import accuracy, as_metrics, can_be_classes
+from npdl.compat._metrics import accuracy, as_metrics, can_be_classes, try_metrics
 from npdl.compat._model_files import Saved
 from npdl.compat._sharded import check_smallest_shard, step_of
 from npdl.compat._stack import Stack
@@ -64,8 +63,7 @@ from npdl.training._evaluation import joined, over_batches
 from npdl.training._learning_rate import check_factor
 from npdl.training._loop import Loop, writes
 from npdl.training._position import setting
-from npdl.training._scores import Metrics, Scores, Sums, mean_sums, number_of
-from npdl.training._trial import check_merging
+from npdl.training._scores import Metrics, Scores, Sums, mean_sums
 from npdl.training._weights import class_labels, weights_of_classes
 from npdl.training._zero_weights import left_out, refusal_of
 
@@ -310,9 +308,7 @@ class Model(KerasMethods, Stack, Saved):
                 self._example_weights(weight, None, y),
             )
         functions = self._training_metrics(metrics, first, data[1][:1])
-        if validation is not None:
-            self._check_metrics(functions, validation, batch_size)
-        self._try_metrics(functions, data, batch_size)
+        try_metrics(functions, self._probe, data, validation, batch_size)
         names = ["loss", *functions]
         names += [f"val_{name}" for name in names] if validation is not None else []
         called = checked(() if callbacks is None else callbacks, names)
@@ -377,30 +373,6 @@ class Model(KerasMethods, Stack, Saved):
             self.backward(weighted(self.loss_gradient(outputs, y), weight))
         self.optimizer.update(self.params, self.grads)  # type: ignore[union-attr]
         return value, sums
-
-    def _check_metrics(self, metrics: Metrics, data: tuple[Any, ...], batch_size: int) -> None:
-        """Raise unless each metric is a number, for validation data and outputs of one batch."""
-        outputs = self._probe(data[0][:batch_size])
-        outputs = outputs[np.arange(len(data[0])) % len(outputs)]
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                for name, value in Scores(metrics, 2).values(outputs, data).items():
-                    number_of(name, value)
-        except Exception as error:
-            error.add_note("found before the first step, with the validation data")
-            raise
-
-    def _try_metrics(self, metrics: Metrics, data: tuple[Any, ...], batch_size: int) -> None:
-        """Raise if a function of the user cannot be averaged over batches."""
-        scores = Scores(metrics, 2)
-        if scores.tried:
-            check_merging(
-                scores,
-                self._probe(data[0][:batch_size]),
-                lambda rows: tuple(None if each is None else each[rows] for each in data[1:]),
-                len(data[0]),
-            )
 
     def _prepare_targets(self, x: Any, y: Any, batch_size: int) -> tuple[Any, Any]:
         """Return the targets in the form of the outputs, and the outputs of one example.

@@ -20,7 +20,7 @@ from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
 from npdl.training._callback_view import Run
 from npdl.training._checkpoint import Checkpoint
-from npdl.training._evaluation import Loss
+from npdl.training._evaluation import Loss, outputs_of_few
 from npdl.training._loop import Loop, writes
 from npdl.training._plan import Plan
 from npdl.training._position import setting
@@ -212,7 +212,7 @@ def fit(
                 )
             check_state(state, optimizer)
         if sample_weight is not None or class_weight is not None:
-            shape = model.out_shape(example_shape(example))
+            shape = example_shape(outputs_of_few(model, state.params, example, state.rng))
             data = with_weights(data, count, loss, shape, sample_weight, class_weight)
         check_loss(loss)
         metrics = check_metrics(metrics)

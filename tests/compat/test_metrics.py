@@ -202,6 +202,23 @@ def test_validation_split_keeps_the_weights_of_examples():
         assert {name: history[f"val_{name}"][0] for name in expected} == expected
 
 
+def test_labels_are_no_classes():
+    labels = (GENERATOR.random((40, 3)) < 0.4).astype(np.float32)
+    model = classifier(3, "sigmoid", "bce")
+    p = model.predict(X)
+    found = model.evaluate(
+        X, labels, return_dict=True, metrics=["auc", "average_precision", "binary_accuracy"]
+    )
+    assert found["auc"] == pytest.approx(sklearn.roc_auc_score(labels, p))
+    assert found["average_precision"] == pytest.approx(sklearn.average_precision_score(labels, p))
+    for name in ("precision", "recall", "f1", "mcc", "calibration_error", "top_k_accuracy"):
+        with pytest.raises(ValueError, match=r"one class for each example.*threshold=0\.5"):
+            model.evaluate(X, labels, metrics=[name])
+    f1 = functools.partial(F.f1_score, average="binary", threshold=0.5)
+    found = model.evaluate(X, labels, return_dict=True, metrics={"f1": f1})["f1"]
+    assert found == pytest.approx(sklearn.f1_score(labels.ravel(), p.ravel() > 0.5))
+
+
 def f1(outputs, targets):
     return F.f1_score(outputs, targets)
 

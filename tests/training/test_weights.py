@@ -122,6 +122,27 @@ def test_one_output_has_the_classes_0_and_1():
         )
 
 
+def test_a_layer_of_ids_without_a_declared_shape_has_classes():
+    @F.layer
+    def table():
+        def init(rng, shape):
+            return {"table": np.zeros((9, 3), np.float32)}
+
+        def apply(params, x):
+            return params["table"][x], x
+
+        def backward(params, x, g):
+            d = np.zeros((9, 3), g.dtype)
+            np.add.at(d, x, g)
+            return {"table": d}, None
+
+        return F.Layer(init, apply, backward)
+
+    ids = np.arange(40) % 9
+    found = train((ids, IDS), model=table(), class_weight=TABLE)
+    assert same_bits(found, train((ids, IDS, factors(IDS, TABLE)), model=table()))
+
+
 @pytest.mark.parametrize("shards", [None, 3])
 def test_the_history_is_the_weighted_mean_over_the_epoch(shards):
     weights = WEIGHTS * factors(IDS, TABLE)

@@ -1,8 +1,8 @@
 """Metrics of the order of scores: the areas under the ROC curve and under precision and recall.
 
 They need the scores of all examples at once. So their sums are the scores themselves: per example
-of an epoch, one number for each score, its target, and its weight. `fit` computes the results once
-per epoch, by sorting.
+of an epoch, one number for each score, its target, and its weight. A checkpoint in mid-epoch
+contains them. `fit` computes the results once per epoch, by sorting.
 """
 
 from collections.abc import Callable
@@ -72,29 +72,31 @@ def _by_column(name: str, parts: Parts, average: Average, area: Callable[..., fl
 
 
 def _curve(scores: Array, hits: Array, weights: Array) -> tuple[Array, Array]:
-    """Return the weights of positives and of all examples down to each distinct score.
+    """Return the weights of positives and of negatives down to each distinct score.
 
     The highest score is the first. Both arrays begin with 0.
     """
     order = np.argsort(-scores, kind="stable")
-    ranked, weights = scores[order], weights[order]
+    ranked, weights, hits = scores[order], weights[order], hits[order]
     last = np.append(ranked[1:] != ranked[:-1], np.ones(min(len(ranked), 1), bool))
-    positives = np.cumsum(np.where(hits[order], weights, 0.0))[last]
-    return np.append(0.0, positives), np.append(0.0, np.cumsum(weights)[last])
+    positives, negatives = (
+        np.append(0.0, np.cumsum(np.where(of, weights, 0.0))[last]) for of in (hits, ~hits)
+    )
+    return positives, negatives
 
 
-def _roc_area(positives: Array, all_of: Array) -> float:
-    negatives = all_of - positives
+def _roc_area(positives: Array, negatives: Array) -> float:
     if not (positives[-1] and negatives[-1]):
         return float("nan")
     hits, false_alarms = positives / positives[-1], negatives / negatives[-1]
     return float(np.diff(false_alarms) @ (hits[1:] + hits[:-1]) / 2)
 
 
-def _precision_area(positives: Array, all_of: Array) -> float:
+def _precision_area(positives: Array, negatives: Array) -> float:
     if not positives[-1]:
         return 0.0
-    return float(np.diff(positives) @ (positives[1:] / all_of[1:]) / positives[-1])
+    precisions = positives[1:] / (positives[1:] + negatives[1:])
+    return float(np.diff(positives) @ precisions / positives[-1])
 
 
 def _auc(parts: Parts, average: Average = "macro", logits: bool = False) -> Any:
