@@ -20,7 +20,7 @@ from npdl.functional._arrays import describe, is_float_array
 from npdl.functional._dual import as_dual, dual, tangent_of, value_of
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_layers
-from npdl.functional.combinators._rebuilt import changed, rebuilt
+from npdl.functional.combinators._rebuilt import in_dual_numbers
 from npdl.tree import Tree
 
 __all__ = ["gauss_newton_vp", "hvp", "jvp"]
@@ -68,7 +68,7 @@ def jvp(model: Layer) -> Callable[..., tuple[Any, Any]]:
     array([[1.    , 0.8399]])
     """
     check_layers("jvp", (model,))
-    inner = _in_dual_numbers(model)
+    inner = in_dual_numbers(model)
 
     def pushed(
         params: Params,
@@ -131,7 +131,7 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
     """
     check_layers("hvp", (model,))
     _check_loss("hvp", loss)
-    inner = _in_dual_numbers(model)
+    inner = in_dual_numbers(model)
 
     def product(
         params: Params,
@@ -190,7 +190,7 @@ def gauss_newton_vp(model: Layer, loss: Loss) -> Callable[..., Params]:
     """
     check_layers("gauss_newton_vp", (model,))
     _check_loss("gauss_newton_vp", loss)
-    inner = _in_dual_numbers(model)
+    inner = in_dual_numbers(model)
 
     def product(
         params: Params,
@@ -209,21 +209,6 @@ def gauss_newton_vp(model: Layer, loss: Loss) -> Callable[..., Params]:
         return grads
 
     return product
-
-
-def _in_dual_numbers(layer: Layer) -> Layer:
-    """Return the layer with outputs and gradients marked as dual numbers, also inside."""
-    if layer.parts is not None:
-        return rebuilt(layer, _in_dual_numbers)
-
-    def apply(params: Params, x: Any, **mode: Any) -> tuple[Any, Any]:
-        return tree.map(as_dual, layer.apply(params, x, **mode))  # type: ignore[no-any-return]
-
-    def backward(params: Params, cache: Any, g: Any, *, input_grad: bool) -> tuple[Params, Any]:
-        found = layer.backward(params, cache, g, input_grad=input_grad)
-        return tree.map(as_dual, found)  # type: ignore[no-any-return]
-
-    return changed(layer, apply=apply, backward=backward)
 
 
 def _moved(name: str, point: Tree, direction: Tree) -> Tree:
