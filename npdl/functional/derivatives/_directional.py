@@ -93,7 +93,9 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
 
     ``u = H v``, where H is the matrix of second derivatives of the loss in the parameters. This is
     the derivative of the gradient along v. It costs about as much as one forward and one backward
-    pass in complex numbers, and is computed in float64.
+    pass in complex numbers, and is computed in float64. With a direction of the input, too,
+    ``u = H v + M dx``, where M are the mixed derivatives in parameters and input. They are the
+    gradients of losses that contain a derivative in the input, such as a gradient penalty.
 
     Parameters
     ----------
@@ -106,14 +108,14 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
     Returns
     -------
     callable
-        ``f(params, v, x, *targets, train=False, rng=None) -> u``. The vector `v` is a tree like
-        `params`, with `None` for zeros. The result is a tree like the gradients, with `None` for
-        parameters that are not trained.
+        ``f(params, v, x, *targets, dx=None, train=False, rng=None) -> u``. The vector `v` is a tree
+        like `params`, and `dx` like `x`, with `None` for zeros. The result is a tree like the
+        gradients, with `None` for parameters that are not trained.
 
     Raises
     ------
     ValueError
-        If `v` has another structure or shape than the parameters.
+        If `v` or `dx` has another structure or shape than the parameters or the input.
 
     References
     ----------
@@ -138,11 +140,12 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
         v: Params,
         x: Any,
         *targets: Any,
+        dx: Any = None,
         train: bool = False,
         rng: random.KeyLike | None = None,
     ) -> Params:
         moved = _moved("v", params, v)
-        y, cache = inner.apply(moved, _moved("x", x, None), train=train, rng=rng)
+        y, cache = inner.apply(moved, _moved("dx", x, dx), train=train, rng=rng)
         g = tree.map(as_dual, loss(y, *targets)[1])
         grads, _ = inner.backward(moved, cache, g, input_grad=False)
         return _tangents(grads, _float_type(params, ()))
