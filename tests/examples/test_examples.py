@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import npdl.functional as F
+from npdl import random, tree
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"datasets", "options"})
 STYLES = ("functional", "compat")
@@ -187,6 +190,58 @@ def test_the_privacy_loss_has_the_published_value():
     # TensorFlow Privacy's tutorial on MNIST: 60 epochs with batches of 256 give 3.01.
     found = privacy_loss(256 / 60_000, 1.1, 60 * 60_000 // 256, 1e-5)
     assert round(found, 2) == 3.01
+
+
+def test_an_adversarial_network_with_a_gradient_penalty_learns_a_circle(tmp_path):
+    text = output_of("gradient_penalty", "--quick", "--output", tmp_path / "a.png")
+    before, after = numbers(r"energy distance: before ([\d.]+), after ([\d.]+)", text)
+    assert after < 0.3 * before
+    assert 0.5 < numbers(r"norm of the critic: ([\d.]+)", text)[0] < 1.5
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.usefixtures("example")
+def test_the_gradient_of_the_penalty_agrees_with_differences():
+    script = importlib.import_module("gradient_penalty")
+    critic = F.serial(F.dense(5), F.tanh(), F.dense(1))
+    params = tree.astype(critic.init(0, (2,)), np.float64)
+    x = random.generator(1).normal(size=(6, 2))
+    grads, norms = script.penalty_gradient(critic)(params, x)
+    vector, unravel = tree.ravel(params)
+    along = random.generator(2).normal(size=vector.shape)
+
+    def penalty(by):
+        _, norms = script.penalty_gradient(critic)(unravel(vector + by * along), x)
+        return np.mean((norms - 1) ** 2)
+
+    numeric = (penalty(1e-5) - penalty(-1e-5)) / 2e-5
+    found = tree.ravel(tree.map(lambda g, _: g, grads, params))[0] @ along
+    assert found == pytest.approx(numeric, rel=1e-6)
+    assert norms.shape == (6, 1)
+
+
+def test_a_network_solves_the_equation_roughly_in_few_steps(tmp_path):
+    text = output_of("poisson", "--quick", "--output", tmp_path / "a.png")
+    assert numbers(r"relative error of the solution: ([\d.e-]+)", text)[0] < 3e-2
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.slow
+def test_a_network_solves_the_equation():
+    text = output_of("poisson")
+    assert numbers(r"relative error of the solution: ([\d.e-]+)", text)[0] < 1e-3
+
+
+@pytest.mark.usefixtures("example")
+def test_the_gradient_of_the_residuals_agrees_with_differences():
+    script = importlib.import_module("poisson")
+    model = F.serial(F.dense(6), F.tanh(), F.dense(2))
+    vector, unravel = tree.ravel(tree.astype(model.init(0, (1,)), np.float64))
+    loss = script.residual_loss(model, np.linspace(0, 1, 9)[:, None])
+    along = random.generator(2).normal(size=vector.shape)
+    ends = [loss(unravel(vector + by * along))[0] for by in (1e-5, -1e-5)]
+    found = tree.ravel(loss(unravel(vector))[1])[0] @ along
+    assert found == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -373,6 +373,53 @@ add("one_step", F.one_step(F.lstm(6)), (2,))
 add("one_step with a state", F.one_step(F.gru(6, return_sequence=True)), ((2,), (6,)))
 
 
+# scan
+def _cell(units: int) -> F.Layer:
+    """A step hₜ = tanh(xₜ W + b + hₜ₋₁ U) with the output y = softsign(hₜ)."""
+    nodes: dict[Any, Any] = {
+        "a": (F.dense(units), "x"),
+        "b": (F.dense(units, bias=False), "h"),
+        "sum": (F.add(), ("a", "b")),
+        "new": (F.tanh(), "sum"),
+        "y": (F.softsign(), "new"),
+    }
+    return F.graph(("x", "h"), nodes, ("y", "new"))
+
+
+def _cell_of_two(units: int) -> F.Layer:
+    """A step with two arrays in the state, layers whose workspaces differ, and dropout."""
+    nodes: dict[Any, Any] = {
+        "both": (F.concatenate(), ("x", "h")),
+        "a": (F.dense(units), "both"),
+        "n": (F.layer_norm(), "a"),
+        "g": (F.gelu(), "n"),
+        "d": (F.dropout(0.2), "g"),
+        "c_new": (F.add(), ("d", "c")),
+        "h_new": (F.tanh(), "c_new"),
+    }
+    return F.graph(("x", ("h", "c")), nodes, ("h_new", ("h_new", "c_new")))
+
+
+add("scan", F.scan(_cell(6), (6,)), _SEQUENCE)
+add("scan, sequence", F.scan(_cell(6), (6,), return_sequence=True, reverse=True), _SEQUENCE)
+add("scan, masked", F.scan(_cell(6), (6,)), _MASKED, inputs=_masked)
+add(
+    "scan, all",
+    F.scan(_cell(6), (6,), return_sequence=True, return_state=True, reverse=True),
+    _STATE,
+    inputs=_masked,
+)
+add(
+    "scan of two states",
+    F.scan(_cell_of_two(6), ((6,), (6,)), return_sequence=True, return_state=True),
+    _STATES,
+    inputs=_masked,
+    random=True,
+)
+add("scan in both directions", F.bidirectional(F.scan(_cell(6), (6,))), _MASKED, inputs=_masked)
+add("one_step of scan", F.one_step(F.scan(_cell(6), (6,))), ((2,), (6,)))
+
+
 # attention
 def _with_masks(*places: int) -> Callable[..., Any]:
     """Normal numbers, but masks at some places: with gaps, without the first steps, all false."""

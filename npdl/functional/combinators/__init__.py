@@ -6,6 +6,7 @@ from npdl.functional.combinators._decoding import decode_step
 from npdl.functional.combinators._graph import graph
 from npdl.functional.combinators._joins import add, concatenate, multiply
 from npdl.functional.combinators._parallel import parallel
+from npdl.functional.combinators._scan import scan
 from npdl.functional.combinators._serial import freeze, residual, serial
 from npdl.functional.combinators._stack import stack
 from npdl.functional.combinators._transformer import (
@@ -25,6 +26,7 @@ __all__ = [
     "parallel",
     "parts",
     "residual",
+    "scan",
     "serial",
     "stack",
     "transformer_decoder_block",

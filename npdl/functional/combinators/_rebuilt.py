@@ -6,12 +6,21 @@ from typing import Any
 
 import attrs
 
+from npdl import tree
 from npdl._constructor import Call
+from npdl.functional._dual import as_dual
 from npdl.functional._layer import Layer, Params, keep_params
 from npdl.functional.combinators._children import connected
 from npdl.functional.combinators._parts import Node, Parts
 
-__all__ = ["changed", "first_call", "rebuilt", "rebuilt_by_node", "with_stored_statistics"]
+__all__ = [
+    "changed",
+    "first_call",
+    "in_dual_numbers",
+    "rebuilt",
+    "rebuilt_by_node",
+    "with_stored_statistics",
+]
 
 
 def rebuilt(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
@@ -74,6 +83,23 @@ def changed(layer: Layer, **functions: Any) -> Layer:
 
         call = attrs.evolve(call, constructor=again)
     return attrs.evolve(layer, call=call, **functions)
+
+
+def in_dual_numbers(layer: Layer) -> Layer:
+    """Return the layer with outputs and gradients marked as dual numbers, also inside."""
+    if layer.parts is not None:
+        return rebuilt(layer, in_dual_numbers)
+
+    def apply(params: Params, x: Any, **mode: Any) -> tuple[Any, Any]:
+        return tree.map(as_dual, layer.apply(params, x, **mode))  # type: ignore[no-any-return]
+
+    def backward(
+        params: Params, cache: Any, g: Any, *, input_grad: bool = True
+    ) -> tuple[Params, Any]:
+        found = layer.backward(params, cache, g, input_grad=input_grad)
+        return tree.map(as_dual, found)  # type: ignore[no-any-return]
+
+    return changed(layer, apply=apply, backward=backward)
 
 
 def first_call(layer: Layer) -> Call | None:

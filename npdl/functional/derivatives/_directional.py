@@ -20,7 +20,7 @@ from npdl.functional._arrays import describe, is_float_array
 from npdl.functional._dual import as_dual, dual, tangent_of, value_of
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_layers
-from npdl.functional.combinators._rebuilt import changed, rebuilt
+from npdl.functional.combinators._rebuilt import in_dual_numbers
 from npdl.tree import Tree
 
 __all__ = ["gauss_newton_vp", "hvp", "jvp"]
@@ -68,7 +68,7 @@ def jvp(model: Layer) -> Callable[..., tuple[Any, Any]]:
     array([[1.    , 0.8399]])
     """
     check_layers("jvp", (model,))
-    inner = _in_dual_numbers(model)
+    inner = in_dual_numbers(model)
 
     def pushed(
         params: Params,
@@ -93,7 +93,9 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
 
     ``u = H v``, where H is the matrix of second derivatives of the loss in the parameters. This is
     the derivative of the gradient along v. It costs about as much as one forward and one backward
-    pass in complex numbers, and is computed in float64.
+    pass in complex numbers, and is computed in float64. With a direction of the input, too,
+    ``u = H v + M dx``, where M are the mixed derivatives in parameters and input. They are the
+    gradients of losses that contain a derivative in the input, such as a gradient penalty.
 
     Parameters
     ----------
@@ -106,14 +108,14 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
     Returns
     -------
     callable
-        ``f(params, v, x, *targets, train=False, rng=None) -> u``. The vector `v` is a tree like
-        `params`, with `None` for zeros. The result is a tree like the gradients, with `None` for
-        parameters that are not trained.
+        ``f(params, v, x, *targets, dx=None, train=False, rng=None) -> u``. The vector `v` is a tree
+        like `params`, and `dx` like `x`, with `None` for zeros. The result is a tree like the
+        gradients, with `None` for parameters that are not trained.
 
     Raises
     ------
     ValueError
-        If `v` has another structure or shape than the parameters.
+        If `v` or `dx` has another structure or shape than the parameters or the input.
 
     References
     ----------
@@ -131,18 +133,19 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
     """
     check_layers("hvp", (model,))
     _check_loss("hvp", loss)
-    inner = _in_dual_numbers(model)
+    inner = in_dual_numbers(model)
 
     def product(
         params: Params,
         v: Params,
         x: Any,
         *targets: Any,
+        dx: Any = None,
         train: bool = False,
         rng: random.KeyLike | None = None,
     ) -> Params:
         moved = _moved("v", params, v)
-        y, cache = inner.apply(moved, _moved("x", x, None), train=train, rng=rng)
+        y, cache = inner.apply(moved, _moved("dx", x, dx), train=train, rng=rng)
         g = tree.map(as_dual, loss(y, *targets)[1])
         grads, _ = inner.backward(moved, cache, g, input_grad=False)
         return _tangents(grads, _float_type(params, ()))
@@ -190,7 +193,7 @@ def gauss_newton_vp(model: Layer, loss: Loss) -> Callable[..., Params]:
     """
     check_layers("gauss_newton_vp", (model,))
     _check_loss("gauss_newton_vp", loss)
-    inner = _in_dual_numbers(model)
+    inner = in_dual_numbers(model)
 
     def product(
         params: Params,
@@ -209,21 +212,6 @@ def gauss_newton_vp(model: Layer, loss: Loss) -> Callable[..., Params]:
         return grads
 
     return product
-
-
-def _in_dual_numbers(layer: Layer) -> Layer:
-    """Return the layer with outputs and gradients marked as dual numbers, also inside."""
-    if layer.parts is not None:
-        return rebuilt(layer, _in_dual_numbers)
-
-    def apply(params: Params, x: Any, **mode: Any) -> tuple[Any, Any]:
-        return tree.map(as_dual, layer.apply(params, x, **mode))  # type: ignore[no-any-return]
-
-    def backward(params: Params, cache: Any, g: Any, *, input_grad: bool) -> tuple[Params, Any]:
-        found = layer.backward(params, cache, g, input_grad=input_grad)
-        return tree.map(as_dual, found)  # type: ignore[no-any-return]
-
-    return changed(layer, apply=apply, backward=backward)
 
 
 def _moved(name: str, point: Tree, direction: Tree) -> Tree:

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 import npdl.functional as F
+from npdl.functional._arrays import is_several
 from npdl.functional._layer import Layer
 from npdl.onnx._graph import Graph
 from npdl.onnx._registry import rule
@@ -98,6 +99,82 @@ def _activated(graph: Graph, activation: Layer, x: Value) -> Value:
     return result
 
 
+@rule(F.scan)
+def scan(
+    graph: Graph,
+    params: Any,
+    x: Value,
+    *others: Any,
+    cell: Layer,
+    state: Any,
+    return_sequence: bool,
+    return_state: bool,
+    reverse: bool,
+) -> Any:
+    """Scan the time axis with the nodes of the cell as body; the last output is carried, too."""
+    mask, given = (*others, None, None)[:2]
+    several = is_several(state)
+    shapes = state if several else (state,)
+    features = tuple(x.shape)[1:]
+    y_shape = cell.out_shape((features, state))[0]
+    zeros = [_zeros(graph, x, shape) for shape in (*shapes, y_shape)]
+    carried = zeros if given is None else [*(given if several else (given,)), zeros[-1]]
+    read = [_time_first(graph, x, 1 + len(x.shape))]
+    if mask is not None:
+        read.append(_time_first(graph, graph.cast(mask, bool), 2))
+    body = graph.body()
+    before = [body.input("Scan/state", shape, np.float32) for shape in (*shapes, y_shape)]
+    step = [
+        body.input("Scan/step", features, x.dtype),
+        *(body.input("Scan/mask", (), bool) for _ in read[1:]),
+    ]
+    y, after = body.apply(cell, params, (step[0], tuple(before[:-1]) if several else before[0]))
+    new = [*(after if several else (after,)), y]
+    if mask is not None:
+        new = [
+            body.node("Where", _columns(body, step[1], shape), one, old)
+            for shape, one, old in zip((*shapes, y_shape), new, before, strict=True)
+        ]
+    for each, shape in zip(
+        [*new, *new[-1:] * return_sequence], [*shapes, y_shape, y_shape], strict=False
+    ):
+        body.output("Scan/next", attrs.evolve(each, shape=shape))
+    results = graph.node(
+        "Scan",
+        *carried,
+        *read,
+        outputs=len(body.outputs),
+        dtype=np.float32,
+        body=body,
+        num_scan_inputs=len(read),
+        scan_input_directions=[int(reverse)] * len(read),
+        scan_output_directions=[int(reverse)] if return_sequence else None,
+    )
+    count = len(shapes)
+    y = results[count]
+    if return_sequence:
+        y = _time_first(graph, results[-1], 2 + len(y_shape))
+    return (y, results[:count] if several else results[0]) if return_state else y
+
+
+def _zeros(graph: Graph, x: Value, shape: Any) -> Any:
+    """Return zeros (batch, *shape), with the batch of `x`."""
+    batch = graph.node("Unsqueeze", graph.size(x, 0), [0])
+    sizes = graph.node("Concat", batch, list(shape), axis=0)
+    return graph.node("ConstantOfShape", sizes, dtype=np.float32)
+
+
+def _time_first(graph: Graph, x: Any, rank: int) -> Any:
+    """Exchange batch and time."""
+    return graph.node("Transpose", x, perm=[1, 0, *range(2, rank)])
+
+
+def _columns(graph: Graph, mask: Value, shape: Any) -> Any:
+    """Return a mask (batch,) with an axis for each axis of an example."""
+    axes = list(range(1, 1 + len(shape)))
+    return graph.node("Unsqueeze", mask, axes) if axes else mask
+
+
 def _recurrent(
     cell: Cell,
     count: int,
@@ -117,9 +194,7 @@ def _recurrent(
     # The time axis is first: with another scan axis, onnxruntime crashes on empty sequences.
     z = graph.node("Transpose", x, perm=[1, 0, 2]) @ params["weight"] + params["bias"]
     if state is None:
-        batch = graph.node("Unsqueeze", graph.size(x, 0), [0])
-        sizes = graph.node("Concat", batch, [units], axis=0)
-        states = (graph.node("ConstantOfShape", sizes, dtype=np.float32),) * count
+        states = (_zeros(graph, x, (units,)),) * count
     else:
         states = state if isinstance(state, tuple) else (state,)
     read = [z]

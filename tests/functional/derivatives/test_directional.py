@@ -158,6 +158,30 @@ def test_hessian_products_are_symmetric_and_derivatives_of_gradients(case, train
 
 
 @each_layer
+@MODES
+def test_mixed_derivatives_are_derivatives_of_gradients_along_the_input(case, train):
+    params, x = read_only(setting(case))
+    mode = {"train": train, "rng": KEY if train else None}
+    v, dx = direction(params, 6), direction(x, 7)
+    grads = F.value_and_grad(case.layer, sum_of_squares)(params, x, **mode)[1]
+    v = trained(params, grads, v)
+    found = F.hvp(case.layer, sum_of_squares)(params, v, x, dx=dx, **mode)
+    step = 1e-5
+
+    def gradient(by):
+        ends = tree.map(
+            lambda leaf, along: leaf + by * along if is_float(leaf) else leaf, (params, x), (v, dx)
+        )
+        return F.value_and_grad(case.layer, sum_of_squares)(*ends, **mode)[1]
+
+    for ours, after, before in zip(
+        *map(tree.leaves, (found, gradient(step), gradient(-step))), strict=True
+    ):
+        numeric = (after - before) / (2 * step)
+        np.testing.assert_allclose(ours, numeric, atol=1e-6 * max(1, np.abs(numeric).max()))
+
+
+@each_layer
 def test_the_directional_derivatives_have_the_same_bits_twice(case):
     params, x = setting(case)
     along = direction(params, 1), direction(x, 2)
