@@ -21,6 +21,7 @@ X = np.ones((2, 3), np.float32)
 # A value for each argument that a constructor needs, by its name, or else by its type.
 NEEDED = {
     "boundaries": (3,),
+    "cell": F.graph(("x", "h"), {"y": (F.concatenate(), ("x", "h"))}, ("y", "h")),
     "f": lambda x: x,
     "inner": F.lstm(2),
     "inputs": "x",
@@ -32,6 +33,7 @@ NEEDED = {
     "schedules": (0.1, 0.2),
     "select": "*bias",
     "shape": (3,),
+    "state": (4,),
     "pad padding": (1, 1),
     "padding": 1,
     "padding_id": 1,
