@@ -2,9 +2,13 @@
 
 `backward` returns the gradient of the highest score with respect to the pixels. The script removes
 the most important pixels, or as many other pixels with ink, and prints the accuracy without them.
-It also draws the saliency maps.
+It also draws the saliency maps, and compares them with two other methods: integrated gradients, and
+Grad-CAM, which reads the last convolution inside the network.
 
     python examples/saliency.py --output output/saliency.png
+
+Sundararajan, Taly, Yan: Axiomatic attribution for deep networks, 2017, equation 3. Selvaraju et
+al.: Grad-CAM, 2017, equations 1 and 2.
 """
 
 import argparse
@@ -18,12 +22,38 @@ from npdl import random
 from npdl.training import fit, predict
 
 
+def highest(scores):
+    """Return the sum of the highest scores, and its gradient."""
+    chosen = np.eye(scores.shape[1], dtype=scores.dtype)[scores.argmax(1)]
+    return np.sum(scores * chosen), chosen
+
+
 def saliency(model, params, x):
     """Return x times the gradient of the highest score: the contribution of each pixel."""
-    scores, cache = model.apply(params, x)
-    chosen = np.eye(scores.shape[1], dtype=scores.dtype)[scores.argmax(1)]
-    _, dx = model.backward(params, cache, chosen)
-    return x * dx
+    gradient = F.value_and_grad(model, highest, input_grad=True)
+    return x * gradient(params, x)[2].input_grad
+
+
+def integrated_gradients(model, params, x, steps=32):
+    """Return x times the mean gradient of the highest score on the way from zeros to x.
+
+    The contributions of all pixels add up to the difference of the scores of x and of zeros.
+    """
+    chosen = highest(model(params, x))[1]
+    gradient = F.value_and_grad(model, lambda y: (np.sum(y * chosen), chosen), input_grad=True)
+    shares = (np.arange(steps, dtype=x.dtype) + 0.5) / steps
+    return x * sum(gradient(params, share * x)[2].input_grad for share in shares) / steps
+
+
+def grad_cam(model, params, x):
+    """Return the channels of the last rectifier, weighted by their mean gradients.
+
+    The map is coarse: the pooling has halved the image, so four pixels share a value.
+    """
+    y, g = F.trace_layers(model, params, x, highest)["4"]
+    weights = g.mean(axis=(2, 3), keepdims=True)
+    maps = np.maximum(np.sum(weights * y, axis=1, keepdims=True), 0)
+    return maps.repeat(2, axis=2).repeat(2, axis=3)
 
 
 def without(x, order, count):
@@ -92,6 +122,18 @@ def main():
             for count in counts
         ]
         print(f"{name:<30}" + "".join(f"{accuracy:8.3f}" for accuracy in accuracies))
+    print("accuracy without the 4 pixels with ink of largest value, by method:")
+    for method in (saliency, integrated_gradients, grad_cam):
+        values = method(model, state.params, x).reshape(len(x), -1)
+        left = without(x, np.argsort(-np.where(ink, values, -np.inf), axis=1), 4)
+        accuracy = F.accuracy(predict(model, state.params, left), labels)
+        print(f"{method.__name__.replace('_', ' '):<30}{accuracy:8.3f}")
+    scores, zero = (predict(model, state.params, part) for part in (x, np.zeros_like(x)))
+    chosen = highest(scores)[1]
+    difference = np.sum((scores - zero) * chosen, axis=1)
+    sums = integrated_gradients(model, state.params, x).sum(axis=(1, 2, 3))
+    error = np.mean(np.abs(sums - difference)) / np.mean(np.abs(difference))
+    print(f"integrated gradients miss the difference of the scores by {error:.2%}")
     draw(arguments.output, x, maps, predict(model, state.params, x).argmax(1))
     print(f"digits and maps: {arguments.output}")
 

@@ -120,9 +120,12 @@ def check_float(x: Any, name: str, dtype: Any = None) -> None:
     if (is_float(given) or is_dual(x)) and (dtype is None or given == dtype):
         return
     if not is_float(given):
+        advice = "convert it with x.astype(np.float32)"
+        if given.kind == "c":
+            advice = "pass x.real and x.imag; for F.jvp, declare the F.parts of your own combinator"
         raise TypeError(
             f"{name}: expected an array of floats, got {describe(x)}; layers take float32 and "
-            f"float64: convert it with x.astype(np.float32)"
+            f"float64: {advice}"
         )
     if not is_float(dtype):
         raise _params_type(name, dtype)

@@ -8,7 +8,8 @@ rounding. The data type is complex128, so a workspace of the same type can hold 
 The class :class:`Dual` marks these arrays. Layers accept them, and still refuse other complex
 arrays. The class replaces the functions that are not analytic. Comparisons, maxima and indices of
 maxima follow the values; ``|x|`` and the sign have the tangents of real numbers; no product
-conjugates. A function without a rule raises an error.
+conjugates. A function without a rule raises an error. A workspace has lost the mark, so the layers
+write ``np.vecdot(a.conj(), b)``, which conjugates nothing, and costs nothing for floats.
 
 Squire, Trapp: Using complex variables to estimate derivatives of real functions, 1998, equation 6.
 """

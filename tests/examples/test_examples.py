@@ -40,7 +40,7 @@ def output_of(script, *arguments):
 
 def numbers(pattern, text):
     """Return the numbers in the groups of the only line that matches the pattern."""
-    (found,) = re.findall(pattern, text)
+    (found,) = re.findall(pattern, text, re.MULTILINE)
     return [float(number) for number in (found if isinstance(found, tuple) else (found,))]
 
 
@@ -253,6 +253,10 @@ def test_a_digit_without_salient_pixels_is_not_recognized(tmp_path):
     )
     assert most < chance - 0.1
     assert chance <= least
+    for method in ("saliency", "integrated gradients"):
+        assert numbers(rf"^{method} +([\d.]+)$", text)[0] < chance - 0.1
+    assert numbers(r"^grad cam +([\d.]+)$", text)[0] < 1
+    assert numbers(r"the difference of the scores by ([\d.]+)%", text)[0] < 1
     assert (tmp_path / "a.png").exists()
 
 

@@ -130,7 +130,7 @@ def attend_backward(
         d_scores -= common[some]
         if g_weights is not None:
             d_scores += g_weights[some]
-            d_scores -= np.vecdot(p, g_weights[some])[..., None]
+            d_scores -= np.vecdot(p.conj(), g_weights[some])[..., None]
         d_scores *= p
         if d_added is not None:
             _add_to(_rows_of(d_added, some), d_scores)

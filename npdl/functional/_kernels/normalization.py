@@ -33,7 +33,7 @@ def feature_dots(a: Array, b: Array) -> Array:
     outer, features, inner = a.shape
     dots: Array
     if inner > 1:
-        return sum_of_rows(np.vecdot(a, b))
+        return sum_of_rows(np.vecdot(a.conj(), b))
     # A running sum of 60,000 float32 numbers loses two digits; sums of partial sums keep them.
     many = outer // 64 if outer > 256 else 1
     blocks = (many, outer // max(many, 1), features)

@@ -365,7 +365,7 @@ def _blocks(rows: Array) -> Iterator[slice]:
 def _normalized_backward(unit: Array, inverse: Array, g: Array) -> Array:
     """Return (g - mean(g) - x̂ mean(g x̂)) / σ for each row."""
     size = max(unit.shape[1], 1)
-    dx: Array = unit * (np.vecdot(g, unit) / -size)[:, None]
+    dx: Array = unit * (np.vecdot(g.conj(), unit) / -size)[:, None]
     dx += g
     dx -= (g @ np.full(unit.shape[1], 1 / size, g.dtype))[:, None]
     dx *= inverse[:, None]

@@ -409,3 +409,31 @@ def test_complex_arrays_are_still_refused():
             layer(tree.map(lambda leaf: leaf.astype(complex), params), x)
     with pytest.raises(TypeError):
         F.mean_squared_error(x, x)
+
+
+@F.layer
+def undeclared():
+    """A combinator of the user's, without parts."""
+    first, second = F.conv1d(3, 2), F.dense(2)
+
+    def init(rng, shape):
+        return {"a": first.init(rng, shape), "b": second.init(rng, (3, shape[1] - 1))}
+
+    def apply(params, x):
+        y, one = first.apply(params["a"], x)
+        y, two = second.apply(params["b"], y)
+        return y, (one, two)
+
+    def backward(params, cache, g):
+        b, g = second.backward(params["b"], cache[1], g)
+        a, g = first.backward(params["a"], cache[0], g)
+        return {"a": a, "b": b}, g
+
+    return F.Layer(init, apply, backward)
+
+
+def test_a_combinator_without_parts_computes_or_names_the_way_out():
+    layer = undeclared()
+    params, x = layer.init(0, (2, 5)), np.ones((3, 2, 5), np.float32)
+    with pytest.raises(TypeError, match=r"for F.jvp, declare the F.parts of your own combinator"):
+        F.jvp(layer)(params, x, params, None)

@@ -290,7 +290,7 @@ def softmax() -> Layer:
         if not input_grad:
             return None, None
         # dxᵢ = yᵢ (gᵢ - Σⱼ gⱼ yⱼ)
-        dx = g - np.vecdot(g, y)[..., None]
+        dx = g - np.vecdot(g.conj(), y)[..., None]
         dx *= y
         return None, dx
 

@@ -67,7 +67,7 @@ def mix_backward(
         g_weights = None if g_weights is None else g_weights * mixed.reached
     by_head = (*g.shape[:2], heads, queries.shape[3])
     g = g.reshape(by_head)
-    common = np.vecdot(g, mixed.outputs.reshape(by_head)).transpose(0, 2, 1)[..., None]
+    common = np.vecdot(g.conj(), mixed.outputs.reshape(by_head)).transpose(0, 2, 1)[..., None]
     g = g.transpose(0, 2, 1, 3)
     own = out
     if shared != heads:
