@@ -72,7 +72,7 @@ def is_source(data: Any) -> bool:
     )
 
 
-def first_input(data: Any) -> Any:
+def first_input(data: Any, name: str = "data") -> Any:
     """Return the inputs of the first example, as a batch of one.
 
     Raises
@@ -86,7 +86,7 @@ def first_input(data: Any) -> Any:
         found = data[np.zeros(1, np.intp)]
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         reason = f", whose data[np.array([0])] raised {type(error).__name__}: {error}"
-        raise _not_data(data, "data", True, reason) from error
+        raise _not_data(data, name, True, reason) from error
     return tree.map(lambda array: array[:1], _checked(found, 1)[0])
 
 
@@ -120,6 +120,11 @@ def batches(
     n examples.
     """
     source = is_source(data)
+    if source and len(data) != count:
+        raise ValueError(
+            f"the source had {count} examples at the start, and has {len(data)} now; its length "
+            f"must not change"
+        )
     for start in range(first * batch_size, count, batch_size):
         size = min(batch_size, count - start)
         wanted = part(size)

@@ -86,8 +86,8 @@ def fit(
         Number of examples per step; the last batch of an epoch may be smaller.
     shuffle : bool
         Whether each epoch has a separate order, which follows from (rng, epoch).
-    validation : tuple, optional
-        ``(x, *targets)`` as arrays. The model is evaluated on them after each epoch.
+    validation : tuple or source, optional
+        Data like `data`. The model is evaluated on them after each epoch: :func:`evaluate`.
     metrics : dict of callables, optional
         ``{"accuracy": F.accuracy}``: values to report in addition to the loss, each
         ``metric(outputs, targets) -> number``. A metric with an argument `weights` gets the
@@ -220,7 +220,7 @@ def fit(
         held_out = 0
         if validation is not None:
             names += [f"val_{name}" for name in names]
-            held_out = check_data(validation, "validation")
+            held_out = check_data(validation, "validation", sources=True)
         every = checked(callbacks, names)
         plan = Plan(
             model, loss, optimizer, data, count, validation, metrics,

@@ -11,9 +11,10 @@ from npdl.distributed._shards import over_shards
 from npdl.functional._checks import check_flag
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
+from npdl.training._blocks import keep_freed_memory
 from npdl.training._check_finite import checking_gradients, checking_updates
 from npdl.training._divided_update import Division
-from npdl.training._evaluation import Loss, keep_freed_memory
+from npdl.training._evaluation import Loss
 from npdl.training._scores import (
     Metrics,
     Scores,

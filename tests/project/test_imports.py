@@ -17,13 +17,18 @@ FILES = {
 }
 OPTIONAL = {
     "autograd",
+    "datasets",
+    "h5py",
     "jax",
     "matplotlib",
     "mpi4py",
+    "pandas",
+    "polars",
     "safetensors",
     "scipy",
     "sklearn",
     "tensorboard",
+    "zarr",
 }
 OPTIONAL |= {"onnx", "onnxruntime", "torch", "tqdm"}
 
@@ -96,6 +101,7 @@ TABLE = {
     "callbacks": f"{PROTOCOL} checkpoint",
     "_data": PROTOCOL,
     "distributed": f"{PROTOCOL} functional/_kernels/blocks functional/optimizers _data",
+    "data": f"{PROTOCOL} _data",
     "run": "distributed",
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": f"{FUNCTIONAL} functional/derivatives",
@@ -179,8 +185,10 @@ def test_no_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: within(module) for module in FILES}).prepare()
 
 
-PUBLIC = "callbacks checkpoint compat distributed functional gradcheck models onnx plot random run "
-PUBLIC += "sklearn training tree"
+PUBLIC = (
+    "callbacks checkpoint compat data distributed functional gradcheck models onnx plot random "
+)
+PUBLIC += "run sklearn training tree"
 FACES = "combinators derivatives layers losses metrics optimizers weights activations attention "
 FACES += "recurrent"
 DOCUMENTED = "activations initializations layers model objectives optimizers utils data random base"

@@ -491,7 +491,7 @@ BAD = {
         TypeError,
         r"the result of data\[rows\] must be a t",
     ),
-    "a table to hold out": ({"validation": Columns()}, TypeError, "arrays, got Columns; pass its"),
+    "a table to hold out": ({"validation": Columns()}, TypeError, "got Columns; pass its"),
     "nan rate": (
         {"optimizer": F.adam(lambda step: float("nan"))},
         ValueError,
