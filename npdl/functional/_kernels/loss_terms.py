@@ -21,6 +21,7 @@ __all__ = [
     "categorical_cross_entropies",
     "hellinger_distances",
     "huber_errors",
+    "is_moderate",
     "sigmoid_cross_entropies",
     "sigmoid_cross_entropies_of_infinite",
     "softmax_cross_entropies",
@@ -32,7 +33,7 @@ __all__ = [
 EPSILON = 1e-12
 
 
-def _is_moderate(x: Array) -> bool:
+def is_moderate(x: Array) -> bool:
     """Whether all numbers are below 1e30 in magnitude; `False` for long arrays, unchecked.
 
     The check saves some microseconds: NumPy is slower inside `np.errstate`.
@@ -86,7 +87,7 @@ def sigmoid_cross_entropies(z: Array, t: Array) -> tuple[Array, Array]:
     The value is NaN if a logit is infinite and the loss is 0; then use
     :func:`sigmoid_cross_entropies_of_infinite`.
     """
-    if _is_moderate(z):
+    if is_moderate(z):
         return _sigmoid_cross_entropies(z, t)
     with np.errstate(invalid="ignore"):  # from 0 · inf
         return _sigmoid_cross_entropies(z, t)
@@ -174,7 +175,7 @@ def softmax_cross_entropies(
         if smoothing:
             t = t * (1 - smoothing)
             t += even
-    if t.ndim == 1 and not smoothing and _is_moderate(top):
+    if t.ndim == 1 and not smoothing and is_moderate(top):
         # Differences of logits, including -inf, are neither NaN nor overflow.
         z -= top if few else top[:, None]
         score = flat[indices]

@@ -5,13 +5,9 @@ class ids, with one axis less, or a probability for each class. Weights and erro
 regression losses. The arithmetic of blocks is in `_kernels/loss_terms.py`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from npdl.functional._checks import check_flag, check_number
-from npdl.functional._kernels.blas_sums import sum_of_vector
+from npdl.functional._checks import check_number
 from npdl.functional._kernels.blocks import SOFTMAX_BLOCK
 from npdl.functional._kernels.loss_terms import (
     EPSILON,
@@ -19,7 +15,14 @@ from npdl.functional._kernels.loss_terms import (
     hellinger_distances,
     softmax_cross_entropies,
 )
-from npdl.functional._targets import check_probabilities, class_items, mean_scale
+from npdl.functional._targets import class_items, mean_scale
+from npdl.functional.losses._means import (
+    as_rows,
+    cross_entropies_in_blocks,
+    mean_of_rows,
+    scale_per_example,
+    total,
+)
 from npdl.tree import Array
 
 __all__ = ["categorical_cross_entropy", "hellinger_distance", "softmax_cross_entropy"]
@@ -72,7 +75,7 @@ def categorical_cross_entropy(
     (1.1513, array([[-1. ,  0. ], [-2.5,  0. ]]))
     """
     name = "categorical_cross_entropy"
-    return _mean_of_rows(
+    return mean_of_rows(
         name, categorical_cross_entropies, probabilities, targets, weights, epsilon, per_example
     )
 
@@ -121,7 +124,7 @@ def hellinger_distance(
     (0.7071, array([[-0.3536,  0.3536]]))
     """
     name = "hellinger_distance"
-    return _mean_of_rows(
+    return mean_of_rows(
         name, hellinger_distances, probabilities, targets, weights, epsilon, per_example
     )
 
@@ -186,67 +189,14 @@ def softmax_cross_entropy(
     if type(smoothing) is not float or smoothing:
         smoothing = check_number(smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
     logits, t, each = class_items(name, logits, targets, weights)
-    x = logits if logits.ndim == 2 else _as_rows(logits)
+    x = logits if logits.ndim == 2 else as_rows(logits)
     if per_example:
-        scale = _scale_per_example(name, logits, each, per_example)
+        scale = scale_per_example(name, logits, each, per_example)
     else:
         scale = 1 / len(x) if each is None else mean_scale(x.shape[:1], each, x.dtype)
     batch = len(logits) if per_example else None
     if x.size <= SOFTMAX_BLOCK:
         values, g = softmax_cross_entropies(x, t, scale, smoothing)
-        return _total(values, scale, batch), g if x is logits else g.reshape(logits.shape)
-    values, g = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
-    step = max(1, SOFTMAX_BLOCK // x.shape[1])
-    for start in range(0, len(x), step):
-        rows = slice(start, start + step)
-        row_scale = scale if isinstance(scale, float) else scale[rows]
-        values[rows], g[rows] = softmax_cross_entropies(x[rows], t[rows], row_scale, smoothing)
-    return _total(values, scale, batch), g.reshape(logits.shape)
-
-
-def _mean_of_rows(
-    name: str,
-    distances: Callable[[Array, Array, float], tuple[Array, Array]],
-    probabilities: Array,
-    targets: Any,
-    weights: Any,
-    epsilon: float,
-    per_example: bool,
-) -> tuple[Any, Array]:
-    """Return the mean of ``distances(rows, targets, epsilon)``: new values and derivatives."""
-    epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
-    p, t, each = class_items(name, probabilities, targets, weights)
-    check_probabilities(name, "outputs", p, "softmax_cross_entropy takes logits")
-    rows = _as_rows(p)
-    if per_example:
-        scale = _scale_per_example(name, p, each, per_example)
-    else:
-        scale = mean_scale(rows.shape[:1], each, p.dtype)
-    values, g = distances(rows, t, epsilon)
-    g *= scale if isinstance(scale, float) else scale[:, None]
-    return _total(values, scale, len(p) if per_example else None), g.reshape(p.shape)
-
-
-def _as_rows(outputs: Array) -> Array:
-    """Return (rows, classes)."""
-    return outputs if outputs.ndim == 2 else outputs.reshape(-1, outputs.shape[-1])
-
-
-def _scale_per_example(
-    name: str, outputs: Array, weights: Array | None, per_example: bool
-) -> float | Array:
-    """Return the factor of each row in the mean over the rows of its example."""
-    check_flag(per_example, f"{name}(z, t, per_example=True)")
-    items = outputs.shape[:-1]
-    each = None if weights is None else weights.reshape(items)
-    scale = mean_scale(items, each, outputs.dtype, per_example)
-    return scale if isinstance(scale, float) else scale.reshape(-1)
-
-
-def _total(values: Array, scale: Any, batch: int | None) -> Any:
-    """Return the sum of the values times their factors, or the sums for a batch of examples."""
-    if batch is not None:
-        return np.add.reduce((values * scale).reshape(batch, -1), axis=1)
-    if isinstance(scale, float):
-        return sum_of_vector(values) * scale
-    return sum_of_vector(values * scale)
+        return total(values, scale, batch), g if x is logits else g.reshape(logits.shape)
+    values, g = cross_entropies_in_blocks(x, t, scale, smoothing)
+    return total(values, scale, batch), g.reshape(logits.shape)

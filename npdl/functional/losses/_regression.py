@@ -22,12 +22,11 @@ example alone, a mean over its elements or positions. Then `g` has the gradients
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from npdl.functional._checks import check_flag, check_number
+from npdl.functional._checks import check_number
 from npdl.functional._kernels.loss_terms import (
     EPSILON,
     absolute_errors,
@@ -37,11 +36,13 @@ from npdl.functional._kernels.loss_terms import (
     sigmoid_cross_entropies_of_infinite,
     squared_errors,
 )
-from npdl.functional._targets import check_probabilities, mean_scale, value_items
+from npdl.functional._targets import check_probabilities
+from npdl.functional.losses._means import mean_of_elements
 from npdl.tree import Array
 
 __all__ = [
     "binary_cross_entropy",
+    "check_binary",
     "huber",
     "mean_absolute_error",
     "mean_squared_error",
@@ -98,7 +99,7 @@ def mean_squared_error(
     (array([1., 0.]), array([2., 0.]))
     """
     name = "mean_squared_error"
-    return _mean_of_elements(name, squared_errors, outputs, targets, weights, per_example)
+    return mean_of_elements(name, squared_errors, outputs, targets, weights, per_example)
 
 
 def mean_absolute_error(
@@ -127,7 +128,7 @@ def mean_absolute_error(
     (0.5, array([0.5, 0. ]))
     """
     name = "mean_absolute_error"
-    return _mean_of_elements(name, absolute_errors, outputs, targets, weights, per_example)
+    return mean_of_elements(name, absolute_errors, outputs, targets, weights, per_example)
 
 
 def huber(
@@ -167,7 +168,7 @@ def huber(
     """
     if not (isinstance(delta, float) and delta == math.inf):
         delta = check_number(delta, "huber(p, t, delta=1.0)", "above 0")
-    return _mean_of_elements("huber", huber_errors, outputs, targets, weights, per_example, delta)
+    return mean_of_elements("huber", huber_errors, outputs, targets, weights, per_example, delta)
 
 
 def binary_cross_entropy(
@@ -219,7 +220,7 @@ def binary_cross_entropy(
     """
     name = "binary_cross_entropy"
     epsilon = check_number(epsilon, f"{name}(p, t, epsilon=1e-12)", "in (0, 0.5)")
-    return _mean_of_elements(
+    return mean_of_elements(
         name, binary_cross_entropies, probabilities, targets, weights, per_example, epsilon,
         check=_check_both,
     )  # fmt: skip
@@ -262,43 +263,17 @@ def sigmoid_cross_entropy(
     (500.3466, array([-0.25,  0.5 ]))
     """
     name, given = "sigmoid_cross_entropy", (logits, targets, weights, per_example)
-    loss, g = _mean_of_elements(name, sigmoid_cross_entropies, *given, check=_check_binary)
+    loss, g = mean_of_elements(name, sigmoid_cross_entropies, *given, check=check_binary)
     if not (np.isfinite(loss).all() if per_example else -math.inf < loss < math.inf):
-        loss, g = _mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
+        loss, g = mean_of_elements(name, sigmoid_cross_entropies_of_infinite, *given)
     return loss, g
 
 
-def _check_binary(name: str, p: Array, t: Array) -> None:
+def check_binary(name: str, p: Array, t: Array) -> None:
+    """Raise if a target is outside [0, 1]."""
     check_probabilities(name, "targets", t, "a target is 0 or 1, or between")
 
 
 def _check_both(name: str, p: Array, t: Array) -> None:
     check_probabilities(name, "outputs", p, "sigmoid_cross_entropy takes logits")
-    _check_binary(name, p, t)
-
-
-def _mean_of_elements(
-    name: str,
-    errors: Callable[..., tuple[Array, Array]],
-    outputs: Array,
-    targets: Any,
-    weights: Any,
-    per_example: bool,
-    *options: float,
-    check: Callable[[str, Array, Array], None] | None = None,
-) -> tuple[Any, Array]:
-    """Return the mean of ``errors(outputs, targets, *options)``: new values and derivatives."""
-    p, t, each = value_items(name, outputs, targets, weights)
-    if check is not None:
-        check(name, p, t)
-    scale = mean_scale(p.shape, each, p.dtype, per_example)
-    values, g = errors(p, t.astype(p.dtype, copy=False), *options)
-    g *= scale
-    if per_example:
-        check_flag(per_example, f"{name}(p, t, per_example=True)")
-        values *= scale
-        return np.add.reduce(values.reshape(len(p), -1), axis=1), g
-    if isinstance(scale, float):
-        return np.add.reduce(values, axis=None) * scale, g
-    values *= scale
-    return np.add.reduce(values, axis=None), g
+    check_binary(name, p, t)
