@@ -70,6 +70,7 @@ _RANGES: dict[str, Callable[[float], bool]] = {
     "that is finite": lambda value: True,
     "of at least 0": lambda value: value >= 0,
     "above 0": lambda value: value > 0,
+    "in [0, 1]": lambda value: 0 <= value <= 1,
     "in [0, 1)": lambda value: 0 <= value < 1,
     "in (0, 1)": lambda value: 0 < value < 1,
     "in (0, 1]": lambda value: 0 < value <= 1,

@@ -22,10 +22,12 @@ __all__ = [
     "class_ids",
     "class_items",
     "class_targets",
+    "item_values",
     "labels_of",
     "mean_scale",
     "predicted_and_true",
     "ratio",
+    "several_items",
     "value_items",
     "value_targets",
 ]
@@ -48,6 +50,42 @@ def value_items(
     if each is not None:
         p, t = _without_zeros(each, p, t)
     return p, t, each
+
+
+def several_items(
+    name: str, roles: tuple[str, ...], outputs: Any, weights: Any, axes: int, targets: Any = None
+) -> tuple[tuple[Array, ...], Array | None]:
+    """Return several outputs of one shape and type, targets if there are any, and weights.
+
+    The items have the shape of the outputs without the last `axes` axes.
+    """
+    expected = f"{name}: expected a tuple of outputs ({', '.join(roles)})"
+    if not isinstance(outputs, tuple) or len(outputs) != len(roles):
+        raise TypeError(f"{expected}, got {describe(outputs)}")
+    arrays = [_outputs(name, output) for output in outputs]
+    shape = arrays[0].shape
+    if len(shape) <= axes or any(array.shape != shape for array in arrays):
+        raise ValueError(f"{expected} of one shape, the batch first, got {describe(outputs)}")
+    if len({array.dtype for array in arrays if not is_dual(array)}) > 1:
+        raise TypeError(f"{expected} of one data type, got {describe(outputs)}")
+    if targets is not None:
+        targets = _numbers(name, "targets", targets)
+        _check_same_shape(name, arrays[0], targets)
+        arrays.append(targets.astype(arrays[0].dtype, copy=False))
+    each = _item_weights(name, shape[: len(shape) - axes], weights)
+    return tuple(arrays) if each is None else _without_zeros(each, *arrays), each
+
+
+def item_values(name: str, role: str, given: Any, outputs: Array, weights: Array | None) -> Array:
+    """Return a number for each row of the outputs, in their data type; weights are (rows,)."""
+    values = _numbers(name, role, given)
+    if values.shape != outputs.shape[:-1]:
+        raise ValueError(
+            f"{name}: expected {role} of shape {outputs.shape[:-1]}, one number for each row of "
+            f"outputs {describe(outputs)}, got {describe(values)}"
+        )
+    values = values.astype(outputs.dtype, copy=False).reshape(-1)
+    return values if weights is None else _without_zeros(weights, values)[0]
 
 
 def value_targets(name: str, outputs: Array, given: Any) -> Array:

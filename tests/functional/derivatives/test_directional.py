@@ -1,5 +1,7 @@
 """Derivatives along directions, over the table of layers: against `backward`, and differences."""
 
+import functools
+
 import numpy as np
 import pytest
 from arrays import read_only, same_bits
@@ -203,6 +205,11 @@ LOSSES = {
     "binary_cross_entropy": (F.binary_cross_entropy, "binary"),
     "categorical_cross_entropy": (F.categorical_cross_entropy, "classes"),
     "hellinger_distance": (F.hellinger_distance, "classes"),
+    "kl_divergence": (F.kl_divergence, "probabilities"),
+    "poisson_nll": (F.poisson_nll, "binary"),
+    "focal_loss": (F.focal_loss, "binary"),
+    "cosine_distance": (F.cosine_distance, "values"),
+    "quantile_loss": (functools.partial(F.quantile_loss, level=0.8), "values"),
 }
 
 
@@ -239,8 +246,10 @@ def test_every_loss_has_hessian_products(name, weighted, rows):
     product = F.hvp(model, loss)
     hu, hv = (product(params, along, x, *targets) for along in (u, v))
     assert dot(hv, u) == pytest.approx(dot(hu, v), rel=1e-8, abs=1e-10)
-    if name in ("mean_absolute_error", "huber"):
+    if name in ("mean_absolute_error", "huber", "quantile_loss"):
         return  # a difference may cross a corner
+    if name == "cosine_distance" and rows > 9:
+        return  # of so many vectors, some are short, and their differences inaccurate
 
     def gradient(by):
         moved = tree.map(lambda p, a: p + by * a, params, v)

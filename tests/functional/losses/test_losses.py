@@ -23,7 +23,7 @@ class Case:
 
     loss: object
     outputs: str  # real, probabilities
-    targets: str  # real, binary, ids, rows (of probabilities)
+    targets: str  # real, vectors, counts, binary, ids, rows (of probabilities)
     options: dict = attrs.field(factory=dict)
 
     def __call__(self, *args):
@@ -40,6 +40,8 @@ class Case:
             outputs = _softmax(generator.normal(size=shape))
         targets = {
             "real": lambda: 2 * generator.normal(size=shape),
+            "vectors": lambda: 2 * generator.normal(size=shape),
+            "counts": lambda: generator.poisson(2.0, shape).astype(float),
             "binary": lambda: generator.uniform(0, 1, shape),
             "ids": lambda: generator.integers(0, shape[-1], shape[:-1]),
             "rows": lambda: _softmax(generator.normal(size=shape)),
@@ -49,7 +51,7 @@ class Case:
 
     def items(self, shape):
         """The shape over which the mean is taken."""
-        return shape[:-1] if self.targets in ("ids", "rows") else shape
+        return shape[:-1] if self.targets in ("ids", "rows", "vectors") else shape
 
 
 def _softmax(x):
@@ -68,6 +70,13 @@ CASES = {
     "categorical_cross_entropy, rows": Case(F.categorical_cross_entropy, "probabilities", "rows"),
     "hellinger_distance, ids": Case(F.hellinger_distance, "probabilities", "ids"),
     "hellinger_distance, rows": Case(F.hellinger_distance, "probabilities", "rows"),
+    "poisson_nll": Case(F.poisson_nll, "real", "counts"),
+    "quantile_loss": Case(F.quantile_loss, "real", "real", {"level": 0.8}),
+    "focal_loss": Case(F.focal_loss, "real", "binary"),
+    "focal_loss, options": Case(F.focal_loss, "real", "binary", {"gamma": 0.5, "alpha": 0.6}),
+    "cosine_distance": Case(F.cosine_distance, "real", "vectors"),
+    "kl_divergence, ids": Case(F.kl_divergence, "real", "ids"),
+    "kl_divergence, rows": Case(F.kl_divergence, "real", "rows"),
     "softmax_cross_entropy, ids": Case(F.softmax_cross_entropy, "real", "ids"),
     "softmax_cross_entropy, rows": Case(F.softmax_cross_entropy, "real", "rows"),
     "softmax_cross_entropy, ids, smoothed": Case(

@@ -18,12 +18,16 @@ ELEMENTS = {
     "huber": functools.partial(F.huber, delta=0.3),
     "binary_cross_entropy": functools.partial(F.binary_cross_entropy, epsilon=1e-3),
     "sigmoid_cross_entropy": F.sigmoid_cross_entropy,
+    "poisson_nll": F.poisson_nll,
+    "quantile_loss": functools.partial(F.quantile_loss, level=0.8),
+    "focal_loss": F.focal_loss,
 }
 CLASSES = {
     "softmax_cross_entropy": F.softmax_cross_entropy,
     "softmax, smoothed": functools.partial(F.softmax_cross_entropy, label_smoothing=0.1),
     "categorical_cross_entropy": F.categorical_cross_entropy,
     "hellinger_distance": F.hellinger_distance,
+    "kl_divergence": F.kl_divergence,
 }
 LOSSES = ELEMENTS | CLASSES
 EACH = pytest.mark.parametrize("name", LOSSES)
