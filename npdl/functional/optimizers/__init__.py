@@ -26,7 +26,10 @@ from npdl.functional.optimizers._aliases import (
 )
 from npdl.functional.optimizers._averaging import accumulate, average_params, averaged
 from npdl.functional.optimizers._combining import by_path, chain, masked
+from npdl.functional.optimizers._guards import skip_not_finite
+from npdl.functional.optimizers._largest_squares import amsgrad, scale_by_amsgrad
 from npdl.functional.optimizers._optimizer import Optimizer, apply_updates
+from npdl.functional.optimizers._orthogonal import muon, scale_by_muon
 from npdl.functional.optimizers._schedules import (
     constant_schedule,
     cosine_decay,
@@ -46,6 +49,11 @@ from npdl.functional.optimizers._transforms import (
     scale_by_learning_rate,
     trace,
 )
+from npdl.functional.optimizers._without_schedule import (
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_params,
+)
 
 __all__ = [
     "Optimizer",
@@ -56,6 +64,7 @@ __all__ = [
     "adamax",
     "adamw",
     "add_decayed_weights",
+    "amsgrad",
     "apply_updates",
     "average_params",
     "averaged",
@@ -71,6 +80,7 @@ __all__ = [
     "lion",
     "masked",
     "momentum",
+    "muon",
     "nadam",
     "nesterov_momentum",
     "one_cycle",
@@ -81,11 +91,17 @@ __all__ = [
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adamax",
+    "scale_by_amsgrad",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_muon",
     "scale_by_nadam",
     "scale_by_rmsprop",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_params",
     "sgd",
+    "skip_not_finite",
     "step_decay",
     "trace",
     "warmup",

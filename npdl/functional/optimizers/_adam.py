@@ -24,6 +24,7 @@ __all__ = [
     "AdamaxState",
     "LionState",
     "NadamState",
+    "check_betas",
     "scale_by_adam",
     "scale_by_adamax",
     "scale_by_lion",
@@ -73,7 +74,7 @@ def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 
     >>> u.round(6), state.count
     (array([-1.,  0.]), 1)
     """
-    beta1, beta2, epsilon = _check_betas("scale_by_adam", beta1, beta2, epsilon)
+    beta1, beta2, epsilon = check_betas("scale_by_adam", beta1, beta2, epsilon)
 
     def rule(
         count: int,
@@ -101,9 +102,10 @@ def scale_by_adam(*, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 
     return elementwise(rule, AdamState, in_place=True, takes_factor=True)
 
 
-def _check_betas(
+def check_betas(
     name: str, beta1: float, beta2: float, epsilon: float
 ) -> tuple[float, float, float]:
+    """Return the options of Adam and its variants as Python floats."""
     return (
         check_number(beta1, f"{name}(beta1=0.9)", "in [0, 1)"),
         check_number(beta2, f"{name}(beta2=0.999)", "in [0, 1)"),
@@ -153,7 +155,7 @@ def scale_by_nadam(
     >>> u.round(4), state.count
     (array([-1.0565,  0.    ]), 1)
     """
-    beta1, beta2, epsilon = _check_betas("scale_by_nadam", beta1, beta2, epsilon)
+    beta1, beta2, epsilon = check_betas("scale_by_nadam", beta1, beta2, epsilon)
     growth = check_number(momentum_decay, "scale_by_nadam(momentum_decay=0.004)", "of at least 0")
 
     def momentum(t: int) -> float:
@@ -232,7 +234,7 @@ def scale_by_adamax(
     >>> transform.update(np.array([-3.0, 0.0]), transform.init(np.zeros(2)))[0].round(6)
     array([-1.,  0.])
     """
-    beta1, beta2, epsilon = _check_betas("scale_by_adamax", beta1, beta2, epsilon)
+    beta1, beta2, epsilon = check_betas("scale_by_adamax", beta1, beta2, epsilon)
 
     def rule(count: int, g: Array, p: Array | None, m: Array, s: Array) -> tuple[Array, ...]:
         m = moving(m, g, beta1)

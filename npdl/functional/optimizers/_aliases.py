@@ -12,7 +12,7 @@ PyTorch lacks the optimizer.
 """
 
 from npdl._calls import explained
-from npdl.functional._checks import check_number
+from npdl.functional._checks import check_flag, check_number
 from npdl.functional.optimizers._adam import (
     scale_by_adam,
     scale_by_adamax,
@@ -49,13 +49,26 @@ __all__ = [
 
 
 @explained
-def sgd(learning_rate: float | Schedule) -> Optimizer:
-    """Stochastic gradient descent: ``p = p - learning_rate * g``.
+def sgd(
+    learning_rate: float | Schedule, *, momentum: float = 0.0, nesterov: bool = False
+) -> Optimizer:
+    """Stochastic gradient descent: ``v = momentum * v + g``, ``p = p - learning_rate * v``.
+
+    Without momentum, this is ``p = p - learning_rate * g``.
 
     Parameters
     ----------
     learning_rate : float or schedule
         The factor of the updates.
+    momentum : float
+        As `decay` in :func:`momentum`, in [0, 1).
+    nesterov : bool
+        Whether to look ahead, as :func:`nesterov_momentum`; this needs a momentum.
+
+    Raises
+    ------
+    ValueError
+        If the momentum is not in [0, 1), or is 0 with ``nesterov=True``.
 
     References
     ----------
@@ -66,8 +79,17 @@ def sgd(learning_rate: float | Schedule) -> Optimizer:
     >>> import npdl.functional as F
     >>> F.sgd(0.1)
     scale_by_learning_rate(learning_rate=0.1)
+    >>> F.sgd(0.1, momentum=0.9, nesterov=True) == F.nesterov_momentum(0.1, decay=0.9)
+    True
     """
-    return scale_by_learning_rate(learning_rate)
+    decay = check_number(momentum, "sgd(0.1, momentum=0.9)", "in [0, 1)")
+    if check_flag(nesterov, "sgd(0.1, momentum=0.9, nesterov=True)") and not decay:
+        raise ValueError(
+            f"sgd: nesterov=True needs a momentum above 0, got momentum={momentum!r}; a right call "
+            f"is sgd(0.1, momentum=0.9, nesterov=True)"
+        )
+    rate = scale_by_learning_rate(learning_rate)
+    return chain(trace(decay, nesterov=nesterov), rate) if decay else rate
 
 
 @explained

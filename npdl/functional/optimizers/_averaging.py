@@ -26,7 +26,7 @@ from npdl.functional.optimizers._optimizer import (
 )
 from npdl.tree import Array, Tree
 
-__all__ = ["AccumulateState", "AverageState", "accumulate", "average_params", "averaged"]
+__all__ = ["AccumulateState", "AverageState", "accumulate", "average_params", "averaged", "records"]
 
 
 class AccumulateState(NamedTuple):
@@ -108,7 +108,7 @@ def accumulate(optimizer: Optimizer, steps: int) -> Optimizer:
 
 def has_pending(state: State) -> bool:
     """Whether a state has gradients of :func:`accumulate` without an update yet."""
-    return any(any(tree.leaves(part.reached)) for part in _records(state, AccumulateState))
+    return any(any(tree.leaves(part.reached)) for part in records(state, AccumulateState))
 
 
 class AverageState(NamedTuple):
@@ -201,7 +201,7 @@ def averaged(state: State) -> Params:
     >>> F.averaged(optimizer.init({"a": np.ones(2)}))
     {'a': array([1., 1.])}
     """
-    found = [part.average for part in _records(state, AverageState)]
+    found = [part.average for part in records(state, AverageState)]
     if len(found) != 1:
         raise ValueError(
             f"expected the state of one average_params, found {len(found)}; a right optimizer is "
@@ -210,13 +210,13 @@ def averaged(state: State) -> Params:
     return found[0]
 
 
-def _records(state: Any, kind: type) -> Iterator[Any]:
+def records(state: Any, kind: type) -> Iterator[Any]:
     """Yield the records of one type in a state."""
     if isinstance(state, kind):
         yield state
     if isinstance(state, tuple | list | dict):
         for part in state.values() if isinstance(state, dict) else state:
-            yield from _records(part, kind)
+            yield from records(part, kind)
     elif attrs.has(type(state)):
         for field in attrs.fields(type(state)):
-            yield from _records(getattr(state, field.name), kind)
+            yield from records(getattr(state, field.name), kind)

@@ -47,6 +47,19 @@ SAME = {
         decay(0.2, F.nesterov_momentum(0.1)),
         lambda p: O.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.2),
     ),
+    "SGD, Nesterov": (
+        F.sgd(0.1, momentum=0.8, nesterov=True),
+        lambda p: O.SGD(p, 0.1, momentum=0.8, nesterov=True),
+    ),
+    "AMSGrad, defaults": (F.amsgrad(), lambda p: O.Adam(p, amsgrad=True)),
+    "AMSGrad": (
+        decay(0.2, F.amsgrad(0.1, beta1=0.8, beta2=0.9, epsilon=1e-3)),
+        lambda p: O.Adam(p, 0.1, (0.8, 0.9), eps=1e-3, weight_decay=0.2, amsgrad=True),
+    ),
+    "AMSGrad, decoupled decay": (
+        F.chain(F.scale_by_amsgrad(), F.add_decayed_weights(0.2), rate(0.1)),
+        lambda p: O.AdamW(p, 0.1, weight_decay=0.2, amsgrad=True),
+    ),
     "Adagrad, defaults": (F.adagrad(), lambda p: O.Adagrad(p)),
     "Adagrad": (
         decay(0.2, F.adagrad(0.1, epsilon=1e-3, initial_squares=0.3)),
@@ -141,6 +154,27 @@ def test_each_update_agrees_with_pytorch(optimizer, make, dtype):
         updates, state = optimizer.update(grads, state, params)
         params = F.apply_updates(params, updates)
         assert_close(params, theirs, dtype)
+
+
+@pytest.mark.skipif(not hasattr(O, "Muon"), reason="this PyTorch has no Muon")
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3)], ids=str)
+def test_muon_agrees_with_the_bfloat16_numbers_of_pytorch(shape, nesterov):
+    generator = random.generator(shape)
+    params = generator.normal(size=shape)
+    optimizer = F.muon(0.1, decay=0.8, nesterov=nesterov, weight_decay=0.3)
+    state, theirs = optimizer.init(params), torch.tensor(params)
+    their_optimizer = O.Muon(
+        [theirs], 0.1, 0.3, 0.8, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
+    )
+    for _ in range(STEPS):
+        g = generator.normal(size=shape)
+        theirs.grad = torch.tensor(g)
+        their_optimizer.step()
+        updates, state = optimizer.update(g, state, params)
+        params = F.apply_updates(params, updates)
+        # Each update is about 0.06; bfloat16 has 3 digits.
+        np.testing.assert_allclose(params, theirs.numpy(), atol=0.02)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
