@@ -20,7 +20,7 @@ __all__ = ["chain", "crop", "cutout", "flip", "noise", "shift"]
 
 @constructor
 def chain(*augments: Callable[[KeyLike, Any], Any]) -> RecordedFunction:
-    """Return an augmentation that applies several ones in order, each with a key of its own.
+    """Return an augmentation that applies several augmentations, each with a separate key.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def fit(
     shards: int | None = None,
     comm: Any = None,
 ) -> tuple[TrainState, dict[str, list[float]]]:
-    """Train a model on arrays.
+    """Train a model on arrays or on a source of rows.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def fit(
         be a tuple of arrays. The targets are the further arguments of the loss: labels, and
         optional weights. A weight of 0 leaves an example out of the loss. The model still
         computes its outputs, so its inputs must be finite.
-        Arrays may be memory-mapped files. Alternatively, any object with a length and
-        ``data[rows]``, which returns such a tuple for an array of row numbers. Then only one
-        batch is read at a time.
+        Arrays may be memory-mapped files. Alternatively, a source: any object with a length and
+        ``data[rows]``, which returns such a tuple for an array of row numbers, such as a result of
+        :func:`npdl.data.source`. Then only one batch is read at a time.
     state : TrainState, optional
         The state to continue from; it is not changed. Training begins with a whole epoch: if
         ``state.step`` is not the end of an epoch of these data, it is rounded up to the next end.
