@@ -14,7 +14,7 @@ from npdl import random, tree
 from npdl.functional._arrays import conversion, describe, is_data
 from npdl.tree import Array
 
-__all__ = ["batches", "check_data", "order_of"]
+__all__ = ["augmented", "batches", "check_data", "first_input", "is_source", "order_of"]
 
 
 def check_data(data: Any, name: str, sources: bool = False) -> int:
@@ -113,11 +113,12 @@ def batches(
     order: Array | None = None,
     part: Callable[[int], slice] = slice,
     first: int = 0,
+    change: Callable[[Any, Array], Any] | None = None,
 ) -> Iterator[tuple[Any, int]]:
     """Yield each batch, from number `first` on, with its size.
 
     Arrays without an order are not copied. ``part(n)`` selects the examples to read from a batch of
-    n examples.
+    n examples. ``change(batch, rows)`` returns the batch to yield.
     """
     source = is_source(data)
     if source and len(data) != count:
@@ -128,12 +129,46 @@ def batches(
     for start in range(first * batch_size, count, batch_size):
         size = min(batch_size, count - start)
         wanted = part(size)
-        if source or order is not None:
+        if source or order is not None or change is not None:
             rows = np.arange(start, start + size) if order is None else order[start : start + size]
-            yield (_read if source else _taken)(data, rows[wanted]), size
+            found = (_read if source else _taken)(data, rows[wanted])
+            yield (found if change is None else change(found, rows[wanted])), size
         else:
             here = slice(start, start + size)
             yield tree.map(lambda array, here=here: array[here][wanted], tuple(data)), size  # noqa: B023
+
+
+def augmented(
+    augment: Callable[[random.Key, Any], Any], key: random.Key, batch: Any, rows: Array
+) -> Any:
+    """Return a batch with augmented inputs; the key of an example is ``fold(key, row)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an augmentation changes the shape, the data type or the structure of an example.
+    """
+    x, *targets = batch
+    changed = []
+    for i, row in enumerate(rows.tolist()):
+        example = tree.map(lambda array, i=i: _read_only(array[i]), x)
+        found = augment(random.fold(key, row), example)
+        if describe(found) != describe(example):
+            raise ValueError(
+                f"augment must return an example like its argument, {describe(example)}, got "
+                f"{describe(found)} for row {row}; the shape and the data type must not change"
+            )
+        changed.append(found)
+    if changed:
+        x = tree.map(lambda *arrays: np.stack(arrays), *changed)
+    return (x, *targets)
+
+
+def _read_only(x: Any) -> Any:
+    """Return an example that an augmentation cannot write; a number is never writeable."""
+    if isinstance(x, np.ndarray):
+        x.flags.writeable = False
+    return x
 
 
 def _taken(data: Any, rows: Array) -> Any:

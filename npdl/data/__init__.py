@@ -1,18 +1,32 @@
-"""Data from other libraries as sources of NumPy arrays, read batch by batch.
+"""Data from other libraries, random changes of examples, and splits.
 
 :func:`npdl.training.fit` takes arrays, or a source: an object with a length and ``data[rows]``,
 which returns the tuple ``(x, *targets)`` for an array of row numbers. :func:`source` returns a
 source for tables, sparse matrices, data sets in files, and data sets of PyTorch and Hugging Face.
-The rows of a source are the rows of the array, so training ends in the same bits.
+Training on a source ends in the bits of training on the array.
+
+An augmentation is a pure function ``augment(key, x) -> x`` of one example:
 
 >>> import numpy as np
->>> from npdl.data import source
->>> data = source(np.eye(4, dtype=np.float32), np.arange(4))
->>> x, labels = data[np.array([3, 1])]
->>> x.shape, labels
-((2, 4), array([3, 1]))
+>>> from npdl import data
+>>> augment = data.chain(data.crop(2), data.flip(), data.noise(0.1))
+>>> image = np.ones((3, 8, 8), np.float32)
+>>> bool(np.all(augment(7, image) == augment(7, image)))
+True
 """
 
+from npdl.data._augmentations import chain, crop, cutout, flip, noise, shift
 from npdl.data._sources import Source, source
+from npdl.data._splits import train_test_split
 
-__all__ = ["Source", "source"]
+__all__ = [
+    "Source",
+    "chain",
+    "crop",
+    "cutout",
+    "flip",
+    "noise",
+    "shift",
+    "source",
+    "train_test_split",
+]

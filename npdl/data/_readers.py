@@ -22,7 +22,7 @@ def reader(x: Any, where: str) -> tuple[Reader, int]:
     Raises
     ------
     TypeError, ValueError
-        If `x` is no such container, or a table has columns that are not numbers.
+        If `x` is another object, or a table has columns that are not numbers.
     """
     if hasattr(x, "detach"):  # a tensor of PyTorch
         x = np.asarray(x.detach().cpu())

@@ -20,6 +20,14 @@ class Source:
     """Rows of data that are read on demand: the result of :func:`source`.
 
     ``data[rows]`` returns the tuple ``(x, *targets)`` for an array of row numbers or a slice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npdl import data
+    >>> rows = data.source(np.eye(3, dtype=np.float32), np.arange(3))
+    >>> isinstance(rows, data.Source), len(rows), rows[1:][1]
+    (True, 3, array([1, 2]))
     """
 
     _count: int
@@ -64,14 +72,14 @@ def source(
     -------
     Source
         The argument `data` of :func:`fit` and :func:`evaluate`, and `x` of :func:`predict`. Each
-        batch is an array of its own: sparse rows are made dense, and rows of files are read in
+        batch is a new array: sparse rows are made dense, and rows of files are read in
         rising order, and then ordered as requested.
 
     Raises
     ------
     TypeError, ValueError
         If a table has columns that are not numbers, or missing values; if the lengths differ; if
-        there are no rows; or if rows of a data set disagree in shape.
+        there are no rows; or if the shapes of examples differ.
 
     Notes
     -----

@@ -4,7 +4,7 @@
 `_step.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from npdl import random
@@ -14,7 +14,7 @@ from npdl.callbacks._checks import checked
 from npdl.callbacks._progress import Progress
 from npdl.distributed._agreement import aborting, check_agreement, is_first, sample
 from npdl.distributed._job import default_shards, world
-from npdl.functional._checks import check_flag, check_int
+from npdl.functional._checks import check_flag, check_function, check_int
 from npdl.functional._layer import Layer, Params
 from npdl.functional.optimizers._averaging import has_pending
 from npdl.functional.optimizers._optimizer import Optimizer
@@ -42,6 +42,7 @@ def fit(
     epochs: int = 1,
     batch_size: int = 32,
     shuffle: bool = True,
+    augment: Callable[[random.Key, Any], Any] | None = None,
     validation: Any = None,
     metrics: Metrics | None = None,
     sample_weight: Any = None,
@@ -55,7 +56,7 @@ def fit(
     shards: int | None = None,
     comm: Any = None,
 ) -> tuple[TrainState, dict[str, list[float]]]:
-    """Train a model on arrays.
+    """Train a model on arrays or on a source of rows.
 
     Parameters
     ----------
@@ -70,9 +71,9 @@ def fit(
         be a tuple of arrays. The targets are the further arguments of the loss: labels, and
         optional weights. A weight of 0 leaves an example out of the loss. The model still
         computes its outputs, so its inputs must be finite.
-        Arrays may be memory-mapped files. Alternatively, any object with a length and
-        ``data[rows]``, which returns such a tuple for an array of row numbers. Then only one
-        batch is read at a time.
+        Arrays may be memory-mapped files. Alternatively, a source: any object with a length and
+        ``data[rows]``, which returns such a tuple for an array of row numbers, such as a result of
+        :func:`npdl.data.source`. Then only one batch is read at a time.
     state : TrainState, optional
         The state to continue from; it is not changed. Training begins with a whole epoch: if
         ``state.step`` is not the end of an epoch of these data, it is rounded up to the next end.
@@ -86,6 +87,11 @@ def fit(
         Number of examples per step; the last batch of an epoch may be smaller.
     shuffle : bool
         Whether each epoch has a separate order, which follows from (rng, epoch).
+    augment : callable, optional
+        ``augment(key, x) -> x`` changes the inputs of one example in training, such as
+        :func:`npdl.data.flip`. It is pure, and keeps the shape and the data type. The key is
+        ``fold(rng, "augment", epoch, row)``, where `row` is the number of the example in `data`.
+        So each epoch has new examples, which depend on nothing else.
     validation : tuple or source, optional
         Data like `data`. The model is evaluated on them after each epoch: :func:`evaluate`.
     metrics : dict of callables, optional
@@ -197,6 +203,8 @@ def fit(
         batch_size = check_int(batch_size, "fit(…, batch_size=32)", least=1)
         epochs = check_int(epochs, "fit(…, epochs=10)", least=1)
         shuffle = check_flag(shuffle, "fit(…, shuffle=True)")
+        if augment is not None:
+            check_function(augment, "fit(…, augment=npdl.data.flip())", "a function (key, x) -> x")
         progress = check_flag(progress, "fit(…, progress=False)")
         resume = check_flag(resume, "fit(…, resume=True)")
         check_finite = check_flag(check_finite, "fit(…, check_finite=True)")
@@ -225,7 +233,7 @@ def fit(
         plan = Plan(
             model, loss, optimizer, data, count, validation, metrics,
             Scores(metrics, index_of_weights(loss), numbers=True), state.rng, batch_size, shuffle,
-            check_finite, shards, comm,
+            augment, check_finite, shards, comm,
         )  # fmt: skip
         named = {"model": model, "optimizer": optimizer, "loss": loss, "key": state.rng}
         settings = {name: setting(value) for name, value in named.items()} | {
@@ -234,6 +242,7 @@ def fit(
             "validation": f"{held_out} examples",
         }
         settings |= {} if class_weight is None else {"class_weight": setting(class_weight)}
+        settings |= {} if augment is None else {"augment": setting(augment)}
         check_agreement(
             comm, state=state, epochs=epochs, resume=resume, examples=sample(data, comm), **settings
         )

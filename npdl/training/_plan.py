@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from npdl import random, tree
-from npdl._data import batches, is_source, order_of, smallest_part
+from npdl._data import augmented, batches, is_source, order_of, smallest_part
 from npdl.distributed._shards import rows_of
 from npdl.functional._layer import Layer, Params, keep_params, value_and_grad
 from npdl.functional.optimizers._optimizer import Optimizer
@@ -42,6 +42,7 @@ class Plan:
     key: random.Key
     batch_size: int
     shuffle: bool
+    augment: Callable[[random.Key, Any], Any] | None
     check_finite: bool
     shards: int | None
     comm: Any
@@ -87,10 +88,14 @@ class Plan:
         With shards, a rank reads only the examples of its shards.
         """
         order = order_of(self.key, epoch, self.count) if self.shuffle else None
-        if self.shards is None:
-            return batches(self.data, self.count, self.batch_size, order, first=first)
-        own = functools.partial(rows_of, shards=self.shards, comm=self.comm)
-        return batches(self.data, self.count, self.batch_size, order, own, first)
+        part: Callable[[int], slice] = slice
+        if self.shards is not None:
+            part = functools.partial(rows_of, shards=self.shards, comm=self.comm)
+        change = None
+        if self.augment is not None:
+            key = random.fold(self.key, "augment", epoch)
+            change = functools.partial(augmented, self.augment, key)
+        return batches(self.data, self.count, self.batch_size, order, part, first, change)
 
     def validate(self, params: Params) -> dict[str, Any]:
         """Return the loss and the metrics of the validation data; none without these data."""
@@ -107,6 +112,9 @@ class Plan:
 
     def check(self, params: Params, example: Any) -> None:
         """Raise before the first step if training or validation would fail later."""
+        if self.augment is not None:
+            key = random.fold(self.key, "augment", 0)
+            augmented(self.augment, key, (example,), np.zeros(1, np.intp))
         if not is_source(self.data):
             gradient = value_and_grad(self.model, self.loss)
             check_left_out(gradient, self.scores.weights_index, params, self.data, self.key)

@@ -143,7 +143,7 @@ def test_rows_are_returned_in_the_order_of_the_request(make, tmp_path):
     for rows in (np.array([7, 2, 2, 22, 0]), np.arange(5, 9), np.array([4])):
         x, y = data[rows]
         assert type(x) is np.ndarray
-        assert x.flags.writeable  # an array of its own
+        assert x.flags.writeable
         assert same_bits((x, y), (X[rows], IDS[rows]))
     assert same_bits(data[3:6], (X[3:6], IDS[3:6]))
     assert same_bits(data[-1], (X[-1:], IDS[-1:]))

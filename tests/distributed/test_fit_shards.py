@@ -264,8 +264,8 @@ BAD = {
     "short": (lambda: train(data=Short()), "returned 10 examples for 11 rows"),
     "empty": (lambda: train(data=Source((DATA[0][:0], DATA[1][:0]))), "data is empty"),
     "held out": (
-        lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, validation=Source()),
-        "validation must be a tuple",
+        lambda: fit(MODEL, LOSS, F.sgd(0.1), DATA, validation=Source((DATA[0][:0], DATA[1][:0]))),
+        "validation is empty",
     ),
 }
 

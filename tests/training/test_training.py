@@ -479,7 +479,7 @@ BAD = {
     "a fraction to hold out": (
         {"validation": 0.2},
         TypeError,
-        r"validation must be a tuple \(x, \*targets\) of arrays, got float$",
+        r"validation must be a tuple \(x, \*targets\) of arrays, or a source.*, got float$",
     ),
     "a table": ({"data": Table()}, TypeError, r"source .*, got Table, whose data\[np.*KeyError: "),
     "a table of columns": ({"data": Columns()}, TypeError, r"got Columns; pass its columns as arr"),
