@@ -353,10 +353,6 @@ HABITS = {
     "an initializer's shape": (lambda: F.glorot_uniform((3, 4)), "glorot_uniform()(…)"),
     "Adam's betas": (lambda: F.adam(1e-3, 0.8), "options are keyword-only: adam(0.001, beta1=0.8)"),
     "Adam(lr=)": (lambda: F.adam(lr=1e-3), "lr is called learning_rate: adam(0.001)"),
-    "SGD(momentum=)": (
-        lambda: F.sgd(0.1, momentum=0.9),
-        "momentum(0.1, decay=0.9) is a separate",
-    ),
     "SGD with momentum": (lambda: F.momentum(0.1, 0.9), "only: momentum(0.1, decay=0.9)"),
     "Sequential": (lambda: F.serial([F.dense(2)]), "a list of layers as serial(*layers)"),
     "add": (lambda: F.add(X, X), "add() is a layer: y = add()(params, x)"),

@@ -83,11 +83,7 @@ def sgd(
     True
     """
     decay = check_number(momentum, "sgd(0.1, momentum=0.9)", "in [0, 1)")
-    if check_flag(nesterov, "sgd(0.1, momentum=0.9, nesterov=True)") and not decay:
-        raise ValueError(
-            f"sgd: nesterov=True needs a momentum above 0, got momentum={momentum!r}; a right call "
-            f"is sgd(0.1, momentum=0.9, nesterov=True)"
-        )
+    nesterov = check_flag(nesterov, "sgd(0.1, nesterov=True)")
     rate = scale_by_learning_rate(learning_rate)
     return chain(trace(decay, nesterov=nesterov), rate) if decay else rate
 

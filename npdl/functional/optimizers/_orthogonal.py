@@ -161,6 +161,8 @@ def muon(
             scale_by_learning_rate(learning_rate=0.001)), '*': chain(scale_by_adam(),
             add_decayed_weights(rate=0.01), scale_by_learning_rate(learning_rate=0.001))})
     """
+    steps = check_int(steps, "muon(1e-3, steps=5)", least=1)
+    weight_decay = check_number(weight_decay, "muon(weight_decay=0.1)", "of at least 0")
     return chain(
         scale_by_muon(decay=decay, nesterov=nesterov, steps=steps),
         add_decayed_weights(weight_decay, mask=mask),

@@ -194,7 +194,9 @@ def schedule_free_adamw(
     >>> F.schedule_free_adamw()
     chain(scale_by_adam(beta1=0.0), schedule_free(learning_rate=0.0025))
     """
+    beta1 = check_number(beta1, "schedule_free_adamw(beta1=0.9)", "in (0, 1)")
+    rate = check_number(weight_decay, "schedule_free_adamw(weight_decay=0.01)", "of at least 0")
     parts = [scale_by_adam(beta1=0.0, beta2=beta2, epsilon=epsilon)]
-    if weight_decay:
-        parts.append(add_decayed_weights(weight_decay, mask=mask))
+    if rate:
+        parts.append(add_decayed_weights(rate, mask=mask))
     return chain(*parts, schedule_free(learning_rate, beta=beta1))
