@@ -63,12 +63,12 @@ def sgd(
     momentum : float
         As `decay` in :func:`momentum`, in [0, 1).
     nesterov : bool
-        Whether to look ahead, as :func:`nesterov_momentum`; this needs a momentum.
+        Whether to look ahead, as :func:`nesterov_momentum`; without momentum, it changes nothing.
 
     Raises
     ------
     ValueError
-        If the momentum is not in [0, 1), or is 0 with ``nesterov=True``.
+        If the momentum is not in [0, 1).
 
     References
     ----------
