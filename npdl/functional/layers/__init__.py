@@ -13,6 +13,7 @@ from npdl.functional.layers._normalization import group_norm, layer_norm, rms_no
 from npdl.functional.layers._padding import pad
 from npdl.functional.layers._pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from npdl.functional.layers._reshape import expand_dims, flatten, reshape, squeeze, transpose
+from npdl.functional.layers._resolution import pixel_shuffle, upsample2d
 from npdl.functional.layers.activations import (
     elliot,
     elu,
@@ -84,6 +85,7 @@ __all__ = [
     "mish",
     "multi_head_attention",
     "pad",
+    "pixel_shuffle",
     "relu",
     "reshape",
     "rms_norm",
@@ -101,4 +103,5 @@ __all__ = [
     "tanh",
     "transpose",
     "unembedding",
+    "upsample2d",
 ]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 import npdl.functional as F
 from npdl.functional._checks import check_pair
 from npdl.functional._images import make_window
@@ -77,6 +79,22 @@ def pad(graph: Graph, params: Any, x: Value, *, padding: Any, mode: str, value: 
     before, after = zip(*pairs, strict=True)
     constant = [value] if mode == "constant" else []
     return graph.node("Pad", x, [*rest, *before, *rest, *after], *constant, mode=mode)
+
+
+@rule(F.upsample2d)
+def upsample2d(graph: Graph, params: Any, x: Value, *, factor: Any, mode: str) -> Any:
+    scales = np.array([1, 1, *((factor,) * 2 if isinstance(factor, int) else factor)], np.float32)
+    nearest = mode == "nearest"
+    return graph.node(
+        "Resize", x, None, scales, mode="nearest" if nearest else "linear",
+        coordinate_transformation_mode="asymmetric" if nearest else "half_pixel",
+        nearest_mode="floor" if nearest else None,
+    )  # fmt: skip
+
+
+@rule(F.pixel_shuffle)
+def pixel_shuffle(graph: Graph, params: Any, x: Value, *, factor: int) -> Any:
+    return graph.node("DepthToSpace", x, blocksize=factor, mode="CRD")
 
 
 @rule(F.max_pool1d)

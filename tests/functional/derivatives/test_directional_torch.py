@@ -116,6 +116,13 @@ LAYERS = {
         (3, 7, 5),
         nothing(lambda x: nn.avg_pool2d(x, 3, 2)),
     ),
+    "upsample2d": (F.upsample2d(3), (3, 4, 5), nothing(lambda x: nn.interpolate(x, None, 3))),
+    "upsample2d, bilinear": (
+        F.upsample2d((2, 3), "bilinear"),
+        (3, 4, 5),
+        nothing(lambda x: nn.interpolate(x, None, (2, 3), "bilinear")),
+    ),
+    "pixel_shuffle": (F.pixel_shuffle(2), (8, 4, 5), nothing(lambda x: nn.pixel_shuffle(x, 2))),
     "global_max_pool": (F.global_max_pool(), (3, 4, 5), nothing(lambda x: x.amax((2, 3)))),
     "global_avg_pool": (F.global_avg_pool(), (3, 4, 5), nothing(lambda x: x.mean((2, 3)))),
     "layer_norm": (F.layer_norm(), (4, 5), layer_norm),
