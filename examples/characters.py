@@ -13,7 +13,7 @@ import argparse
 import time
 
 import numpy as np
-from datasets import contents, sources
+from example_data import contents, sources
 from options import STYLE, file, integer, number, refuse, seed
 
 import npdl

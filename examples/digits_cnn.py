@@ -13,7 +13,7 @@ import argparse
 import time
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import STYLE, directory, folder, integer, seed
 
 import npdl

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import folder, integer, refuse, seed
 
 import npdl.functional as F

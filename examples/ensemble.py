@@ -10,7 +10,7 @@ members, of the ensemble, and of a network with the mean of the members' paramet
 import argparse
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import integer, seed
 
 import npdl.functional as F

@@ -11,7 +11,7 @@ mean gradient.
 import argparse
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import integer, number, seed
 
 import npdl.functional as F

@@ -15,7 +15,7 @@ import argparse
 import math
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import integer, number, seed
 
 import npdl.functional as F

@@ -14,7 +14,7 @@ al.: Grad-CAM, 2017, equations 1 and 2.
 import argparse
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import integer, picture, seed
 
 import npdl.functional as F

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from datasets import library
+from example_data import library
 from options import directory, integer, refuse, seed
 
 import npdl.functional as F

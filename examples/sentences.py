@@ -15,7 +15,7 @@ import collections
 import time
 
 import numpy as np
-from datasets import docstrings, shuffled, trec
+from example_data import docstrings, shuffled, trec
 from options import STYLE, file, integer, seed
 
 import npdl

@@ -17,7 +17,7 @@ from multiprocessing import get_context
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from datasets import digits
+from example_data import digits
 from options import integer, seed
 
 import npdl.functional as F

@@ -9,7 +9,7 @@ import pytest
 from mnist_files import write_mnist
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHARED = ("datasets", "options")
+SHARED = ("example_data", "options")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import npdl.functional as F
 from npdl import random, tree
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"datasets", "options"})
+SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"example_data", "options"})
 STYLES = ("functional", "compat")
 
 pytest.importorskip("matplotlib")

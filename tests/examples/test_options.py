@@ -11,7 +11,7 @@ from memory import peak
 from mnist_files import write_idx
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"datasets", "options"})
+SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"example_data", "options"})
 CHATBOT = [f"chatbot/{name}" for name in ("chat", "screenshot", "server", "train")]
 
 pytest.importorskip("matplotlib")
@@ -186,7 +186,7 @@ def test_a_file_without_questions_is_refused(lines, message, tmp_path, refusal_o
 
 def test_mnist_files_are_read(mnist, example):
     pixels, labels = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
-    training, validation, test = example("datasets").digits((0,), mnist)
+    training, validation, test = example("example_data").digits((0,), mnist)
     shapes = [x.shape for x, _ in (training, validation, test)]
     assert shapes == [(1250, 1, 28, 28), (250, 1, 28, 28), (297, 1, 28, 28)]
     found = np.concatenate([training[1], validation[1], test[1]])
@@ -209,7 +209,7 @@ def test_a_compressed_file_takes_at_most_its_declared_size(mnist, example):
 
     def refused():
         with pytest.raises(SystemExit):
-            example("datasets").idx(mnist, "t10k-labels")
+            example("example_data").idx(mnist, "t10k-labels")
 
     assert peak(refused)[0] < 1 << 22
 
@@ -252,6 +252,6 @@ def test_damaged_mnist_files_are_refused(name, content, message, mnist, example,
     else:
         write_idx(path, content)
     with pytest.raises(SystemExit) as ended:
-        example("datasets").digits((0,), mnist)
+        example("example_data").digits((0,), mnist)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err

@@ -146,10 +146,11 @@ def test_all_public_combinators_declare_their_parts():
         if hasattr(getattr(combinators, name), "is_constructor")
         and "Layer" in str(inspect.signature(getattr(combinators, name)))
     }
-    joins = {"add", "multiply", "concatenate"}
+    # Joins have no children; the cell of `scan` has other values in each step.
+    without = {"add", "multiply", "concatenate", "scan"}
     declared = {case.layer.call.name for case in CASES.values() if case.layer.parts is not None}
     declared |= {layer.call.name for layer, _ in MORE.values()}
-    assert names - joins <= declared
+    assert names - without <= declared
 
 
 @pytest.mark.parametrize(
