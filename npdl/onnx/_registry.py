@@ -73,7 +73,8 @@ def rule_of(layer: Layer) -> tuple[Rule, dict[str, Any]] | None:
     """Return the rule of a layer and the arguments of its constructor, or `None`."""
     call = None if is_changed(layer) else layer.call
     while call is not None and (key := inspect.unwrap(call.constructor)) not in _OPAQUE:
-        name = None if _is_ours(key) else call.name
+        # Constructors in extras of npdl are found by their path, without an import of the extra.
+        name = f"{key.__module__}.{call.name}" if _is_ours(key) else call.name
         if function := _RULES.get(key) or _RULES.get(name):
             bound = signature_of(key).bind(*call.positional, **call.keywords)
             bound.apply_defaults()

@@ -274,3 +274,14 @@ def test_a_stateful_layer_of_a_user_is_refused(tmp_path):
         model.export_onnx(tmp_path / "model.onnx")
     with pytest.raises(RuntimeError, match="compile"):
         npdl.Model([L.Dense(2, n_in=3)]).export_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_default_regressor_agrees_in_the_units_of_its_targets(outputs, tmp_path):
+    pytest.importorskip("sklearn")
+    from npdl.sklearn import NpdlRegressor
+
+    x = random.generator(0).normal(size=(60, 4)).astype(np.float32)
+    fitted = NpdlRegressor(hidden=(8,), epochs=2).fit(x, 100 * x[:, :outputs] + 5)
+    model, params = fitted.layer_, fitted.params_
+    agree(exported(tmp_path, model, params, (4,)), model, params, x)

@@ -84,3 +84,8 @@ def magnitude(graph: Graph, params: Any, x: Value, *, axis: int) -> Any:
 @rule(_sequence_of_one)
 def sequence_of_one(graph: Graph, params: Any, x: Value) -> Any:
     return graph.node("Unsqueeze", x, [1])
+
+
+@rule("npdl.sklearn._regressor.in_units")
+def in_units(graph: Graph, params: Any, x: Value, *, mean: Any, deviation: Any) -> Any:
+    return x * np.asarray(deviation, np.float32) + np.asarray(mean, np.float32)
