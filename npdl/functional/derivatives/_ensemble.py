@@ -15,7 +15,7 @@ from npdl.functional._kernels.image_layout import empty_in_order, memory_order
 from npdl.functional._layer import Layer, Params, Shape, keep_params, layer
 from npdl.functional.combinators._children import check_layers
 from npdl.functional.combinators._rebuilt import changed, rebuilt
-from npdl.functional.layers import dense
+from npdl.functional.layers import dense, group_norm, layer_norm, rms_norm
 from npdl.tree import Array
 
 __all__ = ["ensemble"]
@@ -147,8 +147,9 @@ def _products(a: Array, b: Array) -> Array:
 
 def _each_model(inner: Layer, n: int) -> Layer:
     """Return a layer that is applied in a loop, or once if it has no parameters and no mode."""
-    ours = inner.call is not None and inner.call.constructor.__module__ == "npdl.functional"
-    simple = ours and hasattr(inner.apply, "plain")
+    constructor: Any = None if inner.call is None else inner.call.constructor
+    ours = getattr(constructor, "__module__", None) == "npdl.functional"
+    simple = ours and hasattr(inner.apply, "plain") and constructor not in _NORMS
 
     def apply(
         params: Params, x: Any, *, train: bool = False, rng: Any = None, keep_cache: bool = True
@@ -187,6 +188,10 @@ def _each_model(inner: Layer, n: int) -> Layer:
 
     fold = keep_params if inner.update_stats is keep_params else update_stats
     return changed(inner, apply=apply, backward=backward, update_stats=fold)
+
+
+# The order of their sums depends on the size of the batch.
+_NORMS = (layer_norm, rms_norm, group_norm)
 
 
 class _Merged(NamedTuple):
