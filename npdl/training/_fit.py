@@ -167,8 +167,7 @@ def fit(
         If gradients of :func:`accumulate` are pending at the end.
     ResumeWarning
         If the directory has no checkpoint; if the run has ended already; if the newest checkpoint
-        is damaged; if the environment or the arguments of callbacks have changed; or if `state`
-        continues in mid-epoch.
+        is damaged; or if the environment or the arguments of callbacks have changed.
     UnwrittenCheckpointWarning
         If the last checkpoint, or a callback's last file, could not be written; the result is
         returned.
