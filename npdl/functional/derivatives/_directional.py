@@ -23,7 +23,7 @@ from npdl.functional.combinators._children import check_layers
 from npdl.functional.combinators._rebuilt import in_dual_numbers
 from npdl.tree import Tree
 
-__all__ = ["gauss_newton_vp", "hvp", "jvp"]
+__all__ = ["check_loss", "gauss_newton_vp", "hvp", "jvp"]
 
 Loss = Callable[..., tuple[Any, Any]]
 
@@ -132,7 +132,7 @@ def hvp(model: Layer, loss: Loss) -> Callable[..., Params]:
     {'weight': array([[8.]])}
     """
     check_layers("hvp", (model,))
-    _check_loss("hvp", loss)
+    check_loss("hvp", loss)
     inner = in_dual_numbers(model)
 
     def product(
@@ -192,7 +192,7 @@ def gauss_newton_vp(model: Layer, loss: Loss) -> Callable[..., Params]:
     {'weight': array([[8.]])}
     """
     check_layers("gauss_newton_vp", (model,))
-    _check_loss("gauss_newton_vp", loss)
+    check_loss("gauss_newton_vp", loss)
     inner = in_dual_numbers(model)
 
     def product(
@@ -247,7 +247,8 @@ def _cast(array: Any, dtype: Any) -> Any:
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
 
 
-def _check_loss(name: str, loss: Any) -> None:
+def check_loss(name: str, loss: Any) -> None:
+    """Raise TypeError unless a loss can be called."""
     if not callable(loss):
         raise TypeError(
             f"{name}: expected a loss, such as F.softmax_cross_entropy, got {shown(loss)}"

@@ -11,7 +11,7 @@ from npdl.functional._arrays import check_arrays
 from npdl.functional._checks import check_int
 from npdl.functional._layer import Layer, Params, value_and_grad
 from npdl.functional.combinators._children import check_layers
-from npdl.functional.derivatives._directional import hvp
+from npdl.functional.derivatives._directional import check_loss, hvp
 from npdl.tree import Array
 
 __all__ = ["minimize"]
@@ -98,10 +98,7 @@ def minimize(
     (True, dtype('float32'))
     """
     check_layers("minimize", (model,))
-    if not callable(loss):
-        raise TypeError(
-            f"minimize: expected a loss, such as F.mean_squared_error, got {shown(loss)}"
-        )
+    check_loss("minimize", loss)
     if not isinstance(data, tuple) or len(data) < 1:
         raise TypeError(f"minimize: data must be a tuple (x, *targets), got {shown(data)}")
     if method not in (*_FIRST, *_SECOND):

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from npdl import random, tree
-from npdl._calls import explained, shown
+from npdl._calls import explained
 from npdl.functional._layer import Layer, Params
 from npdl.functional.combinators._children import check_layers
 from npdl.functional.combinators._parts import Parts
 from npdl.functional.combinators._rebuilt import changed, rebuilt
+from npdl.functional.derivatives._directional import check_loss
 from npdl.functional.derivatives._per_example_rules import gradients_of, squares_of
 from npdl.tree import Array
 
@@ -69,7 +70,7 @@ def per_example_grads(model: Layer, loss: Loss) -> Callable[..., Params]:
     (5, 2, 8)
     """
     check_layers("per_example_grads", (model,))
-    _check_loss("per_example_grads", loss)
+    check_loss("per_example_grads", loss)
     return _with_batch_axis(_each_example(model, gradients_of), loss)
 
 
@@ -111,7 +112,7 @@ def per_example_norms(model: Layer, loss: Loss) -> Callable[..., Array]:
     array([10.,  0.])
     """
     check_layers("per_example_norms", (model,))
-    _check_loss("per_example_norms", loss)
+    check_loss("per_example_norms", loss)
     if _shares_parameters(model):
         # The gradient of a shared parameter is a sum, whose norm does not follow from the terms.
         gradients = _with_batch_axis(_each_example(model, gradients_of), loss)
@@ -210,10 +211,3 @@ def _shares_parameters(layer: Layer) -> bool:
         a[: len(b)] == b for i, a in enumerate(paths) for j, b in enumerate(paths) if i != j
     )
     return overlap or any(_shares_parameters(node.layer) for node in parts.nodes)
-
-
-def _check_loss(name: str, loss: Any) -> None:
-    if not callable(loss):
-        raise TypeError(
-            f"{name}: expected a loss, such as F.softmax_cross_entropy, got {shown(loss)}"
-        )
