@@ -1,6 +1,6 @@
 """Weights of Hugging Face's files as the parameters of a model."""
 
-import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npdl import tree
+from npdl._parameter_limit import at_most
 from npdl.checkpoint import CheckpointError
+from npdl.checkpoint._files.limits import HEADER_LIMIT, Kind, read_json
 from npdl.checkpoint.weights import from_torch
 from npdl.checkpoint.weights._load import opened_source
 from npdl.functional._layer import Layer, Params
@@ -42,6 +44,8 @@ class _Architecture(NamedTuple):
     # Returns an array of the file in PyTorch's layout.
     layout: Callable[[str, Array], Array] = lambda name, array: array
     has_pooler: bool = False
+    # The entry with the number of blocks.
+    blocks: str = "num_hidden_layers"
 
 
 def _transposed(name: str, array: Array) -> Array:
@@ -73,6 +77,7 @@ _ARCHITECTURES = {
         *(gpt2, gpt2_names, ("transformer.", ""), "wte.weight", _TEXT),
         buffers=r"\.attn\.(masked_)?bias$",
         layout=_transposed,
+        blocks="n_layer",
     ),
     "llama": _Architecture(
         *(llama, llama_names, ("model.", ""), "embed_tokens.weight", _TEXT),
@@ -157,10 +162,11 @@ def pretrained(
         options = {}
         if known.has_pooler:
             options["pooler"] = f"{prefix}pooler.dense.weight" in kinds
+        _check_blocks(title, kinds, Config(kind, config), known.blocks)
         model = known.build(config, **options)
         names = known.names(prefix, config, **options)
         _check_complete(title, kinds, names)
-        like = tree.astype(model.init(0, known.shape(Config(kind, config))), dtype)
+        like = _parameters_like(title, kinds, model, known.shape(Config(kind, config)), dtype)
         arrays = {
             name: known.layout(name, read(name))
             for name in kinds
@@ -169,6 +175,28 @@ def pretrained(
     if "scores" not in names and "lm_head.weight" in arrays:
         _check_tied(title, arrays, f"{prefix}{known.mark}")
     return model, from_torch(arrays, model, like, names, partial=partial)
+
+
+def _check_blocks(title: str, kinds: Mapping[str, Kind], config: Config, entry: str) -> None:
+    """Raise before more blocks are built than the source has arrays."""
+    blocks = config.size(entry, 1)
+    if blocks > len(kinds):
+        raise CheckpointError(
+            f"{title} does not fit the configuration: {entry} is {blocks}, but there are only "
+            f"{len(kinds)} arrays"
+        )
+
+
+def _parameters_like(
+    title: str, kinds: Mapping[str, Kind], model: Layer, shape: Any, dtype: Any
+) -> Params:
+    """Return new parameters, or raise before they take more memory than the source accounts for."""
+    count = sum(math.prod(size or ()) for _, size in kinds.values())
+    try:
+        with at_most(3 * count):  # an embedding initializes its table twice
+            return tree.astype(model.init(0, shape), dtype)
+    except ValueError as error:
+        raise CheckpointError(f"{title} does not fit the configuration: {error}") from error
 
 
 def _check_complete(title: str, kinds: Mapping[str, Any], names: Names) -> None:
@@ -200,7 +228,11 @@ def _read_config(source: Source) -> Any:
     path = Path(source)
     path = (path if path.is_dir() else path.parent) / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(HEADER_LIMIT + 1)
+        if len(text) > HEADER_LIMIT:
+            raise ValueError(f"it has more than {HEADER_LIMIT} characters")
+        return read_json(text)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"models.pretrained: {path} does not exist; pass its contents as config="

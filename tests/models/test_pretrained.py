@@ -347,3 +347,23 @@ def test_a_missing_or_damaged_configuration_is_named(tmp_path):
         models.pretrained({"a": np.ones(3)})
     with pytest.raises(TypeError, match="expected the configuration as a dict"):
         models.gpt2("config.json")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "vit"])
+def test_a_configuration_cannot_request_more_than_the_file_has(tmp_path, name):
+    MAKERS[name]().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    entry = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    with pytest.raises(checkpoint.CheckpointError, match=rf"{entry} is {10**12}, but"):
+        models.pretrained(tmp_path, config | {entry: 10**12})
+    entry = "image_size" if name == "vit" else "vocab_size"
+    with pytest.raises(checkpoint.CheckpointError, match="file has fewer numbers"):
+        models.pretrained(tmp_path, config | {entry: 4 * 10**12})
+
+
+def test_a_configuration_of_any_length_is_not_read(tmp_path):
+    (tmp_path / "config.json").write_text(" " * (1 << 24) + "{}", encoding="utf-8")
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"config.json is damaged: it has more than 16777216"
+    ):
+        models.pretrained(tmp_path)

@@ -106,7 +106,7 @@ TABLE = {
     "training": f"{FUNCTIONAL} _blas _data checkpoint checkpoint/_files callbacks distributed",
     "plot": f"{FUNCTIONAL} functional/derivatives",
     "sklearn": f"{PROTOCOL} functional callbacks training",
-    "models": f"{PROTOCOL} functional checkpoint checkpoint/weights",
+    "models": f"{PROTOCOL} functional checkpoint checkpoint/_files checkpoint/weights",
     "onnx/_registry": f"{PROTOCOL} functional/layers",
     "onnx/_values": "",
     "onnx/_shapes": f"{PROTOCOL} functional/combinators onnx/_values",
