@@ -24,12 +24,17 @@ from npdl.functional.optimizers._aliases import (
     rmsprop,
     sgd,
 )
+from npdl.functional.optimizers._amsgrad import amsgrad, scale_by_amsgrad
 from npdl.functional.optimizers._averaging import accumulate, average_params, averaged
 from npdl.functional.optimizers._combining import by_path, chain, masked
 from npdl.functional.optimizers._guards import skip_not_finite
-from npdl.functional.optimizers._largest_squares import amsgrad, scale_by_amsgrad
+from npdl.functional.optimizers._muon import muon, scale_by_muon
 from npdl.functional.optimizers._optimizer import Optimizer, apply_updates
-from npdl.functional.optimizers._orthogonal import muon, scale_by_muon
+from npdl.functional.optimizers._schedule_free import (
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_params,
+)
 from npdl.functional.optimizers._schedules import (
     constant_schedule,
     cosine_decay,
@@ -48,11 +53,6 @@ from npdl.functional.optimizers._transforms import (
     scale,
     scale_by_learning_rate,
     trace,
-)
-from npdl.functional.optimizers._without_schedule import (
-    schedule_free,
-    schedule_free_adamw,
-    schedule_free_params,
 )
 
 __all__ = [
