@@ -8,19 +8,17 @@ regression losses. The arithmetic of blocks is in `_kernels/loss_terms.py`.
 from typing import Any
 
 from npdl.functional._checks import check_number
-from npdl.functional._kernels.blocks import SOFTMAX_BLOCK
 from npdl.functional._kernels.loss_terms import (
     EPSILON,
     categorical_cross_entropies,
     hellinger_distances,
-    softmax_cross_entropies,
 )
-from npdl.functional._targets import class_items, mean_scale
+from npdl.functional._targets import class_items
 from npdl.functional.losses._means import (
     as_rows,
     cross_entropies_in_blocks,
     mean_of_rows,
-    scale_per_example,
+    scale_of_rows,
     total,
 )
 from npdl.tree import Array
@@ -190,13 +188,7 @@ def softmax_cross_entropy(
         smoothing = check_number(smoothing, f"{name}(z, t, label_smoothing=0.1)", "in [0, 1)")
     logits, t, each = class_items(name, logits, targets, weights)
     x = logits if logits.ndim == 2 else as_rows(logits)
-    if per_example:
-        scale = scale_per_example(name, logits, each, per_example)
-    else:
-        scale = 1 / len(x) if each is None else mean_scale(x.shape[:1], each, x.dtype)
+    scale = scale_of_rows(name, logits, each, per_example)
     batch = len(logits) if per_example else None
-    if x.size <= SOFTMAX_BLOCK:
-        values, g = softmax_cross_entropies(x, t, scale, smoothing)
-        return total(values, scale, batch), g if x is logits else g.reshape(logits.shape)
     values, g = cross_entropies_in_blocks(x, t, scale, smoothing)
-    return total(values, scale, batch), g.reshape(logits.shape)
+    return total(values, scale, batch), g if x is logits else g.reshape(logits.shape)

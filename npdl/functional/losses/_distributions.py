@@ -10,9 +10,9 @@ from npdl.functional._kernels.likelihood_terms import (
     poisson_errors,
     quantile_errors,
 )
-from npdl.functional._targets import class_items, mean_scale, several_items
+from npdl.functional._targets import class_items, several_items
 from npdl.functional.losses._classification import softmax_cross_entropy
-from npdl.functional.losses._means import mean_of_elements, mean_of_items, scale_per_example, total
+from npdl.functional.losses._means import mean_of_elements, mean_of_items, scale_of_rows, total
 from npdl.tree import Array
 
 __all__ = ["gaussian_nll", "kl_divergence", "poisson_nll", "quantile_loss"]
@@ -209,10 +209,7 @@ def kl_divergence(
     loss, g = softmax_cross_entropy(z, shaped, by_item, per_example=per_example)
     if t.ndim == 1:
         return loss, g
-    if per_example:
-        scale = scale_per_example(name, z, each, per_example)
-    else:
-        scale = mean_scale(t.shape[:1], each, z.dtype)
+    scale = scale_of_rows(name, z, each, per_example)
     logs = np.log(t, out=np.zeros_like(t), where=t != 0)
     negative_entropies = np.add.reduce(t * logs, axis=1)
     return loss + total(negative_entropies, scale, len(z) if per_example else None), g

@@ -12,11 +12,11 @@ from npdl.functional._kernels.vector_terms import (
     triplet_errors,
     unit_vectors,
 )
-from npdl.functional._targets import mean_scale, several_items, value_items
+from npdl.functional._targets import several_items, value_items
 from npdl.functional.losses._means import (
     cross_entropies_in_blocks,
     mean_of_items,
-    scale_per_example,
+    scale_of_rows,
     total,
 )
 from npdl.tree import Array
@@ -190,10 +190,7 @@ def info_nce(
     (q, k), each = several_items(name, ("queries", "keys"), outputs, weights, 1)
     if q.ndim != 2:
         raise ValueError(f"{name}: expected queries and keys (batch, features), got {describe(q)}")
-    if per_example:
-        scale = scale_per_example(name, q, each, per_example)
-    else:
-        scale = mean_scale(q.shape[:1], each, q.dtype)
+    scale = scale_of_rows(name, q, each, per_example)
     (u, query_norm), (v, key_norm) = unit_vectors(q), unit_vectors(k)
     scores = u @ v.T
     scores /= temperature

@@ -1,5 +1,6 @@
 """The means of losses: from values and derivatives of items to a loss and its gradient."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ __all__ = [
     "mean_of_elements",
     "mean_of_items",
     "mean_of_rows",
-    "scale_per_example",
+    "scale_of_rows",
     "total",
 ]
 
@@ -83,10 +84,7 @@ def mean_of_rows(
     p, t, each = class_items(name, probabilities, targets, weights)
     check_probabilities(name, "outputs", p, "softmax_cross_entropy takes logits")
     rows = as_rows(p)
-    if per_example:
-        scale = scale_per_example(name, p, each, per_example)
-    else:
-        scale = mean_scale(rows.shape[:1], each, p.dtype)
+    scale = scale_of_rows(name, p, each, per_example)
     values, g = distances(rows, t, epsilon)
     g *= scale if isinstance(scale, float) else scale[:, None]
     return total(values, scale, len(p) if per_example else None), g.reshape(p.shape)
@@ -112,12 +110,14 @@ def as_rows(outputs: Array) -> Array:
     return outputs if outputs.ndim == 2 else outputs.reshape(-1, outputs.shape[-1])
 
 
-def scale_per_example(
+def scale_of_rows(
     name: str, outputs: Array, weights: Array | None, per_example: bool
 ) -> float | Array:
-    """Return the factor of each row in the mean over the rows of its example."""
-    check_flag(per_example, f"{name}(z, t, per_example=True)")
+    """Return the factor of each row in the mean of all rows, or of the rows of its example."""
     items = outputs.shape[:-1]
+    if not per_example:
+        return mean_scale((math.prod(items),), weights, outputs.dtype)
+    check_flag(per_example, f"{name}(z, t, per_example=True)")
     each = None if weights is None else weights.reshape(items)
     scale = mean_scale(items, each, outputs.dtype, per_example)
     return scale if isinstance(scale, float) else scale.reshape(-1)

@@ -3,11 +3,11 @@
 from typing import Any
 
 from npdl.functional._arrays import describe
-from npdl.functional._targets import class_items, item_values, mean_scale
+from npdl.functional._targets import class_items, item_values
 from npdl.functional.losses._means import (
     as_rows,
     cross_entropies_in_blocks,
-    scale_per_example,
+    scale_of_rows,
     total,
 )
 from npdl.tree import Array
@@ -76,10 +76,7 @@ def policy_gradient_loss(
         )
     advantage = item_values(name, "advantages", advantages, z, each)
     x = as_rows(z)
-    if per_example:
-        scale = scale_per_example(name, z, each, per_example)
-    else:
-        scale = mean_scale(x.shape[:1], each, z.dtype)
+    scale = scale_of_rows(name, z, each, per_example)
     signed = advantage * scale
     values, g = cross_entropies_in_blocks(x, ids, signed)
     return total(values, signed, len(z) if per_example else None), g.reshape(z.shape)
